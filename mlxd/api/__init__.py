@@ -1,0 +1,1 @@
+"""HTTP: the dialects and the one path from request to response."""

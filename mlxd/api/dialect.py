@@ -1,0 +1,114 @@
+"""The contract between a dialect and the one path that serves all of them.
+
+A dialect is one file: how its bodies become `GenerateRequest`s, how events become its frames, and a
+table of its errors. It knows the kernel and this file; it does no I/O.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from mlxd.errors import MlxdError
+from mlxd.events import Answer, Event
+from mlxd.messages import GenerateRequest
+
+JsonObject = dict[str, Any]
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One server-sent event: `data` is JSON or a literal, one line; `event` is its name, if any.
+
+    A frame with `comment` set is an SSE comment that clients ignore.
+    """
+
+    data: bytes = b""
+    event: str | None = None
+    comment: str | None = None
+
+
+KEEP_ALIVE = Frame(comment="keep-alive")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path of a dialect: Quart's rule syntax, and the name of the operation behind it."""
+
+    method: str
+    rule: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. `key` is a short hash of the API key, empty when none is configured."""
+
+    request_id: str
+    key: str = ""
+    path_args: Mapping[str, str] = field(default_factory=dict)
+    validation_status: int = 400
+
+
+@dataclass(frozen=True)
+class ErrorReply:
+    """An error in a dialect's own shape: HTTP status, JSON body, headers."""
+
+    status: int
+    body: JsonObject
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """Turns one exchange's events into one dialect's frames or body; has state, one a request.
+
+    `choice` is the number of the generation, 0 except where a request asked for several answers.
+    """
+
+    def frames(self, choice: int, event: Event) -> Iterable[Frame]:
+        """The frames that `event` becomes, in order; may be none.
+
+        For `Failed` these are the dialect's in-band error and its proper end of stream.
+        """
+
+    def idle(self) -> Iterable[Frame]:
+        """What keeps the stream alive while the request is queued or in prefill."""
+
+    def end(self) -> Iterable[Frame]:
+        """The frames after the last choice's terminal event."""
+
+    def body(self, answers: Sequence[Answer]) -> bytes:
+        """The whole JSON body of a non-streaming response."""
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """A request body, understood.
+
+    One `GenerateRequest` a choice; `ignored` are the wire fields that were not honoured and change
+    nothing; `asked_model` is the name the caller wrote (empty: the default).
+    """
+
+    requests: tuple[GenerateRequest, ...]
+    stream: bool
+    renderer: Renderer
+    asked_model: str
+    ignored: tuple[str, ...] = ()
+
+
+class Dialect(Protocol):
+    """One wire format."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration's `dialects`."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The generation routes; the envelope of an error follows the path."""
+
+    def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
+        """Raises `InvalidField`; sees no settings but what `caller` carries."""
+
+    def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
+        """The reply for an error before the first byte."""

@@ -1,0 +1,131 @@
+"""What the rest of mlxd sees of an engine: two protocols and the values they speak in."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from mlxd.events import Event, Phase
+from mlxd.messages import GenerateRequest, ReasoningMode
+
+ModelState = Literal["unloaded", "loading", "loaded", "failed"]
+EngineState = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
+
+
+class Markup(msgspec.Struct, frozen=True):
+    """How to read a model's text.
+
+    `reasoning` holds (opening, closing) tag pairs; `tool_format` names a notation of
+    `mlxd.engine.toolcalls`; `structural` are control texts that are dropped wherever they appear.
+    """
+
+    reasoning: tuple[tuple[str, str], ...] = ()
+    tool_format: str | None = None
+    structural: tuple[str, ...] = ()
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A configured model as callers may know it.
+
+    `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
+    `reason` says why the state is `failed`.
+    """
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    state: ModelState = "unloaded"
+    context_length: int = 0
+    max_tokens: int = 0
+    bytes: int = 0
+    reason: str = ""
+    markup: Markup = Markup()
+    reasoning_mode: ReasoningMode = "separate"
+
+
+class RequestStatus(msgspec.Struct, frozen=True):
+    """A request that is waiting or running, as a dashboard shows it. `age` is in seconds."""
+
+    id: str
+    model: str
+    dialect: str
+    phase: Phase | Literal["decode"]
+    age: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prefilled_tokens: int = 0
+    completion_tokens: int = 0
+    cache_note: str = ""
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    """The truth about the engine now.
+
+    `idle_seconds` is the time since the last sign of progress while work was queued (0 when idle);
+    memory is in bytes; `step_seconds` is the median of the last decode steps.
+    """
+
+    state: EngineState
+    reason: str = ""
+    restarts: int = 0
+    pid: int = 0
+    device: str = ""
+    blas: str = ""
+    uptime: float = 0.0
+    idle_seconds: float = 0.0
+    memory_used: int = 0
+    memory_peak: int = 0
+    memory_limit: int = 0
+    step_seconds: float = 0.0
+    prefix_entries: int = 0
+    prefix_bytes: int = 0
+    prefix_hits: int = 0
+    prefix_hit_tokens: int = 0
+    models: tuple[ModelInfo, ...] = ()
+    requests: tuple[RequestStatus, ...] = ()
+
+
+class Generation(Protocol):
+    """One answer on its way: an async iterator over batches of events, never empty.
+
+    A batch is what was there when it was asked for, so a slow reader gets few large batches. The
+    batches together are one stream of `mlxd.events`.
+    """
+
+    def __aiter__(self) -> AsyncIterator[list[Event]]: ...
+
+    async def __anext__(self) -> list[Event]: ...
+
+
+class Engine(Protocol):
+    """Generates. Shipped twice: the supervised MLX process and `ScriptedEngine`."""
+
+    async def start(self) -> None:
+        """Begin; returns at once, models may still be loading."""
+
+    async def stop(self, drain: float) -> None:
+        """Take nothing new, give what runs `drain` seconds, fail the rest with `EngineStopped`."""
+
+    def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[Generation]:
+        """Run one request; leaving the context by any door frees its slot.
+
+        Entering waits until the request is validated, tokenised and queued, and raises
+        `ModelNotFound`, `InvalidField`, `ContextTooLong`, `ModelUnusable`, `QueueFull`,
+        `EngineFailed` or `EngineStopped`: everything that can be known before the first byte.
+        """
+
+    async def count_tokens(self, request: GenerateRequest) -> int:
+        """Prompt tokens of `request`, rendered as `generate` would; never waits for generation."""
+
+    async def load(self, model: str) -> None:
+        """Bring a configured model into memory; raises `ModelNotFound` or `ModelUnusable`."""
+
+    async def unload(self, model: str) -> None:
+        """Drop a model's weights once its running requests are done."""
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """The configured models, in the configuration's order."""
+
+    def status(self) -> EngineStatus:
+        """The engine's state now; cheap enough for several calls a second."""

@@ -1,0 +1,233 @@
+"""Commands and replies on the engine's socket: length-prefixed MessagePack of typed structs.
+
+A frame is a 4-byte big-endian length and one tagged struct. The server sends `Command`s, the engine
+process `Reply`s. Per decode step the engine sends one `Step` with all rows.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from mlxd.engine.handle import Markup, ModelState
+from mlxd.errors import ErrorReport
+from mlxd.events import Timings, TokenLogprob
+from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar
+
+MAX_FRAME = 256 * 1024 * 1024
+"""Bytes; a longer frame means the peer is broken."""
+
+_LENGTH = struct.Struct(">I")
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """A model as the configuration describes it, defaults resolved."""
+
+    id: str
+    source: str
+    aliases: tuple[str, ...] = ()
+    context_length: int | None = None
+    max_tokens: int = 4096
+    sampling: Sampling = Sampling()
+    reasoning_mode: ReasoningMode = "separate"
+    template_args: dict[str, Scalar] = {}
+    tool_format: str | None = None
+    reasoning_tags: tuple[str, str] | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure"."""
+
+    max_batch: int = 32
+    max_queue: int = 64
+    prefill_budget: float = 0.25
+    prefix_cache_bytes: int = 0
+    memory_bytes: int = 0
+    request_seconds: float = 1800.0
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """The first command; `preload` is loaded at once."""
+
+    models: tuple[ModelSpec, ...]
+    limits: EngineLimits = EngineLimits()
+    preload: str | None = None
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Prepare, queue and run a request; `id` is the supervisor's number for it."""
+
+    id: int
+    request: GenerateRequest
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Forget a submission in whatever state it is; unknown ids are ignored."""
+
+    id: int
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """Count the prompt tokens of a request."""
+
+    id: int
+    request: GenerateRequest
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    id: int
+    model: str
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    id: int
+    model: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """End the process now; the supervisor has drained."""
+
+
+Command = Configure | Submit | Cancel | Count | Load | Unload | Shutdown
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The process is up and takes commands; models may still be loading."""
+
+    device: str
+    blas: str
+    memory_limit: int
+
+
+class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
+    """A model's state; sent at every change."""
+
+    model: str
+    state: ModelState
+    context_length: int = 0
+    bytes: int = 0
+    reason: str = ""
+    markup: Markup = Markup()
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """A submission is validated, tokenised and queued.
+
+    `opens_reasoning` says that the prompt itself ends inside a reasoning tag.
+    """
+
+    id: int
+    prompt_tokens: int
+    opens_reasoning: bool = False
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """`Count`, `Load` or `Unload` is done; `value` is the count."""
+
+    id: int
+    value: int = 0
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """Any command with an id failed, before or after it was accepted."""
+
+    id: int
+    error: ErrorReport
+
+
+class PrefillRow(msgspec.Struct, frozen=True, array_like=True):
+    """Prefill of one submission: `done` of `total` prompt tokens, `cached` from the cache."""
+
+    id: int
+    done: int
+    total: int
+    cached: int
+    cache_note: str = ""
+
+
+class EndRow(msgspec.Struct, frozen=True, array_like=True):
+    """Why a row ended: `stop` (end token), `stop_sequence`, or `length`."""
+
+    reason: str
+    stop_sequence: str | None = None
+    timings: Timings = Timings()
+
+
+class DecodeRow(msgspec.Struct, frozen=True, array_like=True):
+    """What one step brought to one row.
+
+    `text` is text that is final: never half a character, never part of a stop string, and with
+    `end` all that was held back. `tokens` counts the tokens generated, also those without text.
+    `logprobs` are those of the tokens whose text is now known, in order, without the end token.
+    """
+
+    id: int
+    text: str
+    tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    end: EndRow | None = None
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """One turn of the step loop; `seconds` is the time of the decode step."""
+
+    prefill: tuple[PrefillRow, ...] = ()
+    decode: tuple[DecodeRow, ...] = ()
+    seconds: float = 0.0
+
+
+class Stats(msgspec.Struct, frozen=True, tag="stats"):
+    """Sent about once a second while working, and when going idle. Bytes."""
+
+    memory_used: int = 0
+    memory_peak: int = 0
+    prefix_entries: int = 0
+    prefix_bytes: int = 0
+    prefix_hits: int = 0
+    prefix_hit_tokens: int = 0
+
+
+Reply = Ready | ModelChanged | Accepted | Answered | Refused | Step | Stats
+
+_encoder = msgspec.msgpack.Encoder()
+_commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(message: Command | Reply) -> bytes:
+    """One frame."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; feed it whatever arrived."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies of the frames that `data` completes; raises `ValueError` past `MAX_FRAME`."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise ValueError(f"frame of {length} bytes")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield body
+
+
+def decode_command(body: bytes) -> Command:
+    """A frame's body as the engine process reads it."""
+    return _commands.decode(body)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """A frame's body as the server reads it."""
+    return _replies.decode(body)
