@@ -1,0 +1,1 @@
+"""Measures mlxd against what it is built on and what it replaces."""

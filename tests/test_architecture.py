@@ -1,0 +1,385 @@
+"""The architecture as tests: who may import whom, how large a piece may be, what may not appear.
+
+Everything is read from the sources (`ast` and `tokenize`); only the last two tests start Python.
+"""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from tests.import_table import LATE_IMPORTS, MAY_IMPORT, NEVER_AT_START, NEVER_IN_SERVER, OWNERS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+MAX_NESTING = 4
+MAX_POSITIONAL = 4
+
+BANNED_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "cloudpickle", "joblib"}
+BANNED_CALLS = {"eval", "exec", "__import__", "os.system", "os.popen"}
+BANNED_TEXT: dict[str, str] = {
+    r"(?<![\w.~/}])/(?:home|Users|root|work|tmp|opt|mnt|srv)/\w": "a path of one machine",
+    r"\b(?:TODO|FIXME|XXX|HACK)\b": "an unfinished thought; do it or say it in plain words",
+    r"\b(?i:blazing|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge)\b": "marketing",
+    r"\b(?i:(?:see|in|for|per|of) issue #?\d+)\b": "a reference that readers can't follow",
+    "\N{EM DASH}": "an em-dash; a comma, colon or full stop says it",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Python file of the repository."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Dotted name; for modules of the package the name below `mlxd`."""
+        parts = list(self.path.relative_to(ROOT).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        return ".".join(parts[1:] if parts[:1] == ["mlxd"] else parts)
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
+
+    def at(self, node: ast.AST) -> str:
+        """Where `node` stands, in the form that editors open."""
+        return f"{self.path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
+
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+    def comments(self) -> Iterator[tuple[int, str]]:
+        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+
+def sources(folder: str) -> list[Source]:
+    return [Source(path) for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+PACKAGE = sources("mlxd")
+TESTS = sources("tests")
+EVERYTHING = [*PACKAGE, *TESTS, *sources("bench")]
+MODULES = {source.name for source in PACKAGE}
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Every import below `tree`: the node and the full dotted name it asks for."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield node, alias.name
+            case ast.ImportFrom(module=module, names=names, level=0):
+                for alias in names:
+                    yield node, f"{module}.{alias.name}"
+            case ast.ImportFrom():
+                yield node, ".relative"
+            case ast.Call(args=[ast.Constant(value=str(name)), *_]):
+                if dotted(node.func).endswith("import_module"):
+                    yield node, name
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` for a chain of names, empty for anything else."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attr):
+            prefix = dotted(value)
+            return f"{prefix}.{attr}" if prefix else ""
+    return ""
+
+
+def own_module(name: str) -> str | None:
+    """The module of mlxd that `name` reaches (below `mlxd`), None for other packages."""
+    if name.split(".")[0] != "mlxd":
+        return None
+    below = name.partition(".")[2]
+    while below and below not in MODULES:
+        below = below.rpartition(".")[0]
+    return below
+
+
+def allows(patterns: tuple[str, ...], name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def check(broken: list[str]) -> None:
+    """Fail with one readable line for each broken rule."""
+    __tracebackhide__ = True
+    assert not broken, "\n" + "\n".join(broken)
+
+
+def test_every_module_has_a_place_in_the_import_table() -> None:
+    unplaced = sorted(MODULES - MAY_IMPORT.keys())
+    check([f"mlxd.{name}: say in MAY_IMPORT what it may import" for name in unplaced])
+
+
+def test_every_import_of_our_own_is_allowed_by_the_table() -> None:
+    broken = []
+    for source in PACKAGE:
+        allowed = MAY_IMPORT.get(source.name, ())
+        for node, name in imported(source.tree):
+            target = own_module(name)
+            if name == ".relative":
+                broken.append(f"{source.at(node)}: write the import in full")
+            elif target and not allows(allowed, target):
+                broken.append(f"{source.at(node)}: {source.name} may not import mlxd.{target}")
+    check(broken)
+
+
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    graph = {
+        source.name: {own for _, name in imported(source.tree) if (own := own_module(name))}
+        for source in PACKAGE
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a ring of imports: {' -> '.join((*trail, name))}"
+        if name not in done:
+            for target in sorted(graph.get(name, set()) - {name}):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_every_foreign_package_is_imported_by_its_owners_only() -> None:
+    broken = []
+    for source in PACKAGE:
+        for node, name in imported(source.tree):
+            package = name.split(".")[0]
+            if package in sys.stdlib_module_names or package in ("mlxd", ""):
+                continue
+            if package not in OWNERS:
+                broken.append(f"{source.at(node)}: {package} has no owner; name one in OWNERS")
+            elif not allows(OWNERS[package], source.name):
+                broken.append(f"{source.at(node)}: {source.name} may not import {package}")
+    check(broken)
+
+
+def test_batch_generator_is_named_in_the_batch_file_only() -> None:
+    check(
+        [
+            f"{source.at(node)}: BatchGenerator belongs to mlxd/engine/batch.py"
+            for source in PACKAGE
+            for node, name in imported(source.tree)
+            if name.endswith(".BatchGenerator") and source.name != "engine.batch"
+        ]
+    )
+
+
+def test_functions_import_late_only_where_starting_fast_needs_it() -> None:
+    check(
+        [
+            f"{source.at(node)}: import at the top of the file"
+            for source in PACKAGE
+            if source.name not in LATE_IMPORTS
+            for function in source.functions()
+            for node, _ in imported(function)
+        ]
+    )
+
+
+def test_nothing_unpickles_evaluates_or_shells_out() -> None:
+    broken = []
+    for source in EVERYTHING:
+        for node, name in imported(source.tree):
+            if name.split(".")[0] in BANNED_MODULES:
+                broken.append(f"{source.at(node)}: {name} runs code from data")
+        for call in (node for node in ast.walk(source.tree) if isinstance(node, ast.Call)):
+            if dotted(call.func) in BANNED_CALLS:
+                broken.append(f"{source.at(call)}: {dotted(call.func)}() is not used here")
+            broken += [
+                f"{source.at(call)}: {keyword.arg}=True is not used here"
+                for keyword in call.keywords
+                if keyword.arg in ("shell", "trust_remote_code", "allow_pickle")
+                and isinstance(keyword.value, ast.Constant)
+                and keyword.value.value is True
+            ]
+    check(broken)
+
+
+def test_files_stay_short() -> None:
+    check(
+        [
+            f"{source.path.relative_to(ROOT)}: {lines} lines, at most {MAX_FILE_LINES}"
+            for source in EVERYTHING
+            if (lines := len(source.text.splitlines())) > MAX_FILE_LINES
+        ]
+    )
+
+
+def test_functions_stay_short() -> None:
+    check(
+        [
+            f"{source.at(function)}: {function.name}: {lines} lines, at most {MAX_FUNCTION_LINES}"
+            for source in EVERYTHING
+            for function in source.functions()
+            if (lines := (function.end_lineno or 0) - function.lineno + 1) > MAX_FUNCTION_LINES
+        ]
+    )
+
+
+NESTING = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
+
+
+def nesting(node: ast.AST) -> int:
+    """Depth of the blocks inside `node`; `elif` and functions inside do not add to it."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        is_elif = (
+            isinstance(child, ast.If)
+            and isinstance(node, ast.If)
+            and node.orelse == [child]
+            and child.col_offset == node.col_offset
+        )
+        deepens = isinstance(child, (*NESTING, ast.TryStar)) and not is_elif
+        deepest = max(deepest, nesting(child) + deepens)
+    return deepest
+
+
+def test_functions_nest_little() -> None:
+    check(
+        [
+            f"{source.at(function)}: {function.name} nests {depth} deep, at most {MAX_NESTING}"
+            for source in EVERYTHING
+            for function in source.functions()
+            if (depth := nesting(function)) > MAX_NESTING
+        ]
+    )
+
+
+def test_functions_take_few_positional_parameters() -> None:
+    broken = []
+    for source in EVERYTHING:
+        for function in source.functions():
+            names = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args)]
+            given_by_pytest = source in TESTS and function.name.startswith("test_")
+            count = len(names) - (names[:1] in (["self"], ["cls"]))
+            if count > MAX_POSITIONAL and not given_by_pytest:
+                broken.append(f"{source.at(function)}: {function.name} takes {count}; use `*`")
+    check(broken)
+
+
+def test_every_module_says_what_it_is() -> None:
+    check(
+        [
+            f"{source.at(source.tree)}: begin with a docstring"
+            for source in EVERYTHING
+            if not ast.get_docstring(source.tree)
+        ]
+    )
+
+
+def does_nothing(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Pass() | ast.Continue() | ast.Expr(value=ast.Constant()):
+            return True
+    return False
+
+
+def test_there_are_no_globals_and_no_silenced_exceptions() -> None:
+    broken = []
+    for source in EVERYTHING:
+        for node in ast.walk(source.tree):
+            match node:
+                case ast.Global():
+                    broken.append(f"{source.at(node)}: `global`; keep state in an object")
+                case ast.ExceptHandler(type=None):
+                    broken.append(f"{source.at(node)}: bare `except`; name the exception")
+                case ast.ExceptHandler(type=ast.Name(id="Exception" | "BaseException"), body=body):
+                    if all(does_nothing(line) for line in body):
+                        broken.append(f"{source.at(node)}: swallows every exception")
+                case ast.Call(func=func, args=[ast.Name(id="Exception" | "BaseException")]):
+                    if dotted(func).endswith("suppress"):
+                        broken.append(f"{source.at(node)}: suppresses every exception")
+    check(broken)
+
+
+def test_no_check_is_switched_off_in_a_comment() -> None:
+    broken = []
+    for source in EVERYTHING:
+        for line, comment in source.comments():
+            where = f"{source.path.relative_to(ROOT)}:{line}"
+            if re.search(r"noqa|pragma: no cover|fmt: (?:off|skip)|pylint:|ruff:", comment):
+                broken.append(f"{where}: {comment}: change the code instead")
+            if "type: ignore" in comment and not re.search(r"ignore\[[\w, -]+\]  # \w", comment):
+                broken.append(f"{where}: name the error and the reason: ignore[code]  # reason")
+    check(broken)
+
+
+def test_tests_go_through_the_front_door() -> None:
+    broken = []
+    for source in TESTS:
+        for node, name in imported(source.tree):
+            if name.startswith("unittest.mock"):
+                broken.append(f"{source.at(node)}: use a shipped fake instead of a mock")
+        for call in (node for node in ast.walk(source.tree) if isinstance(node, ast.Call)):
+            if dotted(call.func) in ("monkeypatch.setattr", "time.sleep", "pytest.skip"):
+                broken.append(f"{source.at(call)}: {dotted(call.func)} has no place in tests")
+    check(broken)
+
+
+def readable_files() -> Iterator[Path]:
+    yield from (source.path for source in EVERYTHING if source.path != Path(__file__))
+    yield from (ROOT / name for name in ("Makefile", "pyproject.toml", ".ci/run"))
+    for pattern in ("*.md", "docs/**/*.md", "config/*.toml", "tests/**/*.json", "tests/**/*.sse"):
+        yield from sorted(ROOT.glob(pattern))
+
+
+def test_no_file_says_what_only_its_writer_understands() -> None:
+    broken = []
+    for path in readable_files():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            broken += [
+                f"{path.relative_to(ROOT)}:{number}: {why}: {found[0]!r}"
+                for pattern, why in BANNED_TEXT.items()
+                if (found := re.search(pattern, line))
+            ]
+    check(broken)
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level packages in a new Python that has imported `module`."""
+    program = f"import sys, json, {module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize(
+    ("module", "never"), [("mlxd.cli", NEVER_AT_START), ("mlxd.server", NEVER_IN_SERVER)]
+)
+def test_starting_loads_nothing_heavy(module: str, never: tuple[str, ...]) -> None:
+    heavy = loaded_by(module) & set(never)
+    check([f"import {module} loads {package}" for package in sorted(heavy)])
