@@ -1,0 +1,77 @@
+# `make serve` and `make test` do all the set-up; `make help` lists the rest.
+# Works with GNU make 3.81 (macOS) and later, and needs nothing but Python 3.11 or newer.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+
+# The newest of the Pythons that mlxd is tested with; else whatever `python3` is, if new enough.
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+FIND_PYTHON = for python in $(CANDIDATES); do \
+	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then break; fi; \
+	python=""; done
+
+.PHONY: help serve test test-fast check bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, ARGS="--log-level debug")
+	@$(BIN)/mlxd pull demo
+	@test -f mlxd.toml || $(BIN)/mlxd init
+	@exec $(BIN)/mlxd serve $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed-dev ## Run the tests that need no model and no server process
+	@$(BIN)/python -m pytest tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(VENV)/.installed ## Measure against raw mlx-lm and mlx_lm.server (BENCH="raw --rounds 3")
+	@$(BIN)/python -m bench $(BENCH)
+
+clean: ## Remove the virtual environment, caches and builds (not your models or mlxd.toml)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find mlxd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew when its Python is gone or the checkout was moved; the stamps say what is installed.
+ifneq ($(shell test -x $(BIN)/python && cat $(VENV)/.created 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.created
+endif
+
+$(VENV)/.created:
+	@$(FIND_PYTHON); \
+	if [ -z "$$python" ]; then \
+		echo "mlxd needs Python 3.11 or newer; tried: $(CANDIDATES)." >&2; \
+		echo "Install it (macOS: brew install python; Debian, Ubuntu: apt install python3 python3-venv)" >&2; \
+		echo "or name one you have: make serve PYTHON=python3.12" >&2; \
+		exit 1; \
+	fi; \
+	if [ "$$("$$python" -c 'import platform; print(*platform.uname()[::4])')" = "Darwin x86_64" ]; then \
+		echo "On a Mac, MLX needs Apple silicon and a Python for it; $$python runs on x86_64." >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "$$python can't make a virtual environment. On Debian and Ubuntu: apt install python$$version-venv" >&2; \
+		exit 1; \
+	fi; \
+	echo "Creating $(VENV) with $$("$$python" --version)"; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@echo "$(CURDIR)" > $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.created
+	@echo "Installing mlxd into $(VENV) (a few minutes the first time)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
+	@echo "Installing mlxd and its test tools into $(VENV) (a few minutes the first time)"
+	@$(PIP) -e '.[dev]'
+	@touch $(VENV)/.installed $@
