@@ -1,52 +1,113 @@
 """The configuration: one frozen tree from flags, environment, one TOML file and defaults.
 
-Nothing is read or created at import. `Settings()` holds the defaults alone; `config/mlxd.toml`
-shows each of them with its docstring, and a test keeps the two equal.
+Nothing is read or created at import. `Settings()` holds the defaults alone; `mlxd.config_file.load`
+is what reads the environment and a file. `config/mlxd.toml` shows every key with its docstring and
+its default, and a test keeps the two equal.
 """
 
-from typing import Annotated, Literal
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mlxd.messages import ReasoningMode, Scalar
 
 DialectName = Literal["openai_chat"]
-ReasoningMode = Literal["separate", "strip", "inline"]
-Scalar = str | int | float | bool | None
-Bytes = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(gt=0)]
+
+
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    """A string that `pattern` matches as a whole; `expected` says so in words."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value):
+            return value
+        raise PydanticCustomError("pattern", "expected {expected}", {"expected": expected})
+
+    return AfterValidator(check)
+
+
+Alias = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
+        "a name of letters, digits, '.', '_', ':', '/' and '-'",
+    ),
+]
+AliasPattern = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9*][A-Za-z0-9._:/*-]{0,127}",
+        "a name of letters, digits, '.', '_', ':', '/', '-' and '*'",
+    ),
+]
+ApiKey = Annotated[str, _matching(r"[\x21-\x7e]+", "visible ASCII characters without spaces")]
+HostName = Annotated[str, _matching(r"[^\s/@]+", "a host name without scheme or path")]
+Origin = Annotated[
+    str,
+    _matching(
+        r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+",
+        'an origin such as "https://app.example" (no path), or "*"',
+    ),
+]
+TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+NonEmpty = Annotated[str, _matching(r"(?s).*\S.*", "a string that is not empty")]
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Field(ge=0, le=2**62)]
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
+ContextLength = Annotated[int, Field(ge=16, le=2**31 - 1)]
+
+# TOML has lists where the tree has tuples; everything else must have the type it is declared with.
+Listed = Strict(False)
 
 
 class Section(BaseModel):
     """A table of the file: immutable, and every key must be known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class Server(Section):
-    host: str = "127.0.0.1"
+    host: HostName = "127.0.0.1"
     """Address to listen on. Anything but loopback needs `api_keys`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8484
     """Port to listen on; 0 takes a free one."""
-    api_keys: tuple[str, ...] = ()
+    api_keys: Annotated[tuple[ApiKey, ...], Listed, Field(repr=False)] = ()
     """Keys that callers must present; empty means no key is asked for (loopback only)."""
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: Annotated[tuple[HostName, ...], Listed] = ()
     """Host header names that are served besides loopback names and `host` itself."""
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[Origin, ...], Listed] = ()
     """Browser origins that may call besides loopback ones; "*" allows every origin."""
     unknown_model: Literal["auto", "default", "refuse"] = "auto"
     """A model name nobody configured: `default` answers with the default model, `refuse` is a 404,
     `auto` answers when only one model is configured."""
-    max_queue: Annotated[int, Field(ge=1)] = 64
+    max_queue: Count = 64
     """Requests that may wait for a slot; past it callers get 503 with Retry-After."""
-    max_connections: Annotated[int, Field(ge=1)] = 256
+    max_connections: Count = 256
     """Open connections at once."""
-    max_body: Bytes = 32 * 1024 * 1024
+    max_body: Annotated[int, Field(ge=1024, le=2**62)] = 32 * 1024 * 1024
     """Bytes of one request body."""
-    max_bodies: Bytes = 128 * 1024 * 1024
+    max_bodies: Annotated[int, Field(ge=1024, le=2**62)] = 128 * 1024 * 1024
     """Bytes of all request bodies that are being received or parsed at once."""
     request_seconds: Seconds = 1800.0
     """The longest a request may run, queueing included."""
-    drain_seconds: Annotated[float, Field(ge=0)] = 30.0
+    drain_seconds: Annotated[float, Field(ge=0, le=10_000_000)] = 30.0
     """How long running requests may go on after SIGTERM or Ctrl-C."""
     validation_status: Literal[400, 422] = 400
     """HTTP status of a malformed request; 400 is what the vendors send."""
@@ -55,17 +116,17 @@ class Server(Section):
 class Defaults(Section):
     model: str = ""
     """Alias of the model that answers when a request names none; empty: the first configured."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    temperature: Temperature = 0.7
     """Randomness of sampling; 0 always takes the most likely token."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_p: TopP = 0.95
     """Sample from the smallest set of tokens with this probability mass."""
-    top_k: Annotated[int, Field(ge=0)] = 0
+    top_k: TopK = 0
     """Sample from this many of the most likely tokens; 0 means all."""
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_p: MinP = 0.0
     """Drop tokens less likely than this share of the most likely one."""
-    max_tokens: Annotated[int, Field(ge=1)] = 4096
+    max_tokens: Count = 4096
     """Tokens to generate at most, thinking included."""
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    repetition_penalty: RepetitionPenalty = 1.0
     """Divides the score of tokens seen before; 1 means no penalty."""
     reasoning: ReasoningMode = "separate"
     """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
@@ -74,31 +135,31 @@ class Defaults(Section):
 class Model(Section):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
-    source: str
+    source: NonEmpty
     """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
-    aliases: tuple[str, ...] = ()
+    aliases: Annotated[tuple[AliasPattern, ...], Listed] = ()
     """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
-    context_length: Annotated[int, Field(ge=16)] | None = None
+    context_length: ContextLength | None = None
     """Window in tokens, if it should be smaller than the model's own."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Count | None = None
     """As in `[defaults]`."""
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Temperature | None = None
     """As in `[defaults]`."""
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: TopP | None = None
     """As in `[defaults]`."""
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: TopK | None = None
     """As in `[defaults]`."""
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_p: MinP | None = None
     """As in `[defaults]`."""
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
     """As in `[defaults]`."""
     reasoning: ReasoningMode | None = None
     """As in `[defaults]`."""
-    template_args: dict[str, Scalar] = {}
+    template_args: dict[TemplateArg, Scalar] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
-    tool_format: str | None = None
+    tool_format: NonEmpty | None = None
     """Notation of tool calls, if it is not found from the chat template."""
-    reasoning_tags: tuple[str, str] | None = None
+    reasoning_tags: Annotated[tuple[NonEmpty, NonEmpty], Listed] | None = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
@@ -116,7 +177,8 @@ class Engine(Section):
     load_timeout: Seconds = 900.0
     """Seconds a model may take to load."""
     prefix_cache_bytes: Bytes | None = None
-    """Memory for KV prefixes of earlier requests; left out: a tenth of the machine's memory."""
+    """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
+    machine's memory without it."""
     memory_bytes: Bytes | None = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
 
@@ -129,20 +191,95 @@ class Log(Section):
 
 
 class Settings(BaseSettings):
-    """The whole configuration."""
+    """The whole configuration. Building one reads nothing but its arguments."""
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        strict=True,
         env_prefix="MLXD_",
         env_nested_delimiter="__",
         use_attribute_docstrings=True,
     )
 
-    dialects: tuple[DialectName, ...] = ("openai_chat",)
+    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = ("openai_chat",)
     """APIs to serve."""
     server: Server = Server()
+    """The HTTP side: who may call, and how much."""
     defaults: Defaults = Defaults()
-    models: dict[str, Model] = {}
+    """What a request gets that does not say otherwise."""
+    models: dict[Alias, Model] = {}
+    """The models to serve, one table each; none at all serves the demo model."""
     engine: Engine = Engine()
+    """The process that runs the models."""
     log: Log = Log()
+    """What is printed while serving."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone: the environment and the file are merged by `mlxd.config_file.load`."""
+        return (init_settings,)
+
+
+class Conflict(NamedTuple):
+    """Two settings, each fine alone, that contradict each other; `path` is the one to change."""
+
+    path: tuple[str, ...]
+    reason: str
+    hint: str = ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def conflicts(settings: Settings) -> Iterator[Conflict]:
+    """What is wrong with the tree as a whole."""
+    server = settings.server
+    if not is_loopback(server.host) and not server.api_keys:
+        yield Conflict(
+            ("server", "host"),
+            f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
+            "Add a key, or listen on 127.0.0.1.",
+        )
+    if server.max_bodies < server.max_body:
+        yield Conflict(
+            ("server", "max_bodies"),
+            f"must be at least server.max_body ({server.max_body}), or a body of that size "
+            "could never be received",
+        )
+    if settings.defaults.model and settings.defaults.model not in settings.models:
+        yield Conflict(
+            ("defaults", "model"),
+            f'"{settings.defaults.model}" is not configured',
+            f"Configured: {', '.join(settings.models) or 'no model'}.",
+        )
+    yield from _repeated_dialects(settings)
+    yield from _alias_clashes(settings)
+
+
+def _repeated_dialects(settings: Settings) -> Iterator[Conflict]:
+    for name in sorted(set(settings.dialects)):
+        if settings.dialects.count(name) > 1:
+            yield Conflict(("dialects",), f'"{name}" is listed more than once')
+
+
+def _alias_clashes(settings: Settings) -> Iterator[Conflict]:
+    owners = {alias: alias for alias in settings.models}
+    for alias, model in settings.models.items():
+        for name in model.aliases:
+            owner = owners.setdefault(name, alias)
+            if owner != alias:
+                yield Conflict(
+                    ("models", alias, "aliases"), f'"{name}" already names the model "{owner}"'
+                )
