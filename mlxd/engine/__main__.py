@@ -1,0 +1,37 @@
+"""The engine process: `python -m mlxd.engine --fd N`, started by the supervisor."""
+
+import argparse
+import queue
+import signal
+import socket
+import threading
+
+from mlxd.engine.blas import load_blas
+
+
+def main() -> None:
+    """Serve one supervisor on the socket it passed, until that socket closes."""
+    parser = argparse.ArgumentParser(prog="python -m mlxd.engine", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the supervisor's socket")
+    connection = socket.socket(fileno=parser.parse_args().fd)
+    # Ctrl-C in a terminal is the server's to handle; it ends this process when it has drained.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # MLX binds to the BLAS that is loaded first.
+    blas = load_blas()
+
+    from mlxd.engine.intake import Job, Link, Preparer, read_commands
+    from mlxd.engine.worker import Worker
+
+    link = Link(connection)
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    preparer = Preparer(link, jobs)
+    for name, target in (
+        ("reader", lambda: read_commands(connection, jobs, preparer)),
+        ("prep", preparer.run),
+    ):
+        threading.Thread(target=target, name=name, daemon=True).start()
+    Worker(link, jobs, preparer, blas=blas).run()
+
+
+if __name__ == "__main__":
+    main()

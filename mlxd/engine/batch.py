@@ -1,0 +1,272 @@
+"""Continuous batching on mlx-lm's `BatchGenerator`: the only file that knows it.
+
+One generator serves one model. All rows share one sampler object, so that mlx-lm draws for the whole
+batch in one call; `_Draws` finds out which rows that call is for.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+
+from mlxd.engine.models import LoadedModel
+from mlxd.engine.prefixes import Prefixes
+from mlxd.engine.sampling import RowSampling, draw, logits_processors, resolve
+from mlxd.engine.scheduler import BatchStep, Prefilled, Row, Token
+from mlxd.engine.tokentext import TokenText
+from mlxd.events import TokenLogprob, TopLogprob
+
+PREFILL_BATCH = 8
+"""Prompts that are prefilled together."""
+PREFILL_CHUNK = (16, 2048)
+"""Fewest and most tokens of one prompt in one piece of prefill."""
+UNDISTURBED = 4
+"""How much longer a piece of prefill may take while nobody is decoding."""
+FLOOR = -9999.0
+"""Stands for the logarithm of zero, as OpenAI writes it."""
+
+
+@dataclass
+class _Running:
+    row: Row
+    uid: int
+    sampling: RowSampling
+
+
+class _Drawn:
+    """What one sampler call has to tell about its tokens; read with the step that returns them."""
+
+    def __init__(self, logprobs: mx.array, tokens: mx.array, top: int) -> None:
+        self._arrays = [mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]]
+        if top:
+            vocabulary = logprobs.shape[-1]
+            best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
+            self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
+        mx.async_eval(self._arrays)
+
+    @cached_property
+    def chosen(self) -> list[float]:
+        """The logprob of each row's token."""
+        values: list[float] = self._arrays[0].tolist()
+        return values
+
+    @cached_property
+    def top(self) -> list[list[tuple[int, float]]]:
+        """Each row's most likely tokens, best first."""
+        ids, values = (array.tolist() for array in self._arrays[1:])
+        return [
+            sorted(zip(*row, strict=True), key=lambda pair: -pair[1])
+            for row in zip(ids, values, strict=True)
+        ]
+
+
+class _Draws:
+    """The sampler of all rows, and what it has to tell about the tokens it drew.
+
+    mlx-lm runs one step ahead: what is drawn now is returned by the next step, so that each row has
+    up to two results waiting here.
+    """
+
+    def __init__(self, generator: BatchGenerator, running: dict[int, _Running]) -> None:
+        self._generator = generator
+        self._running = running
+        self._results: dict[int, deque[tuple[_Drawn, int]]] = {}
+        self._decoding: list[int] = []
+        self._stepped = True
+
+    def expect_step(self) -> None:
+        """The next call is for the rows that decode; one after it for rows leaving prefill."""
+        self._decoding = list(self._generator._generation_batch.uids)
+        self._stepped = not self._decoding
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        uids = self._uids()
+        rows = [self._running[uid] for uid in uids]
+        tokens = draw(logprobs, [running.sampling for running in rows])
+        drawn = _Drawn(logprobs, tokens, max(running.row.logprobs or 0 for running in rows))
+        for index, uid in enumerate(uids):
+            self._results.setdefault(uid, deque()).append((drawn, index))
+        return tokens
+
+    def take(self, uid: int) -> tuple[_Drawn, int]:
+        """The result for the token that `uid` has just returned."""
+        return self._results[uid].popleft()
+
+    def forget(self, uid: int) -> None:
+        self._results.pop(uid, None)
+
+    def _uids(self) -> list[int]:
+        if not self._stepped:
+            self._stepped = True
+            return self._decoding
+        elsewhere = set(self._decoding) | set(self._generator._prompt_batch.uids)
+        elsewhere.update(sequence[0] for sequence in self._generator._unprocessed_sequences)
+        return sorted(set(self._running) - elsewhere)
+
+
+class MlxBatch:
+    """The rows of one model; implements `scheduler.Batch`."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prefixes: Prefixes,
+        *,
+        max_batch: int,
+        prefill_budget: float,
+    ) -> None:
+        self._loaded = loaded
+        self._prefixes = prefixes
+        self._prefill_budget = prefill_budget
+        self.kv_bytes = 0
+        self._generator = BatchGenerator(
+            loaded.model,
+            stop_tokens=[[token] for token in sorted(loaded.eos_ids)],
+            completion_batch_size=max_batch,
+            prefill_batch_size=min(PREFILL_BATCH, max_batch),
+            stream=mx.default_stream(mx.default_device()),
+        )
+        self._running: dict[int, _Running] = {}
+        self._uids: dict[int, int] = {}
+        self._draws = _Draws(self._generator, self._running)
+        self._text = TokenText(loaded.tokenizer)
+        self._prefill_rate = 0.0
+        layers = make_prompt_cache(loaded.model)
+        self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
+
+    def close(self) -> None:
+        """Give back what mlx-lm holds outside of Python."""
+        self._generator.close()
+
+    @property
+    def active_bytes(self) -> int:
+        """KV cache of the rows that are running."""
+        return int(self._generator.prompt_cache_nbytes)
+
+    def fits(self, longest: int, rows: int) -> bool:
+        # A batch is padded to its longest row.
+        return longest * rows * self._loaded.kv_bytes_per_token <= self.kv_bytes
+
+    def find(self, row: Row) -> int:
+        return self._prefixes.find(self._scope(row), row.tokens).cached
+
+    def insert(self, row: Row) -> None:
+        hit = self._prefixes.find(self._scope(row), row.tokens)
+        row.cached, row.cache_note = hit.cached, hit.note
+        sampling = resolve(row.sampling, self._loaded.spec.sampling)
+        (uid,) = self._generator.insert_segments(
+            [self._segments(row, hit.cached)],
+            max_tokens=[row.max_tokens],
+            caches=None if hit.cache is None else [hit.cache],
+            all_tokens=[row.tokens[: hit.cached]],
+            samplers=[self._draws],
+            logits_processors=[logits_processors(sampling, len(row.tokens))],
+        )
+        self._uids[row.id] = uid
+        self._running[uid] = _Running(row, uid, sampling)
+
+    def remove(self, row_id: int) -> None:
+        uid = self._uids[row_id]
+        cache, tokens = self._generator.extract_cache([uid])[uid]
+        self._keep(self._running[uid].row, tokens, cache)
+        self._generator.remove([uid])
+        self._forget(uid)
+
+    def share(self, row_id: int) -> None:
+        uid = self._uids[row_id]
+        cache, tokens = self._generator.extract_cache([uid])[uid]
+        self._keep(self._running[uid].row, tokens, cache)
+
+    def step(self, *, decoding: bool) -> BatchStep:
+        self._set_chunk(decoding=decoding)
+        self._draws.expect_step()
+        begun = time.perf_counter()
+        counters = self._generator._counters
+        before = counters.prompt_tokens, counters.decode_time
+        prompts, generated = self._generator.next()
+        computed = counters.prompt_tokens - before[0]
+        spent = time.perf_counter() - begun - (counters.decode_time - before[1])
+        if computed and spent > 0:
+            self._prefill_rate = computed / spent
+        prefilled = [self._prefilled(response) for response in prompts]
+        tokens, broken = [], []
+        for response in generated:
+            token = self._token(response)
+            if token is None:
+                broken.append(self._running[response.uid].row.id)
+            else:
+                tokens.append(token)
+            if token is None or token.end is not None:
+                self._end(response, keep=token is not None)
+        return BatchStep(prefilled, tokens, broken)
+
+    def _set_chunk(self, *, decoding: bool) -> None:
+        low, high = PREFILL_CHUNK
+        waiting = len(self._running) - len(self._generator._generation_batch)
+        budget = self._prefill_budget * (1 if decoding else UNDISTURBED)
+        rows = min(max(waiting, 1), self._generator.prefill_batch_size)
+        chunk = int(self._prefill_rate * budget / rows) if self._prefill_rate else low * 8
+        size = max(low, min(high, chunk))
+        self._generator.prefill_step_size = size
+        self._generator._prompt_batch.prefill_step_size = size
+
+    def _prefilled(self, response: PromptProcessingBatch.Response) -> Prefilled:
+        row = self._running[response.uid].row
+        if response.end_of_segment and not response.end_of_prompt and not self._cut_anywhere:
+            cache, tokens = self._generator.extract_cache([response.uid])[response.uid]
+            self._keep(row, tokens, cache)
+        return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)
+
+    def _token(self, response: Any) -> Token | None:
+        running = self._running[response.uid]
+        drawn, index = self._draws.take(response.uid)
+        chosen = drawn.chosen[index]
+        if not chosen > -float("inf"):
+            return None
+        row = running.row
+        logprob = None
+        if row.logprobs is not None and response.finish_reason != "stop":
+            top = drawn.top[index][: row.logprobs] if row.logprobs else []
+            logprob = self._logprob(response.token, chosen, top)
+        return Token(row.id, response.token, logprob, response.finish_reason)
+
+    def _logprob(self, token: int, chosen: float, top: Sequence[tuple[int, float]]) -> TokenLogprob:
+        text, raw = self._text.of(token)
+        alternatives = tuple(
+            TopLogprob(text, max(value, FLOOR), raw)
+            for (text, raw), value in ((self._text.of(other), value) for other, value in top)
+        )
+        return TokenLogprob(text, max(chosen, FLOOR), raw, alternatives)
+
+    def _segments(self, row: Row, cached: int) -> list[list[int]]:
+        """The uncached part of the prompt, cut where a prefix is worth keeping."""
+        cuts = () if self._cut_anywhere else row.boundaries
+        edges = [cached, *(edge for edge in cuts if edge > cached), len(row.tokens)]
+        return [row.tokens[a:b] for a, b in pairwise(edges) if b > a]
+
+    def _end(self, response: Any, *, keep: bool) -> None:
+        if not keep:
+            if response.finish_reason is None:
+                self._generator.remove([response.uid])
+        else:
+            row = self._running[response.uid].row
+            self._keep(row, response.all_tokens, response.prompt_cache)
+        self._forget(response.uid)
+
+    def _keep(self, row: Row, tokens: list[int], cache: Any) -> None:
+        self._prefixes.put(self._scope(row), tokens, cache)
+
+    def _scope(self, row: Row) -> str:
+        return f"{self._loaded.spec.id}\n{row.group}"
+
+    def _forget(self, uid: int) -> None:
+        running = self._running.pop(uid)
+        del self._uids[running.row.id]
+        self._draws.forget(uid)

@@ -1,0 +1,174 @@
+"""The engine process's two helper threads: one reads the socket, one prepares prompts.
+
+Neither touches an MLX object: they work on text and token ids and hand the rest to the main thread.
+"""
+
+import copy
+import os
+import queue
+import socket
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from mlxd.engine.prompt import Prompt, PromptBuilder
+from mlxd.engine.protocol import (
+    Accepted,
+    Answered,
+    Cancel,
+    Command,
+    Configure,
+    Count,
+    FrameReader,
+    Load,
+    Refused,
+    Reply,
+    Shutdown,
+    Submit,
+    Unload,
+    decode_command,
+    encode,
+)
+from mlxd.errors import InternalError, MlxdError
+
+READ_BYTES = 1 << 20
+
+
+class Link:
+    """The sending side of the socket; whole frames from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, reply: Reply) -> None:
+        """Send one frame; without a server there is nothing left to do but end."""
+        try:
+            with self._lock:
+                self._connection.sendall(encode(reply))
+        except OSError:
+            os._exit(0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A submission that is ready for the scheduler."""
+
+    command: Submit
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A command that waits for its model to be loaded."""
+
+    command: Submit | Count
+
+
+Job = Prepared | Wanted | Cancel | Load | Unload | Configure
+"""What the main thread is told."""
+
+
+class Preparer:
+    """Turns submissions into token ids and counts tokens, in the order of arrival."""
+
+    def __init__(self, link: Link, jobs: "queue.SimpleQueue[Job]") -> None:
+        self._link = link
+        self._jobs = jobs
+        self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
+        self._builders: dict[str, PromptBuilder] = {}
+        self._live: set[int] = set()
+        self._live_lock = threading.Lock()
+
+    def put(self, command: Submit | Count) -> None:
+        """Queue a new command."""
+        with self._live_lock:
+            self._live.add(command.id)
+        self._commands.put(command)
+
+    def again(self, command: Submit | Count) -> None:
+        """Queue a command whose model is loaded by now."""
+        self._commands.put(command)
+
+    def drop(self, command_id: int) -> None:
+        """Whatever `command_id` was, nobody waits for it any more."""
+        with self._live_lock:
+            self._live.discard(command_id)
+
+    def is_live(self, command_id: int) -> bool:
+        """Whether the caller still waits for `command_id`."""
+        with self._live_lock:
+            return command_id in self._live
+
+    def add_model(self, name: str, builder: PromptBuilder) -> None:
+        self._builders[name] = builder
+
+    def remove_model(self, name: str) -> None:
+        self._builders.pop(name, None)
+
+    def run(self) -> None:
+        """The thread's loop."""
+        while True:
+            command = self._commands.get()
+            if not self.is_live(command.id):
+                continue
+            builder = self._builders.get(command.request.model)
+            if builder is None:
+                self._jobs.put(Wanted(command))
+                continue
+            try:
+                self._prepare(builder, command)
+            except MlxdError as error:
+                self.refuse(command.id, error)
+            except Exception:  # A bug in one request's preparation must not cost the others.
+                traceback.print_exc()
+                self.refuse(command.id, InternalError("preparing the prompt"))
+
+    def refuse(self, command_id: int, error: MlxdError) -> None:
+        """Answer a command with an error and forget it."""
+        self.drop(command_id)
+        self._link.send(Refused(command_id, error.report()))
+
+    def _prepare(self, builder: PromptBuilder, command: Submit | Count) -> None:
+        if isinstance(command, Count):
+            self.drop(command.id)
+            self._link.send(Answered(command.id, builder.count(command.request)))
+            return
+        prompt = builder.build(command.request)
+        if self.is_live(command.id):
+            self._link.send(Accepted(command.id, len(prompt.tokens), prompt.opens_reasoning))
+            self._jobs.put(Prepared(command, prompt))
+
+
+def read_commands(
+    connection: socket.socket, jobs: "queue.SimpleQueue[Job]", preparer: Preparer
+) -> None:
+    """The reading thread's loop: ends the process when the server is gone or talks nonsense."""
+    reader = FrameReader()
+    try:
+        while data := connection.recv(READ_BYTES):
+            for body in reader.feed(data):
+                _dispatch(decode_command(body), jobs, preparer)
+    except (OSError, ValueError):
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _dispatch(command: Command, jobs: "queue.SimpleQueue[Job]", preparer: Preparer) -> None:
+    match command:
+        case Submit() | Count():
+            preparer.put(command)
+        case Shutdown():
+            os._exit(0)
+        case Cancel():
+            preparer.drop(command.id)
+            jobs.put(command)
+        case Configure() | Load() | Unload():
+            jobs.put(command)
+
+
+def own_copy(tokenizer: Any) -> Any:
+    """A tokenizer for another thread: the fast ones must not be shared between threads."""
+    return copy.deepcopy(tokenizer)

@@ -1,0 +1,172 @@
+"""From a request's `Sampling` to the next token: defaults, penalties, and the draw for a whole batch.
+
+Every row draws with its own random numbers, one uniform a token, so the neighbours in a batch never
+change what a row gets and a seed gives the same tokens whatever else runs.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from mlxd.messages import Sampling
+
+CANDIDATES = 1024
+"""Tokens that top-p, top-k and min-p choose among: the most likely ones."""
+
+LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+"""(all tokens of the row so far, logits of shape (1, vocabulary)) to new logits."""
+
+
+@dataclass(frozen=True)
+class RowSampling:
+    """One row's resolved sampling; `temperature` 0 takes the most likely token."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: dict[int, float]
+    rng: random.Random = field(compare=False)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def truncated(self) -> bool:
+        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
+
+
+def resolve(asked: Sampling, defaults: Sampling) -> RowSampling:
+    """`asked` over the model's `defaults` over no effect at all."""
+
+    def pick(name: str, neutral: float) -> float:
+        values = (getattr(asked, name), getattr(defaults, name))
+        return next((float(value) for value in values if value is not None), neutral)
+
+    seed = asked.seed if asked.seed is not None else defaults.seed
+    return RowSampling(
+        temperature=pick("temperature", 1.0),
+        top_p=pick("top_p", 1.0),
+        top_k=int(pick("top_k", 0)),
+        min_p=pick("min_p", 0.0),
+        repetition_penalty=pick("repetition_penalty", 1.0),
+        presence_penalty=pick("presence_penalty", 0.0),
+        frequency_penalty=pick("frequency_penalty", 0.0),
+        logit_bias=asked.logit_bias or {},
+        rng=random.Random(seed),
+    )
+
+
+def logits_processors(row: RowSampling, prompt_tokens: int) -> list[LogitsProcessor]:
+    """What changes a row's logits before the draw; empty for most rows."""
+    processors: list[LogitsProcessor] = []
+    if row.logit_bias:
+        processors.append(_bias(row.logit_bias))
+    if row.repetition_penalty != 1.0:
+        processors.append(_repetition(row.repetition_penalty))
+    if row.presence_penalty or row.frequency_penalty:
+        processors.append(_penalties(row, prompt_tokens))
+    return processors
+
+
+def _bias(logit_bias: dict[int, float]) -> LogitsProcessor:
+    ids = mx.array(list(logit_bias))
+    values = mx.array(list(logit_bias.values()))
+
+    def add_bias(_: mx.array, logits: mx.array) -> mx.array:
+        return logits.at[:, ids].add(values.astype(logits.dtype))
+
+    return add_bias
+
+
+def _repetition(penalty: float) -> LogitsProcessor:
+    """Of every token in the prompt and the answer so far (CTRL, arXiv:1909.05858, section 4.1)."""
+
+    def penalise(tokens: mx.array, logits: mx.array) -> mx.array:
+        seen = logits[:, tokens]
+        logits[:, tokens] = mx.where(seen < 0, seen * penalty, seen / penalty)
+        return logits
+
+    return penalise
+
+
+def _penalties(row: RowSampling, prompt_tokens: int) -> LogitsProcessor:
+    """OpenAI's presence and frequency penalties: of the answer so far, not of the prompt."""
+
+    def penalise(tokens: mx.array, logits: mx.array) -> mx.array:
+        generated = tokens[prompt_tokens:]
+        if generated.size == 0:
+            return logits
+        counts = mx.zeros(logits.shape[-1], logits.dtype).at[generated].add(1)
+        once = (counts > 0).astype(logits.dtype)
+        return logits - row.frequency_penalty * counts - row.presence_penalty * once
+
+    return penalise
+
+
+def draw(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
+    """The next token of each row: `logprobs` is (rows, vocabulary), the result (rows,)."""
+    groups = [
+        (_most_likely, [i for i, row in enumerate(rows) if row.greedy]),
+        (_truncated, [i for i, row in enumerate(rows) if not row.greedy and row.truncated]),
+        (_untruncated, [i for i, row in enumerate(rows) if not row.greedy and not row.truncated]),
+    ]
+    groups = [(method, members) for method, members in groups if members]
+    if len(groups) == 1:
+        return groups[0][0](logprobs, rows)
+    drawn = [
+        method(logprobs[mx.array(members)], [rows[i] for i in members])
+        for method, members in groups
+    ]
+    order = [i for _, members in groups for i in members]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return mx.concatenate(drawn)[mx.array(back)]
+
+
+def _most_likely(logprobs: mx.array, _: Sequence[RowSampling]) -> mx.array:
+    return mx.argmax(logprobs, axis=-1)
+
+
+def _column(values: Sequence[float]) -> mx.array:
+    return mx.array(values, dtype=mx.float32)[:, None]
+
+
+def _uniforms(rows: Sequence[RowSampling]) -> mx.array:
+    return _column([row.rng.random() for row in rows])
+
+
+def _untruncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
+    scaled = logprobs.astype(mx.float32) / _column([row.temperature for row in rows])
+    mass = mx.cumsum(mx.softmax(scaled, axis=-1), axis=-1)
+    picked = mx.sum(mass <= _uniforms(rows) * mass[:, -1:], axis=-1)
+    return mx.minimum(picked, logprobs.shape[-1] - 1).astype(mx.uint32)
+
+
+def _truncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
+    """top-k, top-p and min-p, each on the distribution at the row's temperature."""
+    vocabulary = logprobs.shape[-1]
+    k = min(CANDIDATES, vocabulary)
+    scaled = logprobs.astype(mx.float32) / _column([row.temperature for row in rows])
+    best = mx.argpartition(scaled, kth=vocabulary - k, axis=-1)[:, vocabulary - k :]
+    values = mx.take_along_axis(scaled, best, axis=-1)
+    order = mx.argsort(-values, axis=-1)
+    best = mx.take_along_axis(best, order, axis=-1)
+    values = mx.take_along_axis(values, order, axis=-1)
+    probs = mx.exp(values - mx.logsumexp(scaled, axis=-1, keepdims=True))
+
+    before = mx.cumsum(probs, axis=-1) - probs
+    keep = before < _column([row.top_p for row in rows])
+    keep = keep & (mx.arange(k)[None] < _column([row.top_k or k for row in rows]))
+    keep = keep & (probs >= _column([row.min_p for row in rows]) * probs[:, :1])
+    keep = keep | (mx.arange(k)[None] == 0)
+
+    mass = mx.cumsum(mx.where(keep, probs, 0), axis=-1)
+    picked = mx.sum(mass <= _uniforms(rows) * mass[:, -1:], axis=-1, keepdims=True)
+    picked = mx.minimum(picked, mx.sum(keep, axis=-1, keepdims=True) - 1)
+    return mx.take_along_axis(best, picked.astype(mx.uint32), axis=-1)[:, 0].astype(mx.uint32)

@@ -1,0 +1,41 @@
+"""The text and bytes of single tokens, for logprobs."""
+
+from functools import lru_cache
+from typing import Any
+
+from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, SPMStreamingDetokenizer
+
+
+class TokenText:
+    """What each token of one tokenizer stands for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.of = lru_cache(maxsize=65536)(self._of)
+
+    def _of(self, token: int) -> tuple[str, bytes]:
+        """A token's text and bytes; text that is part of a character shows as U+FFFD."""
+        detokenizer = self._tokenizer.detokenizer
+        if isinstance(detokenizer, BPEStreamingDetokenizer):
+            raw = _byte_level(detokenizer.tokenmap[token])
+        elif isinstance(detokenizer, SPMStreamingDetokenizer):
+            raw = detokenizer.tokenmap[token].replace("\u2581".encode(), b" ")
+        else:
+            raw = self._tokenizer.decode([token]).encode()
+        return raw.decode(errors="replace"), raw
+
+
+@lru_cache(maxsize=1)
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's reversible map between bytes and printable characters."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+def _byte_level(token: str) -> bytes:
+    table = _byte_of_character()
+    if all(character in table for character in token):
+        return bytes(table[character] for character in token)
+    return token.encode()

@@ -1,0 +1,315 @@
+"""The engine process's main thread: owns MLX, loads models, runs their schedulers turn by turn."""
+
+import os
+import queue
+import time
+import traceback
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+import mlx.core as mx
+
+from mlxd.engine.batch import MlxBatch
+from mlxd.engine.detokenize import RowText
+from mlxd.engine.intake import Job, Link, Prepared, Preparer, Wanted, own_copy
+from mlxd.engine.models import LoadedModel, load, unload
+from mlxd.engine.prefixes import Prefixes
+from mlxd.engine.prompt import PromptBuilder
+from mlxd.engine.protocol import (
+    Answered,
+    Cancel,
+    Configure,
+    Load,
+    ModelChanged,
+    ModelSpec,
+    Ready,
+    Stats,
+    Step,
+    Unload,
+)
+from mlxd.engine.scheduler import Row, Scheduler
+from mlxd.errors import (
+    InternalError,
+    InvalidLogits,
+    MlxdError,
+    ModelNotFound,
+    ModelUnusable,
+    OutOfMemory,
+)
+
+STATS_SECONDS = 1.0
+FAILURE_WINDOW = 60.0
+"""A second failed step within so many seconds ends the process; the supervisor starts a new one."""
+CPU_SHARE = 0.75
+"""Share of the machine's memory that models may use where the device does not say."""
+
+
+@dataclass
+class Host:
+    """A loaded model with everything that runs it."""
+
+    loaded: LoadedModel
+    batch: MlxBatch
+    scheduler: Scheduler
+    used: float = 0.0
+    unloads: list[int] = field(default_factory=list)
+    failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+
+
+class Worker:
+    """Takes jobs from the other threads, computes, and reports on the link."""
+
+    def __init__(
+        self, link: Link, jobs: "queue.SimpleQueue[Job]", preparer: Preparer, *, blas: str
+    ) -> None:
+        self._link = link
+        self._jobs = jobs
+        self._preparer = preparer
+        self._blas = blas
+        self._hosts: dict[str, Host] = {}
+        self._specs: dict[str, ModelSpec] = {}
+        self._config = Configure(models=())
+        self._memory_limit = 0
+        self._prefixes = Prefixes(0)
+        self._reported = 0.0
+
+    def run(self) -> None:
+        """The step loop; ends with the process."""
+        while True:
+            busy = [host for host in self._hosts.values() if host.scheduler.busy]
+            if not busy:
+                self._report_stats()
+                self._handle(self._jobs.get())
+            while not self._jobs.empty():
+                self._handle(self._jobs.get_nowait())
+            for host in busy:
+                self._turn(host)
+                if host.unloads and not host.scheduler.busy:
+                    self._unload(host)
+            if time.monotonic() - self._reported > STATS_SECONDS:
+                self._report_stats()
+
+    def _handle(self, job: Job) -> None:
+        match job:
+            case Configure():
+                self._configure(job)
+            case Prepared():
+                self._submit(job)
+            case Wanted():
+                self._provide(job)
+            case Cancel():
+                for host in self._hosts.values():
+                    host.scheduler.cancel(job.id)
+            case Load() | Unload():
+                self._load_or_unload(job)
+            case _:
+                assert_never(job)
+
+    def _configure(self, config: Configure) -> None:
+        self._config = config
+        self._specs = {spec.id: spec for spec in config.models}
+        self._memory_limit = config.limits.memory_bytes or measured_memory()
+        self._prefixes = Prefixes(config.limits.prefix_cache_bytes)
+        self._link.send(Ready(device_name(), self._blas, self._memory_limit))
+        if config.preload is not None:
+            try:
+                self._host(config.preload)
+            except MlxdError:
+                pass  # Told by ModelChanged; the first request for it gets the reason.
+
+    def _submit(self, job: Prepared) -> None:
+        request = job.command.request
+        host = self._hosts.get(request.model)
+        if not self._preparer.is_live(job.command.id):
+            return
+        if host is None:
+            self._preparer.again(job.command)
+            return
+        spec, prompt = host.loaded.spec, job.prompt
+        room = host.loaded.context_length - len(prompt.tokens)
+        row = Row(
+            id=job.command.id,
+            tokens=prompt.tokens,
+            max_tokens=max(1, min(request.max_tokens or spec.max_tokens, room)),
+            text=RowText(host.loaded.tokenizer.detokenizer, request.stop),
+            group=request.source.key,
+            boundaries=prompt.boundaries,
+            sampling=request.sampling,
+            logprobs=request.logprobs,
+        )
+        if not host.batch.fits(len(row.tokens), 1):
+            reason = f"a prompt of {len(row.tokens)} tokens does not fit beside the model"
+            self._preparer.refuse(row.id, OutOfMemory(reason))
+            return
+        host.used = time.monotonic()
+        host.scheduler.submit(row)
+
+    def _provide(self, job: Wanted) -> None:
+        """Load the model a command waits for."""
+        if not self._preparer.is_live(job.command.id):
+            return
+        try:
+            self._host(job.command.request.model)
+        except MlxdError as error:
+            self._preparer.refuse(job.command.id, error)
+        else:
+            self._preparer.again(job.command)
+
+    def _load_or_unload(self, job: Load | Unload) -> None:
+        if isinstance(job, Unload) and (host := self._hosts.get(job.model)) is not None:
+            host.unloads.append(job.id)
+            if not host.scheduler.busy:
+                self._unload(host)
+            return
+        try:
+            if isinstance(job, Load):
+                self._host(job.model)
+        except MlxdError as error:
+            self._preparer.refuse(job.id, error)
+        else:
+            self._link.send(Answered(job.id))
+
+    def _host(self, name: str) -> Host:
+        """The loaded model `name`, loading it now if need be."""
+        if name in self._hosts:
+            return self._hosts[name]
+        spec = self._specs.get(name)
+        if spec is None:
+            raise ModelNotFound(name, list(self._specs))
+        self._link.send(ModelChanged(name, "loading"))
+        try:
+            host = self._load(spec)
+        except ModelUnusable as error:
+            self._link.send(ModelChanged(name, "failed", reason=error.reason))
+            raise
+        loaded = host.loaded
+        self._hosts[name] = host
+        self._share_memory()
+        self._preparer.add_model(
+            name, PromptBuilder(own_copy(loaded.tokenizer), spec, loaded.context_length)
+        )
+        self._link.send(
+            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
+        )
+        return host
+
+    def _load(self, spec: ModelSpec) -> Host:
+        loaded = load(spec)
+        while self._weights() + loaded.bytes > self._memory_limit:
+            idle = [host for host in self._hosts.values() if not host.scheduler.busy]
+            if not idle:
+                unload(loaded)
+                raise ModelUnusable(spec.id, "it does not fit into memory beside what is running")
+            self._unload(min(idle, key=lambda host: host.used))
+        return self._start(loaded)
+
+    def _start(self, loaded: LoadedModel) -> Host:
+        limits = self._config.limits
+        batch = MlxBatch(
+            loaded,
+            self._prefixes,
+            max_batch=limits.max_batch,
+            prefill_budget=limits.prefill_budget,
+        )
+        return Host(
+            loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
+        )
+
+    def _unload(self, host: Host) -> None:
+        name = host.loaded.spec.id
+        del self._hosts[name]
+        self._preparer.remove_model(name)
+        self._prefixes.forget(f"{name}\n")
+        host.batch.close()
+        unload(host.loaded)
+        self._share_memory()
+        self._link.send(ModelChanged(name, "unloaded"))
+        for command_id in host.unloads:
+            self._link.send(Answered(command_id))
+
+    def _weights(self) -> int:
+        return sum(host.loaded.bytes for host in self._hosts.values())
+
+    def _share_memory(self) -> None:
+        """What the weights leave is shared evenly between the models' KV caches."""
+        left = max(self._memory_limit - self._weights(), 0)
+        for host in self._hosts.values():
+            host.batch.kv_bytes = left // len(self._hosts)
+
+    def _turn(self, host: Host) -> None:
+        begun = time.perf_counter()
+        try:
+            turn = host.scheduler.turn()
+        except Exception as error:  # One batch failed; the process and other models go on.
+            traceback.print_exc()
+            self._rebuild(host, error)
+            return
+        seconds = time.perf_counter() - begun
+        self._link.send(Step(turn.prefill, turn.decode, seconds))
+        for row_id in turn.broken:
+            self._preparer.refuse(row_id, InvalidLogits(host.loaded.spec.id))
+        for row in turn.decode:
+            if row.end is not None:
+                self._preparer.drop(row.id)
+
+    def _rebuild(self, host: Host, error: Exception) -> None:
+        """Fail what the broken batch held and begin with an empty one."""
+        failed = host.scheduler.ids
+        fresh = self._start(host.loaded)
+        host.batch.close()
+        host.batch, host.scheduler = fresh.batch, fresh.scheduler
+        self._prefixes.shrink(0)
+        mx.clear_cache()
+        self._share_memory()
+        for row_id in failed:
+            self._preparer.refuse(row_id, as_reported(error))
+        now = time.monotonic()
+        host.failures.append(now)
+        if len(host.failures) == 2 and now - host.failures[0] < FAILURE_WINDOW:
+            raise SystemExit(70)
+
+    def _report_stats(self) -> None:
+        self._reported = time.monotonic()
+        active = sum(host.batch.active_bytes for host in self._hosts.values())
+        self._prefixes.shrink(max(self._memory_limit - self._weights() - active, 0))
+        self._link.send(
+            Stats(
+                memory_used=mx.get_active_memory(),
+                memory_peak=mx.get_peak_memory(),
+                prefix_entries=len(self._prefixes),
+                prefix_bytes=self._prefixes.nbytes,
+                prefix_hits=self._prefixes.hits,
+                prefix_hit_tokens=self._prefixes.hit_tokens,
+            )
+        )
+
+
+def as_reported(error: Exception) -> MlxdError:
+    """What a caller is told of an exception in a step."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "malloc" in text or "memory" in text:
+        return OutOfMemory("the model ran out of memory while generating")
+    return InternalError(f"{type(error).__name__} in a generation step")
+
+
+def device_name() -> str:
+    """The device as MLX calls it, with the chip's name where it has one."""
+    if mx.default_device().type == mx.cpu:
+        return "cpu"
+    info = mx.device_info()
+    return f"gpu ({info.get('device_name', 'unknown')})"
+
+
+def measured_memory() -> int:
+    """Bytes that weights and KV cache may take together on this machine."""
+    if mx.default_device().type != mx.cpu:
+        recommended = mx.device_info().get("max_recommended_working_set_size")
+        if recommended:
+            return int(recommended)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    container = Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (limit := container.read_text().strip()).isdigit():
+        total = min(total, int(limit))
+    return int(total * CPU_SHARE)
