@@ -6,6 +6,7 @@
     ├── RequestError                asking again unchanged will fail again
     │   ├── InvalidBody             not JSON, not an object, or hostile JSON
     │   ├── BodyTooLarge
+    │   ├── BodyTooSlow
     │   ├── InvalidField            one field is missing, wrong, or not honoured here
     │   ├── ModelNotFound
     │   ├── ContextTooLong          the prompt does not fit the model's window
@@ -15,6 +16,8 @@
     │   └── MethodNotAllowed
     ├── Unavailable                 asking again later may work
     │   ├── QueueFull
+    │   ├── Overloaded              too much of something else at once
+    │   ├── RateLimited             this caller asks too often
     │   ├── ModelLoading
     │   ├── EngineStopped           the server is shutting down
     │   └── EngineFailed            the engine crashes in a loop; it is being retried with backoff
@@ -58,16 +61,23 @@ class MlxdError(Exception):
 
 @dataclass(eq=False)
 class ConfigError(MlxdError):
-    """`key` is dotted (`server.port`), empty when the file as a whole is at fault."""
+    """`key` is dotted (`server.port`), empty when the file as a whole is at fault.
+
+    `line` is 0 when unknown; `others` are the further problems of the same configuration.
+    """
 
     file: str
     key: str
     reason: str
     hint: str = ""
+    line: int = 0
+    others: tuple["ConfigError", ...] = ()
 
     def __str__(self) -> str:
-        where = f"{self.file}: {self.key}: " if self.key else f"{self.file}: "
-        return where + self.reason + (f" {self.hint}" if self.hint else "")
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        reason = f"{self.reason.rstrip('.')}. {self.hint}" if self.hint else self.reason
+        told = ": ".join(filter(None, (where, self.key, reason)))
+        return "\n".join([told, *map(str, self.others)])
 
 
 @dataclass(eq=False)
@@ -104,12 +114,26 @@ class BodyTooLarge(RequestError):
 
 
 @dataclass(eq=False)
+class BodyTooSlow(RequestError):
+    """`seconds` is how long the body was waited for."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"The request body did not arrive within {self.seconds:.0f} s."
+
+
+@dataclass(eq=False)
 class InvalidField(RequestError):
-    """`field` is the wire name as a path (`messages.0.content`); `message` is a whole sentence."""
+    """`field` is the wire name as a path (`messages.0.content`); `message` is a whole sentence.
+
+    `code` is the dialect's own finer name of the problem, if it has one.
+    """
 
     field: str
     problem: FieldProblem
     message: str
+    code: str = ""
 
     def __str__(self) -> str:
         return self.message
@@ -187,6 +211,26 @@ class QueueFull(Unavailable):
             f"The server is busy: its queue of {self.limit} requests is full. "
             f"Please try again in {self.retry_after:.0f}s."
         )
+
+
+@dataclass(eq=False)
+class Overloaded(Unavailable):
+    """`reason` is a whole sentence."""
+
+    reason: str = "The server is busy."
+
+    def __str__(self) -> str:
+        return f"{self.reason} Please try again in {self.retry_after:.0f}s."
+
+
+@dataclass(eq=False)
+class RateLimited(Unavailable):
+    """`reason` is a whole sentence."""
+
+    reason: str = "Too many requests."
+
+    def __str__(self) -> str:
+        return f"{self.reason} Please try again in {self.retry_after:.0f}s."
 
 
 @dataclass(eq=False)
