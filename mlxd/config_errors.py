@@ -77,9 +77,7 @@ def problems(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> list[
         if _follows_from_entries(error, errors):
             continue
         problem = _problem(error, values)
-        if problem.path in found:
-            problem = _one_of_several(problem.path, values)
-        found[problem.path] = problem
+        found.setdefault(problem.path, problem)
     return list(found.values())
 
 
@@ -117,15 +115,11 @@ def _problem(error: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             return Problem(path, f"must be {words} {facts[name]}{got}")
         case "model_type" if path[:1] == ("models",):
             return Problem(path, f"expected a table{got}", "Write [models.<alias>] and a source.")
+        case _ if kind in _EXPECTED and "template_args" in path[:-1]:
+            return Problem(path, f"expected a string, a number, true or false{got}")
         case _ if kind in _EXPECTED:
             return Problem(path, f"expected {_EXPECTED[kind]}{got}")
     return Problem(path, error["msg"] + got)
-
-
-def _one_of_several(path: KeyPath, values: Mapping[str, Any]) -> Problem:
-    """A value that may have several types and has none of them."""
-    _, value = follow(path, values)
-    return Problem(path, f"expected a string, a number, true or false{_got(path, value)}")
 
 
 def follow(loc: KeyPath, values: Mapping[str, Any]) -> tuple[KeyPath, object]:

@@ -15,7 +15,7 @@ from mlxd.config_errors import KeyPath, Problem, dotted, follow, nearest, sectio
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
-OTHER_VARIABLES = ("MLXD_DEBUG",)
+OTHER_VARIABLES = ("MLXD_BLAS", "MLXD_DEBUG")
 """Variables that are named like a setting and are none."""
 
 

@@ -1,0 +1,37 @@
+"""What this machine has, without asking MLX."""
+
+import os
+import sys
+from pathlib import Path
+
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+GPU_SHARE = 0.75
+"""Of unified memory; about what macOS lets the GPU keep wired."""
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or of the container this runs in if that may use less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([physical, *filter(None, map(_limit, CGROUP_LIMITS))])
+
+
+def _limit(path: Path) -> int:
+    """A container's limit in bytes; 0 for none."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0
+
+
+def model_memory_bytes() -> int:
+    """Memory that a model and its KV cache can take without pushing out everything else."""
+    return int(memory_bytes() * GPU_SHARE)
+
+
+def has_gpu() -> bool:
+    """Whether MLX computes on a GPU here: always on a Mac, elsewhere with the CUDA extra only."""
+    return sys.platform == "darwin"
