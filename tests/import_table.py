@@ -1,73 +1,113 @@
-"""Who may import whom: the rows that `test_architecture.py` holds the package to."""
+"""Who may import whom: the rows that `test_architecture.py` holds the package to.
 
-KERNEL = ("errors", "messages", "events")
-ENGINE_CONTRACT = (*KERNEL, "engine.handle", "engine.protocol")
-READING = ("engine.markers", "engine.toolcalls", "engine.blocks")
-# Behind the process line: these run in the engine process and may import MLX.
-ENGINE_PROCESS = (
-    *("engine.batch", "engine.blas", "engine.demo", "engine.detokenize", "engine.grammar"),
-    *("engine.models", "engine.prefixes", "engine.prompt", "engine.sampling", "engine.scheduler"),
-)
+Module names are below `mlxd`; `*` stands for any text. The first layer that names a module owns
+it, and a module that no layer names fails the test, so a new file is placed here on purpose.
+"""
 
-# Names are below `mlxd`; `*` matches within a row. A module that no row names fails, so a new file
-# is placed here on purpose.
-MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "": (),
-    "errors": (),
-    "messages": (),
-    "events": ("errors", "messages"),
-    "config": ("errors", "messages"),
-    "config_errors": ("config",),
-    "config_layers": ("errors", "config", "config_errors"),
-    "config_file": ("errors", "config", "config_errors", "config_layers"),
-    "engine": (),
-    "engine.handle": KERNEL,
-    "engine.protocol": (*KERNEL, "engine.handle"),
-    "engine.markers": KERNEL,
-    "engine.toolcalls": KERNEL,
-    "engine.blocks": (*ENGINE_CONTRACT, *READING),
-    "engine.scripted": (*ENGINE_CONTRACT, *READING),
-    "engine.supervisor": (*ENGINE_CONTRACT, *READING),
-    "engine.__main__": (*ENGINE_CONTRACT, *ENGINE_PROCESS),
-    **dict.fromkeys(ENGINE_PROCESS, (*ENGINE_CONTRACT, *ENGINE_PROCESS)),
-    "engine.scheduler": ENGINE_CONTRACT,
-    "engine.blas": (),
-    "api.dialect": KERNEL,
-    "api.openai_chat": (*KERNEL, "api.dialect"),
-    "api": ("api.dialect", "api.openai_chat"),
-    "api.sse": ("api.dialect",),
-    "api.auth": (*KERNEL, "config", "api.dialect"),
-    "api.health": (*KERNEL, "engine.handle"),
-    "api.exchange": (*KERNEL, "engine.handle", "api.dialect", "api.sse"),
-    "api.app": (*KERNEL, "config", "engine.handle", "api", "api.*"),
-    "listener": (),
-    "server": (*KERNEL, "config", "engine.*", "api", "api.*", "listener"),
-    "cli": (*KERNEL, "config", "server", "engine.demo", "engine.blas", "engine.scripted"),
-    "tui": (),
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Modules that may import each other (without a ring) and the layers named in `may_import`."""
+
+    modules: tuple[str, ...]
+    may_import: tuple[str, ...] = ()
+
+
+ENGINE_CONTRACT = ("kernel", "engine contract")
+HTTP_CONTRACT = ("kernel", "dialect contract")
+
+LAYERS: dict[str, Layer] = {
+    "version": Layer(("",)),
+    "kernel": Layer(("errors", "messages", "events")),
+    "engine contract": Layer(("engine", "engine.handle", "engine.protocol"), ("kernel",)),
+    "dialect contract": Layer(("api.dialect",), ("kernel",)),
+    # From decoded text to blocks: pure, used on both sides of the socket.
+    "reading": Layer(
+        (
+            *("engine.detokenize", "engine.scanner", "engine.markers", "engine.blocks"),
+            *("engine.toolcalls", "engine.toolcalls.*", "engine.json_*"),
+        ),
+        ENGINE_CONTRACT,
+    ),
+    # The server's side of the engine: asyncio, no MLX.
+    "engine face": Layer(
+        (
+            *("engine.supervisor", "engine.bridge", "engine.keeper", "engine.process"),
+            *("engine.board", "engine.row", "engine.watchdog"),
+            *("engine.scripted", "engine.playback", "engine.script_*"),
+        ),
+        (*ENGINE_CONTRACT, "reading"),
+    ),
+    # The engine process, and what only it needs. The pure half does not know the MLX half.
+    "scheduling": Layer(("engine.scheduler",), (*ENGINE_CONTRACT, "reading")),
+    "prompting": Layer(
+        ("engine.turns", "engine.template", "engine.traits", "engine.escape", "engine.arrange"),
+        ENGINE_CONTRACT,
+    ),
+    "model files": Layer(("engine.modelfiles",), ("kernel",)),
+    "blas": Layer(("engine.blas",)),
+    "engine process": Layer(
+        (
+            *("engine.__main__", "engine.worker", "engine.intake", "engine.probe"),
+            *("engine.batch", "engine.sampling", "engine.prefixes", "engine.tokentext"),
+            *("engine.models", "engine.prompt", "engine.grammar", "engine.demo"),
+        ),
+        (*ENGINE_CONTRACT, "reading", "scheduling", "prompting", "model files", "blas"),
+    ),
+    "configuration": Layer(
+        ("config", "config_*", "catalog", "machine", "specs"), ("kernel", "engine contract")
+    ),
+    # Dialects: each knows the two contracts; files of one family share the wording of a vendor.
+    "openai wording": Layer(("api.openai_errors",), HTTP_CONTRACT),
+    "openai_chat": Layer(
+        ("api.openai_chat", "api.openai_chat_*"), (*HTTP_CONTRACT, "openai wording")
+    ),
+    "dialect list": Layer(("api",), ("dialect contract", "openai_chat")),
+    # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
+    "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
+    "connections": Layer(("listener", "connection")),
+    "server": Layer(
+        ("server",),
+        (
+            *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
+            *("dialect list", "http", "connections"),
+        ),
+    ),
+    "tui": Layer(("tui", "tui.*")),
+    "commands": Layer(
+        ("__main__", "cli", "commands", "commands.*", "doctor"),
+        ("kernel", "configuration", "server", "model files", "engine process", "tui"),
+    ),
 }
-NEVER_IN_SERVER = ("mlx", "mlx_lm", "transformers")
-NEVER_AT_START = ("quart", "hypercorn", "textual", "pydantic", *NEVER_IN_SERVER)
 
-MLX_FILES = ("engine.__main__", *ENGINE_PROCESS)
-# Who may import which package from outside; a package that is not named here is not a dependency.
+# Functions may import late only here: the command line starts fast, the engine process loads the
+# BLAS before MLX.
+LATE_IMPORTS = ("cli", "commands.*", "doctor", "engine.__main__", "engine.probe")
+
+ENGINE_PROCESS = LAYERS["engine process"].modules
+# Who may import which package from outside; one that is not named here is not a dependency.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "mlx": MLX_FILES,
-    "mlx_lm": MLX_FILES,
-    "transformers": MLX_FILES,
+    "mlx": ENGINE_PROCESS,
+    "mlx_lm": ENGINE_PROCESS,
+    "transformers": ENGINE_PROCESS,
     "tokenizers": ("engine.demo",),
     "gguf": ("engine.demo",),
-    "numpy": ("engine.demo", "engine.batch", "engine.sampling"),
+    "numpy": ENGINE_PROCESS,
     "quart": ("api.*",),
-    "hypercorn": ("server", "listener"),
-    "h11": ("listener",),
+    "werkzeug": ("api.*",),
+    "hypercorn": ("server", "listener", "connection"),
+    "h11": ("connection",),
     "textual": ("tui.*",),
-    "pydantic": ("config", "config_*", "api.openai_chat"),
-    "pydantic_core": ("config", "config_*"),
-    "pydantic_settings": ("config", "config_layers"),
-    "tomli_w": ("config_docs",),
-    "platformdirs": ("config_file", "engine.demo", "engine.models"),
-    "click": ("cli",),
+    "pydantic": ("config", "config_*", "api.openai_*"),
+    "pydantic_core": ("config", "config_*", "api.openai_*"),
+    "pydantic_settings": ("config", "config_*"),
+    "tomli_w": ("config_template",),
+    "platformdirs": ("config_file", "engine.demo", "engine.modelfiles"),
+    "click": ("cli", "commands.*"),
     "msgspec": ("*",),
 }
-# Functions may import late only here: these files start fast, or order what MLX loads.
-LATE_IMPORTS = ("cli", "engine.__main__", "engine.demo")
+
+NEVER_IN_SERVER = ("mlx", "mlx_lm", "transformers")
+NEVER_AT_START = ("quart", "hypercorn", "textual", "pydantic", *NEVER_IN_SERVER)

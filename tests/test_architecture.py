@@ -4,23 +4,19 @@ Everything is read from the sources (`ast` and `tokenize`); only the last two te
 """
 
 import ast
-import io
 import json
 import re
 import subprocess
 import sys
-import tokenize
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property
 from pathlib import Path
 
 import pytest
 
-from tests.import_table import LATE_IMPORTS, MAY_IMPORT, NEVER_AT_START, NEVER_IN_SERVER, OWNERS
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.import_table import LATE_IMPORTS, LAYERS, NEVER_AT_START, NEVER_IN_SERVER, OWNERS
+from tests.sources import EVERYTHING, MODULES, PACKAGE, ROOT, TESTS, dotted, imported, own_module
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
@@ -38,91 +34,6 @@ BANNED_TEXT: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """A Python file of the repository."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Dotted name; for modules of the package the name below `mlxd`."""
-        parts = list(self.path.relative_to(ROOT).with_suffix("").parts)
-        if parts[-1] == "__init__":
-            parts.pop()
-        return ".".join(parts[1:] if parts[:1] == ["mlxd"] else parts)
-
-    @cached_property
-    def text(self) -> str:
-        return self.path.read_text(encoding="utf-8")
-
-    @cached_property
-    def tree(self) -> ast.Module:
-        return ast.parse(self.text, str(self.path))
-
-    def at(self, node: ast.AST) -> str:
-        """Where `node` stands, in the form that editors open."""
-        return f"{self.path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
-
-    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
-
-    def comments(self) -> Iterator[tuple[int, str]]:
-        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
-
-
-def sources(folder: str) -> list[Source]:
-    return [Source(path) for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-PACKAGE = sources("mlxd")
-TESTS = sources("tests")
-EVERYTHING = [*PACKAGE, *TESTS, *sources("bench")]
-MODULES = {source.name for source in PACKAGE}
-
-
-def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Every import below `tree`: the node and the full dotted name it asks for."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                for alias in names:
-                    yield node, alias.name
-            case ast.ImportFrom(module=module, names=names, level=0):
-                for alias in names:
-                    yield node, f"{module}.{alias.name}"
-            case ast.ImportFrom():
-                yield node, ".relative"
-            case ast.Call(args=[ast.Constant(value=str(name)), *_]):
-                if dotted(node.func).endswith("import_module"):
-                    yield node, name
-
-
-def dotted(node: ast.AST) -> str:
-    """`a.b.c` for a chain of names, empty for anything else."""
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=value, attr=attr):
-            prefix = dotted(value)
-            return f"{prefix}.{attr}" if prefix else ""
-    return ""
-
-
-def own_module(name: str) -> str | None:
-    """The module of mlxd that `name` reaches (below `mlxd`), None for other packages."""
-    if name.split(".")[0] != "mlxd":
-        return None
-    below = name.partition(".")[2]
-    while below and below not in MODULES:
-        below = below.rpartition(".")[0]
-    return below
-
-
 def allows(patterns: tuple[str, ...], name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
@@ -130,24 +41,31 @@ def allows(patterns: tuple[str, ...], name: str) -> bool:
 def check(broken: list[str]) -> None:
     """Fail with one readable line for each broken rule."""
     __tracebackhide__ = True
-    assert not broken, "\n" + "\n".join(broken)
+    if broken:
+        pytest.fail("\n".join(dict.fromkeys(broken)), pytrace=False)
+
+
+def layer_of(module: str) -> str | None:
+    """The name of the first layer that names `module`."""
+    return next((name for name, layer in LAYERS.items() if allows(layer.modules, module)), None)
 
 
 def test_every_module_has_a_place_in_the_import_table() -> None:
-    unplaced = sorted(MODULES - MAY_IMPORT.keys())
-    check([f"mlxd.{name}: say in MAY_IMPORT what it may import" for name in unplaced])
+    check([f"mlxd.{name}: put it into a layer" for name in sorted(MODULES) if not layer_of(name)])
 
 
 def test_every_import_of_our_own_is_allowed_by_the_table() -> None:
     broken = []
     for source in PACKAGE:
-        allowed = MAY_IMPORT.get(source.name, ())
+        here = layer_of(source.name) or ""
+        allowed = (here, "version", *LAYERS[here].may_import) if here else ()
         for node, name in imported(source.tree):
             target = own_module(name)
             if name == ".relative":
                 broken.append(f"{source.at(node)}: write the import in full")
-            elif target and not allows(allowed, target):
-                broken.append(f"{source.at(node)}: {source.name} may not import mlxd.{target}")
+            elif target is not None and layer_of(target) not in allowed:
+                there = f"mlxd.{target} ({layer_of(target)})"
+                broken.append(f"{source.at(node)}: {source.name} ({here}) may not import {there}")
     check(broken)
 
 
@@ -183,6 +101,14 @@ def test_every_foreign_package_is_imported_by_its_owners_only() -> None:
     check(broken)
 
 
+def test_every_foreign_package_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    # Distributions that bring more than one package.
+    declared |= {"pydantic_core"} if "pydantic" in declared else set()
+    check([f"{package}: add it to pyproject.toml" for package in sorted(OWNERS.keys() - declared)])
+
+
 def test_batch_generator_is_named_in_the_batch_file_only() -> None:
     check(
         [
@@ -199,7 +125,7 @@ def test_functions_import_late_only_where_starting_fast_needs_it() -> None:
         [
             f"{source.at(node)}: import at the top of the file"
             for source in PACKAGE
-            if source.name not in LATE_IMPORTS
+            if not allows(LATE_IMPORTS, source.name)
             for function in source.functions()
             for node, _ in imported(function)
         ]
@@ -373,7 +299,7 @@ def loaded_by(module: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    assert done.returncode == 0, done.stderr
+    check(done.stderr.splitlines() if done.returncode else [])
     return {name.split(".")[0] for name in json.loads(done.stdout)}
 
 
