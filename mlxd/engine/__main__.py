@@ -1,6 +1,7 @@
 """The engine process: `python -m mlxd.engine --fd N`, started by the supervisor."""
 
 import argparse
+import logging
 import queue
 import signal
 import socket
@@ -13,6 +14,7 @@ def main() -> None:
     """Serve one supervisor on the socket it passed, until that socket closes."""
     parser = argparse.ArgumentParser(prog="python -m mlxd.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the supervisor's socket")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     connection = socket.socket(fileno=parser.parse_args().fd)
     # Ctrl-C in a terminal is the server's to handle; it ends this process when it has drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """Continuous batching on mlx-lm's `BatchGenerator`: the only file that knows it.
 
-One generator serves one model. All rows share one sampler object, so that mlx-lm draws for the whole
-batch in one call; `_Draws` finds out which rows that call is for.
+One generator serves one model. All rows share one sampler object, so that mlx-lm draws for the
+whole batch in one call; `_Draws` finds out which rows that call is for.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
@@ -49,22 +49,20 @@ class _Drawn:
             vocabulary = logprobs.shape[-1]
             best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
             self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
-        mx.async_eval(self._arrays)
+        mx.async_eval(*self._arrays)
 
     @cached_property
     def chosen(self) -> list[float]:
         """The logprob of each row's token."""
-        values: list[float] = self._arrays[0].tolist()
-        return values
+        return cast(list[float], self._arrays[0].tolist())
 
     @cached_property
     def top(self) -> list[list[tuple[int, float]]]:
         """Each row's most likely tokens, best first."""
-        ids, values = (array.tolist() for array in self._arrays[1:])
-        return [
-            sorted(zip(*row, strict=True), key=lambda pair: -pair[1])
-            for row in zip(ids, values, strict=True)
-        ]
+        ids = cast(list[list[int]], self._arrays[1].tolist())
+        values = cast(list[list[float]], self._arrays[2].tolist())
+        pairs = (zip(*row, strict=True) for row in zip(ids, values, strict=True))
+        return [sorted(row, key=lambda pair: -pair[1]) for row in pairs]
 
 
 class _Draws:

@@ -4,11 +4,11 @@ Neither touches an MLX object: they work on text and token ids and hand the rest
 """
 
 import copy
+import logging
 import os
 import queue
 import socket
 import threading
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ from mlxd.engine.protocol import (
 from mlxd.errors import InternalError, MlxdError
 
 READ_BYTES = 1 << 20
+
+log = logging.getLogger(__name__)
 
 
 class Link:
@@ -122,7 +124,7 @@ class Preparer:
             except MlxdError as error:
                 self.refuse(command.id, error)
             except Exception:  # A bug in one request's preparation must not cost the others.
-                traceback.print_exc()
+                log.exception("preparing a prompt failed")
                 self.refuse(command.id, InternalError("preparing the prompt"))
 
     def refuse(self, command_id: int, error: MlxdError) -> None:
@@ -151,7 +153,7 @@ def read_commands(
             for body in reader.feed(data):
                 _dispatch(decode_command(body), jobs, preparer)
     except (OSError, ValueError):
-        traceback.print_exc()
+        log.exception("the supervisor's socket broke")
         os._exit(1)
     os._exit(0)
 

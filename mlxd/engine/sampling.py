@@ -1,4 +1,4 @@
-"""From a request's `Sampling` to the next token: defaults, penalties, and the draw for a whole batch.
+"""From a request's `Sampling` to the next token: defaults, penalties, the draw for a whole batch.
 
 Every row draws with its own random numbers, one uniform a token, so the neighbours in a batch never
 change what a row gets and a seed gives the same tokens whatever else runs.
@@ -134,7 +134,7 @@ def _most_likely(logprobs: mx.array, _: Sequence[RowSampling]) -> mx.array:
 
 
 def _column(values: Sequence[float]) -> mx.array:
-    return mx.array(values, dtype=mx.float32)[:, None]
+    return mx.array(list(values), dtype=mx.float32)[:, None]
 
 
 def _uniforms(rows: Sequence[RowSampling]) -> mx.array:

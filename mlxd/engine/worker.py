@@ -1,10 +1,11 @@
 """The engine process's main thread: owns MLX, loads models, runs their schedulers turn by turn."""
 
+import logging
 import os
 import queue
 import time
-import traceback
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -44,6 +45,9 @@ FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
 CPU_SHARE = 0.75
 """Share of the machine's memory that models may use where the device does not say."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -114,10 +118,9 @@ class Worker:
         self._prefixes = Prefixes(config.limits.prefix_cache_bytes)
         self._link.send(Ready(device_name(), self._blas, self._memory_limit))
         if config.preload is not None:
-            try:
+            # ModelChanged tells what went wrong; the first request for the model gets the reason.
+            with suppress(MlxdError):
                 self._host(config.preload)
-            except MlxdError:
-                pass  # Told by ModelChanged; the first request for it gets the reason.
 
     def _submit(self, job: Prepared) -> None:
         request = job.command.request
@@ -243,7 +246,7 @@ class Worker:
         try:
             turn = host.scheduler.turn()
         except Exception as error:  # One batch failed; the process and other models go on.
-            traceback.print_exc()
+            log.exception("a generation step failed")
             self._rebuild(host, error)
             return
         seconds = time.perf_counter() - begun
