@@ -27,16 +27,15 @@ LAYERS: dict[str, Layer] = {
     "reading": Layer(
         (
             *("engine.detokenize", "engine.scanner", "engine.markers", "engine.blocks"),
-            *("engine.toolcalls", "engine.toolcalls.*", "engine.json_*"),
+            *("engine.toolcalls", "engine.toolcalls.*"),
         ),
         ENGINE_CONTRACT,
     ),
     # The server's side of the engine: asyncio, no MLX.
     "engine face": Layer(
         (
-            *("engine.supervisor", "engine.bridge", "engine.keeper", "engine.process"),
-            *("engine.board", "engine.row", "engine.watchdog"),
-            *("engine.scripted", "engine.playback", "engine.script_*"),
+            *("engine.supervisor", "engine.supervision", "engine.supervision.*"),
+            *("engine.scripted", "engine.scripts", "engine.scripts.*"),
         ),
         (*ENGINE_CONTRACT, "reading"),
     ),
