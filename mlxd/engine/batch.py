@@ -148,9 +148,14 @@ class MlxBatch:
         """KV cache of the rows that are running."""
         return int(self._generator.prompt_cache_nbytes)
 
+    @property
+    def capacity(self) -> int:
+        """Tokens of one row whose KV cache fits into `kv_bytes`."""
+        return self.kv_bytes // self._loaded.kv_bytes_per_token
+
     def fits(self, longest: int, rows: int) -> bool:
         # A batch is padded to its longest row.
-        return longest * rows * self._loaded.kv_bytes_per_token <= self.kv_bytes
+        return longest * rows <= self.capacity
 
     def find(self, row: Row) -> int:
         return self._prefixes.find(self._scope(row), row.tokens).cached

@@ -30,7 +30,7 @@ from mlxd.engine.protocol import (
     decode_command,
     encode,
 )
-from mlxd.errors import InternalError, MlxdError
+from mlxd.errors import InternalError, MlxdError, OutOfMemory
 
 READ_BYTES = 1 << 20
 
@@ -80,6 +80,7 @@ class Preparer:
         self._jobs = jobs
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._builders: dict[str, PromptBuilder] = {}
+        self._capacities: dict[str, int] = {}
         self._live: set[int] = set()
         self._live_lock = threading.Lock()
 
@@ -104,9 +105,15 @@ class Preparer:
             return command_id in self._live
 
     def add_model(self, name: str, builder: PromptBuilder) -> None:
+        """From now on, prepare prompts for `name`."""
         self._builders[name] = builder
 
+    def set_capacity(self, name: str, tokens: int) -> None:
+        """The longest prompt whose KV cache fits into memory."""
+        self._capacities[name] = tokens
+
     def remove_model(self, name: str) -> None:
+        """Prompts for `name` wait until it is added again."""
         self._builders.pop(name, None)
 
     def run(self) -> None:
@@ -138,8 +145,11 @@ class Preparer:
             self._link.send(Answered(command.id, builder.count(command.request)))
             return
         prompt = builder.build(command.request)
+        size = len(prompt.tokens)
+        if size > self._capacities.get(command.request.model, size):
+            raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
         if self.is_live(command.id):
-            self._link.send(Accepted(command.id, len(prompt.tokens), prompt.opens_reasoning))
+            self._link.send(Accepted(command.id, size, prompt.opens_reasoning))
             self._jobs.put(Prepared(command, prompt))
 
 

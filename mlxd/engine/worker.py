@@ -142,10 +142,6 @@ class Worker:
             sampling=request.sampling,
             logprobs=request.logprobs,
         )
-        if not host.batch.fits(len(row.tokens), 1):
-            reason = f"a prompt of {len(row.tokens)} tokens does not fit beside the model"
-            self._preparer.refuse(row.id, OutOfMemory(reason))
-            return
         host.used = time.monotonic()
         host.scheduler.submit(row)
 
@@ -240,6 +236,7 @@ class Worker:
         left = max(self._memory_limit - self._weights(), 0)
         for host in self._hosts.values():
             host.batch.kv_bytes = left // len(self._hosts)
+            self._preparer.set_capacity(host.loaded.spec.id, host.batch.capacity)
 
     def _turn(self, host: Host) -> None:
         begun = time.perf_counter()
