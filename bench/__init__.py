@@ -1,1 +1,1 @@
-"""Measures mlxd against what it is built on and what it replaces."""
+"""Measures mlxd against what it is built on and what it replaces: `make bench`."""

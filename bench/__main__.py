@@ -1,0 +1,77 @@
+"""The command line of the measurements: which parts, how many rounds, where the figures go."""
+
+import argparse
+import datetime
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from bench.ceiling import event_ceiling
+from bench.report import PAGE, Figure, machine, table, versions, write_page
+from bench.startup import start_and_memory
+from bench.throughput import Say, against_peer, against_raw
+
+Part = Callable[[Path, int, Say], Iterator[Figure]]
+PARTS: dict[str, Part] = {
+    "start": start_and_memory,
+    "events": lambda _, rounds, say: event_ceiling(rounds, say),
+    "raw": against_raw,
+    "peer": against_peer,
+}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, end_servers_too)
+    started = time.perf_counter()
+    figures = [
+        figure
+        for name in arguments.parts or PARTS
+        for figure in PARTS[name](arguments.model, arguments.rounds, say)
+    ]
+    minutes = (time.perf_counter() - started) / 60
+    text = f"{heading(arguments.rounds, minutes)}\n\n{table(figures)}"
+    print(f"\n{text}")
+    if arguments.write:
+        write_page(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all of: {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
+    parser.add_argument("--model", type=Path, help="mlx-lm folder (default: the demo model)")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(PARTS)}")
+    return arguments
+
+
+def heading(rounds: int, minutes: float) -> str:
+    """What was measured, on what, how."""
+    day = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    options = [option for option in sys.argv[1:] if option != "--write"]
+    command = shlex.join(["make", "bench", *([f"BENCH={shlex.join(options)}"] if options else [])])
+    return (
+        f"{day}, `{command}`, medians of {rounds} interleaved rounds in one run of {minutes:.0f} "
+        f"minutes.\n{machine()}.\n{versions()}."
+    )
+
+
+def say(line: str) -> None:
+    """Progress, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def end_servers_too(number: int, frame: FrameType | None) -> None:
+    """Leave by an exception, so that every `with` block ends its process."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A streaming HTTP client that costs almost nothing: bytes and arrival times, read afterwards.
+
+It asks the way `curl` would and closes the connection after each answer. A full HTTP library would
+take a visible share of the processor that it shares with the server.
+"""
+
+import asyncio
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from bench.prompts import Chat
+
+FIRST_TEXT = re.compile(rb'"content":\s*"[^"]')
+USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
+CACHED = re.compile(rb'"cached_tokens":\s*(\d+)')
+READ_SIZE = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer: seconds to its first text and to its end, and its token counts."""
+
+    first_text: float
+    seconds: float
+    tokens: int
+    cached: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Answers that were asked for at the same moment."""
+
+    seconds: float
+    replies: list[Reply]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return sum(reply.tokens for reply in self.replies) / self.seconds
+
+    @property
+    def first_text(self) -> float:
+        """Median seconds to the first text."""
+        times = sorted(reply.first_text for reply in self.replies)
+        return times[len(times) // 2]
+
+
+def post(port: int, body: dict[str, object]) -> bytes:
+    """The bytes of a request to the chat endpoint."""
+    payload = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+    )
+    return head.encode() + payload
+
+
+def chat_body(messages: Chat, max_tokens: int) -> dict[str, object]:
+    """A greedy streaming request."""
+    return {
+        "messages": messages,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def stream(port: int, body: dict[str, object]) -> Reply:
+    """Ask once and read to the end; raises `RuntimeError` when the answer is not a whole one."""
+    started = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(port, body))
+    arrivals: list[tuple[float, bytes]] = []
+    while data := await reader.read(READ_SIZE):
+        arrivals.append((time.perf_counter() - started, data))
+    writer.close()
+    await writer.wait_closed()
+    return read_reply(arrivals)
+
+
+def read_reply(arrivals: list[tuple[float, bytes]]) -> Reply:
+    """Make sense of what arrived when."""
+    whole = b"".join(data for _, data in arrivals)
+    usage, text = USAGE.search(whole), FIRST_TEXT.search(whole)
+    if b"[DONE]" not in whole or usage is None or text is None:
+        raise RuntimeError(f"not a whole answer: {whole[:2000]!r}")
+    seen = 0
+    first_text = arrivals[-1][0]
+    for at, data in arrivals:
+        seen += len(data)
+        if seen >= text.end():
+            first_text = at
+            break
+    cached = CACHED.search(whole)
+    return Reply(
+        first_text=first_text,
+        seconds=arrivals[-1][0],
+        tokens=int(usage[1]),
+        cached=int(cached[1]) if cached else 0,
+    )
+
+
+async def ask_all(port: int, chats: list[Chat], max_tokens: int) -> Run:
+    """Ask all `chats` at once and wait for the last answer."""
+    started = time.perf_counter()
+    replies = await asyncio.gather(
+        *(stream(port, chat_body(messages, max_tokens)) for messages in chats)
+    )
+    return Run(seconds=time.perf_counter() - started, replies=replies)
+
+
+async def count_events(port: int, connections: int) -> tuple[int, float]:
+    """Events over `connections` streams that run at once, and the seconds they took."""
+    body: dict[str, object] = {"messages": [{"role": "user", "content": "go"}], "stream": True}
+    started = time.perf_counter()
+    counts = await asyncio.gather(*(count_stream(port, body) for _ in range(connections)))
+    return sum(counts), time.perf_counter() - started
+
+
+async def count_stream(port: int, body: dict[str, object]) -> int:
+    """The events of one stream; nothing is kept but what a cut event could need."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(port, body))
+    events, window, tail = 0, b"", b""
+    while data := await reader.read(READ_SIZE):
+        window = tail + data
+        events += window.count(b"data: ")
+        tail = window[-len(b"data: ") + 1 :]
+    writer.close()
+    await writer.wait_closed()
+    if b"[DONE]" not in window:
+        raise RuntimeError(f"the stream was cut: {window[-500:]!r}")
+    return events
