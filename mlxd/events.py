@@ -9,10 +9,11 @@ failure the open block is closed first; there is exactly one terminal event. `Pr
 the first block only. A whole answer is `collect` of the stream, never a second way of computing it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from mlxd.errors import ErrorReport, revive
 from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
@@ -31,6 +32,18 @@ class Usage(msgspec.Struct, frozen=True):
     cached: int = 0
     completion: int = 0
     reasoning: int = 0
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """The usage of several answers to one prompt, which counts once."""
+    if not usages:
+        return Usage()
+    return Usage(
+        prompt=usages[0].prompt,
+        cached=usages[0].cached,
+        completion=sum(usage.completion for usage in usages),
+        reasoning=sum(usage.reasoning for usage in usages),
+    )
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -234,6 +247,17 @@ class OrderChecker:
         """The stream is over; raises unless it had its terminal event."""
         if not self._ended:
             raise OrderError("the stream ended without a terminal event")
+
+    def cut(self) -> list[Event]:
+        """What has to come next so that the stream may fail: the end of the open block, if any."""
+        match self._open:
+            case None:
+                return []
+            case ToolCall():
+                part: OutputPart = replace(self._open, arguments="".join(self._text))
+            case _:
+                part = replace(self._open, text="".join(self._text))
+        return [BlockEnd(self._next_index - 1, part)]
 
     def _start(self, event: BlockStart) -> None:
         self._require(self._open is None, event, "the block before is still open")

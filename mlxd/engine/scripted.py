@@ -1,0 +1,200 @@
+"""An engine without a model: it plays written event scripts.
+
+For tests, and for people who build a client and want answers that are always the same. A script is
+a function from the request to events; what it leaves out is filled in: `Started` if it does not
+come first, `Finished` if there is no terminal event, and usage that is left at its default, counted
+by the fixed tokenizer of `scripts.text`. As with a real prefix cache, the longest beginning that a
+prompt shares with an earlier one of the same model and API key counts as cached, all but its last
+token. `stop` and `max_tokens` of a request do not change a written answer.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from msgspec.structs import replace
+
+from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo, ModelState
+from mlxd.engine.scripts.agent import agent
+from mlxd.engine.scripts.file import load_script
+from mlxd.engine.scripts.playback import Gate, Pause, Play, Playback, ScriptItem
+from mlxd.engine.scripts.text import prompt_tokens
+from mlxd.errors import ContextTooLong, EngineStopped, MlxdError, ModelNotFound, QueueFull
+from mlxd.events import Usage
+from mlxd.messages import GenerateRequest
+
+__all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "load_script"]
+
+REMEMBERED = 64
+"""Prompts that a later one may share a beginning with, and requests that are kept for a look."""
+
+USUAL_MODELS = (
+    ModelInfo(
+        id="scripted",
+        source="scripted",
+        state="loaded",
+        context_length=1_000_000,
+        max_tokens=4096,
+    ),
+)
+
+
+class ScriptedEngine:
+    """Implements `Engine`; counts what tests ask about."""
+
+    def __init__(
+        self,
+        play: Play,
+        *,
+        models: tuple[ModelInfo, ...] = USUAL_MODELS,
+        max_queue: int = 64,
+        max_batch: int = 32,
+    ) -> None:
+        self.requests: deque[GenerateRequest] = deque(maxlen=REMEMBERED)
+        """The last requests that were asked for, the refused ones too."""
+        self.cancelled = 0
+        """Generations that were left before their terminal event."""
+        self._play = play
+        self._models = {model.id: model for model in models}
+        self._max_queue = max_queue
+        self._max_batch = max_batch
+        self._live: list[Playback] = []
+        self._prompts: deque[tuple[str, str, list[str]]] = deque(maxlen=REMEMBERED)
+        self._change = asyncio.Event()
+        self._born = time.monotonic()
+        self._stopping = False
+        self._stopped = False
+
+    @property
+    def running(self) -> int:
+        """Generations that are entered or being entered, and have not ended."""
+        return len(self._live)
+
+    async def reaches(self, holds: Callable[["ScriptedEngine"], bool]) -> None:
+        """Wait until `holds(self)`; it is asked again whenever a generation comes or goes."""
+        while not holds(self):
+            await self._change.wait()
+
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def stop(self, drain: float) -> None:
+        """See `Engine.stop`."""
+        self._stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await self.reaches(lambda engine: not engine.running)
+        for playback in self._live:
+            playback.halt(EngineStopped())
+        self._stopped = True
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        """See `Engine.generate`; also raises what the script raises before its first event."""
+        self.requests.append(request)
+        playback = self._admit(request)
+        try:
+            await self._enter(playback)
+            yield playback
+        finally:
+            if playback in self._live:
+                self.cancelled += 1
+                self._end(playback)
+
+    async def count_tokens(self, request: GenerateRequest) -> int:
+        """See `Engine.count_tokens`."""
+        self._model(request.model)
+        return len(prompt_tokens(request))
+
+    async def load(self, model: str) -> None:
+        """See `Engine.load`."""
+        self._set_state(model, "loaded")
+
+    async def unload(self, model: str) -> None:
+        """See `Engine.unload`; scripts go on all the same."""
+        self._set_state(model, "unloaded")
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """See `Engine.models`."""
+        return tuple(self._models.values())
+
+    def status(self) -> EngineStatus:
+        """See `Engine.status`."""
+        state: EngineState = "ready"
+        if self._stopping:
+            state = "stopped" if self._stopped else "stopping"
+        return EngineStatus(
+            state=state,
+            device="scripted",
+            uptime=time.monotonic() - self._born,
+            models=self.models(),
+            requests=tuple(playback.status() for playback in self._live),
+        )
+
+    def _admit(self, request: GenerateRequest) -> Playback:
+        if self._stopping:
+            raise EngineStopped
+        model = self._model(request.model)
+        if len(self._live) >= self._max_batch + self._max_queue:
+            raise QueueFull(limit=self._max_queue)
+        prompt = prompt_tokens(request)
+        if 0 < model.context_length <= len(prompt):
+            raise ContextTooLong(prompt_tokens=len(prompt), context_length=model.context_length)
+        playback = Playback(request, self._play, self._prompt_usage(request, prompt))
+        playback.on_end = lambda: self._end(playback)
+        self._live.append(playback)
+        self._changed()
+        return playback
+
+    def _prompt_usage(self, request: GenerateRequest, prompt: list[str]) -> Usage:
+        owner, model = request.source.key, request.model
+        cached = max(
+            (
+                shared_beginning(prompt, earlier)
+                for whose, of, earlier in self._prompts
+                if (whose, of) == (owner, model)
+            ),
+            default=0,
+        )
+        self._prompts.append((owner, model, prompt))
+        return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
+
+    async def _enter(self, playback: Playback) -> None:
+        try:
+            await playback.enter()
+        except MlxdError:
+            self._end(playback)
+            raise
+
+    def _end(self, playback: Playback) -> None:
+        """Free its slot."""
+        self._live.remove(playback)
+        self._changed()
+
+    def _changed(self) -> None:
+        for playback in self._live[: self._max_batch]:
+            playback.turn.set()
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _model(self, name: str) -> ModelInfo:
+        if name not in self._models:
+            raise ModelNotFound(model=name, available=list(self._models))
+        return self._models[name]
+
+    def _set_state(self, name: str, state: ModelState) -> None:
+        self._models[name] = replace(self._model(name), state=state)
+
+
+def shared_beginning(one: list[str], other: list[str]) -> int:
+    """How many leading elements are the same."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,1 @@
+"""What the scripted engine plays: written answers, script files, the built-in agent."""

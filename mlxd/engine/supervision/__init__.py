@@ -1,0 +1,1 @@
+"""What the supervisor is made of: process, restarts, watching, and the routing of replies."""

@@ -1,0 +1,298 @@
+"""One request in the server: from waiting for the engine to its terminal event."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from mlxd.engine.blocks import BlockBuilder
+from mlxd.engine.handle import ModelInfo, RequestStatus
+from mlxd.engine.protocol import (
+    Accepted,
+    Count,
+    DecodeRow,
+    EndRow,
+    Load,
+    PrefillRow,
+    Submit,
+    Unload,
+)
+from mlxd.engine.supervision.process import BrokenProtocol
+from mlxd.errors import InternalError, MlxdError, revive
+from mlxd.events import (
+    Event,
+    Failed,
+    FinishReason,
+    OrderChecker,
+    Phase,
+    Progress,
+    Started,
+    Usage,
+)
+from mlxd.messages import GenerateRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Unread(msgspec.Struct, frozen=True, kw_only=True):
+    """A reader is given up when more than `events` wait for it for `seconds`."""
+
+    events: int = 4096
+    seconds: float = 30.0
+
+
+class Entry:
+    """Something that opens once, well or with an error, for whoever waits."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._error: MlxdError | None = None
+
+    def open(self, error: MlxdError | None = None) -> None:
+        if not self._open.is_set():
+            self._error = error
+            self._open.set()
+
+    async def passed(self) -> None:
+        """Wait for it; raises the error it opened with, each time a new object."""
+        await self._open.wait()
+        if self._error is not None:
+            raise revive(self._error.report())
+
+
+class Call:
+    """A command that is answered once."""
+
+    def __init__(self, command: Count | Load | Unload) -> None:
+        self.number = command.id
+        self.command = command
+        self.sent = False
+        self._entry = Entry()
+        self._value = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether the engine answers it beside the step loop."""
+        return isinstance(self.command, Count)
+
+    def mark_sent(self) -> None:
+        self.sent = True
+
+    def answer(self, value: int) -> None:
+        self._value = value
+        self._entry.open()
+
+    def fail(self, error: MlxdError) -> None:
+        self._entry.open(error)
+
+    async def result(self) -> int:
+        """The answer; raises what the engine, or its end, made of the command."""
+        await self._entry.passed()
+        return self._value
+
+
+class Inbox:
+    """Events between the bridge and one reader, who takes all there are at once."""
+
+    def __init__(self, unread: Unread) -> None:
+        self._unread = unread
+        self._events: list[Event] = []
+        self._news = asyncio.Event()
+        self._closed = False
+        self._overfull_since: float | None = None
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._news.set()
+
+    def overdue(self, now: float) -> bool:
+        """Whether the reader has left too much for too long."""
+        if len(self._events) <= self._unread.events:
+            self._overfull_since = None
+            return False
+        if self._overfull_since is None:
+            self._overfull_since = now
+        return now - self._overfull_since >= self._unread.seconds
+
+    async def take(self) -> list[Event]:
+        """All events that are there, at least one; empty when nothing more will come."""
+        await self._news.wait()
+        events, self._events = self._events, []
+        self._overfull_since = None
+        if not self._closed:
+            self._news.clear()
+        return events
+
+
+class Row:
+    """A request on its way, and the `Generation` that its caller reads."""
+
+    def __init__(self, number: int, request: GenerateRequest, unread: Unread) -> None:
+        self.number = number
+        self.request = request
+        self.sent = False
+        self.accepted = False
+        self.ended = False
+        """Nothing more will come; there may still be events to read."""
+        self._born = self._sent_at = _now()
+        self._phase: Phase | Literal["decode"] = "queued"
+        self._usage = Usage()
+        self._prefilled = 0
+        self._cache_note = ""
+        self._builder: BlockBuilder | None = None
+        self._checker = OrderChecker()
+        self._entry = Entry()
+        self._inbox = Inbox(unread)
+
+    def __aiter__(self) -> AsyncIterator[list[Event]]:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        if events := await self._inbox.take():
+            return events
+        raise StopAsyncIteration
+
+    async def entered(self) -> None:
+        """Wait until the engine accepts the request; raises why it did not."""
+        await self._entry.passed()
+
+    def overdue(self) -> bool:
+        """Whether the caller has stopped reading."""
+        return self._inbox.overdue(_now())
+
+    def status(self) -> RequestStatus:
+        return RequestStatus(
+            id=self.request.id,
+            model=self.request.model,
+            dialect=self.request.source.dialect,
+            phase=self._phase,
+            age=_now() - self._born,
+            prompt_tokens=self._usage.prompt,
+            cached_tokens=self._usage.cached,
+            prefilled_tokens=self._prefilled,
+            completion_tokens=self._usage.completion,
+            cache_note=self._cache_note,
+        )
+
+    @property
+    def command(self) -> Submit:
+        return Submit(self.number, self.request)
+
+    def mark_sent(self) -> None:
+        self.sent = True
+        self._sent_at = _now()
+
+    def accept(self, reply: Accepted, model: ModelInfo) -> None:
+        """The engine has the request in its queue.
+
+        It says so again when it had to prepare the prompt again because its model was away.
+        """
+        if self.accepted:
+            return
+        self.accepted = True
+        self._guarded(lambda: self._start(reply, model))
+        self._entry.open()
+
+    def prefill(self, row: PrefillRow) -> None:
+        """The engine has read more of the prompt."""
+        self._known_builder()
+        if self._phase == "decode":
+            return
+        self._phase = "prefill"
+        self._prefilled, self._cache_note = row.done, row.cache_note
+        self._usage = replace(self._usage, cached=row.cached)
+        self._guarded(lambda: [Progress("prefill", row.done, row.total, row.cached)])
+
+    def decode(self, row: DecodeRow) -> None:
+        """The engine has brought text, or the end."""
+        builder = self._known_builder()
+        self._phase = "decode"
+        completion = self._usage.completion + row.tokens
+        self._usage = replace(self._usage, completion=completion)
+        self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
+        if row.end is not None:
+            self._finish(builder, row.end)
+
+    def fail(self, error: MlxdError) -> None:
+        """End now; the caller gets `error` when entering, or as the last event."""
+        if (builder := self._builder) is not None:
+            self._guarded(lambda: builder.fail(error, self._usage))
+        self._close(error)
+
+    def abandon(self) -> None:
+        """The caller has left; whoever still reads gets no more."""
+        self._close(InternalError(reason="the request was left"))
+
+    def _start(self, reply: Accepted, model: ModelInfo) -> list[Event]:
+        self._builder = BlockBuilder(
+            model.markup,
+            self.request,
+            opens_reasoning=reply.opens_reasoning,
+            mode=self.request.reasoning.mode or model.reasoning_mode,
+        )
+        self._usage = Usage(prompt=reply.prompt_tokens)
+        return [
+            Started(model.id, reply.prompt_tokens),
+            Progress("queued", total=reply.prompt_tokens),
+        ]
+
+    def _known_builder(self) -> BlockBuilder:
+        if self._builder is None:
+            raise BrokenProtocol("it answered a request that it had not accepted")
+        return self._builder
+
+    def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
+        reason = _finish_reason(end.reason)
+        waited = self._sent_at - self._born
+        self._guarded(
+            lambda: builder.finish(
+                reason,
+                stop_sequence=end.stop_sequence,
+                usage=self._usage,
+                timings=replace(end.timings, queue=end.timings.queue + waited),
+            )
+        )
+        self._close()
+
+    def _guarded(self, build: Callable[[], list[Event]]) -> None:
+        """Add the events of `build`; a bug there ends this row and no other."""
+        if self.ended:
+            return
+        try:
+            for event in build():
+                self._checker.add(event)
+                self._inbox.put(event)
+        except Exception:
+            logger.exception("request %s: the model's text could not be read", self.request.id)
+            self._break_off(InternalError(reason="the model's text could not be read"))
+
+    def _break_off(self, error: MlxdError) -> None:
+        """End without the builder, which may be in no state to end the blocks it opened."""
+        if self._builder is not None:
+            for event in (*self._checker.cut(), Failed(error.report(), self._usage)):
+                self._inbox.put(event)
+        self._close(error)
+
+    def _close(self, refusal: MlxdError | None = None) -> None:
+        self.ended = True
+        self._entry.open(refusal)
+        self._inbox.close()
+
+
+def _finish_reason(reason: str) -> FinishReason:
+    match reason:
+        case "stop" | "stop_sequence" | "length":
+            return reason
+    raise BrokenProtocol("it ended a request for a reason that is none")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

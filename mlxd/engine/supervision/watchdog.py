@@ -1,0 +1,59 @@
+"""Notices that work is waiting and nothing moves."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Watchdog:
+    """Calls `stalled` with the seconds of silence when they reach the patience of the moment.
+
+    `patience` gives the seconds that may pass without progress now, None while nothing is to be
+    done. One timer at most; progress costs one look at the clock.
+    """
+
+    def __init__(
+        self, patience: Callable[[], float | None], stalled: Callable[[float], None]
+    ) -> None:
+        self._patience = patience
+        self._stalled = stalled
+        self._watermark = 0.0
+        self._allowed: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last progress; 0 while nothing is to be done."""
+        if self._allowed is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._watermark
+
+    def moved(self) -> None:
+        """There was progress."""
+        self._watermark = asyncio.get_running_loop().time()
+
+    def update(self) -> None:
+        """Look at the patience again; must follow every change of what is to be done."""
+        allowed = self._patience()
+        if allowed == self._allowed:
+            return
+        if self._allowed is None:
+            self.moved()
+        self._allowed = allowed
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._allowed is not None:
+            self._timer = asyncio.get_running_loop().call_at(
+                self._watermark + self._allowed, self._check
+            )
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._allowed is not None and self.silence >= self._allowed:
+            silence, self._allowed = self.silence, None
+            self._stalled(silence)
+        else:
+            self._set_timer()
