@@ -42,10 +42,15 @@ class Route:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. `key` is a short hash of the API key, empty when none is configured."""
+    """Who asks, and when.
+
+    `key` is a short hash of the API key, empty when none is configured; `created` is when the
+    request arrived, in seconds since 1970.
+    """
 
     request_id: str
     key: str = ""
+    created: int = 0
     path_args: Mapping[str, str] = field(default_factory=dict)
     validation_status: int = 400
 

@@ -1,0 +1,76 @@
+"""The door every request goes through before its endpoint: Host, Origin, preflight, key.
+
+It denies by default and knows endpoints, not paths: Quart calls it after routing, so that no way of
+writing a path avoids it, and routes nobody has need a key too.
+"""
+
+import time
+
+from quart import Response
+
+from mlxd.api.keys import FailureLimit, KeyRing, presented_keys
+from mlxd.api.origins import HostList, OriginList, preflight_headers
+from mlxd.api.web import ApiRequest, current_request
+from mlxd.config import Server
+from mlxd.errors import Forbidden, RateLimited, Unauthorized
+
+OPEN_ENDPOINTS = frozenset({"health", "index"})
+"""Answered without a key: probes have none."""
+
+
+class Gate:
+    """Registered as Quart's `before_request`; what it raises becomes the response."""
+
+    def __init__(self, server: Server) -> None:
+        self._hosts = HostList(server)
+        self._origins = OriginList(server.cors_origins)
+        self._keys = KeyRing(server.api_keys)
+        self._failures = FailureLimit(time.monotonic)
+
+    async def check(self) -> Response | None:
+        """Raises the refusal, or answers a preflight, or lets the request through."""
+        request = current_request()
+        if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
+            raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            if not self._origins.allows(origin):
+                raise Forbidden("This Origin may not call here (see server.cors_origins).")
+            request.allowed_origin = origin
+            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                return _preflight(request)
+        if request.endpoint in OPEN_ENDPOINTS:
+            request.authorized = self._recognises(request)
+        else:
+            request.key = self._identify(request)
+            request.authorized = True
+        return None
+
+    def _identify(self, request: ApiRequest) -> str:
+        if not self._keys:
+            return ""
+        self._failures.check(request.client)
+        try:
+            return self._keys.identify(presented_keys(request.headers.items()))
+        except Unauthorized:
+            self._failures.failed(request.client)
+            raise
+
+    def _recognises(self, request: ApiRequest) -> bool:
+        """Whether an open endpoint may tell its caller everything."""
+        if self._keys and not presented_keys(request.headers.items()):
+            return False
+        try:
+            self._identify(request)
+        except (Unauthorized, RateLimited):
+            return False
+        return True
+
+
+def _preflight(request: ApiRequest) -> Response:
+    headers = preflight_headers(
+        request.allowed_origin,
+        request.headers.get("Access-Control-Request-Headers", ""),
+        private_network=request.headers.get("Access-Control-Request-Private-Network") == "true",
+    )
+    return Response(status=204, headers=headers)

@@ -1,0 +1,213 @@
+"""A request body, from bytes to a checked JSON object.
+
+Everything that could make parsing slow, large or ambiguous is refused first: too many bytes, bytes
+that decompress to too many, text that is not UTF-8, nesting and node counts, NaN, numbers that are
+not finite, repeated keys, lone surrogates.
+
+The `Content-Type` is not trusted to say what the body is: a missing one, `application/json`, any
+`+json` and unknown types are read as JSON. Types that a web page can send to another site without
+asking (forms and plain text) are refused, so that no page can make a browser call this server.
+"""
+
+import asyncio
+import json
+import re
+import zlib
+from itertools import accumulate
+from typing import Any, NoReturn
+
+import msgspec
+from quart.wrappers.request import Body
+
+from mlxd.api.dialect import JsonObject
+from mlxd.errors import BodyTooLarge, InvalidBody, Overloaded
+
+MAX_DEPTH = 64
+"""Arrays and objects inside each other."""
+MAX_NODES = 100_000
+"""Values of all kinds, keys not counted."""
+BIG = 256 * 1024
+"""Bytes from which a body is parsed in a thread, a step at a time, so that others get turns."""
+INFLATE_STEP = 1024 * 1024
+"""Bytes decompressed between two turns of the event loop."""
+
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"{}[],"))
+_NESTING = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1, ord(","): 0}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class BodyBudget:
+    """Bytes of all bodies that are being received or parsed, together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Raises `Overloaded` when that would be too much."""
+        if self.held + count > self._limit:
+            raise Overloaded(reason="Too many request bodies are being received at once.")
+        self.held += count
+
+    def give(self, count: int) -> None:
+        """What was taken is free again."""
+        self.held -= count
+
+
+class CountedBody(Body):
+    """Quart's body that keeps to a budget; `release` frees memory and budget early."""
+
+    def __init__(self, expected: int | None, limit: int | None, budget: BodyBudget) -> None:
+        super().__init__(expected, limit)
+        self._budget = budget
+        self._held = 0
+        self._released = False
+
+    def take(self, count: int) -> None:
+        """Hold `count` bytes more of the budget, until `release`."""
+        self._budget.take(count)
+        self._held += count
+
+    def append(self, data: bytes) -> None:
+        if self._released or self._must_raise is not None:
+            return
+        try:
+            self.take(len(data))
+        except Overloaded as error:
+            self._must_raise = error
+            self.set_complete()
+        else:
+            super().append(data)
+
+    def release(self) -> None:
+        """Drop the bytes; later ones are dropped as they come."""
+        self._released = True
+        self.clear()
+        self._budget.give(self._held)
+        self._held = 0
+
+
+def check_type(content_type: str) -> None:
+    """Raises `InvalidBody` for what a web page may send anywhere without being allowed to."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in FORM_TYPES:
+        raise InvalidBody(f"its Content-Type is '{kind}'; send 'application/json'.")
+
+
+async def parse_body(data: bytes) -> JsonObject:
+    """The JSON object in `data`; raises `InvalidBody`."""
+    if len(data) < BIG:
+        return parse_json(data)
+    return await asyncio.to_thread(parse_json, data)
+
+
+def parse_json(data: bytes) -> JsonObject:
+    """The JSON object in `data`; raises `InvalidBody`."""
+    text = _decode(data)
+    check_size(data)
+    try:
+        value = _decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise InvalidBody(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except ValueError:
+        raise InvalidBody("a number has too many digits.") from None
+    if not isinstance(value, dict):
+        raise InvalidBody("it is not a JSON object.")
+    if _SURROGATE.search(text):
+        _check_surrogates(value)
+    return value
+
+
+def check_size(data: bytes) -> None:
+    """Raises `InvalidBody` if `data` is JSON with too many values or too deep nesting.
+
+    A few passes over the bytes in C, without parsing: strings are cut out, and what is left of the
+    rest are brackets and commas. Malformed JSON is counted up to its first fault at least, which is
+    as far as the parser will go.
+    """
+    if b"\\" in data:
+        # Pairs of backslashes first: then each that is left before a quote escapes it.
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Each string is a value or the key of one.
+    if data.count(b'"') > 4 * MAX_NODES:
+        raise InvalidBody(f"it has more than {MAX_NODES} values.")
+    structure = b"".join(data.split(b'"')[::2]).translate(None, _NOT_STRUCTURE)
+    if structure.count(b",") + structure.count(b"[") + structure.count(b"{") > MAX_NODES:
+        raise InvalidBody(f"it has more than {MAX_NODES} values.")
+    if max(accumulate(map(_NESTING.__getitem__, structure)), default=0) > MAX_DEPTH:
+        raise InvalidBody(f"it is nested more than {MAX_DEPTH} levels deep.")
+
+
+async def inflate(data: bytes, encoding: str, *, limit: int, body: CountedBody) -> bytes:
+    """`data` without its content encoding; every byte is held by `body` before it is made."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return data
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise InvalidBody("its Content-Encoding is not one of gzip, deflate, identity.")
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if _is_bare(data) else zlib.MAX_WBITS | 32)
+    unpacked = bytearray()
+    try:
+        while data and not unpacker.eof:
+            body.take(min(INFLATE_STEP, limit + 1 - len(unpacked)))
+            unpacked += unpacker.decompress(data, INFLATE_STEP)
+            data = unpacker.unconsumed_tail
+            if len(unpacked) > limit:
+                raise BodyTooLarge(limit)
+            await asyncio.sleep(0)
+    except zlib.error:
+        raise InvalidBody("it is not what its Content-Encoding says.") from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidBody("its compressed data does not end where the body ends.")
+    return bytes(unpacked)
+
+
+def _is_bare(data: bytes) -> bool:
+    """Whether deflated data has neither a gzip nor a zlib header."""
+    begin = int.from_bytes(data[:2])
+    has_zlib_header = begin >> 8 & 0x0F == 8 and begin % 31 == 0
+    return not has_zlib_header and begin != 0x1F8B
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise InvalidBody("it begins with a byte order mark.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"it is not UTF-8 at byte {error.start}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise InvalidBody(f"the key {key[:64]!r} appears twice in one object.")
+        seen.add(key)
+    raise AssertionError("unreachable: fewer keys than pairs means a repeated key")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise InvalidBody("a number is too large.")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidBody(f"{name} is not JSON.")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+
+
+def _check_surrogates(value: JsonObject) -> None:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise InvalidBody("a string has half of a surrogate pair.") from None

@@ -1,0 +1,28 @@
+"""Bugs of ours, kept apart from errors on purpose: told in the log, hidden from the caller."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlxd.errors import InternalError, MlxdError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def crashes_told(request_id: str) -> Iterator[None]:
+    """Raise `InternalError` in place of anything unexpected, which is logged."""
+    try:
+        yield
+    except MlxdError:
+        raise
+    except Exception as error:
+        raise told(error, request_id) from error
+
+
+def told(error: Exception, request_id: str) -> InternalError:
+    """Log where `error` happened; its message could quote a prompt, so it stays out."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: unexpected %s\n%s", request_id, type(error).__name__, where.rstrip())
+    return InternalError()

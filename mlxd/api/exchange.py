@@ -1,0 +1,130 @@
+"""The one path from a parsed call to its answer, streamed or whole.
+
+Everything that can be known before the first byte is raised by `open_exchange`; after it, errors
+are frames of the dialect. A whole answer is the fold of the same events that are streamed.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from mlxd.api.crash import crashes_told
+from mlxd.api.dialect import KEEP_ALIVE, Frame, ParsedCall
+from mlxd.api.record import Record
+from mlxd.api.sse import Batch, encode, merged
+from mlxd.engine.handle import Engine, Generation
+from mlxd.errors import InternalError, MlxdError
+from mlxd.events import Answer, Collector, Event, Failed, Finished, Progress, Started
+
+BEFORE_TEXT = (Started, Progress)
+"""Events of a generation that is still queued or in prefill."""
+
+
+@dataclass
+class Exchange:
+    """A call whose generations are running, until the stack they were entered on is left.
+
+    `idle` is the silence in seconds after which a stream gets something that keeps it alive.
+    """
+
+    call: ParsedCall
+    generations: Sequence[Generation]
+    record: Record
+    idle: float
+    begun: bool = False
+    """A generation has left its prefill behind."""
+    ended: int = 0
+    """Generations that are over."""
+    failed: bool = False
+
+    async def collect(self) -> bytes:
+        """The body of the whole answer; raises the error of a failed generation."""
+        collectors = [Collector() for _ in self.generations]
+        with crashes_told(self.record.id):
+            async with aclosing(merged(self.generations, lambda: None)) as batches:
+                async for ready in batches:
+                    for number, batch in ready:
+                        self._notice(number, batch[-1])
+                        for event in batch:
+                            collectors[number].add(event)
+            return self.call.renderer.body([_whole(collector) for collector in collectors])
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the stream, one piece for all that is ready at once; raises no error."""
+        try:
+            with crashes_told(self.record.id):
+                async with aclosing(self._pieces()) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except MlxdError as error:
+            yield encode(self._render(0, [Failed(error.report())]))
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        now = asyncio.get_running_loop().time
+        written = now()
+
+        def patience() -> float:
+            return max(0.0, written + self.idle - now())
+
+        async with aclosing(merged(self.generations, patience)) as batches:
+            async for ready in batches:
+                if piece := encode(self._answer(ready) if ready else self._idle()):
+                    yield piece
+                    written = now()
+                if self.failed:
+                    return
+
+    def _answer(self, ready: Sequence[Batch]) -> list[Frame]:
+        frames: list[Frame] = []
+        for number, batch in ready:
+            frames += self._render(number, batch)
+            if self.failed:
+                return frames
+        if self.ended == len(self.generations):
+            frames += self.call.renderer.end()
+        return frames
+
+    def _render(self, number: int, batch: list[Event]) -> list[Frame]:
+        render = self.call.renderer.frames
+        frames = [frame for event in batch for frame in render(number, event)]
+        self._notice(number, batch[-1])
+        return frames
+
+    def _notice(self, number: int, last: Event) -> None:
+        """Take in how far a generation is by the last event of a batch."""
+        self.begun = self.begun or not isinstance(last, BEFORE_TEXT)
+        if isinstance(last, Finished | Failed):
+            self.ended += 1
+            self.failed = self.failed or isinstance(last, Failed)
+            self.record.terminal(number, last)
+
+    def _idle(self) -> list[Frame]:
+        return [KEEP_ALIVE] if self.begun else list(self.call.renderer.idle())
+
+
+async def open_exchange(
+    engine: Engine, call: ParsedCall, stack: AsyncExitStack, *, record: Record, idle: float
+) -> Exchange:
+    """Start every generation of `call` on `stack`; raises what forbids even one of them."""
+    async with AsyncExitStack() as entering:
+        generations = [
+            await entering.enter_async_context(engine.generate(request))
+            for request in call.requests
+        ]
+        stack.push_async_exit(entering.pop_all())
+    return Exchange(call, generations, record, idle)
+
+
+def for_model(call: ParsedCall, model: str) -> ParsedCall:
+    """`call` with the configured model that answers it."""
+    requests = tuple(msgspec.structs.replace(each, model=model) for each in call.requests)
+    return replace(call, requests=requests)
+
+
+def _whole(collector: Collector) -> Answer:
+    if collector.answer is None:
+        raise InternalError("a generation ended without an end")
+    return collector.answer

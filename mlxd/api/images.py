@@ -1,0 +1,57 @@
+"""Images that come inside a request, as `data:` URLs. Nothing is ever fetched."""
+
+import binascii
+from urllib.parse import unquote_to_bytes
+
+from mlxd.messages import Image
+
+MAX_IMAGE = 20 * 1024 * 1024
+"""Bytes of one decoded image."""
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+)
+
+
+class ImageRefused(ValueError):
+    """`str()` is a sentence; `remote` says that the URL points elsewhere."""
+
+    def __init__(self, reason: str, *, remote: bool = False) -> None:
+        super().__init__(reason)
+        self.remote = remote
+
+
+def image_from_url(url: str) -> Image:
+    """The image in a `data:` URL; raises `ImageRefused`."""
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() != "data":
+        reason = "images at an address are not fetched; send the image itself as a data: URL."
+        raise ImageRefused(reason, remote=True)
+    header, comma, payload = rest.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise ImageRefused("expected data:image/...;base64,... with an image in Base64.")
+    if len(payload) > MAX_IMAGE * 4 // 3 + 4:
+        raise ImageRefused(f"the image is larger than {MAX_IMAGE} bytes.")
+    data = _decode(payload)
+    return Image(data, _media_type(data))
+
+
+def _decode(payload: str) -> bytes:
+    encoded = unquote_to_bytes(payload) if "%" in payload else payload.encode()
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except binascii.Error:
+        raise ImageRefused("the image is not valid Base64.") from None
+
+
+def _media_type(data: bytes) -> str:
+    """What the bytes say they are; callers get it wrong."""
+    for signature, media_type in _SIGNATURES:
+        if data.startswith(signature):
+            return media_type
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    raise ImageRefused("the data is not a PNG, JPEG, GIF or WebP image.")

@@ -1,0 +1,50 @@
+"""The bodies of `/v1/models`: one shape that OpenAI's and Anthropic's clients both read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from mlxd.api.dialect import JsonObject
+from mlxd.api.routing import find_model, listed_names, names_of
+from mlxd.engine.handle import ModelInfo
+from mlxd.errors import ModelNotFound
+
+
+def model_list(models: Sequence[ModelInfo], created: int) -> JsonObject:
+    """Every model under each name it can be asked for by; `created` in seconds since 1970."""
+    data = [_model(model, name, created) for model in models for name in names_of(model)]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": False,
+    }
+
+
+def one_model(name: str, models: Sequence[ModelInfo], created: int) -> JsonObject:
+    """The model that was configured under this name or a pattern; raises `ModelNotFound`."""
+    model = find_model(name, models)
+    if model is None:
+        raise ModelNotFound(model=name[:256], available=listed_names(models))
+    return _model(model, name, created)
+
+
+def _model(model: ModelInfo, name: str, created: int) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "mlxd",
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }
+    if model.context_length:
+        # Unknown until the model was loaded once; a wrong figure is worse than none.
+        names = ("max_model_len", "context_length", "max_input_tokens")
+        body |= dict.fromkeys(names, model.context_length)
+    if model.max_tokens:
+        body["max_tokens"] = model.max_tokens
+    return body

@@ -1,0 +1,213 @@
+"""The tools of a Chat Completions request, what may be called, and the older names for both."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, assert_never
+
+import msgspec
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from mlxd.api.openai_errors import wrong_value
+from mlxd.api.openai_wire import FAIL_FAST, ToolName, Wire, expected, type_tag
+from mlxd.messages import (
+    AllowedTools,
+    AutoTools,
+    NamedTool,
+    NoTools,
+    RequiredTools,
+    Tool,
+    ToolChoice,
+)
+
+NO_PARAMETERS = Tool(name="").parameters
+CUSTOM_PARAMETERS = (
+    '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
+    '"additionalProperties":false}'
+)
+"""What the model sees of a custom tool: a function of one string."""
+
+
+class FunctionDefinition(Wire):
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Wire):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CustomDefinition(Wire):
+    name: ToolName
+    description: str | None = None
+
+
+class CustomTool(Wire):
+    type: Literal["custom"]
+    custom: CustomDefinition
+
+
+class OtherTool(Wire):
+    """A tool that its vendor runs, or one of a kind nobody has heard of; dropped."""
+
+    type: str
+
+
+def _offered_type_tag(value: object) -> str | None:
+    tag = type_tag(value)
+    return tag if tag in ("#function", "#custom", None) else "#other"
+
+
+OfferedTool = Annotated[
+    Annotated[FunctionTool, Tag("#function")]
+    | Annotated[CustomTool, Tag("#custom")]
+    | Annotated[OtherTool, Tag("#other")],
+    Discriminator(_offered_type_tag),
+]
+
+
+class Named(Wire):
+    name: str
+
+
+class ModeChoice(Wire):
+    type: Literal["none", "auto", "required"]
+
+
+class FunctionChoice(Wire):
+    type: Literal["function"]
+    function: Named
+
+
+class CustomChoice(Wire):
+    type: Literal["custom"]
+    custom: Named
+
+
+NamedChoice = Annotated[
+    Annotated[FunctionChoice, Tag("#function")] | Annotated[CustomChoice, Tag("#custom")],
+    Discriminator(type_tag),
+]
+
+
+class AllowedToolList(Wire):
+    mode: Literal["auto", "required"] = "auto"
+    tools: Annotated[list[NamedChoice], FAIL_FAST]
+
+
+class AllowedChoice(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedToolList
+
+
+def _as_choice(value: object) -> object:
+    if isinstance(value, str):
+        return {"type": value}
+    if isinstance(value, dict):
+        return value
+    raise expected("one of a string or object")
+
+
+def _as_legacy_choice(value: object) -> object:
+    if isinstance(value, dict):
+        return {"type": "function", "function": value}
+    return _as_choice(value)
+
+
+_Choice = Annotated[
+    Annotated[ModeChoice, Tag("#none")]
+    | Annotated[ModeChoice, Tag("#auto")]
+    | Annotated[ModeChoice, Tag("#required")]
+    | Annotated[FunctionChoice, Tag("#function")]
+    | Annotated[CustomChoice, Tag("#custom")]
+    | Annotated[AllowedChoice, Tag("#allowed_tools")],
+    Discriminator(type_tag),
+]
+WireChoice = Annotated[_Choice, BeforeValidator(_as_choice)]
+LegacyChoice = Annotated[_Choice, BeforeValidator(_as_legacy_choice)]
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools in no dialect, and what the answer must look like to this one.
+
+    `custom` are the names of tools whose calls are of type `custom`; `legacy` says that the caller
+    used the names from before there were tools, and reads calls under those.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice = AutoTools()
+    custom: frozenset[str] = frozenset()
+    legacy: bool = False
+    dropped: tuple[str, ...] = ()
+
+
+def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbox:
+    """The offered tools without those nobody here can run; raises `InvalidField`."""
+    tools = tuple(_tool(each) for each in offered if not isinstance(each, OtherTool))
+    return Toolbox(
+        tools=tools,
+        choice=_choice(choice, tools, "tool_choice"),
+        custom=frozenset(each.custom.name for each in offered if isinstance(each, CustomTool)),
+        dropped=tuple(f"tools.{each.type}" for each in offered if isinstance(each, OtherTool)),
+    )
+
+
+def legacy_toolbox(functions: Sequence[FunctionDefinition], choice: LegacyChoice | None) -> Toolbox:
+    """The same for `functions` and `function_call`."""
+    tools = tuple(_function(each) for each in functions)
+    return Toolbox(tools=tools, choice=_choice(choice, tools, "function_call"), legacy=True)
+
+
+def _tool(offered: FunctionTool | CustomTool) -> Tool:
+    if isinstance(offered, FunctionTool):
+        return _function(offered.function)
+    custom = offered.custom
+    return Tool(custom.name, custom.description or "", CUSTOM_PARAMETERS)
+
+
+def _function(function: FunctionDefinition) -> Tool:
+    schema = function.parameters
+    return Tool(
+        name=function.name,
+        description=function.description or "",
+        parameters=msgspec.json.encode(schema).decode() if schema else NO_PARAMETERS,
+        strict=function.strict or False,
+    )
+
+
+def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> ToolChoice:
+    match choice:
+        case None:
+            return AutoTools()
+        case ModeChoice(type="none"):
+            return NoTools()
+        case ModeChoice(type="auto"):
+            return AutoTools()
+        case ModeChoice():
+            _require_offered([], tools, field)
+            return RequiredTools()
+        case FunctionChoice(function=named) | CustomChoice(custom=named):
+            _require_offered([named.name], tools, field)
+            return NamedTool(named.name)
+        case AllowedChoice(allowed_tools=allowed):
+            names = tuple(_chosen_name(each) for each in allowed.tools)
+            _require_offered(names, tools, field)
+            return AllowedTools(names, required=allowed.mode == "required")
+        case _:
+            assert_never(choice)
+
+
+def _chosen_name(choice: NamedChoice) -> str:
+    return choice.function.name if isinstance(choice, FunctionChoice) else choice.custom.name
+
+
+def _require_offered(names: Iterable[str], tools: Sequence[Tool], field: str) -> None:
+    if not tools:
+        raise wrong_value(field, "only allowed when tools that can be called here are offered.")
+    offered = {tool.name for tool in tools}
+    for name in names:
+        if name not in offered:
+            raise wrong_value(field, f"'{name[:64]}' is not among the offered tools.")

@@ -1,0 +1,118 @@
+"""The body of a Chat Completions request as it arrives, checked field by field."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from mlxd.api.openai_chat_messages import ChatMessage
+from mlxd.api.openai_chat_tools import FunctionDefinition, LegacyChoice, OfferedTool, WireChoice
+from mlxd.api.openai_wire import FAIL_FAST, Wire, expected, type_tag
+
+MAX_CHOICES = 8
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 256
+"""Characters."""
+
+HARMLESS = frozenset(
+    {
+        *("user", "metadata", "store", "service_tier", "safety_identifier", "verbosity"),
+        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+        *("prediction", "modalities", "audio", "web_search_options", "moderation"),
+    }
+)
+"""Fields of the API that change nothing here: ignored and named, like unknown ones."""
+
+REFUSED = frozenset(
+    {
+        *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"),
+        *("json_schema", "regex", "ebnf", "grammar"),
+    }
+)
+"""Fields of other servers that would change the answer, and are not honoured."""
+
+
+class StreamOptions(Wire):
+    include_usage: bool | None = None
+
+
+class JsonSchema(Wire):
+    name: str
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Wire):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag("#text")]
+    | Annotated[JsonObjectFormat, Tag("#json_object")]
+    | Annotated[JsonSchemaFormat, Tag("#json_schema")],
+    Discriminator(type_tag),
+]
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise expected("one of a string or array of strings")
+
+
+Stops = Annotated[
+    list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]],
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(_as_list),
+]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenLimit = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ChatRequest(Wire):
+    """The whole body; null is the same as absent everywhere but in `messages`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1), FAIL_FAST]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    stop: Stops | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[OfferedTool], FAIL_FAST] | None = None
+    tool_choice: WireChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[FunctionDefinition], FAIL_FAST] | None = None
+    function_call: LegacyChoice | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Effort | None = None
+    # What vLLM, SGLang and llama.cpp add, and their clients send.
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+HONOURED = frozenset(ChatRequest.model_fields)

@@ -1,0 +1,60 @@
+"""What the wire models of OpenAI's APIs have in common.
+
+Fields that a model does not declare are kept as extras: they are ignored, and named to the caller.
+Branches of unions are tagged with names beginning with `#`; a union's discriminator is a function
+`<field>_tag`. `openai_errors.from_pydantic` reads both.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+class Wire(BaseModel):
+    """An object of the wire: types as they are, unknown fields kept."""
+
+    model_config = ConfigDict(
+        strict=True, extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+FAIL_FAST = Field(fail_fast=True)
+"""One wrong item is enough; a hostile list has a hundred thousand."""
+
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def expected(what: str) -> PydanticCustomError:
+    """The value is of no type that would do; `what` with its article."""
+    return PydanticCustomError("expected", "expected {what}", {"what": what})
+
+
+def type_tag(value: object) -> str | None:
+    """The branch of an object that says in `type` what it is."""
+    if not isinstance(value, dict):
+        raise expected("an object")
+    kind = value.get("type")
+    return None if kind is None else f"#{kind}"
+
+
+def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the extras of `model` and of what is inside, without indices.
+
+    A null says the same as leaving the field out.
+    """
+    for name, value in (model.model_extra or {}).items():
+        if value is not None:
+            yield f"{prefix}{name}"
+    for name in model.model_fields_set:
+        if name in type(model).model_fields:
+            yield from _inside(getattr(model, name), f"{prefix}{name}.")
+
+
+def _inside(value: Any, prefix: str) -> Iterator[str]:
+    if isinstance(value, Wire):
+        yield from unknown_fields(value, prefix)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _inside(item, prefix)

@@ -1,0 +1,61 @@
+"""Frames to the bytes of server-sent events, and batches of several generations to one stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+
+from mlxd.api.dialect import Frame
+from mlxd.engine.handle import Generation
+from mlxd.errors import InternalError
+from mlxd.events import TERMINAL, Event, Failed
+
+Batch = tuple[int, list[Event]]
+"""A generation's number and the events that were ready."""
+
+LOST = Failed(InternalError("a generation ended without an end").report())
+
+
+def encode(frames: Iterable[Frame]) -> bytes:
+    """The frames as they go over the wire."""
+    pieces: list[bytes] = []
+    for frame in frames:
+        if frame.comment is not None:
+            pieces.append(f": {frame.comment}\n\n".encode())
+        elif frame.event is None:
+            pieces += (b"data: ", frame.data, b"\n\n")
+        else:
+            pieces += (b"event: ", frame.event.encode(), b"\ndata: ", frame.data, b"\n\n")
+    return b"".join(pieces)
+
+
+async def merged(
+    generations: Sequence[Generation], patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
+    """The batches of all generations as they become ready, each ending in a terminal event.
+
+    An empty list when nothing came for `patience()` seconds (None: wait for ever). Raises what a
+    generation raises. Closing it leaves no task behind.
+    """
+    waiting = {_next_batch(each): number for number, each in enumerate(generations)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(
+                waiting, timeout=patience(), return_when=asyncio.FIRST_COMPLETED
+            )
+            ready = sorted((waiting.pop(task), task.result() or [LOST]) for task in done)
+            for number, batch in ready:
+                if not isinstance(batch[-1], TERMINAL):
+                    waiting[_next_batch(generations[number])] = number
+            yield ready
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _next_batch(generation: Generation) -> asyncio.Task[list[Event] | None]:
+    return asyncio.ensure_future(_take(generation))
+
+
+async def _take(generation: Generation) -> list[Event] | None:
+    """The next batch, None after the last."""
+    return await anext(aiter(generation), None)
