@@ -77,6 +77,7 @@ class ApiServer:
         app.config["MAX_CONTENT_LENGTH"] = self._settings.server.max_body
         app.config["BODY_TIMEOUT"] = self._tuning.body_timeout
         app.config["RESPONSE_TIMEOUT"] = 30
+        app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
         # A redirect to a tidier path would be an HTML page, and a POST loses its body on the way.
         app.url_map.merge_slashes = False
         app.url_map.strict_slashes = False

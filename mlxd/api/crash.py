@@ -1,7 +1,6 @@
 """Bugs of ours, kept apart from errors on purpose: told in the log, hidden from the caller."""
 
 import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,7 +21,6 @@ def crashes_told(request_id: str) -> Iterator[None]:
 
 
 def told(error: Exception, request_id: str) -> InternalError:
-    """Log where `error` happened; its message could quote a prompt, so it stays out."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s: unexpected %s\n%s", request_id, type(error).__name__, where.rstrip())
+    """Log `error`, and what the caller may know of it: nothing."""
+    log.error("%s: unexpected %s", request_id, type(error).__name__, exc_info=error)
     return InternalError()
