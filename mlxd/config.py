@@ -55,7 +55,14 @@ Origin = Annotated[
     ),
 ]
 TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
-NonEmpty = Annotated[str, _matching(r"(?s).*\S.*", "a string that is not empty")]
+NonEmpty = Annotated[
+    str,
+    _matching(
+        r"[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*",
+        "a string that is not empty and has no control characters",
+    ),
+]
+Tag = Annotated[str, _matching(r"(?s)[^\x00]*[^\s\x00][^\x00]*", "a tag such as <think>")]
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
@@ -159,7 +166,7 @@ class Model(Section):
     """Arguments for the chat template, such as `enable_thinking = false`."""
     tool_format: NonEmpty | None = None
     """Notation of tool calls, if it is not found from the chat template."""
-    reasoning_tags: Annotated[tuple[NonEmpty, NonEmpty], Listed] | None = None
+    reasoning_tags: Annotated[tuple[Tag, Tag], Listed] | None = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""

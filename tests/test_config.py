@@ -303,6 +303,7 @@ MISTAKES = [
     ("models.source = 'demo'", "models.source", "Write [models.<alias>]"),
     ("models.m = {}", "models.m.source", 'is missing. Name "demo"'),
     ("models.m.source = ' '", "models.m.source", "expected a string that is not empty"),
+    ('models.m.source = "a\\u0000b"', "models.m.source", "no control characters"),
     ('models."a b".source = "demo"', 'models."a b"', "expected a name of letters"),
     ('models."".source = "demo"', 'models.""', "expected a name of letters"),
     ("models.m = {source = 'demo', max_token = 1}", "models.m.max_token", '"max_tokens"'),
@@ -377,11 +378,12 @@ def test_all_problems_are_told_in_the_order_of_the_file() -> None:
 
 def test_lines_are_right_after_values_of_several_lines() -> None:
     text = (
-        '[models.m]\nsource = """\n[server]\nport = 3\n"""\naliases = [\n  "a", # [x]\n  "b",\n]\n'
+        '[models.m]\ntemplate_args.x = """\n[server]\nport = 3\n"""\naliases = [\n  "a", # [x]\n'
+        '  "b",\n]\nsource = "demo"\n'
         "[server]\nallowed_hosts = [\n'a',\n'b c',\n]\nprot = 1\n"
     )
     error = refusal(text)
-    assert [error.line, *(other.line for other in error.others)] == [11, 15]
+    assert [error.line, *(other.line for other in error.others)] == [12, 16]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""Writes what is made from the code: `config/mlxd.toml` and `docs/configuration.md`.
+
+Run `python docs/generate.py` after a change of `mlxd/config.py` or of the command line.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from pydantic import BaseModel
+
+from mlxd.cli import cli
+from mlxd.config import Model, Settings
+from mlxd.config_errors import sections
+from mlxd.config_template import MODEL_EXAMPLE, entry, template
+
+ROOT = Path(__file__).resolve().parent.parent
+
+INTRODUCTION = """\
+# Configuration
+
+One TOML file says everything. `mlxd init` writes one, [`config/mlxd.toml`](../config/mlxd.toml) is
+the annotated whole. mlxd reads the file that `--config` names, else `./mlxd.toml`, else `mlxd.toml`
+in your configuration folder (`~/.config/mlxd` on Linux, `~/Library/Application Support/mlxd` on
+macOS); it reads one file, never several. Without a file it serves the demo model.
+
+A flag beats an environment variable, that beats the file, and the file beats the defaults.
+`mlxd config show` prints the effective value of every key and where it came from.
+
+The variable for a key is its path in capitals behind `MLXD_`, with two underscores between tables:
+`server.port` is `MLXD_SERVER__PORT`, and `top_p` of the model `qwen3-4b` is
+`MLXD_MODELS__QWEN3_4B__TOP_P`. Lists are written with commas or in JSON, tables in JSON. Two more
+variables are no settings: `MLXD_DEBUG=1` ends unexpected errors in a traceback, and
+`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with.
+
+A key that is not known, a value of the wrong type or out of range, and settings that contradict
+each other end the command with exit code 2 and a line for each problem:
+
+```
+mlxd.toml:7: server.prot: unknown key. Did you mean "port"?
+mlxd.toml:12: models.qwen.temperature: must be at most 2.0, got 3
+```
+"""
+
+MODELS = """\
+## `[models.<alias>]`
+
+One table for each model; the alias is the name that requests use. A key that is left out takes its
+value from `[defaults]`, or from the model itself.
+
+```toml
+[models.qwen3-4b]
+source = "mlx-community/Qwen3-4B-Instruct-2507-4bit"
+aliases = ["gpt-4o", "claude-*"]
+temperature = 0.3
+```
+
+A source that begins with `./` or `../` is a folder next to the file.
+"""
+
+
+def configuration_md() -> str:
+    """The reference of all keys and commands."""
+    parts = [INTRODUCTION, "## Top level\n", _table(Settings, Settings(), _plain())]
+    for name, section in sections():
+        heading = f"## `[{name}]`\n\n{Settings.model_fields[name].description}\n"
+        parts += [heading, _table(section, section(), list(section.model_fields))]
+    rows = "".join(
+        f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {_words(Model, name)} |\n"
+        for name in Model.model_fields
+    )
+    parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
+    return "\n".join(parts)
+
+
+def _plain() -> list[str]:
+    return [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
+
+
+def _table(model: type[BaseModel], values: BaseModel, names: list[str]) -> str:
+    rows = "".join(
+        f"| `{name}` | {_default(getattr(values, name))} | {_words(model, name)} |\n"
+        for name in names
+    )
+    return f"| key | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _default(value: object) -> str:
+    return "" if value is None else f"`{entry('', value).removeprefix(' = ')}`"
+
+
+def _words(model: type[BaseModel], name: str) -> str:
+    text = " ".join((model.model_fields[name].description or "").split())
+    return text.replace("|", "\\|")
+
+
+def _commands() -> Iterator[str]:
+    """Every command with its options, in words that do not depend on click's own layout."""
+    yield "## Commands\n"
+    for name, command in commands(cli, "mlxd"):
+        names = [name, *(param.human_readable_name for param in _arguments(command))]
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        rows = [f"- `{_option(option)}`: {option.help}" for option in options]
+        yield "\n".join([f"### `{' '.join(names)}`\n", f"{command.help}", *["", *rows, ""]])
+
+
+def _arguments(command: click.Command) -> list[click.Parameter]:
+    return [param for param in command.params if isinstance(param, click.Argument)]
+
+
+def _option(option: click.Option) -> str:
+    return f"{option.opts[0]} {option.metavar or ''}".strip()
+
+
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `group` that does something, with its whole name."""
+    for child in group.commands.values():
+        if isinstance(child, click.Group):
+            yield from commands(child, f"{name} {child.name}")
+        else:
+            yield f"{name} {child.name}", child
+
+
+if __name__ == "__main__":
+    (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
+    (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")

@@ -1,0 +1,66 @@
+"""The command line. Nothing slow is imported before a command runs."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from mlxd import __version__
+from mlxd.commands.common import fail
+from mlxd.commands.config import config
+from mlxd.commands.doctor import doctor
+from mlxd.commands.init import init
+from mlxd.commands.models import models
+from mlxd.commands.pull import pull
+from mlxd.commands.serve import serve
+
+INTERRUPTED = 130
+DEBUG = "MLXD_DEBUG"
+"""Environment variable; with any value, unexpected errors end in a traceback."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlxd", message="%(prog)s %(version)s")
+def cli() -> None:
+    """The local inference server: models of your machine behind the APIs that apps speak."""
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
+
+
+for command in (init, serve, pull, models, doctor, config):
+    cli.add_command(command)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run(cli, args)
+
+
+def run(group: click.Group, args: Sequence[str] | None = None) -> int:
+    """Run a group of commands; whatever goes wrong becomes a line on stderr and an exit code."""
+    try:
+        code = group.main(args=args, prog_name="mlxd", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _failed(error)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    from mlxd.errors import ConfigError, MlxdError
+
+    match error:
+        case ConfigError():
+            click.echo(str(error), err=True)
+            return 2
+        case MlxdError():
+            fail(str(error))
+        case _:
+            fail(f"unexpected {type(error).__name__}: {error}. {DEBUG}=1 shows where.")
+    return 1

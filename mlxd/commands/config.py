@@ -1,0 +1,55 @@
+"""`mlxd config`: what is in effect, and why."""
+
+import json
+from pathlib import Path
+
+import click
+
+from mlxd.commands.common import config_option, load
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command()
+@config_option
+def show(*, config_file: Path | None) -> int:
+    """Print the effective value of every key and where it came from."""
+    from mlxd.config_file import candidates
+
+    loaded = load(config_file)
+    values = dict(_flat(loaded.settings.model_dump()))
+    if loaded.file:
+        click.echo(f"# file: {loaded.file.absolute()}")
+    else:
+        click.echo(f"# no file; looked for {' and '.join(map(str, candidates()))}")
+    lines = [(f"{key} = {_shown(key, values[key])}", loaded.origins[key]) for key in values]
+    width = min(max(len(line) for line, _ in lines), 60)
+    for line, origin in lines:
+        click.echo(f"{line:{width}}  # {origin}")
+    return 0
+
+
+def _shown(key: str, value: object) -> str:
+    """The value as TOML writes it; keys of callers are masked."""
+    if key == "server.api_keys" and isinstance(value, tuple):
+        value = ["****"] * len(value)
+    return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _flat(tree: dict[str, object]) -> list[tuple[str, object]]:
+    from mlxd.config_errors import dotted
+
+    flat: list[tuple[str, object]] = []
+    for name, value in tree.items():
+        match name, value:
+            case "models", dict():
+                for alias, model in value.items():
+                    flat += [(dotted((name, alias, key)), item) for key, item in model.items()]
+            case _, dict():
+                flat += [(dotted((name, key)), item) for key, item in value.items()]
+            case _:
+                flat.append((name, value))
+    return flat

@@ -1,0 +1,81 @@
+"""`mlxd init`: a first configuration file."""
+
+from pathlib import Path
+
+import click
+
+from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, fail
+
+
+@click.command()
+@click.option("--model", metavar="SOURCE", help=f"The model to serve. {SOURCE_HELP}")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("mlxd.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The file to write.",
+)
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+def init(*, model: str | None, path: Path, force: bool) -> int:
+    """Write an annotated configuration file."""
+    source = as_source(model) if model else DEMO
+    if source is None:
+        fail(f'"{model}" is no source. {SOURCE_HELP}')
+        return 2
+    from mlxd.config_template import template
+
+    alias = alias_for(source)
+    text = template({alias: {"source": source}}, _alternatives() if model is None else "")
+    if not _write(path, text, force=force):
+        return 1
+    click.echo(f'Wrote {path}: it serves {source} as "{alias}".')
+    click.echo("Next:")
+    for command in _next(source, path):
+        click.echo(f"  {command}")
+    return 0
+
+
+def _write(path: Path, text: str, *, force: bool) -> bool:
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        fail(f"{path} exists; --force overwrites it.")
+    except OSError as error:
+        fail(f"{path} can't be written: {error.strerror}.")
+    else:
+        return True
+    return False
+
+
+def _next(source: str, path: Path) -> list[str]:
+    """The commands that bring the model of the new file to life."""
+    pull = [] if Path(source).is_dir() else [f"mlxd pull {source}"]
+    return [*pull, "mlxd serve" if path == Path("mlxd.toml") else f"mlxd serve --config {path}"]
+
+
+def _alternatives() -> str:
+    """TOML about models of the hub that fit this machine, all of it disabled."""
+    from mlxd.catalog import fitting, gigabytes
+    from mlxd.config_template import disabled
+    from mlxd.machine import has_gpu, memory_bytes, model_memory_bytes
+
+    models = fitting(model_memory_bytes(), quick=not has_gpu())
+    if not models:
+        return ""
+    intro = [
+        f"# Models of the hub that fit this machine ({gigabytes(memory_bytes())} of memory). To",
+        "# serve one, take the # off its two lines and fetch it with `mlxd pull SOURCE`. Name it",
+        "# in [defaults] if it should answer when a request names no model.",
+    ]
+    if not has_gpu():
+        intro.append("# Without a GPU they are slow, so these are the smallest.")
+    entries = [
+        f"\n# {gigabytes(model.bytes)}: {model.what}\n"
+        + disabled(f'[models."{alias_for(model.source)}"]\nsource = "{model.source}"')
+        for model in models
+    ]
+    return "\n".join([*intro, *entries])

@@ -1,0 +1,96 @@
+"""`mlxd serve`: the server."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, config_option, load
+
+if TYPE_CHECKING:
+    from mlxd.config import Settings
+
+LEVELS = ("debug", "info", "warning", "error")
+AGENT = "agent"
+
+
+@click.command()
+@config_option
+@click.option("--host", metavar="HOST", help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--model", metavar="ALIAS|SOURCE", help=f"The default model. {SOURCE_HELP}")
+@click.option(
+    "--scripted",
+    metavar="FILE|agent",
+    help='Answer from a script of events instead of a model; "agent" is built in.',
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    metavar="LEVEL",
+    help=f"Least important messages to print: {', '.join(LEVELS)}.",
+)
+def serve(
+    *,
+    config_file: Path | None,
+    host: str | None,
+    port: int | None,
+    model: str | None,
+    scripted: str | None,
+    log_level: str | None,
+) -> int:
+    """Serve the configured models over HTTP."""
+    if scripted not in (None, AGENT) and not Path(str(scripted)).is_file():
+        raise click.BadParameter(f'"{scripted}" is no file.', param_hint="--scripted")
+    flags = {"server.host": host, "server.port": port, "log.level": log_level}
+    loaded = load(config_file, flags)
+    chosen = choose(loaded.settings, model)
+    if chosen:
+        loaded = load(config_file, {**flags, **chosen})
+    if not model and "models" in chosen:
+        click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
+    from mlxd.server import run
+
+    return run(loaded.settings, config_file=loaded.file, scripted=scripted)
+
+
+def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:
+    """What `--model name` adds to the configuration, as flags; raises `ConfigError`.
+
+    Without a name that is the demo model if no model is configured, else nothing.
+    """
+    if name is None:
+        return {} if settings.models else _added(settings, DEMO)
+    for alias, model in settings.models.items():
+        if name == alias or name in model.aliases:
+            return {"defaults.model": alias}
+    source = as_source(name)
+    if source is None:
+        raise _neither(settings, name)
+    for alias, model in settings.models.items():
+        if model.source == source:
+            return {"defaults.model": alias}
+    return _added(settings, source)
+
+
+def _added(settings: "Settings", source: str) -> Mapping[str, object]:
+    taken = {*settings.models, *(name for m in settings.models.values() for name in m.aliases)}
+    alias, number = alias_for(source), 2
+    while alias in taken:
+        alias, number = f"{alias_for(source)}-{number}", number + 1
+    return {"models": {alias: {"source": source}}, "defaults.model": alias}
+
+
+def _neither(settings: "Settings", name: str) -> Exception:
+    from mlxd.config_errors import did_you_mean
+    from mlxd.errors import ConfigError
+
+    reason = f'"{name}" is neither a configured alias nor a source'
+    known = did_you_mean(name, tuple(settings.models)) if settings.models else ""
+    return ConfigError("command line", "--model", reason, f"{known} {SOURCE_HELP}".strip())

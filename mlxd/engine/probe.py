@@ -1,0 +1,30 @@
+"""Facts about the engine on this machine: `python -m mlxd.engine.probe` prints them as JSON.
+
+It runs as a process of its own, because MLX may fail to load and its users must not load it.
+"""
+
+import json
+import sys
+from importlib.metadata import version
+
+from mlxd.engine.blas import load_blas
+
+
+def main() -> None:
+    """Load what the engine process loads and tell what came of it."""
+    blas = load_blas()
+
+    from mlxd.engine.worker import device_name, measured_memory
+
+    facts = {
+        "mlx": version("mlx"),
+        "mlx_lm": version("mlx-lm"),
+        "device": device_name(),
+        "memory": measured_memory(),
+        "blas": blas,
+    }
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
