@@ -42,16 +42,26 @@ LAYERS: dict[str, Layer] = {
     # The engine process, and what only it needs. The pure half does not know the MLX half.
     "scheduling": Layer(("engine.scheduler",), (*ENGINE_CONTRACT, "reading")),
     "prompting": Layer(
-        ("engine.turns", "engine.template", "engine.traits", "engine.escape", "engine.arrange"),
+        (
+            *("engine.turns", "engine.template", "engine.traits", "engine.escape"),
+            *("engine.arrange", "engine.conversation", "engine.markup", "engine.prompt"),
+        ),
         ENGINE_CONTRACT,
     ),
-    "model files": Layer(("engine.modelfiles",), ("kernel",)),
+    # What the command line knows of models too: files and downloads, no MLX.
+    "model files": Layer(
+        (
+            *("engine.modelfiles", "engine.library", "engine.watch"),
+            *("engine.demo", "engine.convert"),
+        ),
+        ("kernel",),
+    ),
     "blas": Layer(("engine.blas",)),
     "engine process": Layer(
         (
             *("engine.__main__", "engine.worker", "engine.intake", "engine.probe"),
             *("engine.batch", "engine.sampling", "engine.prefixes", "engine.tokentext"),
-            *("engine.models", "engine.prompt", "engine.grammar", "engine.demo"),
+            *("engine.models", "engine.grammar", "engine.speak"),
         ),
         (*ENGINE_CONTRACT, "reading", "scheduling", "prompting", "model files", "blas"),
     ),
@@ -59,7 +69,7 @@ LAYERS: dict[str, Layer] = {
         ("config", "config_*", "catalog", "machine", "specs"), ("kernel", "engine contract")
     ),
     # Dialects: each knows the two contracts; files of one family share the wording of a vendor.
-    "openai wording": Layer(("api.openai_errors",), HTTP_CONTRACT),
+    "openai wording": Layer(("api.openai_errors", "api.openai_wire", "api.images"), HTTP_CONTRACT),
     "openai_chat": Layer(
         ("api.openai_chat", "api.openai_chat_*"), (*HTTP_CONTRACT, "openai wording")
     ),
@@ -83,7 +93,10 @@ LAYERS: dict[str, Layer] = {
 
 # Functions may import late only here: the command line starts fast, the engine process loads the
 # BLAS before MLX.
-LATE_IMPORTS = ("cli", "commands.*", "doctor", "engine.__main__", "engine.probe")
+LATE_IMPORTS = (
+    *("cli", "commands.*", "doctor", "engine.library", "engine.demo"),
+    *("engine.__main__", "engine.probe", "engine.speak"),
+)
 
 ENGINE_PROCESS = LAYERS["engine process"].modules
 # Who may import which package from outside; one that is not named here is not a dependency.
@@ -91,9 +104,11 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "mlx": ENGINE_PROCESS,
     "mlx_lm": ENGINE_PROCESS,
     "transformers": ENGINE_PROCESS,
-    "tokenizers": ("engine.demo",),
-    "gguf": ("engine.demo",),
-    "numpy": ENGINE_PROCESS,
+    "tokenizers": ("engine.convert",),
+    "gguf": ("engine.convert",),
+    "safetensors": ("engine.convert",),
+    "numpy": (*ENGINE_PROCESS, "engine.convert"),
+    "huggingface_hub": ("engine.library",),
     "quart": ("api.*",),
     "werkzeug": ("api.*",),
     "hypercorn": ("server", "listener", "connection"),
@@ -103,7 +118,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("config", "config_*", "api.openai_*"),
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
-    "platformdirs": ("config_file", "engine.demo", "engine.modelfiles"),
+    "platformdirs": ("config_file", "engine.demo"),
     "click": ("cli", "commands.*"),
     "msgspec": ("*",),
 }

@@ -1,0 +1,292 @@
+"""What a chat template can take, found out by trying it on small conversations.
+
+Templates differ in what they accept and many raise on the rest. The probes use words that no
+template contains, and look for them in what is rendered.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mlxd.engine.template import ChatMessage, ChatTemplate, TemplateFault
+
+REQUEST_ARGUMENTS: dict[str, Any] = {
+    "enable_thinking": True,
+    "thinking": True,
+    "reasoning_effort": "high",
+    "thinking_budget": 1024,
+    "preserve_thinking": True,
+    "clear_thinking": True,
+    "add_vision_id": False,
+    "builtin_tools": "",
+}
+"""The template's arguments that a request may set, each with a value to try."""
+
+SWITCHES = ("enable_thinking", "thinking")
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """How the template wants an assistant's tool calls.
+
+    `content` stands where the turn has no text; `arguments` are an object or JSON text; `short_ids`
+    must be nine letters and digits.
+    """
+
+    content: str | None = ""
+    arguments: Literal["object", "text"] = "object"
+    short_ids: bool = False
+
+
+@dataclass(frozen=True)
+class TemplateTraits:
+    """What a template accepts; where a field is False the conversation has to do without.
+
+    `system_later`: system turns after the first turn, rendered in place. `users_in_row` and
+    `assistants_in_row`: turns of one role after another. `no_user`: conversations without a user
+    turn. `calls`: None where calls are not rendered. `results`: turns of the tool role.
+    `reasoned_calls`: an assistant turn with reasoning, text and calls. `thinking_switch` is the
+    argument that turns thinking on and off; `arguments` are those of `REQUEST_ARGUMENTS` that do
+    no harm.
+    """
+
+    content_parts: bool = False
+    system: bool = True
+    system_later: bool = True
+    users_in_row: bool = True
+    assistants_in_row: bool = True
+    assistant_first: bool = True
+    no_user: bool = True
+    empty_assistant: bool = True
+    tools: bool = True
+    calls: CallShape | None = CallShape()
+    parallel_calls: bool = True
+    unanswered_calls: bool = True
+    reasoned_calls: bool = True
+    results: bool = True
+    user_after_results: bool = True
+    thinking_switch: str | None = None
+    effort: bool = False
+    budget: bool = False
+    arguments: frozenset[str] = frozenset()
+
+    def strict(self) -> "TemplateTraits":
+        """The least that a template may accept: user and assistant in turns, text only."""
+        return replace(
+            self,
+            system=False,
+            system_later=False,
+            users_in_row=False,
+            assistants_in_row=False,
+            assistant_first=False,
+            no_user=False,
+            empty_assistant=False,
+            tools=False,
+            calls=None,
+            results=False,
+        )
+
+
+def probe(template: ChatTemplate) -> TemplateTraits:
+    """Try `template` out: some dozens of tiny renderings."""
+    return _Prober(template).traits()
+
+
+U1, U2, U3 = ({"role": "user", "content": f"qzuser{n}"} for n in "abc")
+A1, A2 = ({"role": "assistant", "content": f"qzanswer{n}"} for n in "ab")
+S1, S2 = ({"role": "system", "content": f"qzsystem{n}"} for n in "ab")
+LONG_IDS, SHORT_IDS = ("call_qz-0001", "call_qz-0002"), ("qzid00001", "qzid00002")
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "qztool",
+        "description": "qzdescription",
+        "parameters": {
+            "type": "object",
+            "properties": {"qzkey": {"type": "string", "description": "qzhint"}},
+            "required": ["qzkey"],
+        },
+    },
+}
+
+
+class _Prober:
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+        self._parts = False
+        self._shape = CallShape()
+        self._tools: tuple[Mapping[str, Any], ...] = ()
+
+    def traits(self) -> TemplateTraits:
+        self._parts = self._wants_parts()
+        system = self._shows([S1, U1])
+        plain = TemplateTraits(
+            content_parts=self._parts,
+            system=system,
+            users_in_row=self._shows([U1, U2]) and self._shows([U1, A1, U2, U3]),
+            assistants_in_row=self._shows([U1, A1, A2, U2]),
+            assistant_first=self._shows([A1, U1]) and (not system or self._shows([S1, A1, U1])),
+            no_user=self._shows([S1] if system else [A1]),
+            empty_assistant=self._renders([U1, {**A1, "content": ""}, U2]),
+            system_later=self._takes_later_system(system),
+            **self._switches(),
+        )
+        return self._with_tools(plain)
+
+    def _wants_parts(self) -> bool:
+        """Whether texts are only rendered as lists of parts."""
+        if self._shows([U1]):
+            return False
+        self._parts = True
+        return self._shows([U1])
+
+    def _with_tools(self, traits: TemplateTraits) -> TemplateTraits:
+        lead = [S1, U1] if traits.system else [U1]
+        tools = "qztool" in (self._render(lead, tools=(TOOL,)) or "")
+        self._tools = (TOOL,) if tools else ()
+        shape = self._call_shape()
+        self._shape = shape or CallShape()
+        results = self._takes_results(tools)
+        later = traits.system_later and (
+            shape is None or not results or self._shows([U1, self._call(), self._result(), S1])
+        )
+        return replace(
+            traits,
+            system_later=later,
+            tools=tools,
+            calls=shape,
+            results=results,
+            parallel_calls=self._takes_parallel_calls(),
+            unanswered_calls=self._shows([U1, self._call(), U2]),
+            reasoned_calls=self._takes_reasoned_calls(),
+            user_after_results=self._shows([U1, self._call(), self._result(), U2]),
+        )
+
+    def _takes_later_system(self, system: bool) -> bool:
+        lead = [S2] if system else []
+        conversations = ([U1, A1, S1, U2], [U1, S1], [U1, S1, A1, U2], [U1, A1, U2, S1])
+        if not all(self._shows([*lead, *turns]) for turns in conversations):
+            return False
+        before = self._render([*lead, U1, A1, U2], open_answer=False)
+        after = self._render([*lead, U1, A1, U2, S1], open_answer=False)
+        return before is not None and after is not None and after.startswith(before)
+
+    def _call_shape(self) -> CallShape | None:
+        """The first shape of a call whose name and arguments come out whole."""
+        shapes = (
+            CallShape(content, arguments, short_ids)
+            for short_ids in (False, True)
+            for content in ("", None)
+            for arguments in ("object", "text")
+        )
+        for self._shape in shapes:
+            for rest in ([self._result()], [U2]):
+                text = self._render([U1, self._call(), *rest])
+                if text is not None and _whole_call(text):
+                    return self._shape
+        return None
+
+    def _takes_results(self, tools: bool) -> bool:
+        """Whether the tool role means something: more than a role's name that is written out."""
+        conversation = [U1, self._call(), self._result()]
+        text = self._render(conversation)
+        if text is None or not _in_order(text, ("qzusera", "qzresulta")):
+            return False
+        other = self._render([*conversation[:2], {**self._result(), "role": "qzrole"}])
+        return tools or other is None or other.replace("qzrole", "tool") != text
+
+    def _takes_parallel_calls(self) -> bool:
+        turns = [U1, self._call(2), self._result(), self._result(1)]
+        return self._shows(turns) and (self._render(turns) or "").count("qzvalue") == 2
+
+    def _takes_reasoned_calls(self) -> bool:
+        call = {**self._call(), **A1, "reasoning_content": "qzreasoning"}
+        return self._shows([U1, call, self._result()])
+
+    def _switches(self) -> dict[str, Any]:
+        switches = [name for name in SWITCHES if self._differs(name, True, False)]
+        return {
+            "thinking_switch": switches[0] if switches else None,
+            "effort": self._differs("reasoning_effort", "low", "high"),
+            "budget": self._differs("thinking_budget", 1024, 2048),
+            "arguments": frozenset(
+                name
+                for name, value in REQUEST_ARGUMENTS.items()
+                if self._render([U1], arguments={name: value}) is not None
+            ),
+        }
+
+    def _differs(self, name: str, one: Any, other: Any) -> bool:
+        texts = [self._render([U1], arguments={name: value}) for value in (one, other)]
+        return None not in texts and texts[0] != texts[1]
+
+    def _call(self, count: int = 1) -> ChatMessage:
+        ids = SHORT_IDS if self._shape.short_ids else LONG_IDS
+        arguments = {"qzkey": "qzvalue"}
+        text = '{"qzkey": "qzvalue"}'
+        function = {
+            "name": "qztool",
+            "arguments": arguments if self._shape.arguments == "object" else text,
+        }
+        calls = [{"id": id_, "type": "function", "function": function} for id_ in ids[:count]]
+        return {"role": "assistant", "content": self._shape.content, "tool_calls": calls}
+
+    def _result(self, number: int = 0) -> ChatMessage:
+        ids = SHORT_IDS if self._shape.short_ids else LONG_IDS
+        content = f"qzresult{'ab'[number]}"
+        return {"role": "tool", "content": content, "tool_call_id": ids[number], "name": "qztool"}
+
+    def _shows(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether all texts of `messages` are rendered, in their order."""
+        text = self._render(messages)
+        words = [message["content"] for message in messages if message["content"]]
+        return text is not None and _in_order(text, words)
+
+    def _renders(self, messages: Sequence[ChatMessage]) -> bool:
+        text = self._render(messages)
+        return text is not None and "None" not in text[text.find("qzusera") :]
+
+    def _render(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        open_answer: bool = True,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> str | None:
+        if self._parts:
+            messages = [in_parts(message) for message in messages]
+        calls = any("tool_calls" in message for message in messages)
+        try:
+            return self._template.render(
+                messages,
+                tools=tools or (self._tools if calls else None),
+                open_answer=open_answer,
+                arguments=arguments,
+            )
+        except TemplateFault:
+            return None
+
+
+def in_parts(message: ChatMessage) -> ChatMessage:
+    """The message with its text as a list of one part."""
+    if not isinstance(message.get("content"), str):
+        return message
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def _in_order(text: str, words: Iterable[str]) -> bool:
+    at = 0
+    for word in words:
+        at = text.find(word, at)
+        if at < 0:
+            return False
+        at += len(word)
+    return True
+
+
+def _whole_call(text: str) -> bool:
+    """Whether a call came out with its arguments as JSON or markup, not as Python or as a text."""
+    after = text[text.find("qzusera") :]
+    whole = _in_order(text, ("qzusera", "qztool", "qzkey", "qzvalue"))
+    return whole and not any(word in after for word in ("'qzkey'", '\\"qzkey', "None"))
