@@ -6,7 +6,7 @@ whole batch in one call; `_Draws` finds out which rows that call is for.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -39,6 +39,8 @@ class _Running:
     uid: int
     sampling: RowSampling
 
+_async_eval: Callable[..., None] = mx.async_eval
+
 
 class _Drawn:
     """What one sampler call has to tell about its tokens; read with the step that returns them."""
@@ -49,7 +51,7 @@ class _Drawn:
             vocabulary = logprobs.shape[-1]
             best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
             self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
-        mx.async_eval(*self._arrays)
+        _async_eval(*self._arrays)
 
     @cached_property
     def chosen(self) -> list[float]:

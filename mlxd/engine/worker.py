@@ -186,9 +186,10 @@ class Worker:
         loaded = host.loaded
         self._hosts[name] = host
         self._share_memory()
-        self._preparer.add_model(
-            name, PromptBuilder(own_copy(loaded.tokenizer), spec, loaded.context_length)
+        builder = PromptBuilder(
+            own_copy(loaded.tokenizer), spec, loaded.context_length, vocab_size=loaded.vocab_size
         )
+        self._preparer.add_model(name, builder)
         self._link.send(
             ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
         )

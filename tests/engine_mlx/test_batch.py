@@ -115,6 +115,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load(ModelSpec(id="tiny", source=str(folder)))
 
 
+def endless(loaded: LoadedModel, **asked: float) -> Sampling:
+    """Greedy unless asked otherwise, and never the end token."""
+    never = dict.fromkeys(loaded.eos_ids, -100.0)
+    return msgspec.convert({"temperature": 0.0, "logit_bias": never} | asked, Sampling)
+
+
 def run(loaded: LoadedModel, wanted: Sequence[Wanted]) -> list[Got]:
     bench = Bench(loaded)
     for number, item in enumerate(wanted):
@@ -171,12 +177,13 @@ def test_usage_counts_the_end_token(loaded: LoadedModel) -> None:
 
 
 def test_length_is_said_only_when_the_limit_ended_it(loaded: LoadedModel) -> None:
-    (got,) = run(loaded, [Wanted(tokens=(1, 2, 3), max_tokens=5)])
+    wanted = Wanted(tokens=(1, 2, 3), max_tokens=5, sampling=endless(loaded))
+    (got,) = run(loaded, [wanted])
     assert (got.tokens, got.reason) == (5, "length")
 
 
 def test_a_stop_string_ends_one_row_and_leaves_the_others_alone(loaded: LoadedModel) -> None:
-    plain = Wanted(tokens=(7, 8, 9), max_tokens=20)
+    plain = Wanted(tokens=(7, 8, 9), max_tokens=20, sampling=endless(loaded))
     (whole,) = run(loaded, [plain])
     stop = whole.text[6:9]
     stopped, other = run(loaded, [msgspec.structs.replace(plain, stops=(stop,)), plain])
@@ -186,7 +193,8 @@ def test_a_stop_string_ends_one_row_and_leaves_the_others_alone(loaded: LoadedMo
 
 
 def test_logprobs_are_a_distribution_with_the_chosen_token_in_it(loaded: LoadedModel) -> None:
-    (got,) = run(loaded, [Wanted(tokens=(1, 2, 3), logprobs=5, max_tokens=6)])
+    wanted = Wanted(tokens=(1, 2, 3), logprobs=5, max_tokens=6, sampling=endless(loaded))
+    (got,) = run(loaded, [wanted])
     assert len(got.logprobs) == 6
     for entry in got.logprobs:
         values = [other.logprob for other in entry.top]
@@ -197,8 +205,9 @@ def test_logprobs_are_a_distribution_with_the_chosen_token_in_it(loaded: LoadedM
 
 
 def test_one_seed_gives_one_answer(loaded: LoadedModel) -> None:
-    seeded = Wanted(tokens=(4, 5), sampling=Sampling(temperature=1.0, seed=42), max_tokens=20)
-    other = msgspec.structs.replace(seeded, sampling=Sampling(temperature=1.0, seed=43))
+    sampling = endless(loaded, temperature=1.0, seed=42)
+    seeded = Wanted(tokens=(4, 5), sampling=sampling, max_tokens=20)
+    other = msgspec.structs.replace(seeded, sampling=endless(loaded, temperature=1.0, seed=43))
     first, second, third = run(loaded, [seeded, seeded, other])
     assert first.output == second.output
     assert first.text != third.text
@@ -221,7 +230,7 @@ def test_a_cancelled_row_leaves_its_prefix_behind(loaded: LoadedModel) -> None:
     prefixes = Prefixes(10**9)
     tokens = tuple(range(60))
     bench = Bench(loaded, prefixes=prefixes)
-    bench.submit(0, Wanted(tokens=tokens, max_tokens=50))
+    bench.submit(0, Wanted(tokens=tokens, max_tokens=50, sampling=endless(loaded)))
     for _ in range(4):
         bench.turn()
     bench.scheduler.cancel(0)
@@ -231,7 +240,7 @@ def test_a_cancelled_row_leaves_its_prefix_behind(loaded: LoadedModel) -> None:
 
 def test_prefill_goes_in_pieces_while_another_row_decodes(loaded: LoadedModel) -> None:
     bench = Bench(loaded, prefill_budget=1e-9)
-    bench.submit(0, Wanted(tokens=(1, 2, 3), max_tokens=200))
+    bench.submit(0, Wanted(tokens=(1, 2, 3), max_tokens=200, sampling=endless(loaded)))
     while not bench.got[0].text:
         bench.turn()
     bench.submit(1, Wanted(tokens=tuple(n % 100 for n in range(400)), max_tokens=1))
