@@ -1,0 +1,12 @@
+"""Every test here runs in empty surroundings."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.surroundings import clean
+
+
+@pytest.fixture(autouse=True)
+def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean(tmp_path, monkeypatch)

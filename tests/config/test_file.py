@@ -1,0 +1,72 @@
+"""The annotated file and the tree it is made from."""
+
+import re
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from mlxd.config import Defaults, Engine, Log, Model, Server, Settings
+from mlxd.config_file import load
+from mlxd.config_template import MODEL_EXAMPLE, template
+from tests.surroundings import DEFAULT_FILE, from_text
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    loaded = load(None, {})
+    assert loaded.settings == Settings()
+    assert loaded.file is None
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_the_shipped_file_says_what_the_defaults_say() -> None:
+    loaded = load(DEFAULT_FILE, {})
+    assert loaded.settings == Settings()
+    assert loaded.file == DEFAULT_FILE
+
+
+def test_the_shipped_file_is_made_from_the_tree() -> None:
+    hint = "run `python docs/generate.py`"
+    assert DEFAULT_FILE.read_text(encoding="utf-8") == template(), hint
+
+
+def test_the_shipped_file_writes_every_key_that_has_a_default() -> None:
+    origins = load(DEFAULT_FILE, {}).origins
+    unwritten = {key for key, origin in origins.items() if origin == "default"}
+    assert unwritten == {"engine.prefix_cache_bytes", "engine.memory_bytes"}
+
+
+def test_a_template_for_models_says_what_a_tree_with_them_says() -> None:
+    models: dict[str, dict[str, object]] = {
+        "a.b": {"source": "demo"},
+        "c": {"source": "owner/name", "aliases": ["gpt-4o"]},
+    }
+    text = template(models, '# More:\n#[models.d]\n#source = "demo"')
+    expected = {alias: Model.model_validate(values) for alias, values in models.items()}
+    assert from_text(text).settings == Settings(models=expected)
+
+
+def test_the_disabled_lines_of_the_shipped_file_are_valid_settings() -> None:
+    enabled = re.sub(r"(?m)^#(?! )", "", template())
+    assert from_text(enabled).settings.models["demo"] == Model.model_validate(MODEL_EXAMPLE)
+
+
+def test_the_example_of_a_model_shows_every_key() -> None:
+    assert list(MODEL_EXAMPLE) == list(Model.model_fields)
+
+
+def test_every_key_and_table_has_a_docstring() -> None:
+    tables: list[type[BaseModel]] = [Settings, Server, Defaults, Model, Engine, Log]
+    for table in tables:
+        for name, field in table.model_fields.items():
+            assert field.description, f"{table.__name__}.{name}"
+
+
+def test_settings_are_immutable() -> None:
+    with pytest.raises(ValidationError):
+        Settings().server.port = 1
+    with pytest.raises(ValidationError):
+        Settings().log = Settings().log
+
+
+def test_settings_keep_api_keys_out_of_their_representation() -> None:
+    assert "hush" not in repr(Settings(server=Server(api_keys=("hush",))))
