@@ -186,7 +186,7 @@ async def test_what_cannot_be_served_is_refused_on_entry(
 
 
 async def test_the_limit_is_clamped_to_the_window(engine: Supervisor) -> None:
-    answer = await answer_of(engine, ask("word " * 1995, max_tokens=10**6))
+    answer = await answer_of(engine, ask("word " * 950, max_tokens=10**6))
     usage = answer.finished.usage
     assert usage.prompt + usage.completion == 2048
     assert answer.finished.reason == "length"
@@ -238,7 +238,7 @@ async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None
     await engine.start()
     try:
         with pytest.raises(OutOfMemory):
-            await answer_of(engine, ask("word " * 1500))
+            await answer_of(engine, ask("word " * 950))
         assert (await answer_of(engine, ask("hi"))).finished.usage.completion > 0
     finally:
         await engine.stop(0)
