@@ -86,7 +86,7 @@ LAYERS: dict[str, Layer] = {
     ),
     "tui": Layer(("tui", "tui.*")),
     "commands": Layer(
-        ("__main__", "cli", "commands", "commands.*", "doctor"),
+        ("__main__", "cli", "commands", "commands.*", "doctor", "stock"),
         ("kernel", "configuration", "server", "model files", "engine process", "tui"),
     ),
 }

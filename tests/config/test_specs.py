@@ -21,19 +21,21 @@ def test_a_model_that_says_nothing_gets_the_defaults() -> None:
 
 
 def test_a_model_beats_the_defaults_key_by_key() -> None:
-    model = Model(
-        source="owner/name",
-        aliases=("gpt-4o", "claude-*"),
-        context_length=512,
-        max_tokens=7,
-        temperature=0.0,
-        top_k=5,
-        reasoning="strip",
-        template_args={"enable_thinking": False},
-        tool_format="x",
-        reasoning_tags=("<a>", "</a>"),
-        dtype="float32",
-        trust_remote_code=True,
+    model = Model.model_validate(
+        {
+            "source": "owner/name",
+            "aliases": ("gpt-4o", "claude-*"),
+            "context_length": 512,
+            "max_tokens": 7,
+            "temperature": 0.0,
+            "top_k": 5,
+            "reasoning": "strip",
+            "template_args": {"enable_thinking": False},
+            "tool_format": "x",
+            "reasoning_tags": ("<a>", "</a>"),
+            "dtype": "float32",
+            "trust_remote_code": True,
+        }
     )
     defaults = Defaults(temperature=1.0, top_p=0.5, min_p=0.1, max_tokens=9, repetition_penalty=1.5)
     (spec,) = model_specs(Settings(models={"m": model}, defaults=defaults))
@@ -49,8 +51,9 @@ def test_a_model_beats_the_defaults_key_by_key() -> None:
         tool_format="x",
         reasoning_tags=("<a>", "</a>"),
         dtype="float32",
-        trust_remote_code=True,
+        trust_remote_code=model.trust_remote_code,
     )
+    assert spec.trust_remote_code
 
 
 def test_models_keep_the_order_of_the_configuration() -> None:
