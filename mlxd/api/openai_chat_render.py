@@ -196,12 +196,12 @@ class ChatRenderer:
         return index + b',"function":{"arguments":' + encoded + b"}}]}"
 
     def _choice(self, index: int, answer: Answer) -> JsonObject:
-        logprobs = logprobs_body(answer.logprobs) if self._wanted.logprobs else None
+        wanted = self._wanted.logprobs and answer.logprobs
         finish = self._finish_reason(answer.finished.reason, len(answer.tool_calls))
         return {
             "index": index,
             "message": self._message(answer),
-            "logprobs": logprobs,
+            "logprobs": logprobs_body(answer.logprobs) if wanted else None,
             "finish_reason": finish,
         }
 

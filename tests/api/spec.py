@@ -1,0 +1,58 @@
+"""OpenAI's published schema, to hold bodies and chunks against where it is at hand."""
+
+import json
+from functools import cache
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.api.support import ROOT
+
+FILE = ROOT.parent / "shared" / "spec" / "openai-openapi.json"
+
+needs_spec = pytest.mark.skipif(
+    not FILE.exists(), reason="OpenAI's OpenAPI document is not next to the checkout"
+)
+
+
+def check_against(schema: str, value: object) -> None:
+    """Raises `ValidationError` unless `value` is what the schema of that name describes."""
+    _validator(schema).validate(value)
+
+
+@cache
+def schemas() -> dict[str, Any]:
+    """All schemas by name, as JSON Schema."""
+    document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = _nullable(document["components"]["schemas"])
+    return found
+
+
+def properties(name: str) -> set[str]:
+    """The names of all fields of a schema, of the schemas it is put together from too."""
+    schema = schemas()[name]
+    names = set(schema.get("properties", {}))
+    for part in schema.get("allOf", ()):
+        reference = part.get("$ref")
+        inner = properties(reference.rpartition("/")[2]) if reference else part.get("properties")
+        names |= set(inner or ())
+    return names
+
+
+@cache
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    root = {"$ref": f"#/components/schemas/{schema}", "components": {"schemas": schemas()}}
+    return jsonschema.Draft202012Validator(root)
+
+
+def _nullable(schema: Any) -> Any:
+    """OpenAPI 3.0's `nullable` in the words of JSON Schema."""
+    if isinstance(schema, list):
+        return [_nullable(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    translated = {key: _nullable(value) for key, value in schema.items() if key != "nullable"}
+    if schema.get("nullable") is True:
+        return {"anyOf": [translated, {"type": "null"}]}
+    return translated

@@ -1,0 +1,80 @@
+"""Fixtures for every test: settings, a scripted engine behind the application, and a closed world.
+
+No test reaches a network: connecting to anything but this machine is an error.
+"""
+
+import asyncio
+import ipaddress
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from quart.typing import TestClientProtocol
+
+from mlxd.api.app import create_app
+from mlxd.api.web import Api
+from mlxd.config import Settings
+from mlxd.engine.scripted import ScriptedEngine
+from tests.scripts import SCRIPTS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write the transcripts of tests/api/golden anew instead of comparing with them",
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _stay_here(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and not _is_this_machine(str(address[0])):
+        raise AssertionError(f"a test connects to {address[0]}")
+
+
+sys.addaudithook(_stay_here)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The defaults."""
+    return Settings()
+
+
+@pytest.fixture
+async def clean_loop() -> AsyncIterator[None]:
+    """Nothing that a test began goes on after it."""
+    before = asyncio.all_tasks()
+    yield
+    async with asyncio.timeout(2):
+        while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+            await asyncio.wait(left)
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    """Answers everything with a friendly sentence."""
+    return ScriptedEngine(lambda _: SCRIPTS["text"])
+
+
+@pytest.fixture
+def app(settings: Settings, engine: ScriptedEngine, clean_loop: None) -> Api:
+    """The application on that engine."""
+    return create_app(settings, engine)
+
+
+@pytest.fixture
+def client(app: Api) -> TestClientProtocol:
+    """A client of that application."""
+    return app.test_client()
