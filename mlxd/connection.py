@@ -58,8 +58,9 @@ class Limits:
     """Does not count for loopback addresses: there all clients share one."""
     head: float = 10.0
     """From the first byte of a request to the end of its header fields."""
-    body: float = 30.0
-    """From there to the end of its body."""
+    body: float = 35.0
+    """From there to the end of its body. An application that gives up earlier can say so in words
+    that its caller understands."""
     idle: float = 75.0
     """Between two requests."""
     stall: float = 30.0

@@ -1,0 +1,232 @@
+"""`mlxd serve`, put together: settings, engine, application, listener; and how they end.
+
+The order of the end: no new connections, no new requests, running requests finish or are failed by
+the engine, their last words are written, the handlers end, and only then what they use is closed.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mlxd import __version__, logs
+from mlxd.api.app import create_app
+from mlxd.config import DialectName, Settings
+from mlxd.connection import Limits
+from mlxd.engine.handle import Engine, ModelInfo
+from mlxd.engine.scripted import ScriptedEngine
+from mlxd.engine.scripts.agent import agent
+from mlxd.engine.scripts.file import load_script
+from mlxd.engine.supervisor import Supervisor
+from mlxd.listener import Listener, bind
+from mlxd.specs import default_model, engine_limits, model_specs
+
+log = logging.getLogger(__name__)
+
+CANNOT_LISTEN = 3
+"""Exit code: the address can't be listened on."""
+DID_NOT_END = 75
+"""Exit code: shutting down took far longer than it may."""
+OVERTIME = 10.0
+"""Seconds past `drain_seconds` after which the process is ended whatever it still does."""
+FLUSH = 2.0
+"""Seconds for the last bytes of answers to reach clients that read."""
+SCRIPT_CONTEXT = 1_000_000
+"""Tokens of context that a scripted model has when its configuration does not say."""
+
+BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1"}
+"""What clients of a dialect want at the end of their base URL."""
+
+
+def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:
+    """Serve until told to stop; the exit code. `scripted` is `agent` or a script's file."""
+    logs.setup(settings.log.level, settings.log.format)
+    server = settings.server
+    try:
+        sockets = bind(server.host, server.port)
+    except OSError as error:
+        click.echo(cannot_listen(error, server.host, server.port), err=True)
+        return CANNOT_LISTEN
+    try:
+        engine = build_engine(settings, scripted)
+        asyncio.run(Server(settings, engine, sockets).serve(config_file))
+    finally:
+        for sock in sockets:
+            sock.close()
+    return 0
+
+
+def build_engine(settings: Settings, scripted: str | None) -> Engine:
+    """The engine that answers; nothing is started. Raises `ConfigError` for a bad script."""
+    limits, specs = engine_limits(settings), model_specs(settings)
+    if scripted is None:
+        return Supervisor(
+            specs,
+            limits,
+            preload=default_model(settings),
+            stall_timeout=settings.engine.stall_timeout,
+            load_timeout=settings.engine.load_timeout,
+        )
+    models = tuple(
+        ModelInfo(
+            id=spec.id,
+            aliases=spec.aliases,
+            source=f"scripted by {scripted}",
+            state="loaded",
+            context_length=spec.context_length or SCRIPT_CONTEXT,
+            max_tokens=spec.max_tokens,
+            reasoning_mode=spec.reasoning_mode,
+        )
+        for spec in specs
+    )
+    play = agent if scripted == "agent" else load_script(Path(scripted))
+    return ScriptedEngine(
+        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch
+    )
+
+
+class StopSignals:
+    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry."""
+
+    def __init__(self, drain: float) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._drain = drain
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Listen for the signals; after the first, the process ends for sure."""
+        loop = asyncio.get_running_loop()
+        watchdog = threading.Timer(self._drain + OVERTIME, os._exit, (DID_NOT_END,))
+        watchdog.daemon = True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._arrived, watchdog)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            watchdog.cancel()
+
+    def _arrived(self, watchdog: threading.Timer) -> None:
+        if self.stop.is_set():
+            self.hurry.set()
+            return
+        self.stop.set()
+        watchdog.start()
+
+
+@dataclass
+class Server:
+    """A server on `sockets`, from its start to its end."""
+
+    settings: Settings
+    engine: Engine
+    sockets: Sequence[socket.socket]
+
+    async def serve(self, config_file: Path | None) -> None:
+        """Serve until the first signal, then end in order."""
+        signals = StopSignals(self.settings.server.drain_seconds)
+        with signals.handled():
+            app = create_app(self.settings, self.engine)
+            listener = Listener(app, Limits(connections=self.settings.server.max_connections))
+            await app.startup()
+            try:
+                await self.engine.start()
+                listener.start(list(self.sockets))
+                click.echo(self.announcement(config_file))
+                await signals.stop.wait()
+            finally:
+                await self._end(listener, signals)
+                await app.shutdown()
+        log.info("stopped")
+
+    async def _end(self, listener: Listener, signals: StopSignals) -> None:
+        running, drain = len(self.engine.status().requests), self.settings.server.drain_seconds
+        if running:
+            log.info(
+                "stopping: %d requests have %.0f s to finish; a second signal ends them now",
+                *(running, drain),
+            )
+        await listener.stop_accepting()
+        await self._drain(drain, signals.hurry)
+        await listener.close(FLUSH)
+
+    async def _drain(self, seconds: float, hurry: asyncio.Event) -> None:
+        stopping = asyncio.create_task(self.engine.stop(seconds))
+        hurrying = asyncio.create_task(hurry.wait())
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await self.engine.stop(0.0)
+        hurrying.cancel()
+        await stopping
+
+    def announcement(self, config_file: Path | None) -> str:
+        """What a newcomer wants to know, as a block of text."""
+        url = base_url(self.settings.server.host, self.sockets)
+        dialects = [f"{name:<12} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
+        models = [model_line(model) for model in self.engine.models()]
+        rows = [
+            ("APIs", dialects),
+            ("models", models or ["none; `mlxd init` writes a configuration with one"]),
+            ("config", [str(config_file) if config_file else "none; built-in defaults"]),
+            ("log", [f"stderr, {self.settings.log.level} and above"]),
+        ]
+        lines = [
+            f"  {label if number == 0 else '':<8} {text}"
+            for label, texts in rows
+            for number, text in enumerate(texts)
+        ]
+        model = default_model(self.settings) or "default"
+        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *self._trial(url, model), ""])
+
+    def _trial(self, url: str, model: str) -> list[str]:
+        key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
+        body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello!"}}]}}'
+        return [
+            "Try it (Ctrl-C stops the server):",
+            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+            f"    -d '{body}'",
+        ]
+
+
+def base_url(host: str, sockets: Sequence[socket.socket]) -> str:
+    """Where a program on this machine reaches the server."""
+    port = sockets[0].getsockname()[1]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def model_line(model: ModelInfo) -> str:
+    """A model with its other names and state."""
+    names = ", ".join([model.id, *model.aliases])
+    state = f"failed: {model.reason}" if model.state == "failed" else model.state
+    return f"{names}  ({model.source}; {state})"
+
+
+def cannot_listen(error: OSError, host: str, port: int) -> str:
+    """One line: why the address can't be listened on, and what to do."""
+    where = f"{host}:{port}"
+    if isinstance(error, socket.gaierror):
+        return f"mlxd: the host name '{host}' can't be resolved. Check server.host or --host."
+    match error.errno:
+        case errno.EADDRINUSE:
+            other = f"--port {port + 1}" if port < 65535 else "--port"
+            return f"mlxd: {where} is in use by another program. Stop it, or try {other}."
+        case errno.EACCES:
+            return (
+                f"mlxd: not allowed to listen on {where}. Ports below 1024 need root; use --port."
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"mlxd: this machine has no address {host}. Check server.host or --host."
+        case _:
+            return f"mlxd: can't listen on {where}: {error.strerror}."
