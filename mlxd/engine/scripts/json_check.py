@@ -13,6 +13,9 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 
 DEEPEST = 64
 """References and subschemas inside each other; past it a schema counts as not satisfied."""
+LARGEST_EFFORT = 50_000
+"""Values looked at by one checker, all in all; past it nothing is satisfied. A schema can double
+the work at every level."""
 
 
 def kind(value: Json) -> str:
@@ -55,8 +58,10 @@ def as_dict(value: Json) -> dict[str, Json]:
 
 
 def number(value: Json) -> float | None:
-    """The value if it is a number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
 
 
 def resolve(reference: Json, root: Json) -> Json:
@@ -81,12 +86,14 @@ class Checker:
 
     def __init__(self, root: Json) -> None:
         self._root = root
+        self._effort = 0
 
     def fits(self, schema: Json, value: Json, depth: int = 0) -> bool:
         """Whether `value` satisfies `schema`."""
         if not isinstance(schema, dict):
             return schema is not False
-        if depth > DEEPEST:
+        self._effort += 1
+        if depth > DEEPEST or self._effort > LARGEST_EFFORT:
             return False
         checks = (self._fits_itself, self._fits_logic, self._fits_kind)
         return all(check(schema, value, depth + 1) for check in checks)
@@ -220,6 +227,8 @@ def _fits_number(schema: dict[str, Json], value: float) -> bool:
 
 
 def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return step == 0 or value % step == 0
     ratio = value / step if step else 0.0
     return math.isclose(ratio, round(ratio), abs_tol=1e-9)
 

@@ -1,9 +1,8 @@
 """Makes up a JSON value that satisfies a JSON Schema, as small and as plain as it can."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 from mlxd.engine.scripts.json_check import (
     Checker,
@@ -21,7 +20,7 @@ from mlxd.engine.scripts.json_check import (
 Hint = Callable[[str], Sequence[Json]]
 """Values to prefer for a property of this name, if they fit."""
 
-LARGEST_EFFORT = 20_000
+LARGEST_EFFORT = 5_000
 """Schemas looked at, after which the best so far has to do; ends what would double for ever."""
 SAME_REFERENCE = 2
 """How often a reference may lie inside itself."""
@@ -70,7 +69,7 @@ def instance(schema_text: str, hint: Hint = no_hint) -> Json:
     try:
         root: Json = json.loads(schema_text)
         return Maker(root, hint).make(root)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ArithmeticError):
         return {}
 
 
@@ -166,16 +165,23 @@ class Maker:
         size = int(number(fields.get("minItems")) or 0)
         items = [self.make(head, "", inside) for head in heads]
         if "contains" in fields:
-            wanted = int(number(fields.get("minContains", 1)) or 0)
-            items += [self.make(fields["contains"], "", inside) for _ in range(wanted)]
-        unique = fields.get("uniqueItems") is True
-        spare = self._candidates(rest, "", inside)
-        while len(items) < min(size, LARGEST_ARRAY):
-            item = next(spare, None) if unique else self.make(rest, "", inside)
-            if unique and (any(same(item, each) for each in items) or item is None):
-                item = _numbered(item, len(items))
-            items.append(item)
-        return items
+            found = min(int(number(fields.get("minContains", 1)) or 0), LARGEST_ARRAY)
+            items += [self.make(fields["contains"], "", inside) for _ in range(found)]
+        wanted = min(size, LARGEST_ARRAY) - len(items)
+        if fields.get("uniqueItems") is True and wanted > 0:
+            return items + self._different(rest, wanted, inside)
+        return items + [self.make(rest, "", inside) for _ in range(wanted)]
+
+    def _different(self, schema: Json, count: int, inside: tuple[str, ...]) -> list[Json]:
+        """So many values for one schema, no two the same."""
+        found: list[Json] = []
+        for item in islice(self._candidates(schema, "", inside), LARGEST_ARRAY):
+            if len(found) == count:
+                break
+            if self._checker.fits(schema, item) and not any(same(item, each) for each in found):
+                found.append(item)
+        model = found[0] if found else None
+        return found + [_numbered(model, at) for at in range(len(found), count)]
 
     def _object(self, fields: dict[str, Json], inside: tuple[str, ...]) -> dict[str, Json]:
         known = as_dict(fields.get("properties"))
@@ -259,10 +265,10 @@ def _numbers(fields: dict[str, Json], *, whole: bool) -> Iterator[float]:
     high = number(fields.get("maximum", fields.get("exclusiveMaximum")))
     step = number(fields.get("multipleOf")) or 1
     if low is not None:
-        multiple = math.ceil(low / step) * step
+        multiple = -(-low // step) * step
         yield from (multiple, multiple + step)
     if high is not None:
-        multiple = math.floor(high / step) * step
+        multiple = high // step * step
         yield from (multiple, multiple - step)
     yield from (step, 0, -step)
     if not whole:
