@@ -26,7 +26,8 @@ LAYERS: dict[str, Layer] = {
     # From decoded text to blocks: pure, used on both sides of the socket.
     "reading": Layer(
         (
-            *("engine.detokenize", "engine.scanner", "engine.markers", "engine.blocks"),
+            *("engine.detokenize", "engine.scanner", "engine.attribution"),
+            *("engine.markers", "engine.blocks"),
             *("engine.toolcalls", "engine.toolcalls.*"),
         ),
         ENGINE_CONTRACT,
