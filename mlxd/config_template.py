@@ -47,14 +47,14 @@ def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str
     of it disabled or comments.
     """
     plain = [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
-    blocks = [_prose(INTRODUCTION), *_keys(Settings, Settings(), plain)]
+    blocks = [prose(INTRODUCTION), *_keys(Settings, Settings(), plain)]
     for name, field in Settings.model_fields.items():
         if name == "models":
-            blocks += [_prose(field.description), *_models(models or {}), more.strip()]
+            blocks += [prose(field.description), *_models(models or {}), more.strip()]
         elif name not in plain:
             values = getattr(Settings(), name)
             first, *others = _keys(type(values), values, list(type(values).model_fields))
-            blocks += [f"{_prose(field.description)}\n[{name}]\n{first}", *others]
+            blocks += [f"{prose(field.description)}\n[{name}]\n{first}", *others]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
@@ -81,7 +81,7 @@ def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> It
     for name in names:
         value = getattr(values, name)
         written = disabled(entry(name, EXAMPLES[name])) if value is None else entry(name, value)
-        yield f"{_prose(table.model_fields[name].description)}\n{written}"
+        yield f"{prose(table.model_fields[name].description)}\n{written}"
 
 
 def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
@@ -96,9 +96,10 @@ def _model(values: Mapping[str, object]) -> str:
     lines = []
     for name, field in Model.model_fields.items():
         written = entry(name, values.get(name, MODEL_EXAMPLE[name]))
-        lines += [_prose(field.description), written if name in values else disabled(written)]
+        lines += [prose(field.description), written if name in values else disabled(written)]
     return "\n".join(lines)
 
 
-def _prose(text: str | None) -> str:
+def prose(text: str | None) -> str:
+    """Text as a comment of lines that are not too long."""
     return textwrap.fill(text or "", 100, initial_indent="# ", subsequent_indent="# ")

@@ -1,5 +1,6 @@
 """Whether the model behind a configured alias is on this machine, and usable."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from mlxd.config import Model
@@ -19,7 +20,7 @@ def look(alias: str, model: Model) -> Stock:
     """What is here of a configured model; never asks the network."""
     folder = locate(model.source)
     if folder is None:
-        return Stock(None, "not downloaded" if can_be_pulled(model.source) else "not there")
+        return Stock(None, "not downloaded" if can_be_pulled(model.source) else "no such folder")
     try:
         check(folder, alias, trust_remote_code=model.trust_remote_code)
     except ModelUnusable as error:
@@ -27,6 +28,11 @@ def look(alias: str, model: Model) -> Stock:
     return Stock(size_on_disk(folder))
 
 
+def is_hub_model(source: str) -> bool:
+    """Whether a source names a repository of the hub; a folder of that name comes first."""
+    return HUB_ID.fullmatch(source) is not None and not Path(source).is_dir()
+
+
 def can_be_pulled(source: str) -> bool:
     """Whether `mlxd pull` could bring it here; a folder it could not."""
-    return source == DEMO or HUB_ID.fullmatch(source) is not None
+    return source == DEMO or is_hub_model(source)

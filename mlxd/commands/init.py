@@ -53,29 +53,30 @@ def _write(path: Path, text: str, *, force: bool) -> bool:
 
 def _next(source: str, path: Path) -> list[str]:
     """The commands that bring the model of the new file to life."""
-    pull = [] if Path(source).is_dir() else [f"mlxd pull {source}"]
+    from mlxd.engine.library import locate
+
+    pull = [] if locate(source) else [f"mlxd pull {source}"]
     return [*pull, "mlxd serve" if path == Path("mlxd.toml") else f"mlxd serve --config {path}"]
 
 
 def _alternatives() -> str:
     """TOML about models of the hub that fit this machine, all of it disabled."""
     from mlxd.catalog import fitting, gigabytes
-    from mlxd.config_template import disabled
+    from mlxd.config_template import disabled, prose
     from mlxd.machine import has_gpu, memory_bytes, model_memory_bytes
 
     models = fitting(model_memory_bytes(), quick=not has_gpu())
     if not models:
         return ""
-    intro = [
-        f"# Models of the hub that fit this machine ({gigabytes(memory_bytes())} of memory). To",
-        "# serve one, take the # off its two lines and fetch it with `mlxd pull SOURCE`. Name it",
-        "# in [defaults] if it should answer when a request names no model.",
-    ]
-    if not has_gpu():
-        intro.append("# Without a GPU they are slow, so these are the smallest.")
+    intro = (
+        f"Models of the hub that fit this machine ({gigabytes(memory_bytes())} of memory). To "
+        "serve one, take the # off its two lines and fetch it with `mlxd pull SOURCE`. Name it in "
+        "[defaults] if it should answer when a request names no model."
+    )
+    slow = "" if has_gpu() else " Without a GPU they are slow, so these are the smallest."
     entries = [
         f"\n# {gigabytes(model.bytes)}: {model.what}\n"
         + disabled(f'[models."{alias_for(model.source)}"]\nsource = "{model.source}"')
         for model in models
     ]
-    return "\n".join([*intro, *entries])
+    return "\n".join([prose(intro + slow), *entries])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, config_option, load
+from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
 
 if TYPE_CHECKING:
     from mlxd.config import Settings
@@ -55,9 +55,22 @@ def serve(
         loaded = load(config_file, {**flags, **chosen})
     if not model and "models" in chosen:
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
+    if scripted is None:
+        _warn_of_missing(loaded.settings)
     from mlxd.server import run
 
     return run(loaded.settings, config_file=loaded.file, scripted=scripted)
+
+
+def _warn_of_missing(settings: "Settings") -> None:
+    """Say before the engine does that a model is not here, where looking costs nothing."""
+    from mlxd.stock import is_hub_model, look
+
+    for alias, model in settings.models.items():
+        # Looking into the hub's cache takes its library, which is slow to load.
+        if not is_hub_model(model.source) and (reason := look(alias, model).reason):
+            remedy = f" Fetch it: mlxd pull {DEMO}" if model.source == DEMO else ""
+            fail(f"the model {alias} can't be served: {reason}.{remedy}")
 
 
 def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:

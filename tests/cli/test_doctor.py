@@ -1,14 +1,21 @@
 """`mlxd doctor` on machines where something is wrong."""
 
 import os
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mlxd.cli import cli
+from mlxd.doctor import blas_finding, memory_finding, model_finding, python_finding
+from mlxd.stock import Stock
 from tests.surroundings import ROOT, Shell
+from tests.tiny_model import make_tiny_model
 
 
 class HealthHandler(BaseHTTPRequestHandler):
@@ -89,3 +96,61 @@ def test_doctor_checks_the_host(mlxd: Shell, broken_mlx: None) -> None:
         "[server]\nhost = '203.0.113.9'\napi_keys = ['k']\n", encoding="utf-8"
     )
     assert "fail  port: 203.0.113.9:8484 can't be used: " in mlxd("doctor").out
+
+
+def test_doctor_is_content_with_a_setup_that_works(mlxd: Shell, tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "tiny")
+    text = f'[server]\nport = 0\n[models.tiny]\nsource = "{tmp_path}/tiny"\n'
+    Path("mlxd.toml").write_text(text, encoding="utf-8")
+    result = mlxd("doctor")
+    assert result.code == 0, result.out
+    subjects = re.findall(r"(?m)^(?:ok|warn)  +([\w ]+):", result.out)
+    expected = ["python", "config", "port", "mlx", "memory", "blas", "model tiny"]
+    assert subjects == [name for name in expected if name != "blas" or sys.platform == "linux"]
+    assert re.search(r"(?m)^ok    mlx: mlx 0\.\d+\.\d+, mlx-lm [\d.]+, on (cpu|gpu)", result.out)
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_doctor_is_coloured_unless_no_color_is_set(
+    variables: dict[str, str], coloured: bool, broken_mlx: None
+) -> None:
+    result = CliRunner().invoke(cli, ["doctor"], env=variables, color=True)
+    assert ("\x1b[" in result.stdout) is coloured
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("stock", "level", "says"),
+    [
+        (Stock(None, "not downloaded"), "fail", "owner/name: not downloaded mlxd pull owner/name"),
+        (Stock(GB, "weights are cut short"), "fail", "weights are cut short mlxd pull owner/name"),
+        (Stock(11 * GB), "fail", "owner/name, 11.0 GB of 10.0 GB: does not fit"),
+        (Stock(9 * GB), "warn", "owner/name, 9.0 GB of 10.0 GB: tight"),
+        (Stock(8 * GB), "ok", "owner/name, 8.0 GB of 10.0 GB"),
+    ],
+)
+def test_a_model_is_judged_by_presence_and_size(stock: Stock, level: str, says: str) -> None:
+    finding = model_finding("m", "owner/name", stock, memory=10 * GB)
+    assert finding.level == level
+    assert says in f"{finding.text} {finding.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("version", "level"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 13), "ok"), ((3, 14), "warn")]
+)
+def test_python_is_judged_by_its_version(version: tuple[int, int], level: str) -> None:
+    assert python_finding(version).level == level
+
+
+def test_the_reference_blas_is_worth_a_warning() -> None:
+    assert blas_finding("reference (slow): install OpenBLAS").level == "warn"
+    assert blas_finding("OpenBLAS 0.3.33 (Haswell, 2 threads)").level == "ok"
+
+
+def test_little_memory_is_worth_a_warning() -> None:
+    assert memory_finding(2 * GB, None).level == "warn"
+    assert memory_finding(16 * GB, {"memory": 12 * GB}) == (
+        *("ok", "memory", "16.0 GB, 12.0 GB of it for models", ""),
+    )

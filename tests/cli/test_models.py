@@ -37,7 +37,7 @@ def test_models_lists_what_is_configured_and_what_is_here(tmp_path: Path) -> Non
     assert lines[2][0] == "b"
     assert lines[2][1] != "ready"
     assert lines[3] == ["c", "not downloaded", "owner/missing"]
-    assert lines[4][:2] == ["d", "not there"]
+    assert lines[4][:2] == ["d", "no such folder"]
     assert lines[5] == ["", "not configured", "0.0 GB", "owner/other"]
     assert done.stderr == ""
 

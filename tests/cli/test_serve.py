@@ -1,5 +1,12 @@
 """`mlxd serve`, up to the server."""
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -8,7 +15,7 @@ from mlxd.commands.common import alias_for, as_source
 from mlxd.commands.serve import choose
 from mlxd.config import Model, Settings
 from mlxd.errors import ConfigError
-from tests.surroundings import Shell
+from tests.surroundings import ROOT, Shell, spawn
 
 
 def test_serve_with_an_unknown_model_says_what_there_is(mlxd: Shell) -> None:
@@ -83,3 +90,42 @@ def test_a_folder_with_a_model_is_a_source_by_its_bare_name(tmp_path: Path) -> N
     assert as_source("plain") is None
     assert as_source("./plain") == str(tmp_path / "work" / "plain")
     assert as_source("plain-model") == str(tmp_path / "work" / "plain-model")
+
+
+def served(*args: str) -> "subprocess.Popen[str]":
+    """`mlxd serve` with a scripted engine, as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlxd", "serve", "--scripted", "agent", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLXD_SERVER__PORT": "1"},
+    )
+
+
+def test_serve_serves_the_demo_without_a_file_and_says_so() -> None:
+    with served("--port", "0") as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as response:
+                listed = json.load(response)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=30)
+    assert [model["id"] for model in listed["data"]] == ["demo"]
+    assert "No model is configured: serving the demo model as `demo`." in told
+    assert process.returncode == 0
+
+
+def test_serve_says_early_that_a_model_is_not_here() -> None:
+    text = '[models.a]\nsource = "demo"\n[models.b]\nsource = "./nowhere"\n'
+    Path("mlxd.toml").write_text(text, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = spawn("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[:2] == [
+        "mlxd: the model a can't be served: not downloaded. Fetch it: mlxd pull demo",
+        "mlxd: the model b can't be served: no such folder.",
+    ]
+    assert len(done.stderr.splitlines()) == 3
