@@ -29,6 +29,9 @@ DESCRIPTION = (
     '<tool_call>\n{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
 )
 
+TAGS = "<tool_call></tool_call><tool_response></tool_response><|tool_call_start|><|tool_call_end|>"
+"""What is written here where the template has no form of its own."""
+
 
 def arrange(
     turns: Sequence[Turn],

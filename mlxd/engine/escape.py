@@ -18,16 +18,18 @@ PRIVATE = "\U000f0000-\U0010ffff"
 SURROGATES = "\ud800-\udfff"
 
 
-def control_tokens(tokenizer: Any, template: str) -> frozenset[str]:
-    """The texts that steer the model: special tokens, and added ones that the template writes.
+def control_tokens(tokenizer: Any, template: str, *others: str) -> frozenset[str]:
+    """The texts that steer the model: special tokens, and added ones that prompts are made of.
 
-    Without a template's text all added tokens count. Added tokens of white space never do.
+    Those stand in the template or in `others`; without a template's text all added tokens count.
+    Added tokens of white space never do.
     """
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    written = "\n".join((template, *others))
     texts = {
         token.content
         for token in added
-        if token.special or not template or token.content in template
+        if token.special or not template or token.content in written
     }
     texts.update(getattr(tokenizer, "all_special_tokens", ()))
     return frozenset(text for text in texts if text.strip())

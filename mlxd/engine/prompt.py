@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from mlxd.engine.arrange import TAGS
 from mlxd.engine.conversation import Conversation, Rendered
 from mlxd.engine.escape import Escaper, PlainEncoder, control_tokens
 from mlxd.engine.markup import read_markup
@@ -77,7 +78,9 @@ class PromptBuilder:
         self._template = ChatTemplate(tokenizer)
         self.traits = probe(self._template)
         self.markup = read_markup(tokenizer, spec, describes_tools=not self.traits.tools)
-        self._encoder = PlainEncoder(tokenizer, control_tokens(tokenizer, self._template.source))
+        tags = (tag for pair in self.markup.reasoning for tag in pair)
+        controls = control_tokens(tokenizer, self._template.source, TAGS, *tags)
+        self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
         known = max(vocabulary.values(), default=-1) + 1
         self._vocab_size = known if vocab_size is None else min(known, vocab_size)
