@@ -1,14 +1,14 @@
 """The messages of a Chat Completions request, and what they say in no dialect."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from pydantic import BeforeValidator, Discriminator, Tag
 
 from mlxd.api.images import ImageRefused, image_from_url
 from mlxd.api.openai_errors import unsupported, wrong_value
-from mlxd.api.openai_wire import FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
 
@@ -44,6 +44,7 @@ ContentPart = Annotated[
     | Annotated[OtherPart, Tag("#input_audio")]
     | Annotated[OtherPart, Tag("#file")],
     Discriminator(type_tag),
+    AN_OBJECT,
 ]
 
 
@@ -87,9 +88,7 @@ class CustomToolCall(Wire):
     custom: CustomCall
 
 
-def _call_type_tag(value: object) -> str:
-    if not isinstance(value, dict):
-        raise expected("an object")
+def _call_type_tag(value: dict[str, Any]) -> str:
     # Often left out.
     return f"#{value.get('type') or 'function'}"
 
@@ -97,6 +96,7 @@ def _call_type_tag(value: object) -> str:
 PastCall = Annotated[
     Annotated[FunctionToolCall, Tag("#function")] | Annotated[CustomToolCall, Tag("#custom")],
     Discriminator(_call_type_tag),
+    AN_OBJECT,
 ]
 
 
@@ -134,10 +134,7 @@ class FunctionMessage(Wire):
     content: Content | None = None
 
 
-def role_tag(value: object) -> str | None:
-    """The branch of a message."""
-    if not isinstance(value, dict):
-        raise expected("an object")
+def _role_tag(value: dict[str, Any]) -> str | None:
     role = value.get("role")
     return None if role is None else f"#{role}"
 
@@ -149,7 +146,8 @@ ChatMessage = Annotated[
     | Annotated[AssistantMessage, Tag("#assistant")]
     | Annotated[ToolMessage, Tag("#tool")]
     | Annotated[FunctionMessage, Tag("#function")],
-    Discriminator(role_tag),
+    Discriminator(_role_tag),
+    AN_OBJECT,
 ]
 
 

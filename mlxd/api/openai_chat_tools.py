@@ -8,7 +8,7 @@ import msgspec
 from pydantic import BeforeValidator, Discriminator, Tag
 
 from mlxd.api.openai_errors import wrong_value
-from mlxd.api.openai_wire import FAIL_FAST, ToolName, Wire, expected, type_tag
+from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
 from mlxd.messages import (
     AllowedTools,
     AutoTools,
@@ -55,7 +55,7 @@ class OtherTool(Wire):
     type: str
 
 
-def _offered_type_tag(value: object) -> str | None:
+def _offered_type_tag(value: dict[str, Any]) -> str | None:
     tag = type_tag(value)
     return tag if tag in ("#function", "#custom", None) else "#other"
 
@@ -65,6 +65,7 @@ OfferedTool = Annotated[
     | Annotated[CustomTool, Tag("#custom")]
     | Annotated[OtherTool, Tag("#other")],
     Discriminator(_offered_type_tag),
+    AN_OBJECT,
 ]
 
 
@@ -89,6 +90,7 @@ class CustomChoice(Wire):
 NamedChoice = Annotated[
     Annotated[FunctionChoice, Tag("#function")] | Annotated[CustomChoice, Tag("#custom")],
     Discriminator(type_tag),
+    AN_OBJECT,
 ]
 
 

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai_chat_messages import ChatMessage
 from mlxd.api.openai_chat_tools import FunctionDefinition, LegacyChoice, OfferedTool, WireChoice
-from mlxd.api.openai_wire import FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 
 MAX_CHOICES = 8
 MAX_STOPS = 4
@@ -59,6 +59,7 @@ ResponseFormat = Annotated[
     | Annotated[JsonObjectFormat, Tag("#json_object")]
     | Annotated[JsonSchemaFormat, Tag("#json_schema")],
     Discriminator(type_tag),
+    AN_OBJECT,
 ]
 
 

@@ -255,9 +255,9 @@ def _wrong_length(field: str, detail: ErrorDetails) -> errors.InvalidField:
 
 
 def _wrong_tag(field: str, detail: ErrorDetails) -> errors.InvalidField:
-    """The name of a union's discriminator is `<field>_tag`."""
+    """The name of a union's discriminator ends in `<field>_tag`."""
     context = detail["ctx"]
-    name = context["discriminator"].removesuffix("()").removesuffix("_tag").strip("_'")
+    name = context["discriminator"].removesuffix("_tag()").rpartition("_")[2]
     full = f"{field}.{name}" if field else name
     if detail["type"] == "union_tag_not_found":
         return missing(full)

@@ -2,13 +2,13 @@
 
 Fields that a model does not declare are kept as extras: they are ignored, and named to the caller.
 Branches of unions are tagged with names beginning with `#`; a union's discriminator is a function
-`<field>_tag`. `openai_errors.from_pydantic` reads both.
+whose name ends in `<field>_tag`. `openai_errors.from_pydantic` reads both.
 """
 
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -31,10 +31,18 @@ def expected(what: str) -> PydanticCustomError:
     return PydanticCustomError("expected", "expected {what}", {"what": what})
 
 
-def type_tag(value: object) -> str | None:
+def _an_object(value: object) -> object:
+    if isinstance(value, dict):
+        return value
+    raise expected("an object")
+
+
+AN_OBJECT = BeforeValidator(_an_object)
+"""In front of a union: only an object can say which branch it is."""
+
+
+def type_tag(value: dict[str, Any]) -> str | None:
     """The branch of an object that says in `type` what it is."""
-    if not isinstance(value, dict):
-        raise expected("an object")
     kind = value.get("type")
     return None if kind is None else f"#{kind}"
 

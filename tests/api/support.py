@@ -1,9 +1,10 @@
 """A server under test: the application on a scripted engine, with clients near and far."""
 
 import asyncio
+import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ NOW = 1767225600
 FIXED = Tuning(clock=lambda: NOW, new_id=lambda: "req_0123456789abcdef0123456789abcdef")
 
 CHAT = "/v1/chat/completions"
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
+PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 
 DEMO = ModelInfo(
@@ -163,3 +166,12 @@ async def listening(app: Api) -> AsyncIterator[str]:
         await app.shutdown()
         for sock in sockets:
             sock.close()
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    """Give other tasks turns until something is so."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to that")
