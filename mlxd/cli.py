@@ -62,5 +62,6 @@ def _failed(error: Exception) -> int:
         case MlxdError():
             fail(str(error))
         case _:
-            fail(f"unexpected {type(error).__name__}: {error}. {DEBUG}=1 shows where.")
+            reason = " ".join(str(error).split())
+            fail(f"unexpected {type(error).__name__}: {reason}. {DEBUG}=1 shows where.")
     return 1

@@ -55,14 +55,16 @@ Origin = Annotated[
     ),
 ]
 TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+# A half surrogate stands for a byte of an environment variable that is no UTF-8.
+_PRINTABLE = r"[^\x00-\x1f\x7f\ud800-\udfff]"
 NonEmpty = Annotated[
     str,
     _matching(
-        r"[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*",
+        rf"(?=.*\S){_PRINTABLE}+",
         "a string that is not empty and has no control characters",
     ),
 ]
-Tag = Annotated[str, _matching(r"(?s)[^\x00]*[^\s\x00][^\x00]*", "a tag such as <think>")]
+Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]

@@ -96,7 +96,7 @@ def _problem(error: ErrorDetails, values: Mapping[str, Any]) -> Problem:
     got = _got(path, value)
     match kind:
         case "extra_forbidden":
-            return Problem(path, "unknown key", _meant_key(path))
+            return unknown_key(path)
         case "missing" | "too_long" if path[-1:] == ("reasoning_tags",):
             return Problem(path, f"expected exactly two strings{got}")
         case "missing":
@@ -173,6 +173,11 @@ def _not_a_choice(path: KeyPath, value: object, expected: str) -> Problem:
     found = nearest(name, choices)
     reason = f"expected {expected.replace(chr(39), chr(34))}{_got(path, value)}"
     return Problem(path, reason, f'Did you mean "{found}"?' if found else "")
+
+
+def unknown_key(path: KeyPath) -> Problem:
+    """A key that does not exist, with the one that was probably meant."""
+    return Problem(path, "unknown key", _meant_key(path))
 
 
 def _meant_key(path: KeyPath) -> str:

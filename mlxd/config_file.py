@@ -1,6 +1,7 @@
 """Loading: flags beat `MLXD_*` variables, those beat one TOML file, and that beats the defaults."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import platformdirs
 from pydantic import ValidationError
 
 from mlxd.config import Settings, conflicts
-from mlxd.config_errors import KeyPath, Problem, dotted, problems
+from mlxd.config_errors import KeyPath, Problem, dotted, problems, unknown_key
 from mlxd.config_layers import (
     Layer,
     environment,
@@ -65,20 +66,22 @@ def candidates() -> tuple[Path, ...]:
 
 def find() -> Path | None:
     """The file that is read when none is named."""
-    return next((path for path in candidates() if path.exists() or path.is_symlink()), None)
+    return next((path for path in candidates() if os.path.lexists(path)), None)
 
 
 def read(path: Path) -> Layer:
-    """A file's values and the lines of its keys; raises `ConfigError`."""
+    """What a file says; raises `ConfigError`."""
     text = _text(path)
     try:
         values = tomllib.loads(text)
     except RecursionError:
         raise ConfigError(str(path), "", "is nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(str(path), "", f"is not valid TOML: {error}") from None
+        at = re.search(r"\(at line (\d+)", str(error))
+        line = int(at[1]) if at else 0
+        raise ConfigError(str(path), "", f"is not valid TOML: {error}", line=line) from None
     _resolve_sources(path, values)
-    return Layer("file", str(path), values, dict(reversed(list(_lines(text)))))
+    return Layer("file", str(path), values, text)
 
 
 def _text(path: Path) -> str:
@@ -105,32 +108,6 @@ def _resolve_sources(path: Path, values: dict[str, Any]) -> None:
             model["source"] = os.path.normpath(path.parent.absolute() / source)
 
 
-def _lines(text: str) -> Iterator[tuple[KeyPath, int]]:
-    """The line on which each key of a valid TOML text is first written.
-
-    Statements are found by parsing: line after line is added until what there is is valid.
-    """
-    header, statement, start = "", "", 1
-    for number, line in enumerate(text.split("\n"), start=1):
-        start = start if statement else number
-        statement += line + "\n"
-        try:
-            values = tomllib.loads(header + statement)
-        except ValueError:
-            continue
-        if statement.lstrip().startswith("["):
-            header = statement
-        yield from ((path, start) for path in _paths(values))
-        statement = ""
-
-
-def _paths(values: Mapping[str, Any], above: KeyPath = ()) -> Iterator[KeyPath]:
-    for key, value in values.items():
-        yield (*above, key)
-        if isinstance(value, dict):
-            yield from _paths(value, (*above, key))
-
-
 def _aliases(layer: Layer) -> Iterator[str]:
     models = layer.values.get("models")
     yield from models if isinstance(models, Mapping) else ()
@@ -138,15 +115,19 @@ def _aliases(layer: Layer) -> Iterator[str]:
 
 def _validated(layers: list[Layer]) -> Settings:
     values = merged(layers)
+    # Names with an underscore would be arguments of pydantic's own, so only ours are passed on.
+    found = [unknown_key((name,)) for name in values if name not in Settings.model_fields]
     try:
-        settings = Settings(**values)
+        settings = Settings(
+            **{name: values[name] for name in Settings.model_fields if name in values}
+        )
     except ValidationError as error:
-        found = problems(error.errors(include_url=False), values)
-        raise _told(found, layers) from None
-    clashes = [Problem(*conflict) for conflict in conflicts(settings)]
-    if clashes:
-        raise _told(clashes, layers)
-    return settings
+        found += problems(error.errors(include_url=False), values)
+    else:
+        found += [Problem(*conflict) for conflict in conflicts(settings)]
+        if not found:
+            return settings
+    raise _told(found, layers)
 
 
 def _told(found: list[Problem], layers: list[Layer]) -> ConfigError:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -12,6 +13,7 @@ from pydantic_settings import EnvSettingsSource
 
 from mlxd.config import Settings
 from mlxd.config_errors import KeyPath, Problem, dotted, follow, nearest, sections
+from mlxd.config_lines import key_lines
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
@@ -21,12 +23,16 @@ OTHER_VARIABLES = ("MLXD_BLAS", "MLXD_DEBUG")
 
 @dataclass(frozen=True)
 class Layer:
-    """One source: the command line, one environment variable, or the file."""
+    """One source: the command line, one environment variable, or the file with its text."""
 
     kind: Literal["flag", "environment", "file"]
     name: str
     values: Mapping[str, Any]
-    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    text: str = field(default="", repr=False)
+
+    @cached_property
+    def _lines(self) -> Mapping[KeyPath, int]:
+        return key_lines(self.text)
 
     @property
     def origin(self) -> str:
@@ -48,7 +54,7 @@ class Layer:
             key=key,
             reason=problem.reason,
             hint=problem.hint,
-            line=next((self.lines[start] for start in starts if start in self.lines), 0),
+            line=next((self._lines[start] for start in starts if start in self._lines), 0),
         )
 
 
@@ -116,18 +122,20 @@ def environment(aliases: Collection[str]) -> list[Layer]:
     `MLXD_MODELS__QWEN3_4B__TOP_P` means the model `qwen3-4b` if `aliases` has it. Raises
     `ConfigError` for variables that are no settings.
     """
-    names = [name for name in os.environ if name.upper().startswith(PREFIX) and os.environ[name]]
-    layers, unknown = [], []
-    for name in sorted(
-        set(names) - set(OTHER_VARIABLES), key=lambda name: (-name.count("__"), name)
-    ):
-        values = _OneVariable(name, os.environ[name], aliases)()
+    names = {name for name in os.environ if name.upper().startswith(PREFIX) and os.environ[name]}
+    layers, refused = [], []
+    for name in sorted(names - set(OTHER_VARIABLES), key=_specific_first):
+        try:
+            values = _OneVariable(name, os.environ[name], aliases)()
+        except (ValueError, RecursionError):
+            refused.append(ConfigError("environment", name, "can't be read as a value"))
+            continue
         if values:
             layers.append(Layer("environment", name, values))
         else:
-            unknown.append(_unknown_variable(name))
-    if unknown:
-        raise together(unknown)
+            refused.append(_unknown_variable(name))
+    if refused:
+        raise together(refused)
     return layers
 
 
@@ -163,7 +171,8 @@ class _OneVariable(EnvSettingsSource):
     def __init__(self, name: str, value: str, aliases: Collection[str]) -> None:
         super().__init__(Settings)
         self.env_vars = {name.lower(): value}
-        self._aliases = {_as_variable(alias).lower(): alias for alias in aliases}
+        same = {alias: alias for alias in aliases}
+        self._aliases = {_as_variable(alias).lower(): alias for alias in aliases} | same
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()

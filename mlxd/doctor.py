@@ -89,7 +89,9 @@ def probe() -> tuple[Facts | None, Finding]:
         return None, Finding("fail", "mlx", f"did not load within {PROBE_SECONDS} s")
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return None, Finding("fail", "mlx", last, "Install mlxd again: pip install --force mlxd")
+        return None, Finding(
+            "fail", "mlx", last, "Install mlxd again: pip install --force-reinstall mlxd"
+        )
     facts: Facts = json.loads(done.stdout.splitlines()[-1])
     return facts, device_finding(facts)
 
@@ -123,7 +125,7 @@ def port_finding(host: str, port: int) -> Finding:
     where = f"{host}:{port}"
     problem = _bind(host, port)
     if problem is None:
-        return Finding("ok", "port", f"{where} is free")
+        return Finding("ok", "port", f"{where} is free" if port else f"any free one of {host}")
     if problem == errno.EADDRINUSE:
         if status := running_server(host, port):
             return Finding("ok", "port", f"an mlxd server answers on {where} ({status})")

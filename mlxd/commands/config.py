@@ -22,7 +22,7 @@ def show(*, config_file: Path | None) -> int:
     loaded = load(config_file)
     values = dict(_flat(loaded.settings.model_dump()))
     if loaded.file:
-        click.echo(f"# file: {loaded.file.absolute()}")
+        click.echo(f"# file: {click.format_filename(loaded.file.absolute())}")
     else:
         click.echo(f"# no file; looked for {' and '.join(map(str, candidates()))}")
     lines = [(f"{key} = {_shown(key, values[key])}", loaded.origins[key]) for key in values]

@@ -31,7 +31,7 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
     text = template({alias: {"source": source}}, _alternatives() if model is None else "")
     if not _write(path, text, force=force):
         return 1
-    click.echo(f'Wrote {path}: it serves {source} as "{alias}".')
+    click.echo(f'Wrote {click.format_filename(path)}: it serves {source} as "{alias}".')
     click.echo("Next:")
     for command in _next(source, path):
         click.echo(f"  {command}")

@@ -108,8 +108,13 @@ def test_a_variable_reaches_a_model_whose_alias_has_other_characters(
 ) -> None:
     monkeypatch.setenv("MLXD_MODELS__QWEN3_4B_IT__TOP_P", "0.5")
     monkeypatch.setenv("MLXD_MODELS__OTHER__SOURCE", "demo")
-    models = from_text('[models."Qwen3-4B.it"]\nsource = "demo"\n').settings.models
+    monkeypatch.setenv("MLXD_MODELS__A_B__TOP_P", "0.25")
+    aliases = ("Qwen3-4B.it", "a_b", "a-b")
+    models = from_text(
+        "".join(f'[models."{a}"]\nsource = "demo"\n' for a in aliases)
+    ).settings.models
     assert models["Qwen3-4B.it"].top_p == 0.5
+    assert (models["a_b"].top_p, models["a-b"].top_p) == (0.25, None)
     assert models["other"].source == "demo"
 
 

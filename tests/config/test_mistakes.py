@@ -16,6 +16,11 @@ MISTAKES = [
     ("port = 1", "port", 'unknown key. Did you mean "server.port"?'),
     ("[model.demo]\nsource = 'demo'", "model", 'unknown key. Did you mean "models"?'),
     ("zzz = 1", "zzz", "unknown key. Known: dialects, server,"),
+    ("_env_file = '.env'", "_env_file", "unknown key"),
+    ("_build_sources = 1", "_build_sources", "unknown key"),
+    ("self = 1", "self", "unknown key"),
+    ("__pydantic_self__ = 1", "__pydantic_self__", "unknown key"),
+    ('"" = 1', '""', "unknown key"),
     ("dialects = ['openai_caht']", "dialects[0]", 'unknown dialect "openai_caht". Did you mean'),
     ("dialects = []", "dialects", "expected at least 1 entry"),
     ("dialects = 'openai_chat'", "dialects", 'expected a list, got "openai_chat"'),
@@ -140,8 +145,8 @@ def test_lines_are_right_after_values_of_several_lines() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"[server\n", "mlxd.toml: is not valid TOML: "),
-        (b"[server]\nport = 1\nport = 2\n", "(at line 3, column "),
+        (b"[server\n", "mlxd.toml:1: is not valid TOML: "),
+        (b"[server]\nport = 1\nport = 2\n", "mlxd.toml:3: is not valid TOML: "),
         (b"\xff\xfe", "mlxd.toml:1: is not UTF-8 text"),
         (b"a = 1\n# \xe9\n", "mlxd.toml:2: is not UTF-8 text"),
         (b"a = " + b"[" * 5000, "mlxd.toml: is nested too deeply"),
@@ -190,6 +195,9 @@ def test_a_broken_link_is_not_passed_over() -> None:
         ("MLXD_DIALECTS", "[" * 100_000, "MLXD_DIALECTS: expected a list"),
         ("MLXD_SERVER__HOST", "0.0.0.0", "MLXD_SERVER__HOST: "),
         ("MLXD_MODELS__X__TOP_P", "0.5", "MLXD_MODELS__X__TOP_P (models.x.source): is missing"),
+        ("MLXD_SERVER__PORT", "1" * 5000, "MLXD_SERVER__PORT: can't be read as a value"),
+        ("MLXD_SERVER__PORT", "[" * 100_000, "MLXD_SERVER__PORT: can't be read as a value"),
+        ("MLXD_MODELS__X__SOURCE", "\udcff", "MLXD_MODELS__X__SOURCE: expected a string that"),
         ("MLXD_LOG__LEVEL", "loud", "MLXD_LOG__LEVEL: expected "),
     ],
 )
