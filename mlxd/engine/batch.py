@@ -159,8 +159,8 @@ class MlxBatch:
         # A batch is padded to its longest row.
         return longest * rows <= self.capacity
 
-    def find(self, row: Row) -> int:
-        return self._prefixes.find(self._scope(row), row.tokens).cached
+    def reach(self, row: Row) -> int:
+        return self._prefixes.reach(self._scope(row), row.tokens)
 
     def insert(self, row: Row) -> None:
         hit = self._prefixes.find(self._scope(row), row.tokens)

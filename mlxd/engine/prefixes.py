@@ -66,26 +66,33 @@ class Prefixes:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def reach(self, scope: str, tokens: Sequence[int]) -> int:
+        """How many tokens `find` would find, without taking them."""
+        return self._search(scope, tokens)[0]
+
     def find(self, scope: str, tokens: Sequence[int]) -> PrefixHit:
         """The longest usable prefix of `tokens`, at least one token short of the whole."""
+        cached, found, nearest = self._search(scope, tokens)
+        if found is None:
+            return PrefixHit(None, 0, _why_not(nearest))
+        self._touch(found)
+        self.hits += 1
+        self.hit_tokens += cached
+        return PrefixHit(found.cut(cached), cached, _why_not(nearest))
+
+    def _search(self, scope: str, tokens: Sequence[int]) -> tuple[int, _Entry | None, int]:
+        """(usable tokens, the entry that has them, most tokens shared with any entry or -1)."""
         prompt = np.asarray(tokens, dtype=np.uint32)
-        best: tuple[int, _Entry | None] = (0, None)
-        nearest = -1
+        best, found, nearest = 0, None, -1
         for entry in self._entries:
             if entry.scope != scope:
                 continue
             common = _common(entry.tokens, prompt)
             nearest = max(nearest, common)
             length = entry.usable(common, len(tokens) - 1)
-            if length > best[0]:
-                best = (length, entry)
-        cached, found = best
-        if found is None or cached < MIN_TOKENS:
-            return PrefixHit(None, 0, _why_not(nearest))
-        self._touch(found)
-        self.hits += 1
-        self.hit_tokens += cached
-        return PrefixHit(found.cut(cached), cached, _why_not(nearest))
+            if length > max(best, MIN_TOKENS - 1):
+                best, found = length, entry
+        return best, found, nearest
 
     def put(self, scope: str, tokens: Sequence[int], cache: KVCache) -> None:
         """Keep `cache`, which holds exactly `tokens`; entries that it covers are dropped for it."""

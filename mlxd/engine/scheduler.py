@@ -79,7 +79,7 @@ class Row:
 class Batch(Protocol):
     """The computing side; rows are known by `Row.id`."""
 
-    def find(self, row: Row) -> int:
+    def reach(self, row: Row) -> int:
         """How many tokens of the row's prompt are cached now."""
 
     def insert(self, row: Row) -> None:
@@ -184,7 +184,7 @@ class Scheduler:
                 continue
             pairs = zip(other.tokens, row.tokens, strict=False)
             common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            if common >= SHARED_TOKENS + self._batch.find(row):
+            if common >= SHARED_TOKENS + self._batch.reach(row):
                 other.awaited = True
                 return True
         return False

@@ -40,7 +40,7 @@ class CountingBatch:
         self.known: list[list[int]] = []
         self.broken: set[int] = set()
 
-    def find(self, row: Row) -> int:
+    def reach(self, row: Row) -> int:
         best = 0
         for tokens in self.known:
             same = 0
@@ -50,7 +50,7 @@ class CountingBatch:
         return best
 
     def insert(self, row: Row) -> None:
-        row.cached = min(self.find(row), len(row.tokens) - 1)
+        row.cached = min(self.reach(row), len(row.tokens) - 1)
         self.rows[row.id] = row
         self.done[row.id] = row.cached
 

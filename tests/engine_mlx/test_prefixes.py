@@ -54,6 +54,13 @@ def test_the_longest_of_several_entries_wins() -> None:
     assert prefixes.find("m", tokens(200)).cached == 80
 
 
+def test_asking_how_far_a_prefix_reaches_counts_as_no_hit() -> None:
+    prefixes = Prefixes(LIMIT)
+    prefixes.put("m", tokens(100), kv(100))
+    assert prefixes.reach("m", tokens(100)) == 99
+    assert prefixes.hits == 0
+
+
 def test_taking_an_entry_does_not_change_it() -> None:
     prefixes = Prefixes(LIMIT)
     prefixes.put("m", tokens(100), kv(100))
