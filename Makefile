@@ -11,14 +11,14 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then break; fi; \
 	python=""; done
 
-.PHONY: help serve test test-fast check bench clean
+.PHONY: help serve test test-fast check bench coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, ARGS="--log-level debug")
-	@$(BIN)/mlxd pull demo
-	@test -f mlxd.toml || $(BIN)/mlxd init
+	@if $(BIN)/mlxd config show 2>/dev/null | grep -q '^# no file'; then $(BIN)/mlxd init | sed -n 1p; fi
+	@if $(BIN)/mlxd config show 2>/dev/null | grep -q 'source = "demo"'; then $(BIN)/mlxd pull demo; fi
 	@exec $(BIN)/mlxd serve $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
@@ -34,10 +34,15 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: $(VENV)/.installed ## Measure against raw mlx-lm and mlx_lm.server (BENCH="raw --rounds 3")
+	@$(BIN)/mlxd pull demo
 	@$(BIN)/python -m bench $(BENCH)
 
+coverage: $(VENV)/.installed-dev ## Run the fast tests and show what they leave out
+	@$(BIN)/coverage run -m pytest -q tests/kernel tests/engine tests/api tests/server
+	@$(BIN)/coverage report
+
 clean: ## Remove the virtual environment, caches and builds (not your models or mlxd.toml)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find mlxd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew when its Python is gone or the checkout was moved; the stamps say what is installed.

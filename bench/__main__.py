@@ -11,14 +11,17 @@ from pathlib import Path
 from types import FrameType
 
 from bench.ceiling import event_ceiling
+from bench.plan import Plan
+from bench.processes import LOG
 from bench.report import PAGE, Figure, machine, table, versions, write_page
 from bench.startup import start_and_memory
-from bench.throughput import Say, against_peer, against_raw
+from bench.throughput import against_peer, against_raw
+from mlxd.engine.library import locate
 
-Part = Callable[[Path, int, Say], Iterator[Figure]]
+Part = Callable[[Plan], Iterator[Figure]]
 PARTS: dict[str, Part] = {
     "start": start_and_memory,
-    "events": lambda _, rounds, say: event_ceiling(rounds, say),
+    "events": event_ceiling,
     "raw": against_raw,
     "peer": against_peer,
 }
@@ -27,12 +30,10 @@ PARTS: dict[str, Part] = {
 def main() -> None:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, end_servers_too)
+    LOG.write_bytes(b"")
+    plan = Plan(model=arguments.model, rounds=arguments.rounds, tokens=arguments.tokens)
     started = time.perf_counter()
-    figures = [
-        figure
-        for name in arguments.parts or PARTS
-        for figure in PARTS[name](arguments.model, arguments.rounds, say)
-    ]
+    figures = [figure for name in arguments.parts or PARTS for figure in PARTS[name](plan)]
     minutes = (time.perf_counter() - started) / 60
     text = f"{heading(arguments.rounds, minutes)}\n\n{table(figures)}"
     print(f"\n{text}")
@@ -44,11 +45,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all of: {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
-    parser.add_argument("--model", type=Path, help="mlx-lm folder (default: the demo model)")
+    parser.add_argument(
+        "--model", type=Path, default=locate("demo"), help="mlx-lm folder (default: the demo model)"
+    )
+    parser.add_argument("--tokens", type=int, default=96, help="length of an answer")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(PARTS)}")
+    if arguments.model is None:
+        parser.error("the demo model is not here: `mlxd pull demo`, or name another with --model")
     return arguments
 
 
@@ -61,11 +67,6 @@ def heading(rounds: int, minutes: float) -> str:
         f"{day}, `{command}`, medians of {rounds} interleaved rounds in one run of {minutes:.0f} "
         f"minutes.\n{machine()}.\n{versions()}."
     )
-
-
-def say(line: str) -> None:
-    """Progress, apart from the result."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def end_servers_too(number: int, frame: FrameType | None) -> None:

@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.client import count_events
+from bench.plan import Plan
 from bench.processes import MLXD, Server, serving
 from bench.report import Figure
 
@@ -22,7 +23,7 @@ SINGLE_EVENTS = 16_000
 DELTA = " token"
 
 
-def event_ceiling(rounds: int, say: Callable[[str], None]) -> Iterator[Figure]:
+def event_ceiling(plan: Plan) -> Iterator[Figure]:
     """Events a second over several streams at once.
 
     First as the server sends them when it is the bottleneck: what is ready goes out together. Then
@@ -30,24 +31,23 @@ def event_ceiling(rounds: int, say: Callable[[str], None]) -> Iterator[Figure]:
     """
     for connections in CONNECTIONS:
         events = EVENTS // connections
-        rates = measure(long_script(events), connections, rounds, say)
+        rates = measure(plan, long_script(events), connections)
         yield Figure("HTTP side alone", "events/s", GOAL, rates, connections)
     events = SINGLE_EVENTS // CONNECTIONS[-1]
-    rates = measure(long_script(events, apart=True), CONNECTIONS[-1], rounds, say)
+    rates = measure(plan, long_script(events, apart=True), CONNECTIONS[-1])
     yield Figure("HTTP side alone, a write each", "events/s", None, rates, CONNECTIONS[-1])
 
 
-def measure(
-    script: str, connections: int, rounds: int, say: Callable[[str], None]
-) -> list[tuple[float, None]]:
+def measure(plan: Plan, script: str, connections: int) -> list[tuple[float, None]]:
     """Events a second of each round."""
     rates: list[tuple[float, None]] = []
     with scripted(script) as server:
         server.wait("GET", "/health")
-        for turn in range(rounds):
+        for turn in range(plan.rounds):
             count, seconds = asyncio.run(count_events(server.port, connections))
             rates.append((count / seconds, None))
-            say(f"events, round {turn + 1}, {connections} streams: {count / seconds:,.0f}/s")
+            rate = f"{count / seconds:,.0f}/s"
+            plan.say(f"events, round {turn + 1}, {connections} streams: {rate}")
     return rates
 
 

@@ -15,7 +15,10 @@ from bench.prompts import Chat
 FIRST_TEXT = re.compile(rb'"content":\s*"[^"]')
 USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 CACHED = re.compile(rb'"cached_tokens":\s*(\d+)')
+MARK = b"data: "
 READ_SIZE = 256 * 1024
+END_SIZE = 500
+"""Bytes of a stream's end that are kept."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,14 @@ async def count_stream(port: int, body: dict[str, object]) -> int:
     """The events of one stream; nothing is kept but what a cut event could need."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(post(port, body))
-    events, window, tail = 0, b"", b""
+    events, end = 0, b""
     while data := await reader.read(READ_SIZE):
-        window = tail + data
-        events += window.count(b"data: ")
-        tail = window[-len(b"data: ") + 1 :]
+        # An event's mark can be cut between two reads: count it with the one that completes it.
+        beginning = end[-len(MARK) + 1 :]
+        events += (beginning + data).count(MARK)
+        end = (end + data)[-END_SIZE:]
     writer.close()
     await writer.wait_closed()
-    if b"[DONE]" not in window:
-        raise RuntimeError(f"the stream was cut: {window[-500:]!r}")
+    if b"[DONE]" not in end:
+        raise RuntimeError(f"the stream was cut: {end!r}")
     return events

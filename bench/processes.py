@@ -119,8 +119,8 @@ class RawGenerator:
         self._process = process
         self._answer()
 
-    def tokens_per_second(self, chats: list[Chat], max_tokens: int) -> tuple[int, float]:
-        """Tokens generated and tokens per second of one run."""
+    def run(self, chats: list[Chat], max_tokens: int) -> tuple[int, float]:
+        """Generate all answers; tokens generated, and tokens per second."""
         assert self._process.stdin
         line = json.dumps({"chats": chats, "max_tokens": max_tokens})
         self._process.stdin.write(line.encode() + b"\n")

@@ -5,15 +5,15 @@ The contenders stay up for the whole part and take turns; while one works the ot
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from bench.client import Run, ask_all
+from bench.plan import Plan
 from bench.processes import RawGenerator, Server, mlx_lm_server, mlxd, raw_generator
 from bench.prompts import Chat, Kind, chats, plain
 from bench.report import Figure
 
-MAX_TOKENS = 96
 RAW_STREAMS = (1, 4, 16, 32)
 RAW_GOAL = 0.97
 PEER_GOAL = 1.0
@@ -30,53 +30,61 @@ LABELS: dict[Kind, str] = {
 # The raw generator keeps no prefixes, so in its part mlxd does not either.
 NO_PREFIXES = {"MLXD_ENGINE__PREFIX_CACHE_BYTES": "0"}
 
-Say = Callable[[str], None]
 
-
-def against_raw(model: Path, rounds: int, say: Say) -> Iterator[Figure]:
+def against_raw(plan: Plan) -> Iterator[Figure]:
     """The same greedy answers by raw `BatchGenerator` and through mlxd's HTTP."""
     samples: dict[int, list[tuple[float, float | None]]] = defaultdict(list)
-    with raw_generator(model) as raw, mlxd(model, NO_PREFIXES) as server:
+    with raw_generator(plan.model) as raw, mlxd(plan.model, NO_PREFIXES) as server:
         server.wait_for_model()
-        raw_turn(raw, server, plain(1), first_raw=True)
-        for turn in range(rounds):
+        versus = Versus(raw, server, plan.tokens)
+        versus.turn(plain(1), first_raw=True)
+        for turn in range(plan.rounds):
             for streams in RAW_STREAMS:
-                ours, theirs = raw_turn(raw, server, plain(streams), first_raw=turn % 2 == 0)
+                ours, theirs = versus.turn(plain(streams), first_raw=turn % 2 == 0)
                 samples[streams].append((ours, theirs))
-                say(
+                plan.say(
                     f"raw, round {turn + 1}, {streams} streams: {ours:.1f} of {theirs:.1f} tokens/s"
                 )
     for streams, pairs in samples.items():
         yield Figure("BatchGenerator", "tokens/s", RAW_GOAL, pairs, streams)
 
 
-def raw_turn(
-    raw: RawGenerator, server: Server, asked: list[Chat], *, first_raw: bool
-) -> tuple[float, float]:
-    """Tokens per second of mlxd and of the raw generator; both must generate as many tokens."""
-    before = raw.tokens_per_second(asked, MAX_TOKENS) if first_raw else None
-    run = asyncio.run(ask_all(server.port, asked, MAX_TOKENS))
-    tokens, speed = before or raw.tokens_per_second(asked, MAX_TOKENS)
-    served = sum(reply.tokens for reply in run.replies)
-    if served != tokens:
-        raise RuntimeError(f"mlxd generated {served} tokens, the raw generator {tokens}")
-    return run.tokens_per_second, speed
+@dataclass(frozen=True)
+class Versus:
+    """mlxd and the raw generator, asked for the same answers in turn."""
+
+    raw: RawGenerator
+    server: Server
+    tokens: int
+
+    def turn(self, asked: list[Chat], *, first_raw: bool) -> tuple[float, float]:
+        """Tokens per second of mlxd and of the raw generator; both must generate as many."""
+        before = self.raw.run(asked, self.tokens) if first_raw else None
+        run = asyncio.run(ask_all(self.server.port, asked, self.tokens))
+        tokens, speed = before or self.raw.run(asked, self.tokens)
+        served = sum(reply.tokens for reply in run.replies)
+        if served != tokens:
+            raise RuntimeError(f"mlxd generated {served} tokens, the raw generator {tokens}")
+        return run.tokens_per_second, speed
 
 
-def against_peer(model: Path, rounds: int, say: Say) -> Iterator[Figure]:
+def against_peer(plan: Plan) -> Iterator[Figure]:
     """Fresh questions to mlxd and to `mlx_lm.server`, with and without a prefix in common."""
     runs: dict[tuple[Kind, int], list[tuple[Run, Run]]] = defaultdict(list)
-    with mlx_lm_server(model) as peer, mlxd(model, {}) as server:
+    with mlx_lm_server(plan.model) as peer, mlxd(plan.model, {}) as server:
         contenders = (server, peer)
         for contender in contenders:
             contender.wait_for_model()
-            turn_of(contender, "shared", 1)
-        for turn in range(rounds):
+            turn_of(contender, chats("shared", 1), plan.tokens)
+        for turn in range(plan.rounds):
             for kind, streams in PEER_RUNS:
                 order = contenders if turn % 2 else contenders[::-1]
-                done = {contender.name: turn_of(contender, kind, streams) for contender in order}
+                asked = chats(kind, streams)
+                done = {each.name: turn_of(each, asked, plan.tokens) for each in order}
                 runs[kind, streams].append((done[server.name], done[peer.name]))
-                say(f"peer, round {turn + 1}, {streams} streams, {LABELS[kind]}: {summary(done)}")
+                plan.say(
+                    f"peer, round {turn + 1}, {streams} streams, {LABELS[kind]}: {summary(done)}"
+                )
     for (kind, streams), pairs in runs.items():
         speeds = [(ours.tokens_per_second, theirs.tokens_per_second) for ours, theirs in pairs]
         waits = [(ours.first_text * 1000, theirs.first_text * 1000) for ours, theirs in pairs]
@@ -85,8 +93,8 @@ def against_peer(model: Path, rounds: int, say: Say) -> Iterator[Figure]:
         yield Figure(f"{label}, first token", "ms", PEER_GOAL, waits, streams)
 
 
-def turn_of(contender: Server, kind: Kind, streams: int) -> Run:
-    return asyncio.run(ask_all(contender.port, chats(kind, streams), MAX_TOKENS))
+def turn_of(contender: Server, asked: list[Chat], tokens: int) -> Run:
+    return asyncio.run(ask_all(contender.port, asked, tokens))
 
 
 def summary(done: dict[str, Run]) -> str:
