@@ -79,7 +79,7 @@ LAYERS: dict[str, Layer] = {
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),
     "server": Layer(
-        ("server",),
+        ("server", "logs"),
         (
             *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
             *("dialect list", "http", "connections"),
@@ -120,7 +120,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
     "platformdirs": ("config_file", "engine.demo"),
-    "click": ("cli", "commands.*"),
+    "click": ("cli", "commands.*", "server"),
     "msgspec": ("*",),
 }
 
