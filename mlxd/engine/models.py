@@ -1,8 +1,9 @@
 """Models in memory: verify, load, warm up, unload. Only the engine's main thread may call this."""
 
 import gc
-import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ SMALL = 4 * 1024**3
 products go through BLAS."""
 UNKNOWN_CONTEXT = 8192
 """Tokens of window of a model that tells none."""
+MAX_REASON = 160
+"""Characters of another library's error that are passed on."""
 MIN_CONTEXT, MAX_CONTEXT = 16, 100_000_000
 """Windows that are meant: tokenizers write huge numbers for "no limit"."""
 CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "n_positions")
@@ -71,12 +74,6 @@ def load(spec: ModelSpec) -> LoadedModel:
     _check_arguments(spec)
     try:
         return _load(spec, folder)
-    except ModelUnusable:
-        raise
-    except Exception as error:
-        # mlx-lm and the tokenizers raise what they like for files that don't fit together.
-        log.warning("loading %s failed", spec.id, exc_info=True)
-        raise ModelUnusable(spec.id, reason_without_paths(error, folder)) from error
     finally:
         mx.clear_cache()
 
@@ -90,17 +87,20 @@ def unload(loaded: LoadedModel) -> None:
 
 
 def _load(spec: ModelSpec, folder: Path) -> LoadedModel:
-    model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
-    if (dtype := _dtype(spec, model, config)) is not None:
-        model.set_dtype(dtype)
-    model.eval()
-    mx.eval(model.parameters())
-    tokenizer = load_tokenizer(
-        folder,
-        {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
-        eos_token_ids=config.get("eos_token_id"),
-    )
-    vocab_size = _warm_up(spec, model)
+    with _blaming("its weights and config.json don't make a model", spec, folder):
+        model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
+        if (dtype := _dtype(spec, model, config)) is not None:
+            model.set_dtype(dtype)
+        model.eval()
+        mx.eval(model.parameters())
+        vocab_size = _warm_up(spec, model)
+        kv_bytes = _kv_bytes_per_token(model)
+    with _blaming("its tokenizer can't be loaded", spec, folder):
+        tokenizer = load_tokenizer(
+            folder,
+            {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
+            eos_token_ids=config.get("eos_token_id"),
+        )
     traits = _traits(spec, tokenizer)
     return LoadedModel(
         spec=spec,
@@ -110,11 +110,26 @@ def _load(spec: ModelSpec, folder: Path) -> LoadedModel:
         context_length=_context_length(spec, config, tokenizer),
         eos_ids=_eos_ids(folder, tokenizer, vocab_size),
         bytes=_bytes(model.parameters()),
-        kv_bytes_per_token=_kv_bytes_per_token(model),
+        kv_bytes_per_token=kv_bytes,
         vocab_size=vocab_size,
         markup=read_markup(tokenizer, spec, describes_tools=not traits.tools),
         traits=traits,
     )
+
+
+@contextmanager
+def _blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into `ModelUnusable` with `fault` as its reason.
+
+    mlx-lm and the tokenizers raise what they like for files that don't fit together.
+    """
+    try:
+        yield
+    except ModelUnusable:
+        raise
+    except Exception as error:
+        log.warning("loading %s failed", spec.id, exc_info=True)
+        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, folder)}") from error
 
 
 def _check_arguments(spec: ModelSpec) -> None:
@@ -204,15 +219,16 @@ def _eos_ids(folder: Path, tokenizer: Any, vocab_size: int) -> frozenset[int]:
     return frozenset(id_ for id_ in found if type(id_) is int and 0 <= id_ < vocab_size)
 
 
-def reason_without_paths(error: Exception, folder: Path) -> str:
-    """One short line of what went wrong, with file names in place of paths."""
+def _reason(error: Exception, folder: Path) -> str:
+    """What went wrong in one short line, with names of files in place of paths."""
     words = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        words = "one of its JSON files is damaged"
+    if "custom code" in words:
+        return "it wants to run code of its own; set trust_remote_code for a model that you trust"
     words = words.replace(f"{folder}/", "").replace(str(folder), folder.name)
-    return " ".join(_file_name(word) for word in words.split(" "))[:300]
+    short = " ".join(_without_path(word) for word in words.split(" "))
+    return short if len(short) <= MAX_REASON else f"{short[:MAX_REASON]}..."
 
 
-def _file_name(word: str) -> str:
-    inner = word.strip("'\"()[]:,.")
-    return word.replace(inner, Path(inner).name) if "/" in inner else word
+def _without_path(word: str) -> str:
+    path = word.strip("'\"()[]:,.")
+    return word.replace(path, Path(path).name) if path.startswith("/") and path != "/" else word
