@@ -1,0 +1,1 @@
+"""The log: one line a request, with counts and times, and nothing of what was said."""
