@@ -5,11 +5,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo
 from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
 from mlxd.engine.supervision.keeper import RestartPolicy
-from mlxd.engine.supervision.row import Call, Row, Unread
+from mlxd.engine.supervision.row import BlockFactory, Call, Row, Unread
 from mlxd.errors import DeadlineExceeded, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
 
@@ -39,9 +40,11 @@ class Supervisor:
         command: Sequence[str] = ENGINE_COMMAND,
         restarts: RestartPolicy = USUAL_RESTARTS,
         unread: Unread = USUAL_UNREAD,
+        blocks: BlockFactory = BlockBuilder,
     ) -> None:
         self._limits = limits
         self._unread = unread
+        self._blocks = blocks
         self._bridge = Bridge(
             Configure(models=models, limits=limits, preload=preload),
             Timeouts(stall=stall_timeout, load=load_timeout),
@@ -136,7 +139,7 @@ class Supervisor:
         limits = self._limits
         if len(self._bridge.rows) >= limits.max_batch + limits.max_queue:
             raise QueueFull(limit=limits.max_queue)
-        row = Row(self._bridge.number(), request, self._unread)
+        row = Row(self._bridge.number(), request, unread=self._unread, blocks=self._blocks)
         self._bridge.take_on(row)
         return row
 

@@ -26,13 +26,13 @@ EXIT_GRACE = 0.1
 """Seconds between the end of the socket and the exit status of a process that is dying."""
 OUTPUT_GRACE = 0.05
 
-# What may be told of the last lines of a dying process: fixed words and names of exception
-# classes. The rest of a line can hold what a caller wrote.
+# What may be told of the last lines of a dying process, the most telling first: fixed words and
+# names of exception classes. The rest of a line can hold what a caller wrote.
 _FATAL = (
     (re.compile(r"out of memory|insufficient memory|malloc\]|bad_alloc", re.I), "out of memory"),
-    (re.compile(r"Fatal Python error: ((?:[A-Z][a-z]+ ?){1,4})"), None),
-    (re.compile(r"uncaught exception of type ([\w:]+)"), None),
-    (re.compile(r"^((?:\w+\.)*\w{0,60}(?:Error|Exception|Interrupt))\b"), None),
+    (re.compile(r"uncaught exception of type ([\w:]{1,60})"), None),
+    (re.compile(r"^Fatal Python error: ([A-Za-z-]{1,30}(?: [a-z]{1,30})?)$"), None),
+    (re.compile(r"^((?:\w{1,30}\.){0,5}\w{0,60}(?:Error|Exception|Interrupt))\b"), None),
 )
 
 
@@ -196,9 +196,9 @@ def exit_words(code: int) -> str:
 
 
 def fatal_category(lines: Sequence[str]) -> str:
-    """What the last telling line of a dead process says, by kind only; empty when none does."""
-    for line in reversed(lines):
-        for pattern, words in _FATAL:
+    """What the last lines of a dead process say, by kind only; empty when they say nothing."""
+    for pattern, words in _FATAL:
+        for line in reversed(lines):
             if found := pattern.search(line):
-                return words or found[1].strip()
+                return words or found[1]
     return ""

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from mlxd.engine.blocks import BlockBuilder
-from mlxd.engine.handle import ModelInfo, RequestStatus
+from mlxd.engine.handle import Markup, ModelInfo, RequestStatus
 from mlxd.engine.protocol import (
     Accepted,
     Count,
@@ -30,9 +30,10 @@ from mlxd.events import (
     Phase,
     Progress,
     Started,
+    Timings,
     Usage,
 )
-from mlxd.messages import GenerateRequest
+from mlxd.messages import GenerateRequest, ReasoningMode
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,20 @@ class Unread(msgspec.Struct, frozen=True, kw_only=True):
 
     events: int = 4096
     seconds: float = 30.0
+
+
+class BlockFactory(Protocol):
+    """What makes the builder of an answer's blocks; the class `BlockBuilder` is one."""
+
+    def __call__(
+        self,
+        markup: Markup,
+        request: GenerateRequest,
+        *,
+        opens_reasoning: bool,
+        mode: ReasoningMode,
+    ) -> BlockBuilder:
+        """A builder for one answer."""
 
 
 class Entry:
@@ -132,21 +147,62 @@ class Inbox:
         return events
 
 
+class Clock:
+    """When a row came to its phases."""
+
+    def __init__(self) -> None:
+        self.phase: Phase | Literal["decode"] = "queued"
+        self._born = self._sent = self._prefill = self._decode = _now()
+
+    @property
+    def age(self) -> float:
+        return _now() - self._born
+
+    @property
+    def waited(self) -> float:
+        """Seconds until the engine process got the request."""
+        return self._sent - self._born
+
+    def sent(self) -> None:
+        self._sent = _now()
+
+    def prefilling(self) -> None:
+        if self.phase == "queued":
+            self.phase = "prefill"
+            self._prefill = self._decode = _now()
+
+    def decoding(self) -> None:
+        self.prefilling()
+        if self.phase == "prefill":
+            self.phase = "decode"
+            self._decode = _now()
+
+    def timings(self) -> Timings:
+        """The time since the engine got the request, for an answer that the server ends."""
+        return Timings(
+            queue=self._prefill - self._sent,
+            prefill=self._decode - self._prefill,
+            decode=_now() - self._decode,
+        )
+
+
 class Row:
     """A request on its way, and the `Generation` that its caller reads."""
 
-    def __init__(self, number: int, request: GenerateRequest, unread: Unread) -> None:
+    def __init__(
+        self, number: int, request: GenerateRequest, *, unread: Unread, blocks: BlockFactory
+    ) -> None:
         self.number = number
         self.request = request
         self.sent = False
         self.accepted = False
         self.ended = False
         """Nothing more will come; there may still be events to read."""
-        self._born = self._sent_at = _now()
-        self._phase: Phase | Literal["decode"] = "queued"
+        self._clock = Clock()
         self._usage = Usage()
         self._prefilled = 0
         self._cache_note = ""
+        self._blocks = blocks
         self._builder: BlockBuilder | None = None
         self._checker = OrderChecker()
         self._entry = Entry()
@@ -173,8 +229,8 @@ class Row:
             id=self.request.id,
             model=self.request.model,
             dialect=self.request.source.dialect,
-            phase=self._phase,
-            age=_now() - self._born,
+            phase=self._clock.phase,
+            age=self._clock.age,
             prompt_tokens=self._usage.prompt,
             cached_tokens=self._usage.cached,
             prefilled_tokens=self._prefilled,
@@ -188,7 +244,7 @@ class Row:
 
     def mark_sent(self) -> None:
         self.sent = True
-        self._sent_at = _now()
+        self._clock.sent()
 
     def accept(self, reply: Accepted, model: ModelInfo) -> None:
         """The engine has the request in its queue.
@@ -204,9 +260,9 @@ class Row:
     def prefill(self, row: PrefillRow) -> None:
         """The engine has read more of the prompt."""
         self._known_builder()
-        if self._phase == "decode":
+        if self._clock.phase == "decode":
             return
-        self._phase = "prefill"
+        self._clock.prefilling()
         self._prefilled, self._cache_note = row.done, row.cache_note
         self._usage = replace(self._usage, cached=row.cached)
         self._guarded(lambda: [Progress("prefill", row.done, row.total, row.cached)])
@@ -214,12 +270,14 @@ class Row:
     def decode(self, row: DecodeRow) -> None:
         """The engine has brought text, or the end."""
         builder = self._known_builder()
-        self._phase = "decode"
+        self._clock.decoding()
         completion = self._usage.completion + row.tokens
         self._usage = replace(self._usage, completion=completion)
         self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
         if row.end is not None:
             self._finish(builder, row.end)
+        elif builder.complete:
+            self._finish(builder, EndRow("stop", timings=self._clock.timings()))
 
     def fail(self, error: MlxdError) -> None:
         """End now; the caller gets `error` when entering, or as the last event."""
@@ -232,7 +290,7 @@ class Row:
         self._close(InternalError(reason="the request was left"))
 
     def _start(self, reply: Accepted, model: ModelInfo) -> list[Event]:
-        self._builder = BlockBuilder(
+        self._builder = self._blocks(
             model.markup,
             self.request,
             opens_reasoning=reply.opens_reasoning,
@@ -251,13 +309,13 @@ class Row:
 
     def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
         reason = _finish_reason(end.reason)
-        waited = self._sent_at - self._born
+        queue = self._clock.waited + end.timings.queue
         self._guarded(
             lambda: builder.finish(
                 reason,
                 stop_sequence=end.stop_sequence,
                 usage=self._usage,
-                timings=replace(end.timings, queue=end.timings.queue + waited),
+                timings=replace(end.timings, queue=queue),
             )
         )
         self._close()
