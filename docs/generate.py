@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from mlxd.cli import cli
 from mlxd.config import Model, Settings
 from mlxd.config_errors import sections
-from mlxd.config_template import MODEL_EXAMPLE, entry, template
+from mlxd.config_template import MODEL_EXAMPLE, entry, meaning, template
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,8 +90,7 @@ def _default(value: object) -> str:
 
 
 def _words(model: type[BaseModel], name: str) -> str:
-    text = " ".join((model.model_fields[name].description or "").split())
-    return text.replace("|", "\\|")
+    return meaning(model.model_fields[name]).replace("|", "\\|")
 
 
 def _commands() -> Iterator[str]:

@@ -17,6 +17,28 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mlxd.messages import ReasoningMode, Scalar
 
 DialectName = Literal["openai_chat"]
+ToolFormat = Literal[
+    "json_tools",
+    "hermes",
+    "qwen3_coder",
+    "glm47",
+    "laguna",
+    "longcat",
+    "gemma4",
+    "function_gemma",
+    "kimi_k2",
+    "kimi_k3",
+    "minimax_m2",
+    "minicpm5",
+    "muse_spark",
+    "mistral",
+    "pythonic",
+    "harmony",
+    "llama3_json",
+    "deepseek",
+    "bare_json",
+]
+"""The notations of `mlxd.engine.toolcalls`; a test keeps the two equal."""
 
 
 def _matching(pattern: str, expected: str) -> AfterValidator:
@@ -166,7 +188,7 @@ class Model(Section):
     """As in `[defaults]`."""
     template_args: dict[TemplateArg, Scalar] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
-    tool_format: NonEmpty | None = None
+    tool_format: ToolFormat | None = None
     """Notation of tool calls, if it is not found from the chat template."""
     reasoning_tags: Annotated[tuple[Tag, Tag], Listed] | None = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""

@@ -1,10 +1,13 @@
 """Writing: the annotated TOML file, made from the tree of `mlxd.config` and its docstrings."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from mlxd.config import Model, Settings
 from mlxd.config_errors import dotted, sections
@@ -58,6 +61,20 @@ def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
+def meaning(field: FieldInfo) -> str:
+    """A key's docstring, with the values it may have where the docstring does not name them."""
+    text = " ".join((field.description or "").split())
+    choices = [str(choice) for choice in _choices(field.annotation)]
+    told = all(re.search(rf"\b{choice}\b", text) for choice in choices)
+    return text if told else f"{text} One of: {', '.join(choices)}."
+
+
+def _choices(annotation: object) -> tuple[object, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+
+
 def disabled(text: str) -> str:
     """TOML as comments, told from prose by having no space behind the #."""
     return "\n".join(line if line.startswith("#") else f"#{line}" for line in text.splitlines())
@@ -81,7 +98,7 @@ def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> It
     for name in names:
         value = getattr(values, name)
         written = disabled(entry(name, EXAMPLES[name])) if value is None else entry(name, value)
-        yield f"{prose(table.model_fields[name].description)}\n{written}"
+        yield f"{prose(meaning(table.model_fields[name]))}\n{written}"
 
 
 def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
@@ -96,7 +113,7 @@ def _model(values: Mapping[str, object]) -> str:
     lines = []
     for name, field in Model.model_fields.items():
         written = entry(name, values.get(name, MODEL_EXAMPLE[name]))
-        lines += [prose(field.description), written if name in values else disabled(written)]
+        lines += [prose(meaning(field)), written if name in values else disabled(written)]
     return "\n".join(lines)
 
 

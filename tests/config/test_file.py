@@ -1,13 +1,15 @@
 """The annotated file and the tree it is made from."""
 
 import re
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mlxd.config import Defaults, Engine, Log, Model, Server, Settings
+from mlxd.config import Defaults, Engine, Log, Model, Server, Settings, ToolFormat
 from mlxd.config_file import load
 from mlxd.config_template import MODEL_EXAMPLE, template
+from mlxd.engine.toolcalls import NOTATIONS
 from tests.surroundings import DEFAULT_FILE, from_text
 
 
@@ -52,6 +54,10 @@ def test_the_disabled_lines_of_the_shipped_file_are_valid_settings() -> None:
 
 def test_the_example_of_a_model_shows_every_key() -> None:
     assert list(MODEL_EXAMPLE) == list(Model.model_fields)
+
+
+def test_a_tool_format_can_be_named_if_it_can_be_read() -> None:
+    assert set(get_args(ToolFormat)) == set(NOTATIONS)
 
 
 def test_every_key_and_table_has_a_docstring() -> None:

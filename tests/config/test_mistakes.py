@@ -84,6 +84,11 @@ MISTAKES = [
         'models.m.template_args."a b"',
         "expected the name of a variable",
     ),
+    (
+        "models.m = {source = 'demo', tool_format = 'hermez'}",
+        "models.m.tool_format",
+        'Did you mean "hermes"?',
+    ),
     ("models.m = {source = 'demo', dtype = 'int4'}", "models.m.dtype", 'expected "float32"'),
     (
         "models = {a = {source = 'demo', aliases = ['b']}, b = {source = 'demo'}}",
