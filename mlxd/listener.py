@@ -39,8 +39,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     On 127.0.0.1 the same port of ::1 is taken too where that is possible, because some programs
     that are told `localhost` try only that.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses = [(family, str(address[0])) for family, _, _, _, address in found]
+    addresses = _resolve(host, port)
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     for family, address in addresses:
@@ -59,6 +58,14 @@ def bind(host: str, port: int) -> list[socket.socket]:
     if [sock.getsockname()[0] for sock in sockets] == ["127.0.0.1"]:
         sockets += _listen_on_ipv6_loopback(port)
     return sockets
+
+
+def _resolve(host: str, port: int) -> list[tuple[int, str]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
+    return [(family, str(address[0])) for family, _, _, _, address in found]
 
 
 def _listen(family: int, address: str, port: int, *, dual: bool = False) -> socket.socket:

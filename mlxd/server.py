@@ -174,11 +174,14 @@ class Server:
         """What a newcomer wants to know, as a block of text."""
         url = base_url(self.settings.server.host, self.sockets)
         dialects = [f"{name:<12} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
-        models = [model_line(model) for model in self.engine.models()]
+        default = default_model(self.settings)
+        models = [
+            model_line(model, loads_now=model.id == default) for model in self.engine.models()
+        ]
         rows = [
             ("APIs", dialects),
             ("models", models or ["none; `mlxd init` writes a configuration with one"]),
-            ("config", [str(config_file) if config_file else "none; built-in defaults"]),
+            ("config", [str(config_file.absolute()) if config_file else "none; built-in defaults"]),
             ("log", [f"stderr, {self.settings.log.level} and above"]),
         ]
         lines = [
@@ -186,8 +189,8 @@ class Server:
             for label, texts in rows
             for number, text in enumerate(texts)
         ]
-        model = default_model(self.settings) or "default"
-        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *self._trial(url, model), ""])
+        trial = self._trial(url, default or "default")
+        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *trial, ""])
 
     def _trial(self, url: str, model: str) -> list[str]:
         key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
@@ -206,10 +209,16 @@ def base_url(host: str, sockets: Sequence[socket.socket]) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def model_line(model: ModelInfo) -> str:
-    """A model with its other names and state."""
+def model_line(model: ModelInfo, *, loads_now: bool) -> str:
+    """A model with its other names and what becomes of it."""
     names = ", ".join([model.id, *model.aliases])
-    state = f"failed: {model.reason}" if model.state == "failed" else model.state
+    match model.state:
+        case "unloaded":
+            state = "loading" if loads_now else "loads when first asked for"
+        case "failed":
+            state = f"failed: {model.reason}"
+        case "loading" | "loaded" as state:
+            pass
     return f"{names}  ({model.source}; {state})"
 
 
