@@ -30,7 +30,7 @@ OUTPUT_GRACE = 0.05
 # names of exception classes. The rest of a line can hold what a caller wrote.
 _FATAL = (
     (re.compile(r"out of memory|insufficient memory|malloc\]|bad_alloc", re.I), "out of memory"),
-    (re.compile(r"uncaught exception of type ([\w:]{1,60})"), None),
+    (re.compile(r"uncaught exception of type (\w+(?:::\w+)*)"), None),
     (re.compile(r"^Fatal Python error: ([A-Za-z-]{1,30}(?: [a-z]{1,30})?)$"), None),
     (re.compile(r"^((?:\w{1,30}\.){0,5}\w{0,60}(?:Error|Exception|Interrupt))\b"), None),
 )
