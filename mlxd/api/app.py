@@ -8,8 +8,8 @@ from quart import Response
 
 from mlxd.api import DIALECTS
 from mlxd.api.auth import Gate
-from mlxd.api.body import BodyBudget, check_type, inflate, parse_body
-from mlxd.api.dialect import Dialect, JsonObject, ParsedCall, Route
+from mlxd.api.body import BodyBudget, check_type, in_turns, inflate, parse_json
+from mlxd.api.dialect import Dialect, ParsedCall
 from mlxd.api.envelopes import Envelopes, json_response, retry_after
 from mlxd.api.exchange import Exchange, for_model, open_exchange
 from mlxd.api.health import SERVING, health_body, health_of
@@ -95,7 +95,7 @@ class ApiServer:
             self._route(rule, "GET", endpoint)
         for dialect in self._dialects:
             for route in dialect.routes:
-                self._route(route.rule, route.method, self._generation(dialect, route))
+                self._route(route.rule, route.method, self._generation(dialect))
 
     def _route(self, rule: str, method: str, view: Callable[..., Awaitable[Response]]) -> None:
         """Serve `rule` with and, as many clients write it, without `/v1`."""
@@ -124,28 +124,27 @@ class ApiServer:
         """One model, by any of its names."""
         return json_response(one_model(name, self._engine.models(), self._created))
 
-    def _generation(self, dialect: Dialect, route: Route) -> Callable[..., Awaitable[Response]]:
+    def _generation(self, dialect: Dialect) -> Callable[..., Awaitable[Response]]:
         async def generate(**path_args: str) -> Response:
             request = current_request()
             request.record.dialect = dialect.name
-            body = await self._read(request)
-            call = dialect.parse(body, request.caller(self._settings.server.validation_status))
+            data = await self._receive(request)
+            caller = request.caller(self._settings.server.validation_status)
+            call = await in_turns(len(data), lambda: dialect.parse(parse_json(data), caller))
+            request.counted_body.release()
             return await self._answer(call, request)
 
         return generate
 
-    async def _read(self, request: ApiRequest) -> JsonObject:
+    async def _receive(self, request: ApiRequest) -> bytes:
         check_type(request.headers.get("Content-Type", ""))
         data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        data = await inflate(
+        return await inflate(
             data,
             request.headers.get("Content-Encoding", ""),
             limit=self._settings.server.max_body,
             body=request.counted_body,
         )
-        parsed = await parse_body(data)
-        request.counted_body.release()
-        return parsed
 
     async def _answer(self, call: ParsedCall, request: ApiRequest) -> Response:
         record = request.record
@@ -157,7 +156,7 @@ class ApiServer:
             unknown=self._settings.server.unknown_model,
         )
         call = for_model(call, record.model)
-        headers = {"x-mlxd-model": record.model, **_ignored_header(call.ignored)}
+        headers = _ignored_header(call.ignored)
         if not call.stream:
             async with AsyncExitStack() as stack:
                 exchange = await self._open(call, stack, request)
@@ -182,6 +181,8 @@ class ApiServer:
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
+        if request.record.model:
+            response.headers["x-mlxd-model"] = request.record.model
         if request.allowed_origin:
             response.headers.update(cors_headers(request.allowed_origin))
         response.vary.add("Origin")

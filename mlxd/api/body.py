@@ -13,8 +13,9 @@ import asyncio
 import json
 import re
 import zlib
+from collections.abc import Callable
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from quart.wrappers.request import Body
@@ -27,9 +28,11 @@ MAX_DEPTH = 64
 MAX_NODES = 100_000
 """Values of all kinds, keys not counted."""
 BIG = 256 * 1024
-"""Bytes from which a body is parsed in a thread, a step at a time, so that others get turns."""
+"""Bytes from which a body is parsed in a thread, so that others get turns meanwhile."""
 INFLATE_STEP = 1024 * 1024
 """Bytes decompressed between two turns of the event loop."""
+
+T = TypeVar("T")
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
@@ -96,11 +99,9 @@ def check_type(content_type: str) -> None:
         raise InvalidBody(f"its Content-Type is '{kind}'; send 'application/json'.")
 
 
-async def parse_body(data: bytes) -> JsonObject:
-    """The JSON object in `data`; raises `InvalidBody`."""
-    if len(data) < BIG:
-        return parse_json(data)
-    return await asyncio.to_thread(parse_json, data)
+async def in_turns(size: int, work: Callable[[], T]) -> T:
+    """The result of `work` on a body of `size` bytes, which must not keep others waiting."""
+    return work() if size < BIG else await asyncio.to_thread(work)
 
 
 def parse_json(data: bytes) -> JsonObject:

@@ -46,10 +46,7 @@ class Exchange:
         with crashes_told(self.record.id):
             async with aclosing(merged(self.generations, lambda: None)) as batches:
                 async for ready in batches:
-                    for number, batch in ready:
-                        self._notice(number, batch[-1])
-                        for event in batch:
-                            collectors[number].add(event)
+                    self._take_in(ready, collectors)
             return self.call.renderer.body([_whole(collector) for collector in collectors])
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
@@ -76,6 +73,12 @@ class Exchange:
                     written = now()
                 if self.failed:
                     return
+
+    def _take_in(self, ready: Sequence[Batch], collectors: Sequence[Collector]) -> None:
+        for number, batch in ready:
+            self._notice(number, batch[-1])
+            for event in batch:
+                collectors[number].add(event)
 
     def _answer(self, ready: Sequence[Batch]) -> list[Frame]:
         frames: list[Frame] = []

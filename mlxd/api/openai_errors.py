@@ -106,7 +106,9 @@ def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
     headers = {}
     seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
     if seconds is not None:
+        # The header itself has whole seconds; OpenAI's and Anthropic's clients read the other too.
         headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
     if isinstance(error, errors.Unauthorized):
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, FINAL):

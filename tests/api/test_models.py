@@ -39,7 +39,7 @@ async def test_a_configured_name_is_answered_by_its_model(asked: str | None, ans
     assert response.status_code == 200
     assert response.headers["x-mlxd-model"] == answers
     assert server.engine.requests[0].model == answers
-    assert (await response.get_json())["model"] == asked or answers
+    assert (await response.get_json())["model"] == (asked or answers)
 
 
 @pytest.mark.parametrize(
