@@ -25,9 +25,9 @@ a, b = mx.random.normal((512, 512)), mx.random.normal((512, 512))
 mx.eval(a, b)
 best = float("inf")
 for _ in range(30):
-    start = time.perf_counter()
+    start = time.process_time()
     mx.eval(a @ b)
-    best = min(best, time.perf_counter() - start)
+    best = min(best, time.process_time() - start)
 print(json.dumps({"blas": blas, "seconds": best}))
 """
 
@@ -50,7 +50,8 @@ def describe(**variables: str) -> str:
 
 
 def test_openblas_answers_matrix_products_several_times_faster() -> None:
-    fast = json.loads(run(MEASURE))
+    # Processor time of one thread each: other programs on the machine don't change it.
+    fast = json.loads(run(MEASURE, OPENBLAS_NUM_THREADS="1"))
     slow = json.loads(run(MEASURE, MLXD_BLAS="reference"))
     assert slow["seconds"] / fast["seconds"] > 4, (fast, slow)
     assert re.fullmatch(r"OpenBLAS [\d.]+ \(\w+, \d+ threads?\)", fast["blas"])

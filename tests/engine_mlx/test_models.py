@@ -1,23 +1,30 @@
 """Loading models: whole ones, broken ones, and ones that want to do harm."""
 
-import json
 import os
-import random
-import struct
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from mlxd.engine import modelfiles
 from mlxd.engine.models import load, unload
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
+from tests.engine_mlx.damage import (
+    NORM,
+    Damage,
+    both,
+    code_file,
+    cut,
+    edit,
+    link,
+    remove,
+    weights,
+    write,
+)
 from tests.tiny_model import (
     CONTEXT_LENGTH,
     HEADS,
@@ -27,9 +34,6 @@ from tests.tiny_model import (
     OPEN_THINK_TEMPLATE,
     make_tiny_model,
 )
-
-Damage = Callable[[Path], object]
-HARM = "import pathlib; pathlib.Path(__file__).with_name('harm').touch()\n"
 
 
 @pytest.fixture
@@ -41,60 +45,6 @@ def spec(folder: Path, **more: Any) -> ModelSpec:
     return ModelSpec(id="tiny", source=str(folder), **more)
 
 
-def edit(name: str, **changes: Any) -> Damage:
-    """Set keys of a JSON file; a value of None takes the key out."""
-
-    def damage(folder: Path) -> None:
-        value = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
-        value = {key: item for key, item in (value | changes).items() if item is not None}
-        (folder / name).write_text(json.dumps(value))
-
-    return damage
-
-
-def write(name: str, data: bytes) -> Damage:
-    return lambda folder: (folder / name).write_bytes(data)
-
-
-def remove(name: str) -> Damage:
-    return lambda folder: (folder / name).unlink()
-
-
-def cut(name: str, keep: float) -> Damage:
-    def damage(folder: Path) -> None:
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[: int(len(data) * keep)])
-
-    return damage
-
-
-def weights(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """Change the tensors of the weights file."""
-
-    def damage(folder: Path) -> None:
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors")
-
-    return damage
-
-
-def header(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """Change the header of the weights file and leave the data as it is."""
-
-    def damage(folder: Path) -> None:
-        path = folder / "model.safetensors"
-        data = path.read_bytes()
-        length = struct.unpack("<Q", data[:8])[0]
-        value = json.loads(data[8 : 8 + length])
-        change(value)
-        text = json.dumps(value).encode()
-        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-
-    return damage
-
-
-NORM = "model.norm.weight"
 INDEX = "model.safetensors.index.json"
 BROKEN: dict[str, tuple[Damage, str]] = {
     "no config": (remove("config.json"), "config.json is missing"),
@@ -186,22 +136,6 @@ def test_a_model_loads_after_broken_ones(folder: Path, tmp_path: Path) -> None:
     assert load(spec(folder)).vocab_size > 0
 
 
-def code_file(name: str) -> Damage:
-    return write(name, HARM.encode())
-
-
-def both(*damages: Damage) -> Damage:
-    return lambda folder: [damage(folder) for damage in damages]
-
-
-def link(name: str, target: str) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
-
-    return damage
-
-
 AUTO = {"AutoTokenizer": ["evil.Tokenizer", None], "AutoConfig": "evil.Config"}
 NAMED = {"tokenizer_class": "Tokenizer", "auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}
 HOSTILE: dict[str, Damage] = {
@@ -268,53 +202,6 @@ def test_links_into_the_hub_cache_are_followed(tmp_path: Path) -> None:
         path.rename(repository / "blobs" / str(number))
         (snapshot / path.name).symlink_to(f"../../blobs/{number}")
     assert load(spec(snapshot)).bytes > 0
-
-
-HEADERS: dict[str, Damage] = {
-    "overlap": header(lambda h: h[NORM].update(data_offsets=h["lm_head.weight"]["data_offsets"])),
-    "backwards": header(lambda h: h[NORM]["data_offsets"].reverse()),
-    "negative": header(lambda h: h[NORM].update(data_offsets=[-256, 0])),
-    "beyond the end": header(lambda h: h[NORM].update(data_offsets=[10**9, 10**9 + 256])),
-    "huge": header(lambda h: h[NORM].update(shape=[2**62, 4], data_offsets=[0, 2**64])),
-    "unknown type": header(lambda h: h[NORM].update(dtype="F1")),
-    "another size": header(lambda h: h[NORM].update(dtype="F64")),
-    "shape of text": header(lambda h: h[NORM].update(shape=["64"])),
-    "shape of many": header(lambda h: h[NORM].update(shape=[1] * 5000 + [64])),
-    "no shape": header(lambda h: h[NORM].pop("shape")),
-    "entry is text": header(lambda h: h.update({NORM: "x"})),
-    "metadata is a list": header(lambda h: h.update(__metadata__=[])),
-    "a hole": header(lambda h: h.pop(NORM)),
-    "no length": write("model.safetensors", b"\x00" * 7),
-    "a length of all": write("model.safetensors", b"\xff" * 8 + b"{}"),
-    "a name twice": write("model.safetensors", struct.pack("<Q", 13) + b'{"a":1,"a":1}'),
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_wrong_header_is_refused_before_mlx_reads_it(folder: Path, name: str) -> None:
-    HEADERS[name](folder)
-    with pytest.raises(ModelUnusable, match="model.safetensors"):
-        modelfiles.check(folder, "tiny")
-
-
-def test_no_damage_to_a_header_gets_past_the_check_and_breaks_mlx(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    length = struct.unpack("<Q", whole[:8])[0]
-    draw = random.Random(3)
-    refused = 0
-    for _ in range(400):
-        data = bytearray(whole)
-        for _ in range(draw.randint(1, 4)):
-            data[draw.randrange(8 + length)] = draw.randrange(256)
-        path.write_bytes(data)
-        try:
-            modelfiles.check(folder, "tiny")
-        except ModelUnusable:
-            refused += 1
-        else:
-            mx.eval(mx.load(str(path)))
-    assert refused > 200
 
 
 def test_a_loaded_model_knows_its_measures(folder: Path) -> None:
