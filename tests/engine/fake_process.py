@@ -9,11 +9,13 @@ The last user message of a request says what happens to it:
     FAULT at STATE      the process does that when the request reaches the state
     refuse              refused at once; `refuse late`: when it decodes
     call                a tool call, then more words than anyone wants
+    odd                 a second acceptance, an empty step, and prefill after decoding
+    stray, misfit, bored    a row without acceptance, a refusal and an end of no known kind
 
-States: submitted, queued, prefill, decode. Faults: kill, abort, raise, exit, garbage, stall, close,
-nonsense (a reply that makes no sense). `Count` answers what the last user message asks for:
-`cancels` and `active` rows, else the words of the message; `noise TEXT` writes to the output.
-Lines of the file FOLDER/faults are faults of whole processes, one each: `start FAULT`,
+States: submitted, queued, prefill, decode. Faults: kill, abort, raise, exit, fork (and exit),
+garbage, stall, close, nonsense (a reply that makes no sense). `Count` answers what the last user
+message asks for: `cancels` and `active` rows, else the words of the message; `noise TEXT` writes to
+the output. Lines of the file FOLDER/faults are faults of whole processes, one each: `start FAULT`,
 `load FAULT`, or an empty line.
 
 A process that finds another one alive writes its number into FOLDER/crowded.
@@ -55,7 +57,7 @@ from mlxd.engine.protocol import (
     decode_command,
     encode,
 )
-from mlxd.errors import ContextTooLong, ModelUnusable, OutOfMemory
+from mlxd.errors import ContextTooLong, ErrorReport, ModelUnusable, OutOfMemory
 from mlxd.events import Timings
 from mlxd.messages import GenerateRequest, Text
 
@@ -182,12 +184,20 @@ class FakeEngine:
         if words == ["refuse"]:
             self._send(Refused(number, ContextTooLong(9000, 4096).report()))
             return
+        if words == ["stray"]:
+            yield DecodeRow(number, "a", 1)
+        if words == ["misfit"]:
+            self._send(Refused(number, ErrorReport("QueueFull", {"size": 1})))
         self._send(Accepted(number, len(words)))
         yield from self._reach("queued", state, fault)
         yield PrefillRow(number, 1, len(words), 1, "shared")
         yield from self._reach("prefill", state, fault)
         yield DecodeRow(number, "> ", 1)
         yield from self._reach("decode", state, fault)
+        if words == ["odd"]:
+            self._send(Accepted(number, len(words)))
+            self._send(Step())
+            yield PrefillRow(number, 1, 1, 1)
         if words == ["refuse", "late"]:
             self._send(Refused(number, OutOfMemory("full").report()))
             return
@@ -212,6 +222,10 @@ class FakeEngine:
             case "exit":
                 sys.stderr.write(f"{SECRET}\n[metal::malloc] Resource limit (499000) exceeded.\n")
                 sys.exit(3)
+            case "fork":
+                if os.fork():
+                    os._exit(7)
+                time.sleep(60)
             case "garbage":
                 self._link.sendall(b"\0\0\0\5garba")
             case "stall":

@@ -140,6 +140,32 @@ SCHEMAS: list[Any] = [
         "anyOf": [{"type": "string", "minLength": 5}, {"type": "integer"}],
         "oneOf": [{"type": "integer", "minimum": 10}, {"type": "string", "minLength": 8}],
     },
+    {"type": "integer", "allOf": [{"maximum": -5}, {"maximum": -7}]},
+    {"allOf": [{"type": ["integer", "string"]}, {"type": "string"}]},
+    {"allOf": [{"type": "string"}, {"type": ["integer", "string"]}]},
+    {"allOf": [{"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"type": "integer"}]},
+    {
+        "allOf": [
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        ]
+    },
+    {
+        "type": "object",
+        "allOf": [
+            {"properties": {"a": True, "b": {"minimum": 3}}, "dependentRequired": {"a": ["b"]}},
+            {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+            {"required": ["a"], "dependentRequired": {"a": ["c"]}},
+        ],
+    },
+    {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "array",
+        "items": [{"type": "integer"}],
+        "additionalItems": False,
+        "minItems": 1,
+    },
+    {"type": "object", "propertyNames": {"pattern": "^key"}, "minProperties": 1},
     {"not": {"type": "string"}},
     {"type": "integer", "not": {"const": 1}},
     IF_THEN,
@@ -174,7 +200,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=json.dumps)
 def test_the_checker_judges_as_a_real_validator_does(schema: Any) -> None:
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = jsonschema.validators.validator_for(schema)(schema)
     checker = Checker(schema)
     for value in VALUES:
         assert checker.fits(schema, value) == validator.is_valid(value), value

@@ -97,6 +97,14 @@ async def test_many_answers_run_together(lab: Lab) -> None:
     assert [answer.text for answer in answers] == [f"> {words}" for words in said]
 
 
+async def test_what_an_engine_may_say_twice_or_late_is_let_pass(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        events = await events_of(supervisor, say("odd"))
+    assert [event.phase for event in events if isinstance(event, Progress)] == [
+        *("queued", "prefill")
+    ]
+
+
 async def test_refusals_before_and_after_acceptance(lab: Lab) -> None:
     async with lab.running(lab.make()) as supervisor:
         with pytest.raises(ContextTooLong) as refusal:

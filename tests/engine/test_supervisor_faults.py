@@ -35,6 +35,7 @@ REASONS = {
     "abort": "killed by SIGABRT: Aborted",
     "raise": "exit code 1: RuntimeError",
     "exit": "exit code 3: out of memory",
+    "fork": "exit code 7",
     "garbage": "it sent a frame that can't be read",
     "close": "it closed its socket",
     "nonsense": "it told of a model that is not configured",
@@ -69,6 +70,22 @@ async def test_a_process_that_dies_fails_the_requests_of_every_state(lab: Lab, f
             assert error.reason == REASONS[fault]
         await assert_it_works(supervisor)
         assert supervisor.status().restarts == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("stray", "it answered a request that it had not accepted"),
+        ("misfit", "it refused with facts that do not fit"),
+        ("bored", "it ended a request for a reason that is none"),
+    ],
+)
+async def test_a_process_that_talks_nonsense_is_replaced(lab: Lab, text: str, reason: str) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        error = await outcome(supervisor, say(text))
+        assert isinstance(error, EngineCrashed)
+        assert error.reason == reason
+        await assert_it_works(supervisor)
 
 
 @pytest.mark.parametrize("fault", ["kill", "abort", "garbage"])
@@ -326,5 +343,7 @@ async def caller(supervisor: Supervisor, dice: random.Random) -> bool:
 async def crash(supervisor: Supervisor, dice: random.Random) -> bool:
     await asyncio.sleep(dice.uniform(0, 0.03))
     if dice.random() < 0.2 and (pid := supervisor.status().pid):
-        os.kill(pid, dice.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
+        # It may be gone already, and the loop not know.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, dice.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
     return True

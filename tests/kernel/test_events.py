@@ -26,6 +26,7 @@ from mlxd.events import (
     check_order,
     collect,
     part_text,
+    total_usage,
 )
 from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
 
@@ -203,6 +204,13 @@ def test_an_answer_can_be_collected_event_by_event() -> None:
         assert collector.answer is None
         collector.add(event)
     assert collector.answer == collect(GOOD["text"])
+
+
+def test_the_usage_of_several_answers_counts_their_prompt_once() -> None:
+    one, other = Usage(10, 4, 5, 2), Usage(10, 9, 3, 1)
+    assert total_usage([one, other]) == Usage(10, 4, 8, 3)
+    assert total_usage([one]) == one
+    assert total_usage([]) == Usage()
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -10,6 +10,7 @@ call is obeyed every time.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import assert_never
 
 from mlxd.engine.scripts.json_check import Json
 from mlxd.engine.scripts.json_instance import instance
@@ -70,6 +71,8 @@ def tool_to_call(request: GenerateRequest) -> Tool | None:
             demanded = True
         case AutoTools():
             pass
+        case _:
+            assert_never(choice)
     if not tools or (any(map(holds_result, request.messages)) and not demanded):
         return None
     return min(tools, key=_rank)

@@ -44,12 +44,13 @@ _FORMATS: dict[str, str] = {
     "regex": "a",
     "json-pointer": "/a",
 }
-# Each keyword with those that go with it.
+# Each keyword with those that go with it, in the order they are resolved: alternatives that can't
+# be merged with others are put into `allOf`, so that comes after them.
 _COMPOSING: dict[str, tuple[str, ...]] = {
     "$ref": ("$ref",),
-    "allOf": ("allOf",),
     "anyOf": ("anyOf",),
     "oneOf": ("oneOf",),
+    "allOf": ("allOf",),
     "if": ("if", "then", "else"),
 }
 _IMPLIED = {

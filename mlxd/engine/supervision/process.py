@@ -96,8 +96,11 @@ class EngineProcess:
     def kill(self) -> None:
         """End the process and its children now; does nothing when it is over."""
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_session()
+
+    def _kill_session(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def ending(self) -> str:
         """Why the process ended, once its socket has: in words, and without a caller's text.
@@ -126,10 +129,9 @@ class EngineProcess:
             await asyncio.wait({self._output, self._exit})
 
     async def _watch_exit(self) -> None:
-        """End the socket with the process, even if a child of it holds the other end."""
+        """End its children with it; one of them may hold the other end of the socket."""
         await self._process.wait()
-        await asyncio.sleep(EXIT_GRACE)
-        self._streams.writer.transport.abort()
+        self._kill_session()
 
     async def _log_output(self) -> None:
         line = ""
