@@ -3,7 +3,7 @@
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +33,22 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text, str(self.path))
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node, in no particular order."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def imports(self) -> list[tuple[ast.AST, str]]:
+        """Every import: the node and the full dotted name it asks for."""
+        return list(imported(self.nodes))
+
     def at(self, node: ast.AST) -> str:
         """Where `node` stands, in the form that editors open."""
         return f"{self.path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node
 
@@ -58,9 +68,9 @@ EVERYTHING = [*PACKAGE, *TESTS, *sources("bench")]
 MODULES = {source.name for source in PACKAGE}
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Every import below `tree`: the node and the full dotted name it asks for."""
-    for node in ast.walk(tree):
+def imported(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.AST, str]]:
+    """The imports among `nodes`: the node and the full dotted name it asks for."""
+    for node in nodes:
         match node:
             case ast.Import(names=names):
                 for alias in names:

@@ -51,7 +51,7 @@ def written_commands() -> list[tuple[str, str]]:
         (page.name, line)
         for page in PAGES
         for block in re.findall(r"(?ms)^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"))
-        for line in re.findall(r"(?m)^(?:\$ )?(mlxd [^#|&>\n]*)", block)
+        for line in re.findall(r"(?m)^(?:\$ )?(mlxd (?!\d)[^#|&>\n]*)", block)
     ]
 
 

@@ -1,0 +1,1 @@
+"""The terminal dashboard; a client like any other, over HTTP."""
