@@ -7,7 +7,7 @@ that may still turn out to be one is held back; cutting the text anywhere gives 
 from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.handle import Markup
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Scanner, Steps, markers_of
 from mlxd.engine.toolcalls import BARE_BEGINS, BARE_JSON, NOTATIONS, Notation
 from mlxd.engine.toolcalls.calls import CallItem, Calls, NotACall, Reader, json_arguments
 from mlxd.engine.toolcalls.headers import Headers, Route
@@ -107,7 +107,7 @@ class Splitter:
         self._notation = notation_of(markup) if calls.offered else None
         self._headers = _headers(markup)
         self._table = build_table(markup, self._notation)
-        self._markers = {state: Markers(*edges) for state, edges in self._table.items()}
+        self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._items: list[Item] = []
         self._fresh = True
         """Nothing but white space came since the state was entered."""
@@ -134,7 +134,8 @@ class Splitter:
         return items
 
     def _take_calls(self) -> None:
-        self._items += self._calls.drain()
+        if self._calls.found:
+            self._items += self._calls.drain()
 
     def _span(self, channel: Channel, text: str, after: str = "") -> None:
         """Add a span that ends where the scanner stands, or `after` before it."""
@@ -224,7 +225,7 @@ class Splitter:
         scan, headers = self._scan, self._headers
         scan.mark()
         yield from scan.space()
-        if headers and (yield from scan.at_any(Markers(*headers.begins))):
+        if headers and (yield from scan.at_any(markers_of(*headers.begins))):
             return (yield from self._header("text"))
         self._span("text", scan.kept())
         return "text"
@@ -236,6 +237,9 @@ class Splitter:
             self._span(state, scan.kept())
             return state
         kept = scan.kept()
+        if not headers.is_header(kept):
+            self._span(state, kept)
+            return state
         scan.mark(kept)
         return (yield from self._route(headers, headers.route(kept)))
 
@@ -245,7 +249,7 @@ class Splitter:
         self._fresh = True
         if calls.offers(route.tool):
             calls.open(route.tool)
-            yield from json_arguments(scan, calls, Markers(*headers.closes))
+            yield from json_arguments(scan, calls, markers_of(*headers.closes))
             self._span("text", scan.kept())
             return "start"
         state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"

@@ -7,6 +7,7 @@ that are there, or waits for them. Every character is taken once, so reading is 
 
 import re
 from collections.abc import Callable, Generator
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,7 +20,10 @@ _SPACES = re.compile(r"[ \t\r\n]*")
 
 
 class Markers:
-    """Literal texts to look for; of several at one place the longest counts."""
+    """Literal texts to look for; of several at one place the longest counts.
+
+    They come from a model's notation, never from its text; `markers_of` makes them.
+    """
 
     def __init__(self, *texts: str) -> None:
         self.texts = tuple(sorted({text for text in texts if text}, key=len, reverse=True))
@@ -35,7 +39,13 @@ class Markers:
         return any(len(text) < len(each) and each.startswith(text) for each in self.texts)
 
 
-NONE = Markers()
+@lru_cache(maxsize=512)
+def markers_of(*texts: str) -> Markers:
+    """The markers `texts`, made once; an empty text is none."""
+    return Markers(*texts)
+
+
+NONE = markers_of()
 
 
 class Scanner:
@@ -56,6 +66,11 @@ class Scanner:
     def offset(self) -> int:
         """How many characters were taken."""
         return self._base + self._at
+
+    @property
+    def was_cut(self) -> bool:
+        """The text ended, and not because its writer was done."""
+        return self.ended and not self.complete
 
     @property
     def char(self) -> str:
@@ -195,10 +210,12 @@ class Scanner:
                 return self.take(limit - self._at), ""
             yield
 
-    def pour(self, markers: Markers, emit: Callable[[str], None]) -> Steps[str]:
-        """Take text up to and with the first marker, giving it to `emit`; returns the marker."""
+    def pour(
+        self, markers: Markers, emit: Callable[[str], None], *, take_marker: bool = True
+    ) -> Steps[str]:
+        """Take all text up to the first marker as `piece` does; returns the marker."""
         while True:
-            text, marker = yield from self.piece(markers)
+            text, marker = yield from self.piece(markers, take_marker=take_marker)
             emit(text)
             if marker or not text:
                 return marker

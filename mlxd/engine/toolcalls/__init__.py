@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import Calls, NotACall, Reader
 from mlxd.engine.toolcalls.gemma import gemma_calls, gemma_style
 from mlxd.engine.toolcalls.headers import HARMONY, MUSE, Headers
@@ -111,7 +111,7 @@ def _region(scan: Scanner, calls: Calls, *, end: str, pairs: Pairs = GLM) -> Ste
     """A region that several families open alike: JSON, tags or pairs, as its content tells."""
     yield from scan.space()
     if scan.char in ("{", "["):
-        yield from json_calls(scan, calls, Frame(Markers(end)))
+        yield from json_calls(scan, calls, Frame(markers_of(end)))
     elif scan.char == "<":
         yield from tagged_calls(scan, calls, QWEN)
     else:
@@ -120,12 +120,12 @@ def _region(scan: Scanner, calls: Calls, *, end: str, pairs: Pairs = GLM) -> Ste
 
 def _bare(scan: Scanner, calls: Calls, *, keys: tuple[str, ...] = ("arguments",)) -> Steps[None]:
     """JSON calls without any markup, or in a code fence."""
-    stops = Markers()
+    stops = markers_of()
     if (yield from scan.accept("```")):
         kind = yield from scan.upto("\n", 16)
         if kind is None or kind.strip() not in ("", "json", "tool_call"):
             raise NotACall("it is code", remark=False)
-        stops = Markers("```")
+        stops = markers_of("```")
     yield from json_calls(scan, calls, Frame(stops, bare=True, keys=keys))
 
 

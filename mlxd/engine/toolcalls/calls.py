@@ -16,6 +16,7 @@ MAX_HEAD = 512
 
 NOT_OFFERED = "the tool was not offered"
 NOT_WHOLE = "it ends in the middle"
+NOT_VALID = "tool call arguments are not valid JSON"
 
 _MAX_ID = 64
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:")
@@ -51,6 +52,10 @@ class NotACall(Exception):
         super().__init__(reason)
         self.reason = reason
         self.remark = remark
+
+
+class Broken(Exception):
+    """The open call can't be read on; what was taken since the mark belongs to it."""
 
 
 class Calls:
@@ -122,7 +127,8 @@ class Calls:
         self._scan.mark()
 
     def cut(self) -> None:
-        """The text ended in the middle of the open call."""
+        """The text ended in the middle of the open call; what is left of it is dropped."""
+        self._scan.rest()
         self.remark("a tool call ends in the middle")
         self.close()
 
@@ -141,6 +147,11 @@ class Calls:
             text if count == 1 else f"{text} ({count} times)"
             for text, count in self._remarks.items()
         )
+
+    @property
+    def found(self) -> bool:
+        """Whether there is something to drain."""
+        return bool(self._items or self._text)
 
     def drain(self) -> list[CallItem]:
         """What was found since the last time."""
@@ -186,9 +197,31 @@ def offered_name(scan: Scanner, calls: Calls, ends: str) -> Steps[str]:
     return name
 
 
+def next_tag(scan: Scanner, calls: Calls, tags: Markers, *, surplus: str = "") -> Steps[str]:
+    """Take one of `tags` inside the open call; empty where the text ends.
+
+    Marks the scanner first. Raises `Broken` where something else comes than white space; closing
+    tags `surplus` that close nothing do no harm.
+    """
+    scan.mark()
+    between: list[str] = []
+    tag = yield from scan.pour(tags, between.append, take_marker=False)
+    text = "".join(between)
+    if surplus and surplus in text:
+        calls.remark("tool call repaired: a closing tag that closes nothing")
+        text = text.replace(surplus, "")
+    if text.strip() and (tag or scan.complete):
+        raise Broken
+    return scan.take(len(tag))
+
+
 def spill(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
-    """Close the open call with all text up to a stop as it is; returns the stop."""
-    calls.remark("tool call arguments are not valid JSON")
+    """Close the open call with all text up to a stop as it is; returns the stop.
+
+    What was taken since a mark belongs to that text.
+    """
+    calls.remark(NOT_VALID)
+    calls.add(scan.kept())
     marker = yield from scan.pour(stops, calls.add)
     calls.close()
     return marker

@@ -2,7 +2,7 @@
 
 import re
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Markers, Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import (
     NOT_WHOLE,
     Calls,
@@ -23,7 +23,7 @@ def gemma_style(quote: str) -> Style:
 
 def gemma_calls(scan: Scanner, calls: Calls, style: Style, end: str) -> Steps[None]:
     """Read calls up to the end of their region."""
-    stops = Markers(end)
+    stops = markers_of(end)
     found = False
     while True:
         yield from scan.space()

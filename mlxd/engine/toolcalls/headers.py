@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+_NO_HEADER = frozenset('<{["\n')
+
 
 class Route(NamedTuple):
     """Where a message belongs: to a tool if `tool` names one, else to reasoning or text."""
@@ -25,6 +27,12 @@ class Headers:
     closes: tuple[str, ...]
     route: Callable[[str], Route]
     end: str = "<|message|>"
+
+    def is_header(self, text: str) -> bool:
+        """Whether `text` up to its end marker is a header and nothing else."""
+        for mark in (*self.begins, self.end):
+            text = text.replace(mark, "")
+        return not _NO_HEADER.intersection(text)
 
 
 def _recipient(header: str) -> str:

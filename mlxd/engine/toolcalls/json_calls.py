@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlxd.engine.scanner import NONE, Markers, Scanner, Steps
 from mlxd.engine.toolcalls.calls import (
     MAX_HEAD,
+    NOT_VALID,
     NOT_WHOLE,
     Calls,
     NotACall,
@@ -86,16 +87,30 @@ class _Call:
         """Arguments that came before the name."""
         self._settled = False
         """The arguments were read."""
+        self._strange = False
+        """Members were read that are no part of a call."""
+        self._loose = False
+        """What was taken behind the arguments is text."""
 
     def read(self) -> Steps[bool]:
         """True when the call is whole; false when all up to a stop became part of it."""
         if not (yield from self._members(nested=False)):
             return False
-        if not self._calls.is_open:
-            raise self._not_a_call("it names no tool" if not self._name else NOT_JSON)
-        if not self._settled:
-            self._calls.add("{}")
-        self._calls.close()
+        scan, calls = self._scan, self._calls
+        if not calls.is_open:
+            raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
+        kept = scan.kept()
+        if not self._settled and self._strange:
+            # Its arguments may well be there; running the tool without them is no repair.
+            calls.remark(NOT_VALID)
+            calls.add(kept)
+        elif not self._settled:
+            calls.add("{}")
+        elif self._strange:
+            calls.remark("a member of a tool call that is no part of it was dropped")
+        calls.close()
+        if self._loose:
+            scan.mark(kept)
         return True
 
     def _not_a_call(self, reason: str) -> NotACall:
@@ -125,7 +140,7 @@ class _Call:
         key = yield from scan.upto('"', _MAX_KEY)
         yield from scan.space()
         if key is None or not (yield from scan.accept(":")):
-            return (yield from self._broken())
+            return (yield from self._broken(inside=True))
         yield from scan.space()
         opened = self._calls.is_open
         if key in ("name", "function") and not self._name and scan.char == '"':
@@ -153,25 +168,29 @@ class _Call:
             self._open()
             self._calls.add("".join(self._early))
             self._settled = True
-        elif not self._frame.bare:
+        elif not (self._frame.bare or self._strange):
             self._open()
 
     def _open(self) -> None:
         self._calls.open(self._name, self._id)
+        self._scan.mark()
 
     def _arguments(self) -> Steps[bool]:
-        if self._frame.bare:
-            if self._scan.char != "{":
-                raise self._not_a_call(NOT_JSON)
-            if self._name:
-                self._open()
+        if self._frame.bare and self._scan.char != "{":
+            raise self._not_a_call(NOT_JSON)
+        if self._name and not self._calls.is_open:
+            self._open()
         emit: Emit = self._calls.add
         if not self._calls.is_open:
             self._early = []
             emit = self._early.append
+        else:
+            self._scan.forget()
         outcome = yield from self._copy(emit)
         if outcome is Outcome.WHOLE:
-            self._settled = self._calls.is_open
+            if self._calls.is_open:
+                self._settled = True
+                self._scan.mark()
             return True
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
@@ -210,19 +229,21 @@ class _Call:
             raise self._not_a_call(NOT_JSON)
         copy = ValueCopy(self._scan, lambda _: None, stops=self._frame.stops)
         if (yield from copy.copy()) is not Outcome.WHOLE:
-            return (yield from self._broken())
-        if key not in _SILENT_KEYS:
-            self._calls.remark("tool call repaired: a member that is no part of a call was dropped")
+            return (yield from self._broken(inside=True))
+        self._strange = self._strange or key not in _SILENT_KEYS
         return True
 
-    def _broken(self) -> Steps[bool]:
-        """What comes next is no member: decide what to make of what was read."""
+    def _broken(self, *, inside: bool = False) -> Steps[bool]:
+        """What comes next is no member, or `inside` one: decide what to make of what was read."""
         scan, calls = self._scan, self._calls
+        yield from scan.wait()
         if not calls.is_open:
             raise self._not_a_call(NOT_JSON if scan.char else NOT_WHOLE)
         at_stop = yield from scan.at_any(self._frame.stops)
-        if self._settled or at_stop or (not scan.char and scan.complete):
+        at_end = at_stop or (not scan.char and scan.complete)
+        if self._settled or (at_end and not inside):
             calls.remark("tool call repaired: missing closing brackets")
+            self._loose = inside or not at_end
             return True
         if not scan.char:
             calls.cut()

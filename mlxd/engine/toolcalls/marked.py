@@ -1,6 +1,6 @@
 """Calls as a name and a JSON object between control tokens: Kimi, DeepSeek, Mistral."""
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import (
     MAX_HEAD,
     NOT_WHOLE,
@@ -15,13 +15,13 @@ KIMI_SECTION = "<|tool_calls_section_begin|>"
 KIMI_CALL = "<|tool_call_begin|>"
 _KIMI_ARGUMENTS = "<|tool_call_argument_begin|>"
 _KIMI_SECTION_END = "<|tool_calls_section_end|>"
-_KIMI_STOPS = Markers("<|tool_call_end|>", _KIMI_SECTION_END)
+_KIMI_STOPS = markers_of("<|tool_call_end|>", _KIMI_SECTION_END)
 
 DEEPSEEK_SECTION = "<｜tool▁calls▁begin｜>"
 DEEPSEEK_CALL = "<｜tool▁call▁begin｜>"
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 _DEEPSEEK_SECTION_END = "<｜tool▁calls▁end｜>"
-_DEEPSEEK_STOPS = Markers("<｜tool▁call▁end｜>", _DEEPSEEK_SECTION_END)
+_DEEPSEEK_STOPS = markers_of("<｜tool▁call▁end｜>", _DEEPSEEK_SECTION_END)
 _FENCE = "```"
 
 MISTRAL_CALL = "[TOOL_CALLS]"
@@ -76,7 +76,7 @@ def deepseek_call(scan: Scanner, calls: Calls) -> Steps[None]:
             raise NotACall(NOT_WHOLE)
         calls.open(name.strip())
         fenced = (yield from _open_fence(scan)) or fenced
-        stops = Markers(*_DEEPSEEK_STOPS.texts, _FENCE if fenced else "")
+        stops = markers_of(*_DEEPSEEK_STOPS.texts, _FENCE if fenced else "")
         yield from json_arguments(scan, calls, stops)
         if not (yield from scan.accept(DEEPSEEK_CALL)):
             return

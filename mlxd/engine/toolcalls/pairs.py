@@ -2,20 +2,21 @@
 
 from dataclasses import dataclass
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import (
     MAX_HEAD,
     NOT_WHOLE,
+    Broken,
     Calls,
     NotACall,
     all_stops,
     json_arguments,
+    next_tag,
     offered_name,
+    spill,
 )
 from mlxd.engine.toolcalls.schema import ANY, ObjectWriter, ValueWriter
 from mlxd.engine.toolcalls.tags import known_kinds
-
-_JUNK = "unexpected text inside a tool call was dropped"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ LONGCAT = Pairs(end="</longcat_tool_call>", prefix="longcat_")
 
 def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
     """Read a call from its name on; the arguments may also be one JSON object."""
-    stops = Markers(pairs.end)
+    stops = markers_of(pairs.end)
     name = yield from offered_name(scan, calls, " \t\r\n<{")
     yield from scan.space()
     if scan.char == "{":
@@ -47,32 +48,33 @@ def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
         return
     if not scan.char and not scan.complete:
         raise NotACall(NOT_WHOLE)
-    if scan.char and not (yield from scan.at_any(Markers(pairs.tag("arg_key"), pairs.end))):
+    if scan.char and not (yield from scan.at_any(markers_of(pairs.tag("arg_key"), pairs.end))):
         raise NotACall("it has no arguments")
     calls.open(name)
-    if (yield from _arguments(scan, calls, pairs)):
-        yield from all_stops(scan, stops)
+    try:
+        if (yield from _arguments(scan, calls, pairs)):
+            yield from all_stops(scan, stops)
+    except Broken:
+        yield from spill(scan, calls, stops)
 
 
 def _arguments(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[bool]:
     """Read the pairs and close the call; false when the text ended in them."""
     members = ObjectWriter(calls.add)
-    markers = Markers(pairs.tag("arg_key"), pairs.end)
+    tags = markers_of(pairs.tag("arg_key"), pairs.end)
     while True:
-        text, marker = yield from scan.piece(markers)
-        if text.strip():
-            calls.remark(_JUNK)
-        if marker == pairs.tag("arg_key"):
+        tag = yield from next_tag(scan, calls, tags, surplus=pairs.closing("arg_value"))
+        if tag == pairs.tag("arg_key"):
             if not (yield from _pair(scan, calls, pairs, members)):
                 calls.cut()
                 return False
-        elif marker or (not text and scan.complete):
-            if not marker:
+        elif tag or scan.complete:
+            if not tag:
                 calls.remark("tool call repaired: a missing closing tag")
             members.end()
             calls.close()
             return True
-        elif not text:
+        else:
             calls.cut()
             return False
 
@@ -82,13 +84,15 @@ def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> S
     key = yield from scan.upto(pairs.closing("arg_key"), MAX_HEAD)
     yield from _gap(scan)
     if key is None or not (yield from scan.accept(pairs.tag("arg_value"))):
-        calls.remark(_JUNK)
-        return bool(scan.char)
+        if scan.was_cut:
+            return False
+        raise Broken
+    scan.forget()
     key = key.strip()
     members.key(key)
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
     value = ValueWriter(calls.add, kinds)
-    if not (yield from scan.pour(Markers(pairs.closing("arg_value")), value.feed)):
+    if not (yield from scan.pour(markers_of(pairs.closing("arg_value")), value.feed)):
         return False
     value.close()
     return True

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Markers, Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import (
     NOT_WHOLE,
     Calls,
@@ -22,7 +22,7 @@ _NO_KEYWORDS = "its arguments have no names"
 
 def pythonic_calls(scan: Scanner, calls: Calls, end: str) -> Steps[None]:
     """Read one call or a list of them, up to the end of their region."""
-    stops = Markers(end)
+    stops = markers_of(end)
     yield from scan.space()
     listed = yield from scan.accept("[")
     while True:
@@ -63,9 +63,11 @@ class _Call:
                 return (yield from self._broken(_NO_KEYWORDS))
             if not self._calls.is_open:
                 self._calls.open(name)
+            scan.forget()
             self._object.key(key)
             if not (yield from self._value()):
                 return False
+            scan.mark()
             yield from scan.space()
             if scan.char != ")" and not (yield from scan.accept(",")):
                 return (yield from self._unfinished())

@@ -7,19 +7,21 @@ value ends at the first closing tag.
 import re
 from dataclasses import dataclass
 
-from mlxd.engine.scanner import Markers, Scanner, Steps
+from mlxd.engine.scanner import Scanner, Steps, markers_of
 from mlxd.engine.toolcalls.calls import (
     MAX_HEAD,
     NOT_WHOLE,
+    Broken,
     Calls,
     NotACall,
     all_stops,
     json_arguments,
+    next_tag,
+    spill,
 )
 from mlxd.engine.toolcalls.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
 
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
-_JUNK = "unexpected text inside a tool call was dropped"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def tagged_calls(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
         if not found:
             raise NotACall("it holds no call" if scan.char else NOT_WHOLE)
         if tags.region_end:
-            yield from all_stops(scan, Markers(tags.region_end))
+            yield from all_stops(scan, markers_of(tags.region_end))
         return
 
 
@@ -73,7 +75,7 @@ def tagged_call(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
         if (yield from scan.starts(tags.call)):
             yield from tagged_calls(scan, calls, tags)
         elif tags.region_end:
-            yield from all_stops(scan, Markers(tags.region_end))
+            yield from all_stops(scan, markers_of(tags.region_end))
 
 
 class _Call:
@@ -85,31 +87,39 @@ class _Call:
         self._tags = tags
         self._object = ObjectWriter(calls.add)
         whole = tags.whole[0] if tags.whole else ""
-        self._markers = Markers(tags.param, tags.call_end, tags.region_end, whole)
+        self._markers = markers_of(tags.param, tags.call_end, tags.region_end, whole)
 
     def read(self) -> Steps[bool]:
         """Read behind the beginning of its tag; true when its region, or the text, is over."""
         tags = self._tags
-        head = yield from self._scan.upto(tags.head_end, MAX_HEAD)
+        head = yield from self._head(tags.call)
         if head is None:
             raise NotACall(NOT_WHOLE)
-        self._calls.open(_named(tags.call + head, tags.call, tags.named_by))
+        self._calls.open(_named(head, tags.call, tags.named_by))
+        try:
+            return (yield from self._members())
+        except Broken:
+            stops = markers_of(tags.call_end, tags.region_end)
+            return (yield from spill(self._scan, self._calls, stops)) in ("", tags.region_end)
+
+    def _head(self, opening: str) -> Steps[str | None]:
+        """The rest of an opening tag, with its beginning; None when it is not whole."""
+        head = yield from self._scan.upto(self._tags.head_end, MAX_HEAD)
+        return None if head is None or "<" in head else opening + head
+
+    def _members(self) -> Steps[bool]:
+        tags = self._tags
         while True:
-            text, marker = yield from self._scan.piece(self._markers)
-            if text.strip():
-                self._calls.remark(_JUNK)
-            if marker == tags.param:
+            tag = yield from next_tag(
+                self._scan, self._calls, self._markers, surplus=tags.param_end
+            )
+            if tag == tags.param:
                 if (yield from self._argument()):
                     return True
-            elif tags.whole and marker == tags.whole[0]:
-                if self._object.empty:
-                    yield from self._all_arguments(tags.whole[1])
-                    return False
-                self._calls.remark(_JUNK)
-            elif marker:
-                return self._end(marker)
-            elif not text:
-                return self._at_end()
+            elif tags.whole and tag == tags.whole[0]:
+                return (yield from self._all_arguments(tags.whole))
+            else:
+                return self._end(tag) if tag else self._at_end()
 
     def _end(self, marker: str) -> bool:
         if marker != self._tags.call_end:
@@ -125,25 +135,30 @@ class _Call:
         self._calls.cut()
         return True
 
-    def _all_arguments(self, end: str) -> Steps[None]:
-        tags, scan = self._tags, self._scan
-        yield from scan.upto(tags.head_end, MAX_HEAD)
-        yield from json_arguments(scan, self._calls, Markers(end))
-        yield from all_stops(scan, Markers(tags.call_end))
+    def _all_arguments(self, whole: tuple[str, str]) -> Steps[bool]:
+        opening, closing = whole
+        head = yield from self._head(opening)
+        if head is None or not self._object.empty:
+            raise Broken
+        yield from json_arguments(self._scan, self._calls, markers_of(closing))
+        yield from all_stops(self._scan, markers_of(self._tags.call_end))
+        return False
 
     def _argument(self) -> Steps[bool]:
         """Read one argument; true when the call ended with it."""
         tags = self._tags
-        head = yield from self._scan.upto(tags.head_end, MAX_HEAD)
-        if head is None:
-            self._calls.remark(_JUNK)
-            return False
-        key = _named(tags.param + head, tags.param, tags.keyed_by)
+        head = yield from self._head(tags.param)
+        key = _named(head, tags.param, tags.keyed_by) if head else ""
+        if not key:
+            if head is None and self._scan.was_cut:
+                return self._at_end()
+            raise Broken
+        self._scan.forget()
         self._object.key(key)
-        kinds = self._kinds(key, tags.param + head)
+        kinds = self._kinds(key, head or "")
         value = ValueWriter(self._calls.add, kinds, lines=tags.lines)
         if tags.cdata and (yield from self._cdata(value)):
-            return False
+            return not self._calls.is_open
         return (yield from self._value(value))
 
     def _kinds(self, key: str, tag: str) -> Kinds:
@@ -156,7 +171,7 @@ class _Call:
     def _value(self, value: ValueWriter) -> Steps[bool]:
         tags, scan = self._tags, self._scan
         # The end of the call ends a value only where the end of the region confirms it.
-        markers = Markers(tags.param_end, tags.call_end if tags.region_end else "")
+        markers = markers_of(tags.param_end, tags.call_end if tags.region_end else "")
         while True:
             text, marker = yield from scan.piece(markers)
             value.feed(text)
@@ -175,16 +190,17 @@ class _Call:
                 return True
 
     def _cdata(self, value: ValueWriter) -> Steps[bool]:
-        """Read a value in a CDATA block, if it is in one."""
+        """Read a value in a CDATA block; false when it is in none."""
         scan = self._scan
         space = yield from scan.space()
         if not (yield from scan.accept("<![CDATA[")):
             value.feed(space)
             return False
-        yield from scan.pour(Markers("]]>"), value.feed)
-        if not (yield from scan.pour(Markers(self._tags.param_end), lambda _: None)):
-            return False
+        if not (yield from scan.pour(markers_of("]]>"), value.feed)):
+            self._calls.cut()
+            return True
         value.close()
+        yield from next_tag(scan, self._calls, markers_of(self._tags.param_end))
         return True
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, NamedTuple
 
-from mlxd.engine.scanner import NONE, SPACE, Markers, Scanner, Steps, advance
+from mlxd.engine.scanner import NONE, SPACE, Markers, Scanner, Steps, advance, markers_of
 
 Emit = Callable[[str], None]
 
@@ -94,8 +94,8 @@ class ValueCopy:
         self._emit = emit
         self._style = style
         self._stops = stops
-        self._ends = Markers(*style.delimiters, *stops.texts)
-        self._key_ends = Markers(":", *self._ends.texts)
+        self._ends = markers_of(*style.delimiters, *stops.texts)
+        self._key_ends = markers_of(":", *self._ends.texts)
         self._owed: list[str] = []
         self._want: Want = "value"
         self._pause = ""
@@ -280,7 +280,7 @@ class ValueCopy:
         self._emit(escaped(char))
 
     def _literal_string(self, end: str) -> Steps[bool]:
-        marker = Markers(end)
+        marker = markers_of(end)
         while True:
             text, found = yield from self._scan.piece(marker)
             self._emit(escaped(text))
