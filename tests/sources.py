@@ -64,7 +64,7 @@ def sources(folder: str) -> list[Source]:
 
 PACKAGE = sources("mlxd")
 TESTS = sources("tests")
-EVERYTHING = [*PACKAGE, *TESTS, *sources("bench")]
+EVERYTHING = [*PACKAGE, *TESTS, *sources("bench"), *sources("docs")]
 MODULES = {source.name for source in PACKAGE}
 
 
