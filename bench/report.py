@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,14 @@ def versions() -> str:
     """The software that the figures are about."""
     names = ("mlxd", "mlx", "mlx-lm", "hypercorn", "quart")
     found = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    return ", ".join([*found, f"Python {platform.python_version()}"])
+    return ", ".join([*found, f"Python {platform.python_version()}", blas()])
+
+
+def blas() -> str:
+    """The BLAS of every contender, as a process of its own tells it."""
+    program = "from mlxd.engine.blas import load_blas; print(load_blas())"
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def write_page(text: str) -> None:
