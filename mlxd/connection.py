@@ -56,6 +56,9 @@ class Limits:
     connections: int = 256
     connections_per_address: int = 32
     """Does not count for loopback addresses: there all clients share one."""
+    grace: float = 1.0
+    """When there is no room for a newcomer, a client that has owed us the rest of a request, or the
+    next one, for longer than this gives way."""
     head: float = 10.0
     """From the first byte of a request to the end of its header fields."""
     body: float = 35.0
@@ -162,7 +165,7 @@ class Connection(asyncio.Protocol):
         *,
         turn_away: bool = False,
     ) -> None:
-        self.turn_away = turn_away
+        self._turn_away = turn_away
         self._app = app
         self._config, self._context, self._limits = config, context, limits
         self._received = bytearray()
@@ -170,6 +173,8 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = asyncio.Event()
+        self.owing_since: float | None = asyncio.get_running_loop().time()
+        """When the client's turn came, by the event loop's clock; `None` while it is ours."""
         self._patience = asyncio.timeout(limits.head)
         self._idle = self._ended = False
         self._handlers: set[asyncio.Task[None]] = set()
@@ -193,7 +198,7 @@ class Connection(asyncio.Protocol):
             local[:2] if local else None,
             self._send,
         )
-        self._http.turn_away = self.turn_away
+        self._http.turn_away = self._turn_away
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
@@ -321,6 +326,7 @@ class Connection(asyncio.Protocol):
         """Give the client so long for what is due from it; `None`: nothing is."""
         if not (self._ended or self._patience.expired()):
             now = asyncio.get_running_loop().time()
+            self.owing_since = None if seconds is None else now
             self._patience.reschedule(None if seconds is None else now + seconds)
 
     async def _write(self, data: bytes) -> None:

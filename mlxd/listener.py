@@ -12,6 +12,7 @@ import socket
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
+from operator import itemgetter
 
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
@@ -88,13 +89,11 @@ def _listen_on_ipv6_loopback(port: int) -> list[socket.socket]:
         return []
 
 
-def has_room(admitted: list[str], address: str, limits: Limits) -> bool:
-    """Whether a client from `address` may join those whose addresses are `admitted`."""
-    if len(admitted) >= limits.connections:
-        return False
+def is_fair(taken: list[str], address: str, limits: Limits) -> bool:
+    """Whether `address` may have one place more, `taken` being the addresses of all places."""
     if not address or ip_address(address.partition("%")[0]).is_loopback:
         return True
-    return admitted.count(address) < limits.connections_per_address
+    return taken.count(address) < limits.connections_per_address
 
 
 class Listener:
@@ -106,7 +105,8 @@ class Listener:
         self._limits = replace(limits, connections=_affordable(limits.connections))
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: dict[Connection, str] = {}
+        # With the address for which a connection takes a place; None if it takes none.
+        self._connections: dict[Connection, str | None] = {}
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
 
@@ -171,21 +171,44 @@ class Listener:
                 await self._admit(client, address[0] if address else "")
 
     async def _admit(self, client: socket.socket, address: str) -> None:
-        admitted = [peer for other, peer in self._connections.items() if not other.turn_away]
-        turn_away = not has_room(admitted, address, self._limits)
-        if turn_away and sum(other.turn_away for other in self._connections) >= TURNED_AWAY:
+        welcome = self._find_place(address)
+        if not welcome and list(self._connections.values()).count(None) >= TURNED_AWAY:
             client.close()
             return
-        limits = replace(self._limits, head=TURNED_AWAY_HEAD) if turn_away else self._limits
-        connection = Connection(self._app, self._config, self._context, limits, turn_away=turn_away)
+        limits = self._limits if welcome else replace(self._limits, head=TURNED_AWAY_HEAD)
+        connection = Connection(
+            self._app, self._config, self._context, limits, turn_away=not welcome
+        )
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(lambda: connection, client)
         except OSError:
             client.close()
             return
-        self._connections[connection] = address
+        self._connections[connection] = address if welcome else None
         connection.task.add_done_callback(partial(self._forget, connection))
+
+    def _find_place(self, address: str) -> bool:
+        taken = [place for place in self._connections.values() if place is not None]
+        if not is_fair(taken, address, self._limits):
+            return False
+        return len(taken) < self._limits.connections or self._make_room()
+
+    def _make_room(self) -> bool:
+        """Drop the client that has kept us waiting longest, if one has for long enough."""
+        latest = asyncio.get_running_loop().time() - self._limits.grace
+        waiting = [
+            (since, connection)
+            for connection, place in self._connections.items()
+            if place is not None and (since := connection.owing_since) is not None
+            if since < latest
+        ]
+        if not waiting:
+            return False
+        longest = min(waiting, key=itemgetter(0))[1]
+        self._connections[longest] = None
+        longest.abort()
+        return True
 
     def _forget(self, connection: Connection, task: asyncio.Task[None]) -> None:
         del self._connections[connection]

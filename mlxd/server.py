@@ -12,9 +12,10 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -36,6 +37,7 @@ CANNOT_LISTEN = 3
 """Exit code: the address can't be listened on."""
 DID_NOT_END = 75
 """Exit code: shutting down took far longer than it may."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OVERTIME = 10.0
 """Seconds past `drain_seconds` after which the process is ended whatever it still does."""
 FLUSH = 2.0
@@ -95,34 +97,45 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
 
 
 class StopSignals:
-    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry."""
+    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry.
 
-    def __init__(self, drain: float) -> None:
+    `limit` seconds after the first, the process ends whatever it is doing.
+    """
+
+    def __init__(self, limit: float) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
-        self._drain = drain
+        self._limit = limit
+        self._told = threading.Event()
+        self._over = threading.Event()
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Listen for the signals; after the first, the process ends for sure."""
+        """Listen for the signals in the running event loop."""
         loop = asyncio.get_running_loop()
-        watchdog = threading.Timer(self._drain + OVERTIME, os._exit, (DID_NOT_END,))
-        watchdog.daemon = True
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._arrived, watchdog)
+
+        def arrived(_number: int, _frame: FrameType | None) -> None:
+            # The watchdog is not left to the event loop: that may be what hangs.
+            self._told.set()
+            loop.call_soon_threadsafe(self._pass_on)
+
+        before = {number: signal.signal(number, arrived) for number in STOP_SIGNALS}
+        threading.Thread(target=self._watch, name="shutdown watchdog", daemon=True).start()
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-            watchdog.cancel()
+            self._over.set()
+            self._told.set()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _arrived(self, watchdog: threading.Timer) -> None:
-        if self.stop.is_set():
-            self.hurry.set()
-            return
-        self.stop.set()
-        watchdog.start()
+    def _pass_on(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+    def _watch(self) -> None:
+        self._told.wait()
+        if not self._over.wait(self._limit):
+            os._exit(DID_NOT_END)
 
 
 @dataclass
@@ -135,7 +148,7 @@ class Server:
 
     async def serve(self, config_file: Path | None) -> None:
         """Serve until the first signal, then end in order."""
-        signals = StopSignals(self.settings.server.drain_seconds)
+        signals = StopSignals(self.settings.server.drain_seconds + OVERTIME)
         with signals.handled():
             app = create_app(self.settings, self.engine)
             listener = Listener(app, Limits(connections=self.settings.server.max_connections))
@@ -143,7 +156,9 @@ class Server:
             try:
                 await self.engine.start()
                 listener.start(list(self.sockets))
-                click.echo(self.announcement(config_file))
+                # Nobody may be reading; that is no reason not to serve.
+                with suppress(OSError):
+                    click.echo(self.announcement(config_file))
                 await signals.stop.wait()
             finally:
                 await self._end(listener, signals)

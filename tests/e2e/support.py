@@ -121,7 +121,7 @@ def serve(folder: Path, *args: str, toml: str = "", prefix: Sequence[str] = ()) 
     try:
         yield served
         said = [line for line in served.log.splitlines() if any(w in line for w in NEVER_SAID)]
-        assert said == []
+        assert not said, "\n".join(said)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from mlxd.connection import Limits
-from mlxd.listener import bind, has_room
+from mlxd.listener import bind, is_fair
 from tests.server.support import QUICK, Client, serving, until
 
-PATIENT = replace(QUICK, head=30.0, body=30.0, idle=30.0, stall=30.0)
+PATIENT = replace(QUICK, head=30.0, body=30.0, idle=30.0, stall=30.0, grace=30.0)
 
 
 async def test_two_requests_share_a_connection() -> None:
@@ -73,18 +73,39 @@ class TestWhoComesIn:
                 client.close()
             await until(lambda: served.listener.open_connections == 0)
 
+    @pytest.mark.parametrize(
+        "owed",
+        [b"", b"GET /hello HT", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"],
+        ids=["another request", "the rest of its head", "its body"],
+    )
+    async def test_who_keeps_us_waiting_gives_way_in_a_full_house(self, owed: bytes) -> None:
+        async with (
+            serving(replace(PATIENT, connections=2, grace=0.1)) as served,
+            await served.connect() as busy,
+            await served.connect() as slow,
+        ):
+            busy.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await slow.get("/hello")).status == 200
+            slow.send(owed)
+            await until(lambda: served.record.begun == 1)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(slow.reader.read(1), 0.2)
+            assert (await served.get("/hello")).status == 200
+            with suppress(ConnectionError):
+                assert await slow.rest() == b""
+            served.record.finish.set()
+            assert (await busy.answer()).body == b"waited"
+
     def test_an_address_may_not_take_every_place(self) -> None:
-        limits = Limits(connections=10, connections_per_address=2)
-        crowd = ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
-        assert not has_room(crowd, "192.0.2.1", limits)
-        assert has_room(crowd, "192.0.2.2", limits)
-        assert has_room(["fe80::1%eth0"], "fe80::1%eth0", limits)
+        limits = Limits(connections_per_address=2)
+        taken = ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
+        assert not is_fair(taken, "192.0.2.1", limits)
+        assert is_fair(taken, "192.0.2.2", limits)
+        assert is_fair(["fe80::1%eth0"], "fe80::1%eth0", limits)
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1", ""])
     def test_local_clients_share_an_address_and_are_not_counted_by_it(self, address: str) -> None:
-        limits = Limits(connections=10, connections_per_address=2)
-        assert has_room([address] * 9, address, limits)
-        assert not has_room([address] * 10, address, limits)
+        assert is_fair([address] * 9, address, Limits(connections_per_address=2))
 
     async def test_accepting_goes_on_after_file_descriptors_ran_out(
         self, caplog: pytest.LogCaptureFixture
