@@ -102,6 +102,7 @@ class ScriptedEngine:
             if playback in self._live:
                 self.cancelled += 1
                 self._end(playback)
+            playback.abandon()
 
     async def count_tokens(self, request: GenerateRequest) -> int:
         """See `Engine.count_tokens`."""
@@ -169,9 +170,10 @@ class ScriptedEngine:
             raise
 
     def _end(self, playback: Playback) -> None:
-        """Free its slot."""
-        self._live.remove(playback)
-        self._changed()
+        """Free its slot, if it still has one."""
+        if playback in self._live:
+            self._live.remove(playback)
+            self._changed()
 
     def _changed(self) -> None:
         for playback in self._live[: self._max_batch]:

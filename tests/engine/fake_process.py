@@ -141,7 +141,7 @@ class FakeEngine:
             case ["active"]:
                 return len(self._rows)
             case ["noise", noise]:
-                sys.stderr.write(noise + "\r 50%\r100%\ndone")
+                sys.stderr.write(noise + "\r 50%\r100%\nWARNING fake: done\n")
                 sys.stderr.flush()
         return len(words)
 
@@ -151,6 +151,9 @@ class FakeEngine:
             self._send(Refused(command.id, ModelUnusable("broken", "no weights").report()))
         elif command.model == "stuck":
             self._send(ModelChanged("stuck", "loading"))
+        elif command.model == "huge":
+            self._send(ModelChanged("huge", "loading"))
+            self._send(Refused(command.id, OutOfMemory("full").report()))
         else:
             self._load(command.model)
             self._send(Answered(command.id))

@@ -18,7 +18,8 @@ from mlxd.messages import GenerateRequest
 from tests.engine.asking import ask, events_of, until
 
 FAKE = Path(__file__).with_name("fake_process.py")
-MODELS = tuple(ModelSpec(name, source=name) for name in ("small", "large", "broken", "stuck"))
+NAMES = ("small", "large", "broken", "stuck", "huge")
+MODELS = tuple(ModelSpec(name, source=name) for name in NAMES)
 AT_ONCE = RestartPolicy(base=0.0, longest=0.0, limit=1000)
 LIMITS = EngineLimits()
 READERS = Unread()

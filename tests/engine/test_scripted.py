@@ -244,6 +244,17 @@ async def test_cancelling_while_entering_counts_too() -> None:
     assert (engine.running, engine.cancelled) == (0, 1)
 
 
+async def test_a_reader_that_stays_behind_after_leaving_is_released() -> None:
+    engine = playing(*HELLO[:3], Gate(asyncio.Event()), *HELLO[3:])
+    async with engine.generate(ask()) as generation:
+        await anext(generation)
+        reading = asyncio.create_task(anext(generation))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(StopAsyncIteration):
+            await reading
+
+
 async def test_a_finished_answer_is_not_cancelled() -> None:
     engine = playing(*HELLO)
     await answer_of(engine, ask())

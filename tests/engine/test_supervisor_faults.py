@@ -175,6 +175,8 @@ async def test_what_the_process_says_is_logged_and_not_told_to_callers(
     lines = [each.getMessage() for each in caplog.records if each.name == "mlxd.engine"]
     assert f"RuntimeError: {SECRET}" in lines
     assert {" 50%", "100%"} <= set(lines)
+    (warning,) = [each for each in caplog.records if each.getMessage().startswith("WARNING")]
+    assert (warning.name, warning.levelno) == ("mlxd.engine", logging.WARNING)
     assert max(map(len, lines)) == LINE_CHARS
 
 
@@ -259,6 +261,14 @@ async def test_stopping_is_right_while_starting_loading_and_waiting(
         await until(lambda: starts == 1 or supervisor.status().pid == 0)
         await supervisor.stop(60)
         assert isinstance(await waiting, EngineStopped)
+
+
+async def test_a_process_that_hangs_is_killed_when_stopping(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor, asyncio.timeout(LIMIT):
+        (held,) = start(supervisor, "stall at decode")
+        await until(lambda: any(row.phase == "decode" for row in supervisor.status().requests))
+        await supervisor.stop(0)
+        assert isinstance(await held, EngineStopped)
 
 
 async def test_a_crash_while_draining_ends_the_drain(lab: Lab) -> None:

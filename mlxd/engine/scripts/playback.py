@@ -121,10 +121,11 @@ class Playback:
         self._wait: Pause | Gate | None = None
         self._halted = asyncio.Event()
         self._error: MlxdError | None = None
+        self._abandoned = False
 
     @property
     def ended(self) -> bool:
-        return self._filler.ended
+        return self._filler.ended or self._abandoned
 
     async def enter(self) -> None:
         """Play up to the first event; raises the error of a script that refuses."""
@@ -148,13 +149,19 @@ class Playback:
             batch = self._gather(LARGEST_BATCH)
         if not batch:
             raise StopAsyncIteration
-        if self.ended:
+        if self._filler.ended:
             self.on_end()
         return batch
 
     def halt(self, error: MlxdError) -> None:
         """Fail the answer, wherever it is."""
         self._error = error
+        self._halted.set()
+        self.turn.set()
+
+    def abandon(self) -> None:
+        """The caller has left; whoever still reads gets no more."""
+        self._abandoned = True
         self._halted.set()
         self.turn.set()
 

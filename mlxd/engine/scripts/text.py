@@ -40,6 +40,8 @@ def prompt_tokens(request: GenerateRequest) -> list[str]:
     """The tokens of everything a request gives the model to read, tools first."""
     prompt: list[str] = []
     for tool in request.tools:
+        if tool.deferred:
+            continue
         prompt += ["<tool>", *tokens(tool.name), *tokens(tool.description)]
         prompt += [*tokens(tool.parameters), "</tool>"]
     for message in request.messages:

@@ -83,6 +83,11 @@ class Board:
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)
 
+    def not_loaded(self, name: str, reason: str) -> None:
+        """What needed the model was refused; if it was loading, that has failed."""
+        if (model := self._models[name]).state == "loading":
+            self._models[name] = replace(model, state="failed", reason=reason)
+
     def ready(self, hello: Ready) -> None:
         self.hello = hello
         self._ready_at = time.monotonic()

@@ -1,7 +1,6 @@
 """The bridge: the one place that knows both the engine's socket and the server's requests."""
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import assert_never
@@ -23,12 +22,11 @@ from mlxd.engine.protocol import (
     Step,
 )
 from mlxd.engine.supervision.board import Board
-from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy
+from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy, reason_of
 from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.engine.supervision.row import Call, Row
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
-    EngineCrashed,
     EngineFailed,
     EngineStalled,
     InternalError,
@@ -36,8 +34,6 @@ from mlxd.errors import (
     ModelNotFound,
     revive,
 )
-
-logger = logging.getLogger(__name__)
 
 Work = Row | Call
 
@@ -117,7 +113,7 @@ class Bridge:
 
     def leave(self, work: Work) -> None:
         """Nobody waits for it any more; in whatever state it is, and more than once."""
-        if self._drop(work) and work.sent:
+        if self._drop(work) and work.envelope.sent:
             self.keeper.send(Cancel(work.number))
 
     def end(self, work: Work, error: MlxdError) -> None:
@@ -128,7 +124,7 @@ class Bridge:
     def end_all(self, error: MlxdError, *, waiting_only: bool = False) -> None:
         """End everything, or what no process has got yet."""
         for work in list(self._all()):
-            if not (waiting_only and work.sent):
+            if not (waiting_only and work.envelope.sent):
                 self.end(work, error)
 
     def failure(self) -> EngineFailed:
@@ -142,10 +138,10 @@ class Bridge:
 
     def lost(self, error: Loss) -> None:
         """Fail what the lost process had; what it never got waits for the next one."""
-        self.reason = error.reason if isinstance(error, EngineCrashed) else "it made no progress"
+        self.reason = reason_of(error)
         self.board.forget()
         for work in list(self._all()):
-            if work.sent:
+            if work.envelope.sent:
                 work.fail(error)
                 self._drop(work)
         if self.keeper.too_many_failures:
@@ -203,7 +199,7 @@ class Bridge:
     def _accept(self, reply: Accepted) -> None:
         self._preparation.moved()
         if (row := self._rows.get(reply.id)) is not None:
-            row.accept(reply, self.board.model(row.request.model))
+            row.accept(reply, self.board.model(row.model))
             self._tidy(row)
             self._look()
 
@@ -217,7 +213,9 @@ class Bridge:
         self._moved(reply.id)
         work = self._rows.get(reply.id) or self._calls.get(reply.id)
         if work is not None:
-            work.fail(_revived(reply))
+            error = _revived(reply)
+            self.board.not_loaded(work.model, str(error))
+            work.fail(error)
             self._drop(work)
 
     def _moved(self, number: int) -> None:
@@ -244,7 +242,7 @@ class Bridge:
         for model in self.board.reload:
             self.take_on(Call(Load(self.number(), model)))
         for work in list(self._all()):
-            if not work.sent:
+            if not work.envelope.sent:
                 self._send(work)
         self._settle()
 
@@ -255,8 +253,7 @@ class Bridge:
         self._look()
 
     def _send(self, work: Work) -> None:
-        work.mark_sent()
-        self.keeper.send(work.command)
+        self.keeper.send_frame(work.envelope.open())
 
     def _drop(self, work: Work) -> bool:
         """Forget it; whether it was known."""
@@ -279,15 +276,15 @@ class Bridge:
         if not self.ready or self.board.loading:
             return self._timeouts.load
         busy = any(row.accepted for row in self._rows.values()) or any(
-            call.sent and not call.counts for call in self._calls.values()
+            call.envelope.sent and not call.counts for call in self._calls.values()
         )
         return self._timeouts.stall if busy else None
 
     def _preparation_patience(self) -> float | None:
         if not self.keeper.alive or not self.ready:
             return None
-        busy = any(row.sent and not row.accepted for row in self._rows.values()) or any(
-            call.sent and call.counts for call in self._calls.values()
+        busy = any(row.envelope.sent and not row.accepted for row in self._rows.values()) or any(
+            call.envelope.sent and call.counts for call in self._calls.values()
         )
         if not busy:
             return None

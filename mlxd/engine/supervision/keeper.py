@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from mlxd.engine.protocol import Command, Reply, Shutdown
+from mlxd.engine.protocol import Command, Reply, Shutdown, encode
 from mlxd.engine.supervision.process import BrokenProtocol, EngineProcess
 from mlxd.errors import EngineCrashed, EngineStalled
 
@@ -113,8 +113,12 @@ class Keeper:
 
     def send(self, command: Command) -> None:
         """Send to the process that is alive, if there is one."""
+        self.send_frame(encode(command))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a command that is encoded already."""
         if self._process is not None and self._alive:
-            self._process.send(command)
+            self._process.send(frame)
 
     def replace(self, error: Loss) -> None:
         """Give the process up and kill it; the next one starts when it is reaped."""
@@ -150,6 +154,7 @@ class Keeper:
             except Exception:
                 logger.exception("the supervision of the engine process failed")
                 self._lose(EngineCrashed(reason="the server failed to read it"))
+            self._alive = False
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._retry_at):
                     await self._retiring.wait()
@@ -191,13 +196,15 @@ class Keeper:
             now = asyncio.get_running_loop().time()
             delay = self._failures.record(now)
             self._retry_at = now + delay
-            logger.warning("%s Next start in %.0f s.", _log_line(error), delay)
+            coming = "" if self._retiring.is_set() else f" The next starts in {delay:.0f} s."
+            logger.warning("The engine process is lost: %s.%s", reason_of(error), coming)
         self._listener.lost(error)
 
 
-def _log_line(error: Loss) -> str:
+def reason_of(error: Loss) -> str:
+    """Why a process was lost, as half a sentence."""
     match error:
         case EngineCrashed(reason=reason):
-            return f"The engine process ended: {reason}."
+            return reason
         case EngineStalled(seconds=seconds):
-            return f"The engine process made no progress for {seconds:.0f} s and is replaced."
+            return f"it made no progress for {seconds:.0f} s"

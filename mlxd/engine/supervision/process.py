@@ -14,7 +14,7 @@ from typing import IO, Self
 
 import msgspec
 
-from mlxd.engine.protocol import Command, FrameReader, Reply, decode_reply, encode
+from mlxd.engine.protocol import FrameReader, Reply, decode_reply
 
 logger = logging.getLogger("mlxd.engine")
 
@@ -22,10 +22,11 @@ READ_BYTES = 256 * 1024
 LINE_CHARS = 4096
 """Output of the process is cut into lines no longer than this."""
 LAST_LINES = 60
-EXIT_GRACE = 0.1
+EXIT_GRACE = 0.15
 """Seconds between the end of the socket and the exit status of a process that is dying."""
 OUTPUT_GRACE = 0.05
 
+_LEVELS = logging.getLevelNamesMapping()
 # What may be told of the last lines of a dying process, the most telling first: fixed words and
 # names of exception classes. The rest of a line can hold what a caller wrote.
 _FATAL = (
@@ -66,10 +67,10 @@ class EngineProcess:
                 raise
             return cls(process, streams)
 
-    def send(self, command: Command) -> None:
-        """Queue a command; never waits, and drops it when the process is gone."""
+    def send(self, frame: bytes) -> None:
+        """Queue a frame; never waits, and drops it when the process is gone."""
         if not self._streams.writer.is_closing():
-            self._streams.writer.write(encode(command))
+            self._streams.writer.write(frame)
 
     async def receive(self) -> list[Reply]:
         """The replies that arrived, at least one; empty at the end of the socket.
@@ -145,7 +146,8 @@ class EngineProcess:
     def _note(self, lines: list[str]) -> None:
         for line in filter(None, map(str.rstrip, lines)):
             self._last_lines.append(line[:LINE_CHARS])
-            logger.info("%s", line[:LINE_CHARS])
+            level = _LEVELS.get(line.partition(" ")[0], logging.INFO)
+            logger.log(level, "%s", line[:LINE_CHARS])
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from mlxd.engine.protocol import (
     PrefillRow,
     Submit,
     Unload,
+    encode,
 )
 from mlxd.engine.supervision.process import BrokenProtocol
-from mlxd.errors import InternalError, MlxdError, revive
+from mlxd.errors import InternalError, InvalidBody, MlxdError, revive
 from mlxd.events import (
     Event,
     Failed,
@@ -78,23 +79,50 @@ class Entry:
             raise revive(self._error.report())
 
 
+class Envelope:
+    """A command as bytes until it is sent, once.
+
+    Raises `InvalidBody` for a request that can't be sent: an integer past 64 bits, half a surrogate
+    pair. That has to show here, where it costs the one request.
+    """
+
+    def __init__(self, command: Submit | Count | Load | Unload) -> None:
+        try:
+            self._frame = encode(command)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise InvalidBody("a value in it has no portable form") from error
+        self.sent = False
+        self.sent_at = 0.0
+
+    def open(self) -> bytes:
+        """The frame, which is sent now."""
+        frame, self._frame = self._frame, b""
+        self.sent = True
+        self.sent_at = _now()
+        return frame
+
+
 class Call:
     """A command that is answered once."""
 
     def __init__(self, command: Count | Load | Unload) -> None:
         self.number = command.id
         self.command = command
-        self.sent = False
+        self.envelope = Envelope(command)
         self._entry = Entry()
         self._value = 0
+
+    @property
+    def model(self) -> str:
+        """The model it is about."""
+        if isinstance(self.command, Count):
+            return self.command.request.model
+        return self.command.model
 
     @property
     def counts(self) -> bool:
         """Whether the engine answers it beside the step loop."""
         return isinstance(self.command, Count)
-
-    def mark_sent(self) -> None:
-        self.sent = True
 
     def answer(self, value: int) -> None:
         self._value = value
@@ -152,19 +180,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.phase: Phase | Literal["decode"] = "queued"
-        self._born = self._sent = self._prefill = self._decode = _now()
-
-    @property
-    def age(self) -> float:
-        return _now() - self._born
-
-    @property
-    def waited(self) -> float:
-        """Seconds until the engine process got the request."""
-        return self._sent - self._born
-
-    def sent(self) -> None:
-        self._sent = _now()
+        self.born = self._prefill = self._decode = _now()
 
     def prefilling(self) -> None:
         if self.phase == "queued":
@@ -177,10 +193,10 @@ class Clock:
             self.phase = "decode"
             self._decode = _now()
 
-    def timings(self) -> Timings:
+    def timings(self, sent: float) -> Timings:
         """The time since the engine got the request, for an answer that the server ends."""
         return Timings(
-            queue=self._prefill - self._sent,
+            queue=self._prefill - sent,
             prefill=self._decode - self._prefill,
             decode=_now() - self._decode,
         )
@@ -194,7 +210,7 @@ class Row:
     ) -> None:
         self.number = number
         self.request = request
-        self.sent = False
+        self.envelope = Envelope(Submit(number, request))
         self.accepted = False
         self.ended = False
         """Nothing more will come; there may still be events to read."""
@@ -216,6 +232,10 @@ class Row:
             return events
         raise StopAsyncIteration
 
+    @property
+    def model(self) -> str:
+        return self.request.model
+
     async def entered(self) -> None:
         """Wait until the engine accepts the request; raises why it did not."""
         await self._entry.passed()
@@ -230,21 +250,13 @@ class Row:
             model=self.request.model,
             dialect=self.request.source.dialect,
             phase=self._clock.phase,
-            age=self._clock.age,
+            age=_now() - self._clock.born,
             prompt_tokens=self._usage.prompt,
             cached_tokens=self._usage.cached,
             prefilled_tokens=self._prefilled,
             completion_tokens=self._usage.completion,
             cache_note=self._cache_note,
         )
-
-    @property
-    def command(self) -> Submit:
-        return Submit(self.number, self.request)
-
-    def mark_sent(self) -> None:
-        self.sent = True
-        self._clock.sent()
 
     def accept(self, reply: Accepted, model: ModelInfo) -> None:
         """The engine has the request in its queue.
@@ -277,7 +289,9 @@ class Row:
         if row.end is not None:
             self._finish(builder, row.end)
         elif builder.complete:
-            self._finish(builder, EndRow("stop", timings=self._clock.timings()))
+            self._finish(
+                builder, EndRow("stop", timings=self._clock.timings(self.envelope.sent_at))
+            )
 
     def fail(self, error: MlxdError) -> None:
         """End now; the caller gets `error` when entering, or as the last event."""
@@ -309,7 +323,7 @@ class Row:
 
     def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
         reason = _finish_reason(end.reason)
-        queue = self._clock.waited + end.timings.queue
+        queue = self.envelope.sent_at - self._clock.born + end.timings.queue
         self._guarded(
             lambda: builder.finish(
                 reason,
