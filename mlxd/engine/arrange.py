@@ -201,10 +201,19 @@ def _alternate(turns: Sequence[Turn], traits: TemplateTraits) -> list[Turn]:
             filler = Turn("assistant", "" if traits.empty_assistant else FILLER)
             placed += [] if traits.user_after_results else [filler]
         placed.append(turn)
-    if not traits.no_user and not any(turn.role == "user" for turn in placed):
+    if not traits.no_user and not any(_is_question(turn, traits) for turn in placed):
         leads = bool(placed) and placed[0].role == "system"
         placed.insert(int(leads), Turn("user"))
     return placed
+
+
+def _is_question(turn: Turn, traits: TemplateTraits) -> bool:
+    """Whether a template that looks for a user's words finds them in `turn`.
+
+    Those that take several user turns in a row may pass over results in the user's role.
+    """
+    told = traits.users_in_row and turn.text.startswith("<tool_response>")
+    return turn.role == "user" and not told
 
 
 def _must_join(before: Turn, turn: Turn, traits: TemplateTraits) -> bool:

@@ -143,7 +143,8 @@ class PromptBuilder:
         tools = reader.tools(_offered(request))
         arguments = self._arguments(request, escaper)
         fault = TemplateFault("there are none")
-        for traits in (self.traits, self.traits.strict()) if turns else ():
+        plainer = (self.traits, self.traits.without_tools(), self.traits.strict())
+        for traits in plainer if turns else ():
             conversation = Conversation(self._template, traits, self.markup, tools, arguments)
             try:
                 return conversation.render(turns, checkpoints=checkpoints)
@@ -193,13 +194,14 @@ def _check_argument(name: str, value: Scalar) -> None:
 
 
 def _offered(request: GenerateRequest) -> Sequence[Tool]:
-    """The tools that the model is told of."""
+    """The tools that the model is told of in front of the messages."""
+    tools = [tool for tool in request.tools if not tool.deferred]
     match request.tool_choice:
         case NoTools():
             return ()
         case AllowedTools(names=names):
-            return [tool for tool in request.tools if tool.name in names]
-    return request.tools
+            return [tool for tool in tools if tool.name in names]
+    return tools
 
 
 def _characters(request: GenerateRequest) -> int:

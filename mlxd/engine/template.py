@@ -1,6 +1,7 @@
 """A model's chat template as one function that renders or says why not."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 ChatMessage = dict[str, Any]
@@ -8,6 +9,10 @@ ChatMessage = dict[str, Any]
 
 MAX_REASON = 200
 """Characters of a template's own error message that are passed on."""
+
+TOOL_TEMPLATE = "tool_use"
+"""The one that models with several templates have for conversations with tools."""
+NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 CHATML = (
     "{% for message in messages %}"
@@ -36,6 +41,15 @@ class ChatTemplate:
             tokenizer.has_chat_template = True
         self._tokenizer = tokenizer
         self.source = _source(tokenizer.chat_template)
+        self._has_tool_template = (
+            isinstance(tokenizer.chat_template, Mapping)
+            and TOOL_TEMPLATE in tokenizer.chat_template
+        )
+        # Some templates write tokens that their tokenizer does not have.
+        known = tokenizer.special_tokens_map if self.source else NAMED_TOKENS
+        self._absent = dict.fromkeys((name for name in NAMED_TOKENS if name not in known), "")
+        self._no_tools: dict[str, Any] = {}
+        self._learn_no_tools()
 
     def render(
         self,
@@ -49,9 +63,13 @@ class ChatTemplate:
 
         Raises `TemplateFault`.
         """
-        options = dict(arguments or {})
+        options = {**self._absent, **(arguments or {})}
         if tools:
             options["tools"] = list(tools)
+        elif self._has_tool_template and any(map(_is_about_tools, messages)):
+            options |= {"tools": [], "chat_template": TOOL_TEMPLATE}
+        else:
+            options |= self._no_tools
         try:
             text = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=open_answer, **options
@@ -63,12 +81,23 @@ class ChatTemplate:
             raise TemplateFault("it gave no text")
         return text
 
+    def _learn_no_tools(self) -> None:
+        """Find out how to say that there are no tools: some templates want an empty list."""
+        for self._no_tools in ({}, {"tools": []}):
+            with suppress(TemplateFault):
+                self.render([{"role": "user", "content": "Hello"}])
+                return
+
 
 def _source(template: object) -> str:
     """The template's text; models may have several, by name."""
     if isinstance(template, Mapping):
         return "\n".join(text for text in template.values() if isinstance(text, str))
     return template if isinstance(template, str) else ""
+
+
+def _is_about_tools(message: ChatMessage) -> bool:
+    return "tool_calls" in message or message["role"] == "tool"
 
 
 def _reason(error: Exception) -> str:

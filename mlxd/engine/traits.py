@@ -6,6 +6,7 @@ template contains, and look for them in what is rendered.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 from mlxd.engine.template import ChatMessage, ChatTemplate, TemplateFault
@@ -22,6 +23,10 @@ REQUEST_ARGUMENTS: dict[str, Any] = {
 }
 """The template's arguments that a request may set, each with a value to try."""
 
+ArgumentForm = Literal["object", "text"]
+FORMS: tuple[ArgumentForm, ...] = ("object", "text")
+CONTENTS = ("", None)
+
 SWITCHES = ("enable_thinking", "thinking")
 
 
@@ -34,7 +39,7 @@ class CallShape:
     """
 
     content: str | None = ""
-    arguments: Literal["object", "text"] = "object"
+    arguments: ArgumentForm = "object"
     short_ids: bool = False
 
 
@@ -44,7 +49,8 @@ class TemplateTraits:
 
     `system_later`: system turns after the first turn, rendered in place. `users_in_row` and
     `assistants_in_row`: turns of one role after another. `no_user`: conversations without a user
-    turn. `calls`: None where calls are not rendered. `results`: turns of the tool role.
+    turn. `calls` and `results`: tool calls and turns of the tool role; neither where a template has
+    no place for `tools`, because the words that stand in for it teach another form.
     `reasoned_calls`: an assistant turn with reasoning, text and calls. `thinking_switch` is the
     argument that turns thinking on and off; `arguments` are those of `REQUEST_ARGUMENTS` that do
     no harm.
@@ -70,10 +76,14 @@ class TemplateTraits:
     budget: bool = False
     arguments: frozenset[str] = frozenset()
 
+    def without_tools(self) -> "TemplateTraits":
+        """The same with tools, calls and results as text."""
+        return replace(self, tools=False, calls=None, results=False)
+
     def strict(self) -> "TemplateTraits":
         """The least that a template may accept: user and assistant in turns, text only."""
         return replace(
-            self,
+            self.without_tools(),
             system=False,
             system_later=False,
             users_in_row=False,
@@ -81,9 +91,6 @@ class TemplateTraits:
             assistant_first=False,
             no_user=False,
             empty_assistant=False,
-            tools=False,
-            calls=None,
-            results=False,
         )
 
 
@@ -95,7 +102,8 @@ def probe(template: ChatTemplate) -> TemplateTraits:
 U1, U2, U3 = ({"role": "user", "content": f"qzuser{n}"} for n in "abc")
 A1, A2 = ({"role": "assistant", "content": f"qzanswer{n}"} for n in "ab")
 S1, S2 = ({"role": "system", "content": f"qzsystem{n}"} for n in "ab")
-LONG_IDS, SHORT_IDS = ("call_qz-0001", "call_qz-0002"), ("qzid00001", "qzid00002")
+ODD_IDS = (("call_qz-0001", "call_qz-0002"), ("1", "2"))
+SHORT_IDS = ("qzid00001", "qzid00002")
 TOOL = {
     "type": "function",
     "function": {
@@ -115,11 +123,13 @@ class _Prober:
         self._template = template
         self._parts = False
         self._shape = CallShape()
+        self._ids = ODD_IDS[0]
         self._tools: tuple[Mapping[str, Any], ...] = ()
 
     def traits(self) -> TemplateTraits:
         self._parts = self._wants_parts()
-        system = self._shows([S1, U1])
+        # Some templates put it before the last question, where it moves with every turn.
+        system = self._shows([S1, U1]) and self._shows([S1, U1, A1, U2])
         plain = TemplateTraits(
             content_parts=self._parts,
             system=system,
@@ -144,9 +154,10 @@ class _Prober:
         lead = [S1, U1] if traits.system else [U1]
         tools = "qztool" in (self._render(lead, tools=(TOOL,)) or "")
         self._tools = (TOOL,) if tools else ()
-        shape = self._call_shape()
+        # Without a place for tools they are described in words; calls and results then follow.
+        shape = self._call_shape() if tools else None
         self._shape = shape or CallShape()
-        results = self._takes_results(tools)
+        results = tools and self._takes_results()
         later = traits.system_later and (
             shape is None or not results or self._shows([U1, self._call(), self._result(), S1])
         )
@@ -156,8 +167,10 @@ class _Prober:
             tools=tools,
             calls=shape,
             results=results,
-            parallel_calls=self._takes_parallel_calls(),
-            unanswered_calls=self._shows([U1, self._call(), U2]),
+            parallel_calls=self._keeps_calls(
+                [U1, self._call(2), self._result(), self._result(1)], 2
+            ),
+            unanswered_calls=self._keeps_calls([U1, self._call(), U2], 1),
             reasoned_calls=self._takes_reasoned_calls(),
             user_after_results=self._shows([U1, self._call(), self._result(), U2]),
         )
@@ -173,35 +186,31 @@ class _Prober:
 
     def _call_shape(self) -> CallShape | None:
         """The first shape of a call whose name and arguments come out whole."""
-        shapes = (
-            CallShape(content, arguments, short_ids)
-            for short_ids in (False, True)
-            for content in ("", None)
-            for arguments in ("object", "text")
-        )
-        for self._shape in shapes:
-            for rest in ([self._result()], [U2]):
-                text = self._render([U1, self._call(), *rest])
-                if text is not None and _whole_call(text):
-                    return self._shape
+        for ids in (ODD_IDS, (SHORT_IDS,)):
+            for content, arguments in product(CONTENTS, FORMS):
+                shape = CallShape(content, arguments, short_ids=ids is not ODD_IDS)
+                if all(self._calls_come_out(shape, pair) for pair in ids):
+                    return shape
+        self._ids = ODD_IDS[0]
         return None
 
-    def _takes_results(self, tools: bool) -> bool:
-        """Whether the tool role means something: more than a role's name that is written out."""
-        conversation = [U1, self._call(), self._result()]
-        text = self._render(conversation)
-        if text is None or not _in_order(text, ("qzusera", "qzresulta")):
-            return False
-        other = self._render([*conversation[:2], {**self._result(), "role": "qzrole"}])
-        return tools or other is None or other.replace("qzrole", "tool") != text
+    def _calls_come_out(self, shape: CallShape, ids: tuple[str, str]) -> bool:
+        self._shape, self._ids = shape, ids
+        texts = (self._render([U1, self._call(), rest]) for rest in (self._result(), U2))
+        return any(text is not None and _whole_call(text) for text in texts)
 
-    def _takes_parallel_calls(self) -> bool:
-        turns = [U1, self._call(2), self._result(), self._result(1)]
-        return self._shows(turns) and (self._render(turns) or "").count("qzvalue") == 2
+    def _takes_results(self) -> bool:
+        text = self._render([U1, self._call(), self._result()])
+        return text is not None and _in_order(text, ("qzusera", "qzresulta"))
+
+    def _keeps_calls(self, messages: Sequence[ChatMessage], count: int) -> bool:
+        """Whether all texts are rendered in their order, and that many calls with them."""
+        text = self._render(messages) or ""
+        return self._shows(messages) and text.count("qzvalue") == count
 
     def _takes_reasoned_calls(self) -> bool:
         call = {**self._call(), **A1, "reasoning_content": "qzreasoning"}
-        return self._shows([U1, call, self._result()])
+        return self._render([U1, call, self._result()]) is not None
 
     def _switches(self) -> dict[str, Any]:
         switches = [name for name in SWITCHES if self._differs(name, True, False)]
@@ -221,20 +230,18 @@ class _Prober:
         return None not in texts and texts[0] != texts[1]
 
     def _call(self, count: int = 1) -> ChatMessage:
-        ids = SHORT_IDS if self._shape.short_ids else LONG_IDS
         arguments = {"qzkey": "qzvalue"}
         text = '{"qzkey": "qzvalue"}'
         function = {
             "name": "qztool",
             "arguments": arguments if self._shape.arguments == "object" else text,
         }
-        calls = [{"id": id_, "type": "function", "function": function} for id_ in ids[:count]]
+        calls = [{"id": id_, "type": "function", "function": function} for id_ in self._ids[:count]]
         return {"role": "assistant", "content": self._shape.content, "tool_calls": calls}
 
     def _result(self, number: int = 0) -> ChatMessage:
-        ids = SHORT_IDS if self._shape.short_ids else LONG_IDS
-        content = f"qzresult{'ab'[number]}"
-        return {"role": "tool", "content": content, "tool_call_id": ids[number], "name": "qztool"}
+        id_, content = self._ids[number], f"qzresult{'ab'[number]}"
+        return {"role": "tool", "content": content, "tool_call_id": id_, "name": "qztool"}
 
     def _shows(self, messages: Sequence[ChatMessage]) -> bool:
         """Whether all texts of `messages` are rendered, in their order."""

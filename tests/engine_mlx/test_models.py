@@ -172,12 +172,26 @@ HOSTILE: dict[str, Damage] = {
 }
 
 
+WATCHED = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system")
+_seen: list[str] = []
+
+
+def _watch(event: str, _: tuple[object, ...]) -> None:
+    if event in WATCHED or event.startswith("pickle."):
+        _seen.append(event)
+
+
+sys.addaudithook(_watch)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_folder_is_refused_and_does_nothing(folder: Path, name: str) -> None:
     HOSTILE[name](folder)
     modules = set(sys.modules)
+    _seen.clear()
     with pytest.raises(ModelUnusable) as refusal:
         load(spec(folder))
+    assert _seen == []
     assert str(folder.parent) not in str(refusal.value)
     assert not list(folder.parent.rglob("harm"))
     assert not [module for module in set(sys.modules) - modules if "evil" in module]

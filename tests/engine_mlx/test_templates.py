@@ -1,15 +1,21 @@
 """Any order of roles works with any template, and a longer conversation keeps its prefix."""
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlx_lm.tokenizer_utils import load
 
+from mlxd.engine.prompt import PromptBuilder
+from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Message, Part, Reasoning, Text, Tool, ToolCall, ToolResult
 from tests.engine_mlx.prompting import ask, build_with, builder, call, read, rendered, result, say
 from tests.templates import IN_PLACE, TEMPLATES
+from tests.tiny_model import make_tiny_model
 
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 TOOLS = (Tool("lookup", "Finds things.", '{"type": "object", "properties": {"key": {}}}'),)
@@ -225,3 +231,81 @@ def test_a_user_who_speaks_after_a_result_is_heard() -> None:
     for template in TEMPLATES:
         assert "go on" in rendered(template, *turns, tools=TOOLS)
     assert rendered("brackets", *turns).endswith("[/RESULT]OK.[EOS][INST]go on[/INST]")
+
+
+MANY_TEMPLATES = [
+    {"name": "default", "template": TEMPLATES["chatml"]},
+    {"name": "tool_use", "template": "{% for t in tools %}{% endfor %}" + TEMPLATES["tools"]},
+]
+
+
+def test_a_model_with_a_template_for_tools_uses_it_for_all_that_is_about_tools(
+    tmp_path: Path,
+) -> None:
+    make_tiny_model(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings["chat_template"] = MANY_TEMPLATES
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load(tmp_path)
+    build = PromptBuilder(tokenizer, ModelSpec("tiny", "tiny"), ROOM).build
+    history = (say("user", "x"), say("assistant", call()), result())
+    with_tools, without = (
+        tokenizer.decode(build(ask(*history, tools=tools)).tokens) for tools in (TOOLS, ())
+    )
+    for text in (with_tools, without):
+        assert '<tool_call>\n{"name": "lookup", "arguments": {"key": "value"}}' in text
+        assert "<|im_start|>user\n<tool_response>\nfound\n</tool_response>" in text
+    assert "Finds things." in with_tools
+    plain = tokenizer.decode(build(ask(say("user", "x"))).tokens)
+    assert plain.startswith("<|im_start|>system\nYou are an assistant.")
+
+
+def test_a_template_may_name_tokens_that_the_tokenizer_lacks() -> None:
+    template = "{{ bos_token + messages[0].content + eos_token }}"
+    assert rendered(template, say("user", "x")) == "x<|im_end|>"
+
+
+def test_a_template_that_only_iterates_over_tools_gets_none_to_iterate_over() -> None:
+    template = "{% for tool in tools %}{{ tool }}{% endfor %}" + TEMPLATES["chatml"]
+    assert rendered(template, say("user", "x")).endswith("x<|im_end|>\n<|im_start|>assistant\n")
+
+
+MOODY = (
+    "{% if messages | length > 3 and (tools or messages[-1].role == 'tool') %}"
+    "{{ raise_exception('Too long for tools.') }}{% endif %}"
+    "{% if messages | length > 5 %}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('Too long for system.') }}{% endif %}"
+    "{% endfor %}{% endif %}"
+) + TEMPLATES["tools"]
+
+
+def test_what_no_probe_foresaw_is_said_in_plainer_forms() -> None:
+    history = [say("system", "lead"), say("user", "x"), say("assistant", call()), result()]
+    text = rendered(MOODY, *history, tools=TOOLS)
+    assert text.startswith("<|im_start|>system\nlead\n\n# Tools\n\nYou may call one or more")
+    assert "<|im_start|>user\n<tool_response>\nfound\n</tool_response><|im_end|>" in text
+    history += [say("assistant", "y"), say("user", "z"), say("user", "more")]
+    text = rendered(MOODY, *history, tools=TOOLS)
+    assert text.startswith("<|im_start|>user\nlead\n\n# Tools")
+    assert "z\n\nmore<|im_end|>" in text
+
+
+MOVING_SYSTEM = """
+{%- set rest = messages[1:] if messages[0].role == 'system' else messages -%}
+{%- for message in rest -%}
+    {{- '[INST]' if message.role == 'user' else '[EOS]' -}}
+    {%- if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}{% endif -%}
+    {{- message.content -}}
+{%- endfor -%}
+"""
+
+
+def test_system_text_does_not_move_with_the_last_question() -> None:
+    chat = (say("system", "lead"), say("user", "a"), say("assistant", "b"), say("user", "c"))
+    assert rendered(MOVING_SYSTEM, *chat) == "[INST]lead\n\na[EOS]b[INST]c"
+
+
+def test_calls_whose_ids_are_too_short_for_a_template_are_kept() -> None:
+    template = TEMPLATES["brackets"].replace("length != 9", "length < 9")
+    turns = (say("user", "x"), say("assistant", call(id_="1")), result("y", "1"))
+    assert "[CALLS]" in rendered(template, *turns)
