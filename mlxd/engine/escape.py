@@ -6,10 +6,10 @@ occurrence is encoded in one call.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlxd.errors import InvalidField
+from mlxd.errors import ContextTooLong, InvalidField
 
 PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 """Code points of a private plane that stand for what was replaced."""
@@ -96,14 +96,20 @@ class PlainEncoder:
 
     def count(self, text: str) -> int:
         """About as many tokens as a piece from inside of a text has."""
-        return len(self._ids(text))
+        return len(self._piece(text, (), begins=True)[0])
 
     def encode(
-        self, text: str, marks: Sequence[int], restore: dict[str, str]
+        self,
+        text: str,
+        marks: Sequence[int],
+        restore: Mapping[str, str],
+        *,
+        limit: int | None = None,
     ) -> tuple[list[int], list[int]]:
         """Token ids of a rendered text, and for each mark the token that begins there.
 
         `marks` are positions in `text`, rising; a mark inside of a token is the token's beginning.
+        Raises `ContextTooLong` once there are more tokens than `limit`.
         """
         ids: list[int] = []
         cuts: list[int] = []
@@ -117,6 +123,8 @@ class PlainEncoder:
             cuts += [len(ids) + cut for cut in inside]
             ids += found
             at += len(piece)
+            if limit is not None and len(ids) > limit:
+                raise ContextTooLong(len(ids) * len(text) // at, limit)
         return ids, cuts + [len(ids)] * (len(marks) - len(cuts))
 
     def _piece(

@@ -110,7 +110,12 @@ class PromptBuilder:
             )
         if checkpoints:
             self._check_length(rendered.text)
-        tokens, cuts = self._encoder.encode(rendered.text, rendered.marks, escaper.restore())
+        tokens, cuts = self._encoder.encode(
+            rendered.text,
+            rendered.marks,
+            escaper.restore(),
+            limit=self._context_length if checkpoints else None,
+        )
         boundaries = sorted({cut for cut in cuts if 0 < cut < len(tokens)})
         return Prompt(tokens, rendered.opens_reasoning, tuple(boundaries))
 
