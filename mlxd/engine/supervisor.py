@@ -9,8 +9,10 @@ from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo
 from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
+from mlxd.engine.supervision.call import Call
+from mlxd.engine.supervision.inbox import Unread
 from mlxd.engine.supervision.keeper import RestartPolicy
-from mlxd.engine.supervision.row import BlockFactory, Call, Row, Unread
+from mlxd.engine.supervision.row import BlockFactory, Row
 from mlxd.errors import DeadlineExceeded, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.protocol import EngineLimits, ModelSpec
+from mlxd.engine.supervision.inbox import Unread
 from mlxd.engine.supervision.keeper import RestartPolicy
-from mlxd.engine.supervision.row import BlockFactory, Unread
+from mlxd.engine.supervision.row import BlockFactory
 from mlxd.engine.supervisor import Supervisor
 from mlxd.errors import MlxdError, revive
 from mlxd.events import Event, Failed

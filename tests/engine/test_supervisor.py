@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.handle import Engine, Markup
 from mlxd.engine.protocol import EngineLimits
-from mlxd.engine.supervision.row import Unread
+from mlxd.engine.supervision.inbox import Unread
 from mlxd.engine.supervisor import Supervisor
 from mlxd.errors import (
     ContextTooLong,

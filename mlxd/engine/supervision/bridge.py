@@ -22,9 +22,10 @@ from mlxd.engine.protocol import (
     Step,
 )
 from mlxd.engine.supervision.board import Board
+from mlxd.engine.supervision.call import Call
 from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy, reason_of
 from mlxd.engine.supervision.process import BrokenProtocol
-from mlxd.engine.supervision.row import Call, Row
+from mlxd.engine.supervision.row import Row
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
     EngineFailed,

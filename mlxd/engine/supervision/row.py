@@ -5,24 +5,15 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.handle import Markup, ModelInfo, RequestStatus
-from mlxd.engine.protocol import (
-    Accepted,
-    Count,
-    DecodeRow,
-    EndRow,
-    Load,
-    PrefillRow,
-    Submit,
-    Unload,
-    encode,
-)
+from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit
+from mlxd.engine.supervision.call import Entry, Envelope
+from mlxd.engine.supervision.inbox import Inbox, Unread
 from mlxd.engine.supervision.process import BrokenProtocol
-from mlxd.errors import InternalError, InvalidBody, MlxdError, revive
+from mlxd.errors import InternalError, MlxdError
 from mlxd.events import (
     Event,
     Failed,
@@ -39,13 +30,6 @@ from mlxd.messages import GenerateRequest, ReasoningMode
 logger = logging.getLogger(__name__)
 
 
-class Unread(msgspec.Struct, frozen=True, kw_only=True):
-    """A reader is given up when more than `events` wait for it for `seconds`."""
-
-    events: int = 4096
-    seconds: float = 30.0
-
-
 class BlockFactory(Protocol):
     """What makes the builder of an answer's blocks; the class `BlockBuilder` is one."""
 
@@ -58,121 +42,6 @@ class BlockFactory(Protocol):
         mode: ReasoningMode,
     ) -> BlockBuilder:
         """A builder for one answer."""
-
-
-class Entry:
-    """Something that opens once, well or with an error, for whoever waits."""
-
-    def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self._error: MlxdError | None = None
-
-    def open(self, error: MlxdError | None = None) -> None:
-        if not self._open.is_set():
-            self._error = error
-            self._open.set()
-
-    async def passed(self) -> None:
-        """Wait for it; raises the error it opened with, each time a new object."""
-        await self._open.wait()
-        if self._error is not None:
-            raise revive(self._error.report())
-
-
-class Envelope:
-    """A command as bytes until it is sent, once.
-
-    Raises `InvalidBody` for a request that can't be sent: an integer past 64 bits, half a surrogate
-    pair. That has to show here, where it costs the one request.
-    """
-
-    def __init__(self, command: Submit | Count | Load | Unload) -> None:
-        try:
-            self._frame = encode(command)
-        except (ValueError, OverflowError, TypeError) as error:
-            raise InvalidBody("a value in it has no portable form") from error
-        self.sent = False
-        self.sent_at = 0.0
-
-    def open(self) -> bytes:
-        """The frame, which is sent now."""
-        frame, self._frame = self._frame, b""
-        self.sent = True
-        self.sent_at = _now()
-        return frame
-
-
-class Call:
-    """A command that is answered once."""
-
-    def __init__(self, command: Count | Load | Unload) -> None:
-        self.number = command.id
-        self.command = command
-        self.envelope = Envelope(command)
-        self._entry = Entry()
-        self._value = 0
-
-    @property
-    def model(self) -> str:
-        """The model it is about."""
-        if isinstance(self.command, Count):
-            return self.command.request.model
-        return self.command.model
-
-    @property
-    def counts(self) -> bool:
-        """Whether the engine answers it beside the step loop."""
-        return isinstance(self.command, Count)
-
-    def answer(self, value: int) -> None:
-        self._value = value
-        self._entry.open()
-
-    def fail(self, error: MlxdError) -> None:
-        self._entry.open(error)
-
-    async def result(self) -> int:
-        """The answer; raises what the engine, or its end, made of the command."""
-        await self._entry.passed()
-        return self._value
-
-
-class Inbox:
-    """Events between the bridge and one reader, who takes all there are at once."""
-
-    def __init__(self, unread: Unread) -> None:
-        self._unread = unread
-        self._events: list[Event] = []
-        self._news = asyncio.Event()
-        self._closed = False
-        self._overfull_since: float | None = None
-
-    def put(self, event: Event) -> None:
-        self._events.append(event)
-        self._news.set()
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        self._closed = True
-        self._news.set()
-
-    def overdue(self, now: float) -> bool:
-        """Whether the reader has left too much for too long."""
-        if len(self._events) <= self._unread.events:
-            self._overfull_since = None
-            return False
-        if self._overfull_since is None:
-            self._overfull_since = now
-        return now - self._overfull_since >= self._unread.seconds
-
-    async def take(self) -> list[Event]:
-        """All events that are there, at least one; empty when nothing more will come."""
-        await self._news.wait()
-        events, self._events = self._events, []
-        self._overfull_since = None
-        if not self._closed:
-            self._news.clear()
-        return events
 
 
 class Clock:

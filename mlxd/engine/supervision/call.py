@@ -1,0 +1,83 @@
+"""What is sent to the engine process once, and what waits for its answer."""
+
+import asyncio
+
+from mlxd.engine.protocol import Count, Load, Submit, Unload, encode
+from mlxd.errors import InvalidBody, MlxdError, revive
+
+
+class Entry:
+    """Something that opens once, well or with an error, for whoever waits."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._error: MlxdError | None = None
+
+    def open(self, error: MlxdError | None = None) -> None:
+        if not self._open.is_set():
+            self._error = error
+            self._open.set()
+
+    async def passed(self) -> None:
+        """Wait for it; raises the error it opened with, each time a new object."""
+        await self._open.wait()
+        if self._error is not None:
+            raise revive(self._error.report())
+
+
+class Envelope:
+    """A command as bytes until it is sent, once.
+
+    Raises `InvalidBody` for a request that can't be sent: an integer past 64 bits, half a surrogate
+    pair. That has to show here, where it costs the one request.
+    """
+
+    def __init__(self, command: Submit | Count | Load | Unload) -> None:
+        try:
+            self._frame = encode(command)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise InvalidBody("a value in it has no portable form") from error
+        self.sent = False
+        self.sent_at = 0.0
+
+    def open(self) -> bytes:
+        """The frame, which is sent now."""
+        frame, self._frame = self._frame, b""
+        self.sent = True
+        self.sent_at = asyncio.get_running_loop().time()
+        return frame
+
+
+class Call:
+    """A command that is answered once."""
+
+    def __init__(self, command: Count | Load | Unload) -> None:
+        self.number = command.id
+        self.command = command
+        self.envelope = Envelope(command)
+        self._entry = Entry()
+        self._value = 0
+
+    @property
+    def model(self) -> str:
+        """The model it is about."""
+        if isinstance(self.command, Count):
+            return self.command.request.model
+        return self.command.model
+
+    @property
+    def counts(self) -> bool:
+        """Whether the engine answers it beside the step loop."""
+        return isinstance(self.command, Count)
+
+    def answer(self, value: int) -> None:
+        self._value = value
+        self._entry.open()
+
+    def fail(self, error: MlxdError) -> None:
+        self._entry.open(error)
+
+    async def result(self) -> int:
+        """The answer; raises what the engine, or its end, made of the command."""
+        await self._entry.passed()
+        return self._value
