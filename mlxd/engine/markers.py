@@ -245,6 +245,7 @@ class Splitter:
 
     def _route(self, headers: Headers, route: Route) -> Steps[State]:
         scan, calls = self._scan, self._calls
+        self._take_calls()
         self._items.append(MessageEnd())
         self._fresh = True
         if calls.offers(route.tool):

@@ -136,3 +136,8 @@ def cuts(text: str) -> Iterable[list[str]]:
 def token(text: str, logprob: float = -0.5) -> TokenLogprob:
     """A token's logprob entry."""
     return TokenLogprob(text, logprob, text.encode())
+
+
+def call(arguments: str, name: str = "get_weather") -> str:
+    """A call as Qwen writes it in JSON."""
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'

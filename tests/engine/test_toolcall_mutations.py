@@ -81,6 +81,7 @@ def test_damaged_calls_are_read_or_stay_text(notation: str) -> None:
             assert outcome(cut) == outcome(answer), (seed, text)
         if not noted(answer, *WHOLE):
             said = " ".join(word for part in words(answer) for word in part)
+            assert said.encode().decode() == said
             assert said.count(CONTENT) >= text.count(CONTENT), (seed, text)
         if not noted(answer, "not valid JSON", "not a JSON object", "ends in the middle"):
             assert all(is_object(part.arguments) for part in answer.tool_calls), (seed, text)

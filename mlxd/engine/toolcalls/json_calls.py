@@ -22,6 +22,7 @@ from mlxd.engine.toolcalls.values import Emit, Outcome, ValueCopy
 
 NOT_JSON = "it is not a call in JSON"
 
+_DROPPED = "a member of a tool call that is no part of it was dropped"
 _MAX_KEY = 64
 _ID_KEYS = ("id", "call_id", "tool_call_id")
 _SILENT_KEYS = ("type", "index", *_ID_KEYS)
@@ -89,8 +90,6 @@ class _Call:
         """The arguments were read."""
         self._strange = False
         """Members were read that are no part of a call."""
-        self._loose = False
-        """What was taken behind the arguments is text."""
 
     def read(self) -> Steps[bool]:
         """True when the call is whole; false when all up to a stop became part of it."""
@@ -107,10 +106,8 @@ class _Call:
         elif not self._settled:
             calls.add("{}")
         elif self._strange:
-            calls.remark("a member of a tool call that is no part of it was dropped")
+            calls.remark(_DROPPED)
         calls.close()
-        if self._loose:
-            scan.mark(kept)
         return True
 
     def _not_a_call(self, reason: str) -> NotACall:
@@ -242,10 +239,9 @@ class _Call:
         at_stop = yield from scan.at_any(self._frame.stops)
         at_end = at_stop or (not scan.char and scan.complete)
         if self._settled or (at_end and not inside):
-            calls.remark("tool call repaired: missing closing brackets")
-            self._loose = inside or not at_end
+            calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
             return True
-        if not scan.char:
+        if not scan.char or (inside and scan.was_cut):
             calls.cut()
         else:
             yield from spill(scan, calls, self._frame.stops)

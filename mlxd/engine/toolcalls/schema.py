@@ -14,7 +14,7 @@ ANY: Kinds = ("any",)
 OBJECT_OR_STRING: Kinds = ("object", "array", "string")
 
 _DEPTH = 8
-"""References and unions are followed this deep; schemas may refer to themselves."""
+"""Unions and references are followed this deep."""
 
 _NAMES: dict[str, Kind] = {
     **{"string": "string", "str": "string", "text": "string"},
@@ -34,21 +34,24 @@ class ToolSchema:
 
     def kinds(self, key: str) -> Kinds | None:
         """The types of one argument in order; empty when it has none, None when it is unknown."""
-        if key in self._properties:
-            return tuple(dict.fromkeys(self._kinds(self._properties[key], _DEPTH)))
-        extra = self._root.get("additionalProperties")
-        return tuple(dict.fromkeys(self._kinds(extra, _DEPTH))) if extra else None
+        schema = self._properties.get(key, self._root.get("additionalProperties"))
+        if key not in self._properties and not schema:
+            return None
+        return tuple(dict.fromkeys(self._kinds(schema, _DEPTH, set())))
 
-    def _kinds(self, schema: Any, depth: int) -> Iterator[Kind]:
+    def _kinds(self, schema: Any, depth: int, followed: set[str]) -> Iterator[Kind]:
+        """The types of `schema`; a reference is followed once, since it may lead to itself."""
         if not isinstance(schema, dict) or depth == 0:
             return
-        if isinstance(reference := schema.get("$ref"), str):
-            yield from self._kinds(self._target(reference), depth - 1)
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            yield from self._kinds(self._target(reference), depth - 1, followed)
         yield from _declared(schema)
         for union in ("anyOf", "oneOf", "allOf"):
             choices = schema.get(union)
             for choice in choices if isinstance(choices, list) else ():
-                yield from self._kinds(choice, depth - 1)
+                yield from self._kinds(choice, depth - 1, followed)
 
     def _target(self, reference: str) -> Any:
         node: Any = self._root
@@ -105,7 +108,7 @@ def typed(text: str, kinds: Kinds) -> str:
     The literal `null` wins over every other type that allows it besides.
     """
     word = text.strip()
-    if "null" in kinds and word in _NULLS:
+    if "null" in kinds and word in _NULLS and len(text) <= _LONGEST_NULL:
         return "null"
     for kind in kinds:
         value = _FITS[kind](text if kind == "string" else word)
@@ -115,6 +118,8 @@ def typed(text: str, kinds: Kinds) -> str:
 
 
 _NULLS = ("null", "None")
+_LONGEST_NULL = 16
+"""Characters, with the white space around it, that the word null may take in a nullable string."""
 
 
 def _integer(text: str) -> str | None:
@@ -209,6 +214,8 @@ class ValueWriter:
 
 def _may_be_null(text: str) -> bool:
     word = text.strip()
+    if len(text) > _LONGEST_NULL:
+        return False
     return any(null.startswith(word) for null in _NULLS)
 
 

@@ -140,6 +140,7 @@ class _Call:
         head = yield from self._head(opening)
         if head is None or not self._object.empty:
             raise Broken
+        self._scan.forget()
         yield from json_arguments(self._scan, self._calls, markers_of(closing))
         yield from all_stops(self._scan, markers_of(self._tags.call_end))
         return False
