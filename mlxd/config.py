@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mlxd.messages import ReasoningMode, Scalar
 
-DialectName = Literal["openai_chat"]
+DialectName = Literal["openai_chat", "anthropic"]
 ToolFormat = Literal[
     "json_tools",
     "hermes",
@@ -233,7 +233,10 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = ("openai_chat",)
+    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = (
+        "openai_chat",
+        "anthropic",
+    )
     """APIs to serve."""
     server: Server = Server()
     """The HTTP side: who may call, and how much."""

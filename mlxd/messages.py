@@ -62,12 +62,16 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function the model may call; `parameters` is a JSON Schema as text."""
+    """A function the model may call; `parameters` is a JSON Schema as text.
+
+    A `deferred` one is described somewhere in the messages, and not again in front of them.
+    """
 
     name: str
     description: str = ""
     parameters: str = '{"type":"object","properties":{}}'
     strict: bool = False
+    deferred: bool = False
 
 
 class AutoTools(msgspec.Struct, frozen=True, tag="auto"):

@@ -45,8 +45,8 @@ FLUSH = 2.0
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
 
-BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1"}
-"""What clients of a dialect want at the end of their base URL."""
+BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1", "anthropic": ""}
+"""What the clients of a dialect want at the end of their base URL."""
 
 
 def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:

@@ -70,11 +70,13 @@ LAYERS: dict[str, Layer] = {
         ("config", "config_*", "catalog", "machine", "specs"), ("kernel", "engine contract")
     ),
     # Dialects: each knows the two contracts; files of one family share the wording of a vendor.
-    "openai wording": Layer(("api.openai_errors", "api.openai_wire", "api.images"), HTTP_CONTRACT),
+    "wire": Layer(("api.wire", "api.images"), HTTP_CONTRACT),
+    "openai wording": Layer(("api.openai_errors", "api.openai_wire"), (*HTTP_CONTRACT, "wire")),
     "openai_chat": Layer(
-        ("api.openai_chat", "api.openai_chat_*"), (*HTTP_CONTRACT, "openai wording")
+        ("api.openai_chat", "api.openai_chat_*"), (*HTTP_CONTRACT, "wire", "openai wording")
     ),
-    "dialect list": Layer(("api",), ("dialect contract", "openai_chat")),
+    "anthropic": Layer(("api.anthropic", "api.anthropic_*"), (*HTTP_CONTRACT, "wire")),
+    "dialect list": Layer(("api",), ("dialect contract", "openai_chat", "anthropic")),
     # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),
@@ -115,8 +117,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "hypercorn": ("server", "listener", "connection"),
     "h11": ("connection",),
     "textual": ("tui.*",),
-    "pydantic": ("config", "config_*", "api.openai_*"),
-    "pydantic_core": ("config", "config_*", "api.openai_*"),
+    "pydantic": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
+    "pydantic_core": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
     "platformdirs": ("config_file", "engine.demo"),

@@ -9,7 +9,7 @@ from quart import Response
 from mlxd.api import DIALECTS
 from mlxd.api.auth import Gate
 from mlxd.api.body import BodyBudget, check_type, in_turns, inflate, parse_json
-from mlxd.api.dialect import Dialect, ParsedCall
+from mlxd.api.dialect import Dialect, ParsedCall, Route
 from mlxd.api.envelopes import Envelopes, json_response, retry_after
 from mlxd.api.exchange import Exchange, for_model, open_exchange
 from mlxd.api.health import SERVING, health_body, health_of
@@ -93,9 +93,11 @@ class ApiServer:
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         for rule, endpoint in (("/v1/models", self.models), ("/v1/models/<path:name>", self.model)):
             self._route(rule, "GET", endpoint)
+        views = {"generate": self._generation, "count": self._counting}
         for dialect in self._dialects:
             for route in dialect.routes:
-                self._route(route.rule, route.method, self._generation(dialect))
+                if view := views.get(route.operation):
+                    self._route(route.rule, route.method, view(dialect, route))
 
     def _route(self, rule: str, method: str, view: Callable[..., Awaitable[Response]]) -> None:
         """Serve `rule` with and, as many clients write it, without `/v1`."""
@@ -118,23 +120,48 @@ class ApiServer:
 
     async def models(self) -> Response:
         """What can be asked for."""
-        return json_response(model_list(self._engine.models(), self._created))
+        vendor = self._envelopes.owner(current_request()).name
+        return json_response(model_list(self._engine.models(), self._created, vendor))
 
     async def model(self, name: str) -> Response:
         """One model, by any of its names."""
-        return json_response(one_model(name, self._engine.models(), self._created))
+        vendor = self._envelopes.owner(current_request()).name
+        return json_response(one_model(name, self._engine.models(), self._created, vendor))
 
-    def _generation(self, dialect: Dialect) -> Callable[..., Awaitable[Response]]:
+    def _generation(self, dialect: Dialect, route: Route) -> Callable[..., Awaitable[Response]]:
         async def generate(**path_args: str) -> Response:
             request = current_request()
-            request.record.dialect = dialect.name
-            data = await self._receive(request)
-            caller = request.caller(self._settings.server.validation_status)
-            call = await in_turns(len(data), lambda: dialect.parse(parse_json(data), caller))
-            request.counted_body.release()
-            return await self._answer(call, request)
+            return await self._answer(await self._parse(dialect, route, request), request)
 
         return generate
+
+    def _counting(self, dialect: Dialect, route: Route) -> Callable[..., Awaitable[Response]]:
+        async def count(**path_args: str) -> Response:
+            request = current_request()
+            call = await self._parse(dialect, route, request)
+            request.record.counted = True
+            tokens = await self._engine.count_tokens(call.requests[0])
+            body = call.counted(tokens) if call.counted else {"tokens": tokens}
+            return json_response(body, headers=_ignored_header(call.ignored))
+
+        return count
+
+    async def _parse(self, dialect: Dialect, route: Route, request: ApiRequest) -> ParsedCall:
+        """The call, with the configured model that answers it."""
+        record = request.record
+        record.dialect = dialect.name
+        data = await self._receive(request)
+        caller = request.caller(self._settings.server.validation_status, route.operation)
+        call = await in_turns(len(data), lambda: dialect.parse(parse_json(data), caller))
+        request.counted_body.release()
+        record.asked_model = call.asked_model
+        record.model = route_model(
+            call.asked_model,
+            self._engine.models(),
+            default=self._settings.defaults.model,
+            unknown=self._settings.server.unknown_model,
+        )
+        return for_model(call, record.model)
 
     async def _receive(self, request: ApiRequest) -> bytes:
         check_type(request.headers.get("Content-Type", ""))
@@ -147,15 +174,7 @@ class ApiServer:
         )
 
     async def _answer(self, call: ParsedCall, request: ApiRequest) -> Response:
-        record = request.record
-        record.asked_model, record.stream = call.asked_model, call.stream
-        record.model = route_model(
-            call.asked_model,
-            self._engine.models(),
-            default=self._settings.defaults.model,
-            unknown=self._settings.server.unknown_model,
-        )
-        call = for_model(call, record.model)
+        request.record.stream = call.stream
         headers = _ignored_header(call.ignored)
         if not call.stream:
             async with AsyncExitStack() as stack:

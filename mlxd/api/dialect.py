@@ -4,7 +4,7 @@ A dialect is one file: how its bodies become `GenerateRequest`s, how events beco
 table of its errors. It knows the kernel and this file; it does no I/O.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,11 +33,16 @@ KEEP_ALIVE = Frame(comment="keep-alive")
 
 @dataclass(frozen=True)
 class Route:
-    """A path of a dialect: Quart's rule syntax, and the name of the operation behind it."""
+    """A path of a dialect: Quart's rule syntax, and the name of the operation behind it.
+
+    The operations are `generate`, `count` (the tokens of a prompt), and `models` and `model`, whose
+    paths all dialects share: with a `header`, only requests that carry it are this dialect's.
+    """
 
     method: str
     rule: str
     operation: str
+    header: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Caller:
     """Who asks, and when.
 
     `key` is a short hash of the API key, empty when none is configured; `created` is when the
-    request arrived, in seconds since 1970.
+    request arrived, in seconds since 1970; `operation` is that of the route.
     """
 
     request_id: str
@@ -53,6 +58,7 @@ class Caller:
     created: int = 0
     path_args: Mapping[str, str] = field(default_factory=dict)
     validation_status: int = 400
+    operation: str = "generate"
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ class ParsedCall:
     """A request body, understood.
 
     One `GenerateRequest` a choice; `ignored` are the wire fields that were not honoured and change
-    nothing; `asked_model` is the name the caller wrote (empty: the default).
+    nothing; `asked_model` is the name the caller wrote (empty: the default). `counted` makes the
+    body of the number of prompt tokens, where the operation is `count`.
     """
 
     requests: tuple[GenerateRequest, ...]
@@ -99,6 +106,7 @@ class ParsedCall:
     renderer: Renderer
     asked_model: str
     ignored: tuple[str, ...] = ()
+    counted: Callable[[int], JsonObject] | None = None
 
 
 class Dialect(Protocol):

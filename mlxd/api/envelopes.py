@@ -46,15 +46,15 @@ class Envelopes:
         known = error if isinstance(error, MlxdError) else self._translate(error, request)
         request.record.error = type(known).__name__
         caller = request.caller(self._validation_status)
-        reply = self.owner(request.path).error(known, caller)
+        reply = self.owner(request).error(known, caller)
         response = json_response(reply.body, reply.status, reply.headers)
         if isinstance(error, WrongMethod) and error.valid_methods:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
-    def owner(self, path: str) -> Dialect:
-        """The dialect with the longest route that `path` begins with; else the first."""
-        return max(self._dialects, key=lambda dialect: _overlap(dialect, path))
+    def owner(self, request: ApiRequest) -> Dialect:
+        """The dialect with the longest route that the path begins with; else the first."""
+        return max(self._dialects, key=lambda dialect: _overlap(dialect, request))
 
     def _translate(self, error: Exception, request: ApiRequest) -> MlxdError:
         match error:
@@ -86,8 +86,12 @@ def retry_after(seconds: float) -> str:
     return str(max(1, math.ceil(seconds)))
 
 
-def _overlap(dialect: Dialect, path: str) -> int:
-    """Characters of the longest route of `dialect` that `path` begins with."""
-    prefixes = (route.rule.partition("<")[0].rstrip("/") for route in dialect.routes)
+def _overlap(dialect: Dialect, request: ApiRequest) -> int:
+    """Characters of the longest route of `dialect` that the path begins with."""
+    path = request.path
+    routes = (
+        route for route in dialect.routes if not route.header or route.header in request.headers
+    )
+    prefixes = (route.rule.partition("<")[0].rstrip("/") for route in routes)
     variants = (each for prefix in prefixes for each in (prefix, prefix.removeprefix("/v1")))
     return max((len(each) for each in variants if f"{path}/".startswith(f"{each}/")), default=0)

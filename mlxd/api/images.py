@@ -1,4 +1,4 @@
-"""Images that come inside a request, as `data:` URLs. Nothing is ever fetched."""
+"""Images that come inside a request, in Base64. Nothing is ever fetched."""
 
 import binascii
 from urllib.parse import unquote_to_bytes
@@ -33,6 +33,11 @@ def image_from_url(url: str) -> Image:
     header, comma, payload = rest.partition(",")
     if not comma or not header.lower().endswith(";base64"):
         raise ImageRefused("expected data:image/...;base64,... with an image in Base64.")
+    return image_from_base64(payload)
+
+
+def image_from_base64(payload: str) -> Image:
+    """The image that `payload` encodes; raises `ImageRefused`."""
     if len(payload) > MAX_IMAGE * 4 // 3 + 4:
         raise ImageRefused(f"the image is larger than {MAX_IMAGE} bytes.")
     data = _decode(payload)

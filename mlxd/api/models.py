@@ -1,4 +1,7 @@
-"""The bodies of `/v1/models`: one shape that OpenAI's and Anthropic's clients both read."""
+"""The bodies of `/v1/models`: one shape that OpenAI's and Anthropic's clients both read.
+
+Anthropic's clients, where they can be told from others, get the fields of their own API alone.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,25 +12,36 @@ from mlxd.api.routing import find_model, listed_names, names_of
 from mlxd.engine.handle import ModelInfo
 from mlxd.errors import ModelNotFound
 
+OPENAI_ONLY = ("object", "created", "owned_by", "max_model_len", "context_length")
 
-def model_list(models: Sequence[ModelInfo], created: int) -> JsonObject:
+
+def model_list(models: Sequence[ModelInfo], created: int, dialect: str = "") -> JsonObject:
     """Every model under each name it can be asked for by; `created` in seconds since 1970."""
     data = [_model(model, name, created) for model in models for name in names_of(model)]
-    return {
+    body = {
         "object": "list",
-        "data": data,
+        "data": [_in_words_of(dialect, model) for model in data],
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
         "has_more": False,
     }
+    return _in_words_of(dialect, body)
 
 
-def one_model(name: str, models: Sequence[ModelInfo], created: int) -> JsonObject:
+def one_model(
+    name: str, models: Sequence[ModelInfo], created: int, dialect: str = ""
+) -> JsonObject:
     """The model that was configured under this name or a pattern; raises `ModelNotFound`."""
     model = find_model(name, models)
     if model is None:
         raise ModelNotFound(model=name[:256], available=listed_names(models))
-    return _model(model, name, created)
+    return _in_words_of(dialect, _model(model, name, created))
+
+
+def _in_words_of(dialect: str, body: JsonObject) -> JsonObject:
+    if dialect != "anthropic":
+        return body
+    return {key: value for key, value in body.items() if key not in OPENAI_ONLY}
 
 
 def _model(model: ModelInfo, name: str, created: int) -> dict[str, Any]:

@@ -1,68 +1,19 @@
-"""What the wire models of OpenAI's APIs have in common.
+"""What the wire models of OpenAI's APIs have in common; the rest is in `wire`."""
 
-Fields that a model does not declare are kept as extras: they are ignored, and named to the caller.
-Branches of unions are tagged with names beginning with `#`; a union's discriminator is a function
-whose name ends in `<field>_tag`. `openai_errors.from_pydantic` reads both.
-"""
+from typing import Annotated
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from pydantic import Field
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from mlxd.api.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag, unknown_fields
 
-
-class Wire(BaseModel):
-    """An object of the wire: types as they are, unknown fields kept."""
-
-    model_config = ConfigDict(
-        strict=True, extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-FAIL_FAST = Field(fail_fast=True)
-"""One wrong item is enough; a hostile list has a hundred thousand."""
+__all__ = (
+    "AN_OBJECT",
+    "FAIL_FAST",
+    "ToolName",
+    "Wire",
+    "expected",
+    "type_tag",
+    "unknown_fields",
+)
 
 ToolName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-def expected(what: str) -> PydanticCustomError:
-    """The value is of no type that would do; `what` with its article."""
-    return PydanticCustomError("expected", "expected {what}", {"what": what})
-
-
-def _an_object(value: object) -> object:
-    if isinstance(value, dict):
-        return value
-    raise expected("an object")
-
-
-AN_OBJECT = BeforeValidator(_an_object)
-"""In front of a union: only an object can say which branch it is."""
-
-
-def type_tag(value: dict[str, Any]) -> str | None:
-    """The branch of an object that says in `type` what it is."""
-    kind = value.get("type")
-    return None if kind is None else f"#{kind}"
-
-
-def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
-    """Dotted names of the extras of `model` and of what is inside, without indices.
-
-    A null says the same as leaving the field out.
-    """
-    for name, value in (model.model_extra or {}).items():
-        if value is not None:
-            yield f"{prefix}{name}"
-    for name in model.model_fields_set:
-        if name in type(model).model_fields:
-            yield from _inside(getattr(model, name), f"{prefix}{name}.")
-
-
-def _inside(value: Any, prefix: str) -> Iterator[str]:
-    if isinstance(value, Wire):
-        yield from unknown_fields(value, prefix)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _inside(item, prefix)

@@ -19,6 +19,8 @@ class Record:
         self.asked_model = ""
         self.model = ""
         self.stream = False
+        self.counted = False
+        """Tokens were counted and nothing is to be generated."""
         self.status = 0
         self.error = ""
         self.terminals: dict[int, Finished | Failed] = {}
@@ -48,6 +50,8 @@ class Record:
             return self.error
         for _, event in sorted(self.terminals.items()):
             return event.reason if isinstance(event, Finished) else event.error.kind
+        if self.counted:
+            return "counted"
         return "disconnected" if self.model else ""
 
     def notes(self) -> tuple[str, ...]:

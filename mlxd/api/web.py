@@ -76,7 +76,7 @@ class ApiRequest(Request):
         address = self.scope.get("server")
         return address[0] if address else ""
 
-    def caller(self, validation_status: int) -> Caller:
+    def caller(self, validation_status: int, operation: str = "generate") -> Caller:
         """What a dialect may know of this request."""
         return Caller(
             request_id=self.id,
@@ -84,6 +84,7 @@ class ApiRequest(Request):
             created=self.created,
             path_args=dict(self.view_args or {}),
             validation_status=validation_status,
+            operation=operation,
         )
 
     async def close(self) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlxd.api.anthropic import Anthropic
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.openai_chat import OpenAIChat
-from tests.api.support import CHAT, HELLO
+from tests.api.support import CHAT, HELLO, MESSAGES
 from tests.api.toy import Toy
 
 Json = dict[str, Any]
@@ -29,6 +30,8 @@ class Face:
     """Whether a body, or the data of a frame, is this dialect's envelope."""
     ends_well: Callable[[Sequence[Frame]], bool]
     """Whether a stream has the end that clients wait for, after an error too."""
+    alive: bytes = b": keep-alive"
+    """What a stream that waits for its first block is kept alive with."""
 
 
 def fold_chat(frames: Sequence[Frame]) -> Json:
@@ -83,6 +86,50 @@ def fold_toy(frames: Sequence[Frame]) -> Json:
     return {"lines": lines, "end": end}
 
 
+def fold_messages(frames: Sequence[Frame]) -> Json:
+    """Named events to a whole message, as Anthropic's clients add them up."""
+    message: Json = {}
+    pieces: list[str] = []
+    for frame in frames:
+        event = json.loads(frame.data)
+        assert event["type"] == frame.event
+        match event:
+            case {"type": "message_start"}:
+                message = event["message"]
+            case {"type": "content_block_start", "index": index, "content_block": block}:
+                assert index == len(message["content"])
+                message["content"].append(block)
+                pieces = []
+            case {"type": "content_block_delta", "index": index, "delta": delta}:
+                assert index == len(message["content"]) - 1
+                add_to_block(message["content"][index], delta, pieces)
+            case {"type": "content_block_stop", "index": index}:
+                block = message["content"][index]
+                if block["type"] == "tool_use":
+                    block["input"] = json.loads("".join(pieces) or "{}")
+            case {"type": "message_delta"}:
+                message |= event["delta"]
+                message["usage"] |= event["usage"]
+            case _:
+                assert event in ({"type": "ping"}, {"type": "message_stop"})
+    return message
+
+
+def add_to_block(block: Json, delta: Json, pieces: list[str]) -> None:
+    match delta:
+        case {"type": "text_delta", "text": text}:
+            block["text"] += text
+        case {"type": "thinking_delta", "thinking": text}:
+            block["thinking"] += text
+        case {"type": "signature_delta", "signature": signature}:
+            block["signature"] = signature
+        case {"type": "input_json_delta", "partial_json": text}:
+            assert block["type"] == "tool_use"
+            pieces.append(text)
+        case _:
+            raise AssertionError(delta)
+
+
 OPENAI_CHAT = Face(
     dialect=OpenAIChat(),
     path=CHAT,
@@ -91,6 +138,21 @@ OPENAI_CHAT = Face(
     fold=fold_chat,
     is_error=lambda body: {"message", "type", "param", "code"} <= set(body.get("error", ())),
     ends_well=lambda frames: frames[-1].data == b"[DONE]",
+)
+ANTHROPIC = Face(
+    dialect=Anthropic(),
+    path=MESSAGES,
+    body={
+        "model": "demo",
+        "max_tokens": 7,
+        "messages": HELLO,
+        "thinking": {"type": "adaptive"},
+    },
+    live={"stream": True},
+    fold=fold_messages,
+    is_error=lambda body: body.get("type") == "error" and set(body) >= {"error", "request_id"},
+    ends_well=lambda frames: frames[-1].event in ("message_stop", "error"),
+    alive=b"event: ping",
 )
 TOY = Face(
     dialect=Toy(),
@@ -101,4 +163,4 @@ TOY = Face(
     is_error=lambda body: set(body.get("oops", ())) == {"what", "field"},
     ends_well=lambda frames: frames[-1].event in ("over", "oops"),
 )
-FACES = {face.dialect.name: face for face in (OPENAI_CHAT, TOY)}
+FACES = {face.dialect.name: face for face in (OPENAI_CHAT, ANTHROPIC, TOY)}

@@ -31,6 +31,7 @@ NOW = 1767225600
 FIXED = Tuning(clock=lambda: NOW, new_id=lambda: "req_0123456789abcdef0123456789abcdef")
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
 PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]

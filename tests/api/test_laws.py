@@ -23,6 +23,7 @@ from tests.scripts import FAILING, SCRIPTS, STARTED, WHOLE, finished, text
 
 LEAVES = [cls for cls in errors.subclasses(errors.MlxdError) if not cls.__subclasses__()]
 SAMPLES: dict[type, Any] = {str: "secret", int: 7, float: 2.5, list[str]: ["demo"]}
+KEPT = encode([KEEP_ALIVE])
 every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
 every_error = pytest.mark.parametrize("cls", LEAVES, ids=lambda cls: cls.__name__)
 
@@ -220,9 +221,9 @@ async def test_a_silent_stream_is_kept_alive_in_prefill_and_while_decoding(face:
         async with server.client.request(face.path, method="POST") as client:
             await client.send(msgspec.json.encode(face.body | face.live))
             await client.send_complete()
-            for gate in (prefill, decode):
-                kept = seen.count(b": keep-alive")
-                while seen.count(b": keep-alive") < kept + 2:
+            for gate, alive in ((prefill, face.alive), (decode, KEPT)):
+                kept = seen.count(alive)
+                while seen.count(alive) < kept + 2:
                     seen += await client.receive()
                 gate.set()
             while b"end" not in seen and b"[DONE]" not in seen:

@@ -1,0 +1,171 @@
+"""Errors as Anthropic's API words them: statuses, types, and pydantic's findings in sentences."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from mlxd import errors
+from mlxd.api.dialect import ErrorReply, JsonObject
+
+MAX_ECHO = 64
+"""Characters of a wrong value that the message repeats."""
+
+NO_THREADS = "thread_unsupported_request"
+"""The code by which Anthropic's clients know to send the whole conversation instead."""
+
+
+class Row(NamedTuple):
+    """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
+
+    status: int
+    type: str
+    retry: float | None = None
+
+
+BAD = "invalid_request_error"
+OURS = "api_error"
+BUSY = "overloaded_error"
+
+TABLE: Mapping[type[errors.MlxdError], Row] = {
+    errors.ConfigError: Row(500, OURS),
+    errors.ModelUnusable: Row(500, OURS),
+    errors.InvalidBody: Row(400, BAD),
+    errors.BodyTooLarge: Row(413, "request_too_large"),
+    errors.BodyTooSlow: Row(408, BAD),
+    errors.InvalidField: Row(400, BAD),
+    errors.ModelNotFound: Row(404, "not_found_error"),
+    errors.ContextTooLong: Row(400, BAD),
+    errors.Unauthorized: Row(401, "authentication_error"),
+    errors.Forbidden: Row(403, "permission_error"),
+    errors.RouteNotFound: Row(404, "not_found_error"),
+    errors.MethodNotAllowed: Row(405, "not_found_error"),
+    errors.QueueFull: Row(529, BUSY),
+    errors.Overloaded: Row(529, BUSY),
+    errors.RateLimited: Row(429, "rate_limit_error"),
+    errors.ModelLoading: Row(529, BUSY),
+    errors.EngineStopped: Row(529, BUSY),
+    errors.EngineFailed: Row(529, BUSY),
+    errors.EngineCrashed: Row(500, OURS, retry=1),
+    errors.EngineStalled: Row(500, OURS, retry=1),
+    errors.DeadlineExceeded: Row(504, "timeout_error"),
+    errors.OutOfMemory: Row(529, BUSY, retry=5),
+    errors.InvalidLogits: Row(500, OURS),
+    errors.InternalError: Row(500, OURS),
+}
+FINAL = (errors.ModelUnusable, errors.DeadlineExceeded, errors.InvalidLogits)
+"""Failures of ours that would only repeat themselves."""
+
+
+def error_reply(
+    error: errors.MlxdError, *, request_id: str, validation_status: int = 400
+) -> ErrorReply:
+    """The reply for an error before the first byte."""
+    row = TABLE[type(error)]
+    malformed = isinstance(error, errors.InvalidBody | errors.InvalidField)
+    # Clients look for this code under 400 alone.
+    threads = isinstance(error, errors.InvalidField) and error.code == NO_THREADS
+    return ErrorReply(
+        status=validation_status if malformed and not threads else row.status,
+        body=error_body(error, request_id=request_id),
+        headers=_headers(error, row),
+    )
+
+
+def error_body(error: errors.MlxdError, *, request_id: str) -> JsonObject:
+    """The envelope, with the request's id in it."""
+    told = {"type": TABLE[type(error)].type, "message": _message(error)}
+    return {"type": "error", "error": told | _details(error), "request_id": request_id}
+
+
+def _message(error: errors.MlxdError) -> str:
+    match error:
+        case errors.ContextTooLong(prompt_tokens=tokens, context_length=window):
+            # Clients read both numbers out of this sentence.
+            return f"prompt is too long: {tokens} tokens > {window} maximum"
+        case errors.ModelNotFound(model=model):
+            return f"model: {model}"
+        case errors.Unauthorized() if error.reason == errors.Unauthorized.reason:
+            return "invalid x-api-key"
+        case errors.ConfigError():
+            # The text names a file.
+            return "The server's configuration can't be used."
+    return str(error)
+
+
+def _details(error: errors.MlxdError) -> JsonObject:
+    if not isinstance(error, errors.InvalidField) or not error.code:
+        return {}
+    details: JsonObject = {"error_code": error.code}
+    if error.code == NO_THREADS:
+        details["unsupported"] = ["inference_hooks"]
+    return {"details": details}
+
+
+def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
+    headers = {}
+    seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
+    if seconds is not None:
+        # The header itself has whole seconds; the vendor's clients read the other too.
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
+    if isinstance(error, FINAL):
+        headers["x-should-retry"] = "false"
+    return headers
+
+
+def wrong_value(field: str, why: str) -> errors.InvalidField:
+    """`why` is a sentence."""
+    return errors.InvalidField(field, "value", f"{field}: {why}")
+
+
+def unsupported(field: str, why: str, code: str = "") -> errors.InvalidField:
+    """A value that this server knows and does not honour; `why` is a sentence."""
+    return errors.InvalidField(field, "unsupported", f"{field}: {why}", code)
+
+
+TYPE_ERRORS = frozenset(
+    {
+        *("string_type", "int_type", "float_type", "finite_number", "bool_type", "list_type"),
+        *("dict_type", "model_type", "model_attributes_type"),
+    }
+)
+
+
+def from_pydantic(error: ValidationError) -> errors.InvalidField:
+    """The first finding of a failed validation, as Anthropic's own server would put it."""
+    detail = error.errors(include_url=False)[0]
+    kind = detail["type"]
+    field = ".".join(str(part) for part in detail["loc"] if not str(part).startswith("#"))
+    if kind == "missing":
+        return errors.InvalidField(field, "missing", f"{field}: Field required")
+    if kind == "union_tag_not_found":
+        field = f"{field}.{_tag_name(detail)}" if field else _tag_name(detail)
+        return errors.InvalidField(field, "missing", f"{field}: Field required")
+    if kind == "union_tag_invalid":
+        return wrong_value(field, _wrong_tag(detail))
+    if kind == "expected":
+        message = f"{field}: Input should be {detail['ctx']['what']}"
+        return errors.InvalidField(field, "type", message)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return errors.InvalidField(field, "type", f"{field}: Input should be an object")
+    problem: errors.FieldProblem = "type" if kind in TYPE_ERRORS else "value"
+    return errors.InvalidField(field, problem, f"{field}: {detail['msg']}")
+
+
+def _tag_name(detail: ErrorDetails) -> str:
+    """The field that says which branch of a union it is: what the discriminator is named for."""
+    name: str = detail["ctx"]["discriminator"]
+    return name.removesuffix("_tag()").rpartition("_")[2]
+
+
+def _wrong_tag(detail: ErrorDetails) -> str:
+    context = detail["ctx"]
+    tag = context["tag"].removeprefix("#")[:MAX_ECHO]
+    expected = context["expected_tags"].replace("#", "")
+    return (
+        f"Input tag '{tag}' found using '{_tag_name(detail)}' does not match any of the expected "
+        f"tags: {expected}"
+    )
