@@ -18,6 +18,8 @@ REQUEST_ARGUMENTS: dict[str, Any] = {
     "thinking_budget": 1024,
     "preserve_thinking": True,
     "clear_thinking": True,
+    "thinking_mode": "thinking",
+    "date_string": "1 Jan 2026",
     "add_vision_id": False,
     "builtin_tools": "",
 }

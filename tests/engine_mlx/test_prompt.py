@@ -239,7 +239,7 @@ def test_a_template_may_get_the_arguments_of_the_list_only() -> None:
         return rendered("tools", say("user", "x"), template_args=arguments)
 
     assert text(enable_thinking=False).endswith("<think>\n\n</think>\n\n")
-    assert text(enable_thinking=True) == text(add_vision_id=True) == text()
+    assert text(enable_thinking=True) == text(date_string="1 May 2026") == text()
     for name in ("chat_template", "tools", "messages", "return_tensors", "tokenize", "nonsense"):
         with pytest.raises(InvalidField) as refusal:
             text(**{name: "x"})
