@@ -60,7 +60,7 @@ class Limits:
     """When there is no room for a newcomer, a client that has owed us the rest of a request, or the
     next one, for longer than this gives way."""
     head: float = 10.0
-    """From the first byte of a request to the end of its header fields."""
+    """From connecting, or from the first byte of a later request, to the end of the head."""
     body: float = 35.0
     """From there to the end of its body. An application that gives up earlier can say so in words
     that its caller understands."""
@@ -78,7 +78,7 @@ class Http11(H11Protocol):
     turn_away = False
     """Answer whatever comes with 503."""
     _refused = False
-    _bodiless = False
+    _asks_for_head = False
 
     async def handle(self, event: Event) -> None:
         try:
@@ -106,7 +106,7 @@ class Http11(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         # An upgrade to HTTP/2 is refused by answering in HTTP/1.1, as the clients that offer one
         # by default (Java's) expect; so nothing of Hypercorn's own method is wanted.
-        self._bodiless = event.method == b"HEAD"
+        self._asks_for_head = event.method == b"HEAD"
         if status := self._refusal(event):
             raise h11.RemoteProtocolError(PROBLEMS[status], error_status_hint=status)
 
@@ -142,8 +142,10 @@ class Http11(H11Protocol):
             *([(b"retry-after", b"1")] if status_code == 503 else []),
             *self.config.response_headers("h11"),
         ]
+        # Without a request waiting for its answer, the last one's method says nothing.
+        bodiless = self._asks_for_head and self.connection.our_state is h11.SEND_RESPONSE
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        if not self._bodiless:
+        if not bodiless:
             await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
@@ -349,7 +351,8 @@ class Connection(asyncio.Protocol):
         # could lose the answer it has not read yet.
         self._received.clear()
         self._transport.resume_reading()
-        if self._transport.can_write_eof():
+        # A client that has just reset the connection makes this fail.
+        with suppress(OSError):
             self._transport.write_eof()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.linger):

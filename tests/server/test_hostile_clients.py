@@ -1,5 +1,6 @@
 """Requests that nobody sends by accident: refused cleanly, and the next client is served."""
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -101,11 +102,31 @@ async def test_an_odd_request_is_answered(name: str, caplog: pytest.LogCaptureFi
         await _is_unharmed(served, caplog)
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_reset_at_any_moment_of_a_refusal_is_no_error(turns: int) -> None:
+    async with serving() as served:
+        client = await served.connect()
+        client.send(b"nonsense\r\n\r\n")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        client.reset()
+        await until(lambda: served.listener.open_connections == 0)
+        assert (await served.get("/hello")).status == 200
+
+
 async def test_a_refusal_of_head_has_no_body() -> None:
     async with serving() as served, await served.connect() as client:
         client.send(b"HEAD * HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await client.head()).status == 400
         assert await client.rest() == b""
+
+
+async def test_a_refusal_after_an_answered_head_request_has_its_body() -> None:
+    async with serving() as served, await served.connect() as client:
+        client.send(b"HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.head()).status == 200
+        client.send(b"nonsense\r\n\r\n")
+        assert b'"message"' in (await client.answer()).body
 
 
 @pytest.mark.parametrize("key", [b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""])
