@@ -137,7 +137,7 @@ OPENAI_CHAT = Face(
     live={"stream": True, "stream_options": {"include_usage": True}},
     fold=fold_chat,
     is_error=lambda body: {"message", "type", "param", "code"} <= set(body.get("error", ())),
-    ends_well=lambda frames: frames[-1].data == b"[DONE]",
+    ends_well=lambda frames: [frame.data for frame in frames].index(b"[DONE]") == len(frames) - 1,
 )
 ANTHROPIC = Face(
     dialect=Anthropic(),
@@ -162,5 +162,6 @@ TOY = Face(
     fold=fold_toy,
     is_error=lambda body: set(body.get("oops", ())) == {"what", "field"},
     ends_well=lambda frames: frames[-1].event in ("over", "oops"),
+    alive=b"event: waiting",
 )
 FACES = {face.dialect.name: face for face in (OPENAI_CHAT, ANTHROPIC, TOY)}

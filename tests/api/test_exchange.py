@@ -76,10 +76,12 @@ async def test_a_slow_answer_does_not_hold_up_the_others() -> None:
         while b'{"index":1,"delta":{},"logprobs":null,"finish_reason":"stop"}' not in seen:
             seen += await client.receive()
         assert b'{"index":0,"delta":{"content"' not in seen
+        assert b"[DONE]" not in seen
         gate.set()
         while not seen.endswith(b"[DONE]\n\n"):
             seen += await client.receive()
         await client.disconnect()
+    assert b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}' in seen
 
 
 async def test_usage_is_not_mentioned_unless_asked_for() -> None:

@@ -231,6 +231,17 @@ async def test_a_silent_stream_is_kept_alive_in_prefill_and_while_decoding(face:
             await client.disconnect()
 
 
+@every_face
+async def test_a_stream_that_is_not_silent_is_left_alone(face: Face) -> None:
+    words = text(0, *["word"] * 10)
+    pieces = [item for event in words for item in (event, Pause(0.03))]
+    tuning = dataclasses.replace(FIXED, idle=0.2)
+    script = (STARTED, *pieces, finished())
+    server = front(*script, dialects=(face.dialect,), tuning=tuning)
+    data = await bytes_of(await server.post(face.body | face.live, face.path))
+    assert data.count(KEPT) < 2
+
+
 @pytest.mark.parametrize(("say", "live"), [("break", False), ("break", True), ("hi", True)])
 async def test_a_bug_of_ours_is_told_in_the_log_and_hidden_from_the_caller(
     say: str, live: bool, caplog: pytest.LogCaptureFixture

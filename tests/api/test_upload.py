@@ -11,8 +11,9 @@ import pytest
 
 from mlxd.api.body import INFLATE_STEP, BodyBudget
 from mlxd.api.web import ApiRequest
+from mlxd.engine.scripted import Gate
 from tests.api.support import CHAT, FIXED, HELLO, LIMIT, Front, error_of, front, settings_for, soon
-from tests.scripts import SCRIPTS
+from tests.scripts import SCRIPTS, STARTED, finished
 
 MIB = 1024 * 1024
 GOOD = json.dumps({"messages": HELLO}).encode()
@@ -130,6 +131,15 @@ async def test_bodies_that_take_too_much_together_are_refused_with_retry_after()
         await first.disconnect()
     assert (await server.send(padded(4096))).status_code == 200
     assert budget_of(server).held == 0
+
+
+async def test_a_body_stops_counting_once_it_is_parsed() -> None:
+    gate = asyncio.Event()
+    server = front(STARTED, Gate(gate), finished())
+    async with server.connection():
+        await server.engine.reaches(lambda engine: engine.running == 1)
+        assert budget_of(server).held == 0
+        gate.set()
 
 
 async def test_a_client_that_leaves_while_it_sends_gives_its_share_back() -> None:

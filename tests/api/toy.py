@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
-from mlxd.api.dialect import KEEP_ALIVE, Caller, ErrorReply, Frame, JsonObject, ParsedCall, Route
+from mlxd.api.dialect import Caller, ErrorReply, Frame, JsonObject, ParsedCall, Route
 from mlxd.errors import (
     BodyTooLarge,
     GenerationError,
@@ -93,7 +93,7 @@ class ToyRenderer:
                 pass
 
     def idle(self) -> Iterable[Frame]:
-        return (KEEP_ALIVE,)
+        return (self._frame("waiting", None),)
 
     def end(self) -> Iterable[Frame]:
         return (self._frame("over", None),)
