@@ -49,6 +49,14 @@ LAYERS: dict[str, Layer] = {
         ),
         ENGINE_CONTRACT,
     ),
+    # Grammars and masks: text, token ids and numpy, no MLX.
+    "constraining": Layer(
+        (
+            *("engine.grammartext", "engine.toolgrammar", "engine.plainvalues"),
+            *("engine.jsonschemas", "engine.steering", "engine.closing"),
+        ),
+        (*ENGINE_CONTRACT, "reading"),
+    ),
     # What the command line knows of models too: files and downloads, no MLX.
     "model files": Layer(
         (
@@ -64,7 +72,10 @@ LAYERS: dict[str, Layer] = {
             *("engine.batch", "engine.sampling", "engine.prefixes", "engine.tokentext"),
             *("engine.models", "engine.grammar", "engine.speak"),
         ),
-        (*ENGINE_CONTRACT, "reading", "scheduling", "prompting", "model files", "blas"),
+        (
+            *(*ENGINE_CONTRACT, "reading", "scheduling", "prompting", "constraining"),
+            *("model files", "blas"),
+        ),
     ),
     "configuration": Layer(
         ("config", "config_*", "catalog", "machine", "specs"), ("kernel", "engine contract")
@@ -110,7 +121,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tokenizers": ("engine.convert",),
     "gguf": ("engine.convert",),
     "safetensors": ("engine.convert",),
-    "numpy": (*ENGINE_PROCESS, "engine.convert"),
+    "numpy": (*ENGINE_PROCESS, "engine.convert", "engine.steering"),
+    "llguidance": (*LAYERS["constraining"].modules, "engine.grammar"),
     "huggingface_hub": ("engine.library",),
     "quart": ("api.*",),
     "werkzeug": ("api.*",),

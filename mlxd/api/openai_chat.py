@@ -1,23 +1,17 @@
 """OpenAI's Chat Completions: from the wire's request to neutral ones, and the table of errors."""
 
 import re
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 
 from mlxd.api.dialect import Caller, ErrorReply, JsonObject, ParsedCall, Route
 from mlxd.api.openai_chat_messages import neutral_messages
+from mlxd.api.openai_chat_output import output
 from mlxd.api.openai_chat_render import ChatRenderer, Wanted
 from mlxd.api.openai_chat_tools import Toolbox, legacy_toolbox, toolbox
-from mlxd.api.openai_chat_wire import (
-    REFUSED,
-    ChatRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    ResponseFormat,
-    TextFormat,
-)
+from mlxd.api.openai_chat_wire import ChatRequest
 from mlxd.api.openai_errors import (
     Bound,
     error_reply,
@@ -31,14 +25,10 @@ from mlxd.api.openai_wire import unknown_fields
 from mlxd.errors import MlxdError
 from mlxd.messages import (
     GenerateRequest,
-    JsonOutput,
-    JsonSchemaOutput,
-    Output,
     ReasoningOptions,
     Sampling,
     Scalar,
     Source,
-    TextOutput,
 )
 
 MAX_TOKENS = 2**31 - 1
@@ -72,7 +62,6 @@ class OpenAIChat:
             wire = ChatRequest.model_validate(body)
         except ValidationError as error:
             raise from_pydantic(error) from None
-        _refuse_fields(wire)
         box = _toolbox(wire)
         asked = wire.model or ""
         wanted = Wanted(
@@ -98,13 +87,6 @@ class OpenAIChat:
         return error_reply(error, validation_status=caller.validation_status, prompt="messages")
 
 
-def _refuse_fields(wire: ChatRequest) -> None:
-    for name, value in (wire.model_extra or {}).items():
-        if name in REFUSED and value is not None:
-            reason = "constrained output is not served in this form."
-            raise unsupported(name, reason, "unsupported_parameter")
-
-
 def _toolbox(wire: ChatRequest) -> Toolbox:
     if wire.tools or not wire.functions:
         return toolbox(wire.tools or [], wire.tool_choice)
@@ -125,7 +107,7 @@ def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[Generate
         sampling=sampling,
         max_tokens=_max_tokens(wire),
         stop=tuple(stop for stop in wire.stop or [] if stop),
-        output=_output(wire.response_format),
+        output=output(wire),
         reasoning=_reasoning(wire),
         logprobs=_logprobs(wire),
         template_args=_template_args(wire),
@@ -209,26 +191,6 @@ def _logprobs(wire: ChatRequest) -> int | None:
     return None
 
 
-def _output(wanted: ResponseFormat | None) -> Output:
-    output = _parsed_output(wanted)
-    if not isinstance(output, TextOutput):
-        raise unsupported("response_format.type", "only 'text' is served.")
-    return output
-
-
-def _parsed_output(wanted: ResponseFormat | None) -> Output:
-    match wanted:
-        case None | TextFormat():
-            return TextOutput()
-        case JsonObjectFormat():
-            return JsonOutput()
-        case JsonSchemaFormat(json_schema=described):
-            schema = msgspec.json.encode(described.schema_ or {}).decode()
-            return JsonSchemaOutput(schema, described.name, described.strict or False)
-        case _:
-            assert_never(wanted)
-
-
 def _template_args(wire: ChatRequest) -> dict[str, Scalar]:
     args: dict[str, Scalar] = {}
     for name, value in (wire.chat_template_kwargs or {}).items():
@@ -251,7 +213,14 @@ def _reasoning(wire: ChatRequest) -> ReasoningOptions:
         enabled = given if isinstance(given, bool) else None
     if wire.reasoning_effort == "none":
         enabled = False
-    return ReasoningOptions(enabled=enabled, effort=wire.reasoning_effort)
+    return ReasoningOptions(enabled=enabled, effort=wire.reasoning_effort, budget=_budget(wire))
+
+
+def _budget(wire: ChatRequest) -> int | None:
+    if wire.thinking_budget is not None:
+        return wire.thinking_budget
+    given = (wire.chat_template_kwargs or {}).get("thinking_budget")
+    return given if type(given) is int and given >= 0 else None
 
 
 def _ignored(wire: ChatRequest, box: Toolbox) -> tuple[str, ...]:

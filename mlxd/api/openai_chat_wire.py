@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai_chat_messages import ChatMessage
@@ -22,13 +23,9 @@ HARMLESS = frozenset(
 )
 """Fields of the API that change nothing here: ignored and named, like unknown ones."""
 
-REFUSED = frozenset(
-    {
-        *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"),
-        *("json_schema", "regex", "ebnf", "grammar"),
-    }
-)
-"""Fields of other servers that would change the answer, and are not honoured."""
+
+MAX_CHOSEN = 1000
+"""Texts that an answer may be chosen from."""
 
 
 class StreamOptions(Wire):
@@ -61,6 +58,30 @@ ResponseFormat = Annotated[
     Discriminator(type_tag),
     AN_OBJECT,
 ]
+
+
+def _as_schema_text(value: object) -> object:
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, str):
+        return value
+    raise expected("one of a string or object")
+
+
+SchemaText = Annotated[str, BeforeValidator(_as_schema_text)]
+Chosen = Annotated[
+    list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_CHOSEN)
+]
+
+
+class StructuredOutputs(Wire):
+    """How vLLM's clients ask for constrained output."""
+
+    json_: Annotated[SchemaText | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: Chosen | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
 
 
 def _as_list(value: object) -> object:
@@ -113,7 +134,17 @@ class ChatRequest(Wire):
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     enable_thinking: bool | None = None
+    thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: SchemaText | None = None
+    guided_regex: str | None = None
+    guided_choice: Chosen | None = None
+    guided_grammar: str | None = None
+    json_schema: SchemaText | None = None
+    regex: str | None = None
+    ebnf: str | None = None
+    grammar: str | None = None
 
 
 HONOURED = frozenset(ChatRequest.model_fields)

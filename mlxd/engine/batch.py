@@ -18,8 +18,9 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from mlxd.engine.models import LoadedModel
 from mlxd.engine.prefixes import Prefixes
-from mlxd.engine.sampling import RowSampling, draw, logits_processors, resolve
+from mlxd.engine.sampling import RowSampling, draw, logits_processors, masked, resolve
 from mlxd.engine.scheduler import BatchStep, Prefilled, Row, Token
+from mlxd.engine.steering import Steering
 from mlxd.engine.tokentext import TokenText
 from mlxd.events import TokenLogprob, TopLogprob
 
@@ -39,6 +40,11 @@ class _Running:
     uid: int
     sampling: RowSampling
 
+    @property
+    def steering(self) -> Steering | None:
+        return self.row.steering if isinstance(self.row.steering, Steering) else None
+
+
 _async_eval: Callable[..., None] = mx.async_eval
 
 
@@ -46,12 +52,18 @@ class _Drawn:
     """What one sampler call has to tell about its tokens; read with the step that returns them."""
 
     def __init__(self, logprobs: mx.array, tokens: mx.array, top: int) -> None:
+        self._tokens = tokens
         self._arrays = [mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]]
         if top:
             vocabulary = logprobs.shape[-1]
             best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
             self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
         _async_eval(*self._arrays)
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Each row's token."""
+        return cast(list[int], self._tokens.tolist())
 
     @cached_property
     def chosen(self) -> list[float]:
@@ -89,11 +101,40 @@ class _Draws:
     def __call__(self, logprobs: mx.array) -> mx.array:
         uids = self._uids()
         rows = [self._running[uid] for uid in uids]
-        tokens = draw(logprobs, [running.sampling for running in rows])
+        tokens = self._steered(logprobs, rows)
         drawn = _Drawn(logprobs, tokens, max(running.row.logprobs or 0 for running in rows))
         for index, uid in enumerate(uids):
             self._results.setdefault(uid, deque()).append((drawn, index))
         return tokens
+
+    def _steered(self, logprobs: mx.array, rows: Sequence[_Running]) -> mx.array:
+        """The tokens of all rows, each drawn from what it may be.
+
+        The masks are made while the logits are computed; what is told of a token's logprob is the
+        model's own, from before the mask.
+        """
+        samplings = [running.sampling for running in rows]
+        steered = [(index, row.steering) for index, row in enumerate(rows) if row.steering]
+        if not steered:
+            return draw(logprobs, samplings)
+        _async_eval(logprobs)
+        masks = {}
+        for index, steering in steered:
+            if results := self._results.get(rows[index].uid):
+                drawn, place = results[-1]
+                steering.took(drawn.tokens[place])
+            mask = steering.allowed()
+            if mask is not None:
+                masks[index] = mask
+        allowed = logprobs if not masks else masked(logprobs, masks)
+        tokens = draw(allowed, samplings)
+        if not any(steering.settles for _, steering in steered):
+            return tokens
+        settled = cast(list[int], tokens.tolist())
+        for index, steering in steered:
+            if steering.settles:
+                settled[index] = steering.settle(settled[index])
+        return mx.array(settled, dtype=tokens.dtype)
 
     def take(self, uid: int) -> tuple[_Drawn, int]:
         """The result for the token that `uid` has just returned."""
@@ -201,16 +242,19 @@ class MlxBatch:
         if computed and spent > 0:
             self._prefill_rate = computed / spent
         prefilled = [self._prefilled(response) for response in prompts]
-        tokens, broken = [], []
+        tokens, broken, faults = [], [], {}
         for response in generated:
+            running = self._running[response.uid]
             token = self._token(response)
-            if token is None:
-                broken.append(self._running[response.uid].row.id)
-            else:
+            if token is not None:
                 tokens.append(token)
+            elif running.steering is not None and running.steering.fault:
+                faults[running.row.id] = running.steering.fault
+            else:
+                broken.append(running.row.id)
             if token is None or token.end is not None:
                 self._end(response, keep=token is not None)
-        return BatchStep(prefilled, tokens, broken)
+        return BatchStep(prefilled, tokens, broken, faults)
 
     def _set_chunk(self, *, decoding: bool) -> None:
         low, high = PREFILL_CHUNK
@@ -233,7 +277,8 @@ class MlxBatch:
         running = self._running[response.uid]
         drawn, index = self._draws.take(response.uid)
         chosen = drawn.chosen[index]
-        if not chosen > -float("inf"):
+        faulty = running.steering is not None and running.steering.fault
+        if faulty or not chosen > -float("inf"):
             return None
         row = running.row
         logprob = None

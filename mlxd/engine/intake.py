@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from mlxd.engine.grammar import Constrainer, Recipe
 from mlxd.engine.prompt import Prompt, PromptBuilder
 from mlxd.engine.protocol import (
     Accepted,
@@ -59,6 +60,7 @@ class Prepared:
 
     command: Submit
     prompt: Prompt
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Preparer:
         self._jobs = jobs
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._builders: dict[str, PromptBuilder] = {}
+        self._constrainers: dict[str, Constrainer] = {}
         self._capacities: dict[str, int] = {}
         self._live: set[int] = set()
         self._live_lock = threading.Lock()
@@ -104,8 +107,9 @@ class Preparer:
         with self._live_lock:
             return command_id in self._live
 
-    def add_model(self, name: str, builder: PromptBuilder) -> None:
+    def add_model(self, name: str, builder: PromptBuilder, constrainer: Constrainer) -> None:
         """From now on, prepare prompts for `name`."""
+        self._constrainers[name] = constrainer
         self._builders[name] = builder
 
     def set_capacity(self, name: str, tokens: int) -> None:
@@ -115,6 +119,7 @@ class Preparer:
     def remove_model(self, name: str) -> None:
         """Prompts for `name` wait until it is added again."""
         self._builders.pop(name, None)
+        self._constrainers.pop(name, None)
 
     def run(self) -> None:
         """The thread's loop."""
@@ -148,9 +153,11 @@ class Preparer:
         size = len(prompt.tokens)
         if size > self._capacities.get(command.request.model, size):
             raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
+        constrainer = self._constrainers.get(command.request.model)
+        recipe = constrainer.recipe(command.request, prompt) if constrainer else None
         if self.is_live(command.id):
             self._link.send(Accepted(command.id, size, prompt.opens_reasoning))
-            self._jobs.put(Prepared(command, prompt))
+            self._jobs.put(Prepared(command, prompt, recipe))
 
 
 def read_commands(

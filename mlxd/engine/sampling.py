@@ -5,10 +5,12 @@ change what a row gets and a seed gives the same tokens whatever else runs.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from mlxd.messages import Sampling
 
@@ -129,6 +131,17 @@ def draw(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
     return mx.concatenate(drawn)[mx.array(back)]
 
 
+def masked(logprobs: mx.array, masks: Mapping[int, NDArray[np.bool_]]) -> mx.array:
+    """`logprobs` with minus infinity where a row's mask is false; rows without one are as they are.
+
+    `masks` are by row number.
+    """
+    allowed = np.ones(logprobs.shape, dtype=np.bool_)
+    for row, mask in masks.items():
+        allowed[row] = mask
+    return mx.where(mx.array(allowed), logprobs, mx.array(-mx.inf, dtype=logprobs.dtype))
+
+
 def _most_likely(logprobs: mx.array, _: Sequence[RowSampling]) -> mx.array:
     return mx.argmax(logprobs, axis=-1)
 
@@ -143,9 +156,14 @@ def _uniforms(rows: Sequence[RowSampling]) -> mx.array:
 
 def _untruncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
     scaled = logprobs.astype(mx.float32) / _column([row.temperature for row in rows])
-    mass = mx.cumsum(mx.softmax(scaled, axis=-1), axis=-1)
+    probs = mx.softmax(scaled, axis=-1)
+    mass = mx.cumsum(probs, axis=-1)
     picked = mx.sum(mass <= _uniforms(rows) * mass[:, -1:], axis=-1)
-    return mx.minimum(picked, logprobs.shape[-1] - 1).astype(mx.uint32)
+    picked = mx.minimum(picked, logprobs.shape[-1] - 1)[:, None]
+    # Rounding may lead to a token that can't be drawn.
+    possible = mx.take_along_axis(probs, picked, axis=-1) > 0
+    picked = mx.where(possible, picked, mx.argmax(probs, axis=-1, keepdims=True))
+    return picked[:, 0].astype(mx.uint32)
 
 
 def _truncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
@@ -168,5 +186,6 @@ def _truncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
 
     mass = mx.cumsum(mx.where(keep, probs, 0), axis=-1)
     picked = mx.sum(mass <= _uniforms(rows) * mass[:, -1:], axis=-1, keepdims=True)
-    picked = mx.minimum(picked, mx.sum(keep, axis=-1, keepdims=True) - 1)
+    # A kept token may still be one that a mask rules out.
+    picked = mx.minimum(picked, mx.sum(keep & (probs > 0), axis=-1, keepdims=True) - 1)
     return mx.take_along_axis(best, picked.astype(mx.uint32), axis=-1)[:, 0].astype(mx.uint32)

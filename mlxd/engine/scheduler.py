@@ -7,8 +7,8 @@ One scheduler serves one model. It decides who enters the batch and turns the ba
 final text; the batch computes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
@@ -42,16 +42,23 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class BatchStep:
-    """What one turn of a batch brought; `broken` rows computed something that is not a number."""
+    """What one turn of a batch brought.
+
+    `broken` rows computed something that is not a number; `faults` says why other rows can't go on.
+    """
 
     prefilled: Sequence[Prefilled] = ()
     tokens: Sequence[Token] = ()
     broken: Sequence[int] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
 class Row:
-    """A prepared request. `group` names whose it is, for fairness between keys."""
+    """A prepared request. `group` names whose it is, for fairness between keys.
+
+    `steering` is the batch's own: what may be drawn next, None for everything.
+    """
 
     id: int
     tokens: list[int]
@@ -61,6 +68,7 @@ class Row:
     boundaries: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     logprobs: int | None = None
+    steering: object | None = None
     submitted: float = 0.0
     admitted: float = 0.0
     first_token: float = 0.0
@@ -105,6 +113,7 @@ class Turn:
     prefill: tuple[PrefillRow, ...] = ()
     decode: tuple[DecodeRow, ...] = ()
     broken: tuple[int, ...] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -142,12 +151,12 @@ class Scheduler:
         admitted = self._admit()
         decoding = any(row.decoding for row in self._rows.values())
         step = self._batch.step(decoding=decoding)
-        for row_id in step.broken:
+        for row_id in (*step.broken, *step.faults):
             self._rows.pop(row_id, None)
         prefill = [self._progress(row, row.cached) for row in admitted]
         prefill += [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
         decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
-        return Turn(tuple(prefill), tuple(decode), tuple(step.broken))
+        return Turn(tuple(prefill), tuple(decode), tuple(step.broken), step.faults)
 
     def _admit(self) -> list[Row]:
         admitted: list[Row] = []

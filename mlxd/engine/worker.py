@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from mlxd.engine.batch import MlxBatch
 from mlxd.engine.detokenize import RowText
+from mlxd.engine.grammar import Constrainer
 from mlxd.engine.intake import Job, Link, Prepared, Preparer, Wanted, own_copy
 from mlxd.engine.models import LoadedModel, load, unload
 from mlxd.engine.prefixes import Prefixes
@@ -142,6 +143,7 @@ class Worker:
             sampling=request.sampling,
             logprobs=request.logprobs,
         )
+        row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
         host.used = time.monotonic()
         host.scheduler.submit(row)
 
@@ -186,10 +188,10 @@ class Worker:
         loaded = host.loaded
         self._hosts[name] = host
         self._share_memory()
-        builder = PromptBuilder(
-            own_copy(loaded.tokenizer), spec, loaded.context_length, vocab_size=loaded.vocab_size
-        )
-        self._preparer.add_model(name, builder)
+        tokenizer, size = own_copy(loaded.tokenizer), loaded.vocab_size
+        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
+        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
+        self._preparer.add_model(name, builder, constrainer)
         self._link.send(
             ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
         )
@@ -251,6 +253,8 @@ class Worker:
         self._link.send(Step(turn.prefill, turn.decode, seconds))
         for row_id in turn.broken:
             self._preparer.refuse(row_id, InvalidLogits(host.loaded.spec.id))
+        for row_id, reason in turn.faults.items():
+            self._preparer.refuse(row_id, InternalError(reason))
         for row in turn.decode:
             if row.end is not None:
                 self._preparer.drop(row.id)
