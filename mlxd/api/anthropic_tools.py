@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from mlxd.api.anthropic_defined import defined_tool, is_defined
 from mlxd.api.anthropic_errors import unsupported, wrong_value
@@ -46,6 +46,8 @@ class DefinedTool(Entry):
 
 class ServerTool(Wire):
     """A tool that its vendor runs, or one of a kind nobody has heard of; dropped."""
+
+    model_config = ConfigDict(extra="ignore")
 
     type: str
     name: str | None = None
