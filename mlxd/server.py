@@ -169,7 +169,7 @@ class Server:
         running, drain = len(self.engine.status().requests), self.settings.server.drain_seconds
         if running:
             log.info(
-                "stopping: %d requests have %.0f s to finish; a second signal ends them now",
+                "stopping: %d running, up to %.0f s to finish; a second signal ends them now",
                 *(running, drain),
             )
         await listener.stop_accepting()
