@@ -207,5 +207,5 @@ def test_a_long_text_of_scraps_is_split_in_time_that_grows_with_its_length(scrap
         assert sum(len(span) for _, span in split([text], STRUCTURED)) == len(text)
         return time.process_time() - start
 
-    small = min(seconds(10_000) for _ in range(3))
-    assert min(seconds(100_000) for _ in range(2)) < 30 * small + 0.25
+    small = min(seconds(6_000) for _ in range(3))
+    assert min(seconds(60_000) for _ in range(2)) < 20 * small + 0.25
