@@ -3,6 +3,7 @@
 It works for every program that downloads, and needs nothing from it.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +40,8 @@ def watching(folder: Path, total: int, progress: Progress) -> Iterator[None]:
 def _size(folder: Path) -> int:
     """Bytes of the files in `folder`, which may come and go meanwhile."""
     size = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            size += 0 if path.is_symlink() else path.stat().st_size
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(parent, name)).st_size
     return size

@@ -57,8 +57,21 @@ def test_a_callers_text_is_written_out_between_real_control_tokens(prefix: str, 
     assert said == f"[{text.replace(chr(0xA7), '')}]"
 
 
-def test_marks_are_found_in_every_piece() -> None:
+class Slow:
+    """A tokenizer that knows no positions, as some that are written in Python."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.encode = tokenizer.encode
+        self.decode = tokenizer.decode
+        self.convert_tokens_to_ids = tokenizer.convert_tokens_to_ids
+        self.all_special_tokens = list(SPECIAL)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_marks_are_found_in_every_piece(slow: bool) -> None:
     tokenizer = tokenizer_with("always")
+    if slow:
+        tokenizer = Slow(tokenizer)
     encoder = PlainEncoder(tokenizer, control_tokens(tokenizer, "<s>"))
     escaper = encoder.escaper()
     text = f"<s>one {escaper.text('</s>')} two<s>three"

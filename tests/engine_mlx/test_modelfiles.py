@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlxd.engine.modelfiles import check
+from mlxd.engine.modelfiles import MAX_FILES, MAX_JSON, check
 from mlxd.errors import ModelUnusable
 from tests.engine_mlx.damage import NORM, Damage, header, write
 from tests.tiny_model import make_tiny_model
@@ -63,3 +63,22 @@ def test_no_damage_to_a_header_gets_past_the_check_and_breaks_mlx(folder: Path) 
         else:
             mx.eval(mx.load(str(path)))
     assert refused > 200
+
+
+def test_what_is_no_folder_or_can_not_be_read_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelUnusable, match="its folder is missing"):
+        check(folder / "nothing", "tiny")
+    with pytest.raises(ModelUnusable, match="its folder is missing"):
+        check(folder / "config.json", "tiny")
+    with (folder / "config.json").open("wb") as file:
+        file.truncate(MAX_JSON + 1)
+    with pytest.raises(ModelUnusable, match=r"config\.json is too large"):
+        check(folder, "tiny")
+
+
+def test_a_folder_with_any_number_of_files_is_not_walked_for_ever(folder: Path) -> None:
+    (folder / "more").mkdir()
+    for number in range(MAX_FILES):
+        (folder / "more" / str(number)).touch()
+    with pytest.raises(ModelUnusable, match="too many files"):
+        check(folder, "tiny")

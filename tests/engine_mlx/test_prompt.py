@@ -183,6 +183,28 @@ def test_an_answer_goes_on_where_the_template_drops_what_it_begins_with() -> Non
     assert prompt.opens_reasoning
 
 
+ANSWERS_ALONE = (
+    "{% if messages[-1].role == 'assistant' %}{{ raise_exception('Nothing to do.') }}{% endif %}"
+    + TEMPLATES["open think"]
+)
+
+
+@pytest.mark.parametrize(
+    ("begun", "end", "thinking"),
+    [
+        (say("assistant", "It is"), "<think>\n\n</think>\n\nIt is", False),
+        (say("assistant", Reasoning("hm"), "It is"), "<think>\nhm\n</think>\n\nIt is", False),
+        (say("assistant", Reasoning("hm")), "<think>\nhm", True),
+    ],
+)
+def test_an_answer_goes_on_where_the_template_takes_none_at_the_end(
+    begun: Message, end: str, thinking: bool
+) -> None:
+    prompt = builder(ANSWERS_ALONE).build(ask(say("user", "x"), begun))
+    assert read(ANSWERS_ALONE, prompt.tokens).endswith(f"{ASSISTANT}{end}")
+    assert prompt.opens_reasoning == thinking
+
+
 def test_thinking_that_has_begun_is_continued() -> None:
     begun = (say("assistant", Reasoning("Well, ")), say("assistant", "<think>\nWell, "))
     for last in begun:

@@ -13,7 +13,17 @@ from mlx_lm.tokenizer_utils import load
 from mlxd.engine.prompt import PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Message, Part, Reasoning, Text, Tool, ToolCall, ToolResult
-from tests.engine_mlx.prompting import ask, build_with, builder, call, read, rendered, result, say
+from tests.engine_mlx.prompting import (
+    ask,
+    build_with,
+    builder,
+    call,
+    read,
+    rendered,
+    result,
+    say,
+    tokenizer_for,
+)
 from tests.templates import IN_PLACE, TEMPLATES
 from tests.tiny_model import make_tiny_model
 
@@ -194,6 +204,19 @@ def test_a_template_without_tools_gets_them_in_words() -> None:
     answers = "<tool_response>\nfound\n</tool_response>\n<tool_response>\nmore\n</tool_response>"
     assert f"<|im_start|>user\n{answers}<|im_end|>" in text
     assert "You are an assistant." not in text
+
+
+def test_calls_are_spelt_in_the_notation_that_is_configured() -> None:
+    spec = ModelSpec("tiny", "tiny", tool_format="pythonic")
+    tokenizer = tokenizer_for("chatml")
+    arguments = '{"city": "Paris", "days": 2, "now": true}'
+    calls = (call("weather", arguments), call("clock", "{}", "b"), call("say", "not json", "c"))
+    prompt = PromptBuilder(tokenizer, spec, ROOM).build(
+        ask(say("user", "x"), say("assistant", *calls))
+    )
+    listed = 'weather(city="Paris", days=2, now=True), clock(), say(text="not json")'
+    spelt = f"<|tool_call_start|>[{listed}]<|tool_call_end|>"
+    assert spelt in tokenizer.decode(prompt.tokens)
 
 
 def test_results_without_their_call_are_told_as_text() -> None:
