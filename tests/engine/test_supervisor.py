@@ -1,6 +1,8 @@
 """The supervisor over a healthy process: it routes, cancels, refuses, counts, loads and stops."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,6 @@ from mlxd.errors import (
     EngineStopped,
     InternalError,
     InvalidBody,
-    ModelNotFound,
-    ModelUnusable,
     OutOfMemory,
     QueueFull,
 )
@@ -33,7 +33,7 @@ from mlxd.events import (
 )
 from mlxd.messages import GenerateRequest, Reasoning, ReasoningOptions, Sampling, Tool
 from tests.engine.asking import LIMIT, answer_of, events_of, kinds, until
-from tests.engine.supervising import NAMES, Lab, outcome, say, until_active, until_ready
+from tests.engine.supervising import Lab, outcome, say, until_active, until_ready
 
 
 @pytest.fixture
@@ -149,6 +149,16 @@ async def test_a_reader_that_stays_behind_after_leaving_is_released(lab: Lab) ->
                 await reading
 
 
+async def test_nothing_holds_on_to_a_request_that_is_over(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        async with supervisor.generate(say("endless")) as generation:
+            over = weakref.ref(generation)
+        del generation
+        await until_active(supervisor, 0)
+        gc.collect()
+        assert over() is None
+
+
 async def test_a_finished_row_is_not_cancelled_again(lab: Lab) -> None:
     async with lab.running(lab.make()) as supervisor:
         await events_of(supervisor, say("say a"))
@@ -218,19 +228,6 @@ async def test_requests_past_slots_and_queue_are_refused(lab: Lab) -> None:
         await asyncio.wait(tasks)
 
 
-async def test_an_unknown_model_is_refused_without_the_process(lab: Lab) -> None:
-    supervisor = lab.make()
-    for refused in (
-        events_of(supervisor, say("say a", model="gpt")),
-        supervisor.count_tokens(say("a", model="gpt")),
-        supervisor.load("gpt"),
-        supervisor.unload("gpt"),
-    ):
-        with pytest.raises(ModelNotFound) as refusal:
-            await refused
-        assert refusal.value.available == list(NAMES)
-
-
 @pytest.mark.parametrize(
     "request_",
     [
@@ -262,33 +259,6 @@ async def test_requests_wait_while_the_process_starts(lab: Lab) -> None:
     async with lab.running(supervisor):
         assert (await waiting).text == "> early "
         assert await counting == 2
-
-
-async def test_models_load_and_unload(lab: Lab) -> None:
-    async with lab.running(lab.make()) as supervisor:
-        await supervisor.load("large")
-        loaded = [model.id for model in supervisor.models() if model.state == "loaded"]
-        assert loaded == ["small", "large"]
-        await supervisor.unload("small")
-        small = supervisor.models()[0]
-        assert (small.state, small.context_length, small.bytes) == ("unloaded", 4096, 1000)
-
-
-async def test_a_model_that_can_not_be_loaded_says_why(lab: Lab) -> None:
-    async with lab.running(lab.make()) as supervisor:
-        with pytest.raises(ModelUnusable, match="no weights"):
-            await supervisor.load("broken")
-        broken = supervisor.models()[2]
-        assert (broken.state, broken.reason) == ("failed", "no weights")
-
-
-async def test_a_refused_load_is_over_even_if_the_process_does_not_say_so(lab: Lab) -> None:
-    async with lab.running(lab.make()) as supervisor:
-        with pytest.raises(OutOfMemory):
-            await supervisor.load("huge")
-        huge = supervisor.models()[-1]
-        assert (huge.id, huge.state) == ("huge", "failed")
-        assert "full" in huge.reason
 
 
 async def test_status_tells_what_runs(lab: Lab) -> None:

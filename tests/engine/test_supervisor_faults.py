@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.engine.protocol import EngineLimits, Reply
-from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy
+from mlxd.engine.protocol import EngineLimits
+from mlxd.engine.supervision.keeper import RestartPolicy
 from mlxd.engine.supervision.process import LINE_CHARS
 from mlxd.engine.supervisor import Supervisor
 from mlxd.errors import EngineCrashed, EngineFailed, EngineStalled, EngineStopped, MlxdError
@@ -20,7 +20,6 @@ from mlxd.events import Event
 from tests.engine.asking import LIMIT, answer_of, read, until
 from tests.engine.fake_process import SECRET
 from tests.engine.supervising import (
-    AT_ONCE,
     Lab,
     leaving_nothing,
     outcome,
@@ -180,31 +179,6 @@ async def test_what_the_process_says_is_logged_and_not_told_to_callers(
     assert max(map(len, lines)) == LINE_CHARS
 
 
-async def test_the_models_that_were_loaded_are_loaded_again(lab: Lab) -> None:
-    def loaded(supervisor: Supervisor) -> list[str]:
-        return [model.id for model in supervisor.models() if model.state == "loaded"]
-
-    async with lab.running(lab.make()) as supervisor:
-        await supervisor.load("large")
-        await outcome(supervisor, say("kill at decode"))
-        assert loaded(supervisor) == []
-        await until(lambda: loaded(supervisor) == ["small", "large"])
-        await supervisor.unload("small")
-        await outcome(supervisor, say("kill at decode"))
-        await until(lambda: loaded(supervisor) == ["large"])
-        await until_ready(supervisor)
-        assert loaded(supervisor) == ["large"]
-
-
-async def test_a_model_that_the_process_died_of_loading_is_not_loaded_again(lab: Lab) -> None:
-    lab.faults("load abort")
-    async with lab.running(lab.make(preload=None)) as supervisor:
-        with pytest.raises(EngineCrashed):
-            await supervisor.load("large")
-        await assert_it_works(supervisor)
-        assert supervisor.status().restarts == 1
-
-
 async def test_too_many_failures_open_the_breaker(lab: Lab) -> None:
     lab.faults(*["start kill"] * 9)
     policy = RestartPolicy(base=0.0, longest=60.0, limit=3)
@@ -293,34 +267,6 @@ def test_a_loop_that_ends_without_a_stop_takes_the_process_with_it(tmp_path: Pat
     pid = asyncio.run(forget_to_stop())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-
-
-class Stumbling:
-    """A listener with a bug."""
-
-    def __init__(self) -> None:
-        self.losses: list[Loss] = []
-
-    def spawned(self) -> None:
-        raise RuntimeError("a bug")
-
-    def received(self, reply: Reply) -> None:
-        raise AssertionError(reply)
-
-    def lost(self, error: Loss) -> None:
-        self.losses.append(error)
-
-
-async def test_a_bug_of_the_server_replaces_the_process_too(lab: Lab) -> None:
-    listener = Stumbling()
-    keeper = Keeper(lab.command, AT_ONCE, listener)
-    async with leaving_nothing():
-        keeper.start()
-        await until(lambda: len(listener.losses) >= 2)
-        await keeper.close(0)
-    assert {str(loss) for loss in listener.losses} == {
-        str(EngineCrashed(reason="the server failed to read it"))
-    }
 
 
 async def test_random_interleavings_end_every_request_once(lab: Lab) -> None:
