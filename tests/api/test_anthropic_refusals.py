@@ -97,7 +97,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "x"}
         (said(RESULT, role="assistant"), "messages.0.content.0: `tool_result` and `image` blocks"),
         (
             {"messages": [*HELLO, *said(RESULT | {"content": [USE]})["messages"]]},
-            "messages.1.content.0.content.0: Input tag 'tool_use' found using 'type' does not match",
+            "messages.1.content.0.content.0: Input tag 'tool_use' found using 'type' does not",
         ),
         ({"system": 5}, "system: Input should be a string or an array of content blocks"),
         ({"system": [{"type": "image"}]}, "system.0.type: Input should be 'text'"),
