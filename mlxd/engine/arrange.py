@@ -14,6 +14,7 @@ from typing import Any
 from mlxd.engine.template import ChatMessage
 from mlxd.engine.traits import CallShape, TemplateTraits, in_parts
 from mlxd.engine.turns import Call, Turn
+from mlxd.messages import Role
 
 FILLER = "OK."
 """What an assistant turn says where the template wants one and takes no empty one."""
@@ -75,7 +76,7 @@ def _lead_with_system(turns: list[Turn], traits: TemplateTraits, tools: str) -> 
     if not text:
         return rest
     if rest and rest[0].role == "user":
-        return [_joined(Turn("user", text), rest[0]), *rest[1:]]
+        return [_joined([Turn("user", text), rest[0]]), *rest[1:]]
     return [Turn("user", text), *rest]
 
 
@@ -89,22 +90,19 @@ def _remind(turn: Turn, traits: TemplateTraits) -> Turn:
 def _place_results(turns: Sequence[Turn], *, native: bool) -> list[Turn]:
     """Results in the tool role where they follow their calls, else as the user's words."""
     placed: list[Turn] = []
-    calls: tuple[Call, ...] = ()
-    position = 0
-    for turn in turns:
-        if turn.role != "tool":
-            calls, position = turn.calls, 0
-            placed.append(turn)
-        elif native and calls:
-            placed.append(replace(turn, name=_name_of(turn, calls, position)))
-            position += 1
+    for turn, results in _with_results(turns):
+        if turn.role == "tool":
+            results = [turn, *results]
         else:
-            spoken = Turn("user", f"<tool_response>\n{turn.text}\n</tool_response>")
-            if position:
-                placed[-1] = _joined(placed[-1], spoken, "\n")
-            else:
-                placed.append(spoken)
-            position += 1
+            placed.append(turn)
+        if native and turn.calls:
+            placed += [
+                replace(result, name=_name_of(result, turn.calls, position))
+                for position, result in enumerate(results)
+            ]
+        elif results:
+            told = (f"<tool_response>\n{result.text}\n</tool_response>" for result in results)
+            placed.append(Turn("user", "\n".join(told)))
     return placed
 
 
@@ -187,20 +185,20 @@ def _answer_calls(turns: Sequence[Turn]) -> list[Turn]:
 
 def _alternate(turns: Sequence[Turn], traits: TemplateTraits) -> list[Turn]:
     """Turns merged, dropped and filled in only where the template insists."""
-    placed: list[Turn] = []
+    groups: list[list[Turn]] = []
     for turn in turns:
-        before = placed[-1] if placed else None
+        before = groups[-1][-1].role if groups else "system"
         if turn.role == "assistant" and turn.empty and not traits.empty_assistant:
             continue
-        if turn.role in ("assistant", "tool") and (before is None or before.role == "system"):
-            placed += [] if traits.assistant_first else [Turn("user")]
-        if before is not None and _must_join(before, turn, traits):
-            placed[-1] = _joined(before, turn)
+        if before == "system" and turn.role in ("assistant", "tool"):
+            groups += [] if traits.assistant_first else [[Turn("user")]]
+        if _must_join(before, turn.role, traits):
+            groups[-1].append(turn)
             continue
-        if before is not None and before.role == "tool" and turn.role == "user":
-            filler = Turn("assistant", "" if traits.empty_assistant else FILLER)
-            placed += [] if traits.user_after_results else [filler]
-        placed.append(turn)
+        if before == "tool" and turn.role == "user" and not traits.user_after_results:
+            groups.append([Turn("assistant", "" if traits.empty_assistant else FILLER)])
+        groups.append([turn])
+    placed = [_joined(group) for group in groups]
     if not traits.no_user and not any(_is_question(turn, traits) for turn in placed):
         leads = bool(placed) and placed[0].role == "system"
         placed.insert(int(leads), Turn("user"))
@@ -216,8 +214,8 @@ def _is_question(turn: Turn, traits: TemplateTraits) -> bool:
     return turn.role == "user" and not told
 
 
-def _must_join(before: Turn, turn: Turn, traits: TemplateTraits) -> bool:
-    match (before.role, turn.role):
+def _must_join(before: Role, role: Role, traits: TemplateTraits) -> bool:
+    match (before, role):
         case ("user", "user"):
             return not traits.users_in_row
         case ("assistant", "assistant"):
@@ -225,12 +223,15 @@ def _must_join(before: Turn, turn: Turn, traits: TemplateTraits) -> bool:
     return False
 
 
-def _joined(first: Turn, second: Turn, between: str = "\n\n") -> Turn:
-    return replace(
-        second,
-        text=between.join(filter(None, (first.text, second.text))),
-        reasoning=between.join(filter(None, (first.reasoning, second.reasoning))),
-        calls=first.calls + second.calls,
+def _joined(turns: Sequence[Turn]) -> Turn:
+    """Turns of one role as one turn."""
+    if len(turns) == 1:
+        return turns[0]
+    return Turn(
+        turns[0].role,
+        text="\n\n".join(turn.text for turn in turns if turn.text),
+        reasoning="\n\n".join(turn.reasoning for turn in turns if turn.reasoning),
+        calls=tuple(call for turn in turns for call in turn.calls),
     )
 
 

@@ -41,9 +41,8 @@ class Conversation:
 
     def render(self, turns: Sequence[Turn], *, checkpoints: bool) -> Rendered:
         """The whole prompt; an assistant turn at the end is continued. Raises `TemplateFault`."""
+        turns = _without_empty_answers(turns)
         last = turns[-1]
-        if last.role == "assistant" and last.empty:
-            return self.render(turns[:-1] or [Turn("user")], checkpoints=checkpoints)
         if last.role == "assistant" and not last.calls:
             rendered = self._continued(turns[:-1] or [Turn("user")], last)
         else:
@@ -118,6 +117,14 @@ class Conversation:
             with suppress(TemplateFault):
                 marks.add(_shared(text, self._text(beginning, open_answer=False)))
         return tuple(sorted(marks))
+
+
+def _without_empty_answers(turns: Sequence[Turn]) -> list[Turn]:
+    """`turns` without assistant turns at the end that say nothing; at least one turn."""
+    kept = list(turns)
+    while kept and kept[-1].role == "assistant" and kept[-1].empty:
+        kept.pop()
+    return kept or [Turn("user")]
 
 
 def _leading_system(turns: Sequence[Turn]) -> Sequence[Turn]:

@@ -13,8 +13,8 @@ from mlxd.errors import ContextTooLong, InvalidField
 
 PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 """Code points of a private plane that stand for what was replaced."""
-PRIVATE = "\U000f0000-\U0010ffff"
-"""Characters of the private planes, as a class; a caller's own are replaced too."""
+PRIVATE = "\ue000\ue001\U000f0000-\U0010ffff"
+"""Characters that have a meaning here, as a class; a caller's own are replaced too."""
 SURROGATES = "\ud800-\udfff"
 
 

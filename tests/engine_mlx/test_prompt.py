@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import pytest
 
@@ -335,3 +336,17 @@ def test_a_request_without_messages_is_refused() -> None:
     with pytest.raises(InvalidField) as refusal:
         builder("tools").build(ask())
     assert refusal.value.field == "messages"
+
+
+@pytest.mark.parametrize("template", ["tools", "alternating", "brackets"])
+def test_very_many_messages_are_answered_in_reasonable_time(template: str) -> None:
+    build = build_with(template, context_length=10_000_000).build
+    for message in (say("assistant", ""), say("user", "x"), result("x")):
+        began = time.process_time()
+        build(ask(say("user", "x"), *[message] * 20_000))
+        assert time.process_time() - began < 5
+
+
+def test_the_characters_that_mark_places_are_text_in_a_callers_text() -> None:
+    text = rendered("brackets", say("user", "a\ue001b\ue000"), say("assistant", "It is"))
+    assert text == "[INST]a\ue001b\ue000[/INST]It is"
