@@ -22,6 +22,7 @@ from mlxd.connection import Limits
 from mlxd.engine.handle import ModelInfo
 from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
 from mlxd.listener import Listener, bind
+from mlxd.messages import GenerateRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 5.0
@@ -62,6 +63,12 @@ class Front:
     @property
     def client(self) -> QuartClient:
         return cast(QuartClient, self.app.test_client())
+
+    def heard(self) -> list[GenerateRequest]:
+        """What the engine was asked since the last time; for servers that tests share."""
+        requests = list(self.engine.requests)
+        self.engine.requests.clear()
+        return requests
 
     async def post(self, body: Any, path: str = CHAT, **headers: str) -> Response:
         """The response to `body`; header names may have `_` for `-`."""

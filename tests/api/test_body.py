@@ -10,7 +10,7 @@ import pytest
 
 from mlxd.api.body import MAX_DEPTH, MAX_NODES, check_size, parse_json
 from mlxd.errors import InvalidBody
-from tests.api.support import HELLO, Front, error_of, front, settings_for
+from tests.api.support import HELLO, error_of, front
 from tests.scripts import SCRIPTS
 
 MIB = 1024 * 1024
@@ -75,18 +75,16 @@ HOSTILE: dict[str, bytes] = {
 }
 
 
-def serving(**server: Any) -> Front:
-    return front(*SCRIPTS["text"], settings=settings_for(**server))
+SERVER = front(*SCRIPTS["text"])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_body_is_refused_by_name_and_the_next_request_works(name: str) -> None:
-    server = serving()
-    error = await error_of(response := await server.send(HOSTILE[name]))
+    error = await error_of(response := await SERVER.send(HOSTILE[name]))
     assert (response.status_code, error["type"]) == (400, "invalid_request_error")
     assert error["message"].startswith("We could not parse the JSON body of your request: ")
     assert len(error["message"]) < 200
-    assert (await server.send(GOOD)).status_code == 200
+    assert (await SERVER.send(GOOD)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ async def test_a_hostile_body_is_refused_by_name_and_the_next_request_works(name
     ids=range(10),
 )
 async def test_an_unusual_but_sound_body_is_read(data: bytes) -> None:
-    assert (await serving().send(data)).status_code == 200
+    assert (await SERVER.send(data)).status_code == 200
 
 
 def test_generated_bodies_are_read_exactly_when_they_are_sound_json() -> None:

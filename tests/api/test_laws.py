@@ -14,7 +14,6 @@ from mlxd.api.dialect import KEEP_ALIVE, Caller, Frame
 from mlxd.api.sse import encode
 from mlxd.config import Settings
 from mlxd.engine.scripted import Gate, Pause, ScriptItem
-from mlxd.events import Failed, Started
 from mlxd.messages import GenerateRequest, Message, Text
 from tests.api.faces import FACES, TOY, Face
 from tests.api.support import FIXED, LIMIT, Front, bytes_of, front, settings_for, sse_frames
@@ -87,31 +86,60 @@ def json_objects(data: bytes) -> Iterator[dict[str, Any]]:
             yield msgspec.json.decode(frame.data)
 
 
+class Raising:
+    """A script that fails with the error it was told to: at once, or in the middle."""
+
+    def __init__(self) -> None:
+        self.error: errors.MlxdError = errors.InternalError()
+        self.late = False
+
+    def __call__(self, request: GenerateRequest) -> Iterator[ScriptItem]:
+        if self.late:
+            yield STARTED
+            yield from text(0, "One, ")
+        raise self.error
+
+
+@pytest.fixture(scope="module")
+def raising() -> Raising:
+    return Raising()
+
+
+@pytest.fixture(scope="module")
+def raising_servers(raising: Raising) -> dict[str, Front]:
+    """A server a dialect, for they are many tests."""
+    return {name: front(play=raising, dialects=(face.dialect,)) for name, face in FACES.items()}
+
+
 @every_face
 @every_error
-@pytest.mark.parametrize("live", [False, True], ids=["whole", "stream"])
 async def test_every_error_before_the_first_byte_has_its_status_and_shape(
-    face: Face, cls: type[errors.MlxdError], live: bool
+    face: Face,
+    cls: type[errors.MlxdError],
+    raising: Raising,
+    raising_servers: dict[str, Front],
 ) -> None:
-    def refuse(request: GenerateRequest) -> Iterator[ScriptItem]:
-        raise sample(cls)
-        yield STARTED
-
-    server = front(play=refuse, dialects=(face.dialect,))
-    response = await server.post(face.body | (face.live if live else {}), face.path)
+    server = raising_servers[face.dialect.name]
+    raising.error, raising.late = sample(cls), False
     expected = face.dialect.error(sample(cls), Caller("req_1"))
-    assert response.status_code == expected.status >= 400
-    assert face.is_error(await response.get_json())
-    assert server.engine.running == 0
+    for live in ({}, face.live):
+        response = await server.post(face.body | live, face.path)
+        assert response.status_code == expected.status >= 400
+        assert face.is_error(await response.get_json())
+        assert server.engine.running == 0
 
 
 @every_face
 @every_error
 async def test_every_error_after_the_first_byte_is_a_frame_and_an_end(
-    face: Face, cls: type[errors.MlxdError]
+    face: Face,
+    cls: type[errors.MlxdError],
+    raising: Raising,
+    raising_servers: dict[str, Front],
 ) -> None:
-    script = (Started("", 0), *text(0, "One, "), Failed(sample(cls).report()))
-    response = await served(face, *script).post(face.body | face.live, face.path)
+    raising.error, raising.late = sample(cls), True
+    server = raising_servers[face.dialect.name]
+    response = await server.post(face.body | face.live, face.path)
     assert response.status_code == 200
     assert has_error(face, await bytes_of(response))
 

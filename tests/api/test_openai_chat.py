@@ -21,19 +21,21 @@ from tests.api.spec import needs_spec, properties
 from tests.api.support import HELLO, PNG, PNG_URL, front
 from tests.scripts import SCRIPTS
 
+SERVER = front(*SCRIPTS["text"])
+
 
 async def heard(**fields: Any) -> GenerateRequest:
     """The one request that the engine gets."""
-    server = front(*SCRIPTS["text"])
-    response = await server.ask(**fields)
+    response = await SERVER.ask(**fields)
     assert response.status_code == 200, await response.get_data()
-    (request,) = server.engine.requests
+    (request,) = SERVER.heard()
     return request
 
 
 async def ignored(**fields: Any) -> list[str]:
     """What the response names as ignored."""
-    response = await front(*SCRIPTS["text"]).ask(**fields)
+    response = await SERVER.ask(**fields)
+    SERVER.heard()
     assert response.status_code == 200, await response.get_data()
     return response.headers.get("x-mlxd-ignored", "").split(",")
 

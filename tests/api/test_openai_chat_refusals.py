@@ -6,7 +6,7 @@ import pytest
 
 from mlxd import errors
 from mlxd.api.openai_errors import TABLE
-from tests.api.support import CHAT, DEMO, HELLO, OTHER, Front, error_of, front, settings_for
+from tests.api.support import CHAT, DEMO, HELLO, OTHER, error_of, front, settings_for
 from tests.scripts import SCRIPTS
 
 
@@ -206,8 +206,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def serving() -> Front:
-    return front(*SCRIPTS["text"])
+SERVER = front(*SCRIPTS["text"])
 
 
 @pytest.mark.parametrize(
@@ -218,16 +217,16 @@ def serving() -> Front:
 async def test_a_wrong_field_is_refused_by_name_and_the_next_request_works(
     fields: dict[str, Any], param: str, code: str
 ) -> None:
-    server = serving()
     for live in (False, True):
-        response = await server.ask(**({"stream": live} | fields))
+        response = await SERVER.ask(**({"stream": live} | fields))
         error = await error_of(response)
         assert (response.status_code, error["type"]) == (400, "invalid_request_error")
         assert (error["param"], error["code"]) == (param, code)
         assert param in error["message"] or code == VALUE
         assert len(error["message"]) < 400
-    assert not server.engine.requests
-    assert (await server.ask()).status_code == 200
+    assert not SERVER.heard()
+    assert (await SERVER.ask()).status_code == 200
+    assert SERVER.heard()
 
 
 @pytest.mark.parametrize(
@@ -280,11 +279,11 @@ async def test_a_wrong_field_is_refused_by_name_and_the_next_request_works(
 async def test_the_message_says_what_was_expected_and_what_came(
     fields: dict[str, Any], sentence: str
 ) -> None:
-    assert (await error_of(await serving().ask(**fields)))["message"] == sentence
+    assert (await error_of(await SERVER.ask(**fields)))["message"] == sentence
 
 
 async def test_missing_messages_are_asked_for_in_openais_words() -> None:
-    error = await error_of(await serving().post({"model": "demo"}))
+    error = await error_of(await SERVER.post({"model": "demo"}))
     assert error == {
         "message": "Missing required parameter: 'messages'.",
         "type": "invalid_request_error",
@@ -302,7 +301,7 @@ async def test_the_status_of_malformed_requests_can_be_422() -> None:
 
 
 async def test_a_hundred_thousand_wrong_items_are_one_short_refusal() -> None:
-    response = await serving().ask(messages=[0] * 90_000)
+    response = await SERVER.ask(messages=[0] * 90_000)
     assert (await error_of(response))["param"] == "messages[0]"
 
 

@@ -47,12 +47,14 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
+SERVER = front(STARTED, *text(0, "Hello"), finished())
+
+
 async def heard(**fields: Any) -> GenerateRequest:
     """The one request that the engine gets."""
-    server = front(STARTED, *text(0, "Hello"), finished())
-    response = await server.ask(**fields)
+    response = await SERVER.ask(**fields)
     assert response.status_code == 200, await response.get_data()
-    (request,) = server.engine.requests
+    (request,) = SERVER.heard()
     return request
 
 
