@@ -17,6 +17,10 @@ NO_THREADS = "thread_unsupported_request"
 """The code by which Anthropic's clients know to send the whole conversation instead."""
 
 
+ENGINE_FIELDS = {"response_format": "output_config.format"}
+"""The names here of fields that the engine calls something else."""
+
+
 class Row(NamedTuple):
     """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
 
@@ -92,7 +96,15 @@ def _message(error: errors.MlxdError) -> str:
         case errors.ConfigError():
             # The text names a file.
             return "The server's configuration can't be used."
+        case errors.InvalidField(field=field, message=message):
+            return message if message.startswith(f"{field}: ") else _of_engine(field, message)
     return str(error)
+
+
+def _of_engine(field: str, message: str) -> str:
+    """What the engine found; its numbers of messages and tools are not the caller's."""
+    name = field.partition(".")[0]
+    return f"{ENGINE_FIELDS.get(name, name)}: {message}"
 
 
 def _details(error: errors.MlxdError) -> JsonObject:

@@ -189,7 +189,13 @@ def raising(error: MlxdError) -> Front:
             InvalidField("messages.0.content", "unsupported", "The model 'demo' sees no images."),
             400,
             "invalid_request_error",
-            "The model 'demo' sees no images.",
+            "messages: The model 'demo' sees no images.",
+        ),
+        (
+            InvalidField("response_format", "value", "Nothing can satisfy it."),
+            400,
+            "invalid_request_error",
+            "output_config.format: Nothing can satisfy it.",
         ),
     ],
 )
