@@ -27,7 +27,7 @@ BANNED_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "cloudpickle
 BANNED_CALLS = {"eval", "exec", "__import__", "os.system", "os.popen"}
 BANNED_TEXT: dict[str, str] = {
     r"(?<![\w.~/}])/(?:root|work|tmp|opt|mnt|srv)/\w": "a path of one machine",
-    r"(?<![\w.~/}])/(?:home|Users)/(?!(?:a|me|user|you)\b)\w": "a path of one person",
+    r"(?<![\w.~/}])/(?:home|Users)/(?!(?:a|ann|me|user|you)\b)\w": "a path of one person",
     r"\b(?:TODO|FIXME|XXX|HACK)\b": "an unfinished thought; do it or say it in plain words",
     r"\b(?i:blazing|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge)\b": "marketing",
     r"\b(?i:(?:see|in|for|per|of) issue #?\d+)\b": "a reference that readers can't follow",
