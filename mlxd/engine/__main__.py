@@ -2,12 +2,28 @@
 
 import argparse
 import logging
+import os
 import queue
+import resource
 import signal
 import socket
 import threading
 
 from mlxd.engine.blas import load_blas
+
+MLX_LM_FILES = 4096
+"""The limit of open files that mlx-lm sets when it is imported, whether it may or not."""
+
+
+def keep_file_limit() -> None:
+    """Let mlx-lm be imported where the limit of open files is lower and must stay so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= MLX_LM_FILES:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, MLX_LM_FILES))
+    except (OSError, ValueError):
+        vars(resource)["setrlimit"] = lambda *_: None
 
 
 def main() -> None:
@@ -18,6 +34,9 @@ def main() -> None:
     connection = socket.socket(fileno=parser.parse_args().fd)
     # Ctrl-C in a terminal is the server's to handle; it ends this process when it has drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A model that is not here is an error, never a download.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    keep_file_limit()
     # MLX binds to the BLAS that is loaded first.
     blas = load_blas()
 
