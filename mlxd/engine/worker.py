@@ -183,6 +183,7 @@ class Worker:
         try:
             host = self._load(spec)
         except ModelUnusable as error:
+            log.error("%s", error)
             self._link.send(ModelChanged(name, "failed", reason=error.reason))
             raise
         loaded = host.loaded
