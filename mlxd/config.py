@@ -95,7 +95,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
 MinP = Annotated[float, Field(ge=0, le=1)]
-RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
 ContextLength = Annotated[int, Field(ge=16, le=2**31 - 1)]
 
 # TOML has lists where the tree has tuples; everything else must have the type it is declared with.

@@ -132,7 +132,7 @@ class ChatRequest(Wire):
     # What vLLM, SGLang and llama.cpp add, and their clients send.
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Share | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     enable_thinking: bool | None = None
     thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -17,13 +17,16 @@ from mlxd.messages import Sampling
 CANDIDATES = 1024
 """Tokens that top-p, top-k and min-p choose among: the most likely ones."""
 
+COLDEST = 1e-5
+"""Temperatures below take the most likely token: dividing by them leaves float32's range."""
+
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 """(all tokens of the row so far, logits of shape (1, vocabulary)) to new logits."""
 
 
 @dataclass(frozen=True)
 class RowSampling:
-    """One row's resolved sampling; `temperature` 0 takes the most likely token."""
+    """One row's resolved sampling; a `temperature` near 0 takes the most likely token."""
 
     temperature: float
     top_p: float
@@ -37,7 +40,7 @@ class RowSampling:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0
+        return self.temperature < COLDEST
 
     @property
     def truncated(self) -> bool:
@@ -113,7 +116,10 @@ def _penalties(row: RowSampling, prompt_tokens: int) -> LogitsProcessor:
 
 
 def draw(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
-    """The next token of each row: `logprobs` is (rows, vocabulary), the result (rows,)."""
+    """The next token of each row: `logprobs` is (rows, vocabulary), the result (rows,).
+
+    It is a token of the vocabulary whatever `logprobs` are, NaN too: MLX does not check indices.
+    """
     groups = [
         (_most_likely, [i for i, row in enumerate(rows) if row.greedy]),
         (_truncated, [i for i, row in enumerate(rows) if not row.greedy and row.truncated]),
@@ -187,5 +193,6 @@ def _truncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
     mass = mx.cumsum(mx.where(keep, probs, 0), axis=-1)
     picked = mx.sum(mass <= _uniforms(rows) * mass[:, -1:], axis=-1, keepdims=True)
     # A kept token may still be one that a mask rules out.
-    picked = mx.minimum(picked, mx.sum(keep & (probs > 0), axis=-1, keepdims=True) - 1)
+    possible = mx.sum(keep & (probs > 0), axis=-1, keepdims=True)
+    picked = mx.minimum(picked, mx.maximum(possible, 1) - 1)
     return mx.take_along_axis(best, picked.astype(mx.uint32), axis=-1)[:, 0].astype(mx.uint32)

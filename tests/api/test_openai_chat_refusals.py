@@ -114,6 +114,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"min_p": "0"}, "min_p", TYPE),
     ({"repetition_penalty": 0}, "repetition_penalty", "decimal_below_min_value"),
     ({"repetition_penalty": 11}, "repetition_penalty", "decimal_above_max_value"),
+    ({"repetition_penalty": 1e-300}, "repetition_penalty", "decimal_below_min_value"),
     ({"presence_penalty": 2.5}, "presence_penalty", "decimal_above_max_value"),
     ({"presence_penalty": -2.5}, "presence_penalty", "decimal_below_min_value"),
     ({"frequency_penalty": 1e9}, "frequency_penalty", "decimal_above_max_value"),
@@ -248,7 +249,7 @@ async def test_a_wrong_field_is_refused_by_name_and_the_next_request_works(
         (
             {"repetition_penalty": 0},
             "Invalid 'repetition_penalty': decimal below minimum value. "
-            "Expected a value > 0, but got 0 instead.",
+            "Expected a value >= 0.01, but got 0 instead.",
         ),
         (
             {"seed": 2**63},

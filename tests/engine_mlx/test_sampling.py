@@ -113,3 +113,21 @@ def test_openai_penalties_count_the_answer_only() -> None:
     sampling = row(presence_penalty=0.5, frequency_penalty=0.25)
     assert processed(sampling, [0, 0, 2, 2, 3], 2) == [1.0, -1.0, 1.0, -0.25]
     assert processed(sampling, [0, 0], 2) == [1.0, -1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-40, 1e-9])
+@pytest.mark.parametrize("more", [{}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_a_temperature_next_to_zero_takes_the_most_likely_token(
+    temperature: float, more: dict[str, float]
+) -> None:
+    assert draws(row(temperature=temperature, **more), 20) == {0: 20}
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, -math.inf, math.inf])
+@pytest.mark.parametrize("sampling", [{}, {"top_p": 0.9}, {"top_k": 2}, {"temperature": 0}])
+def test_a_draw_from_spoilt_numbers_is_still_a_token(
+    spoilt: float, sampling: dict[str, float]
+) -> None:
+    rows = [row(**{"temperature": 1, **sampling})]
+    for logprobs in ([spoilt] * 4, [spoilt, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, spoilt]):
+        assert ids(draw(mx.array([logprobs]), rows))[0] in range(4)
