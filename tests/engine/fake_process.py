@@ -18,7 +18,8 @@ message asks for: `cancels` and `active` rows, else the words of the message; `n
 the output. Lines of the file FOLDER/faults are faults of whole processes, one each: `start FAULT`,
 `load FAULT`, or an empty line.
 
-A process that finds another one alive writes its number into FOLDER/crowded.
+A process that finds another one alive writes its number into FOLDER/crowded; one that is asked to
+end leaves FOLDER/ended. The models `broken`, `stuck`, `huge` and `slow` load as they are called.
 """
 
 import argparse
@@ -64,6 +65,7 @@ from mlxd.messages import GenerateRequest, Text
 MARKUP = Markup(reasoning=(("<think>", "</think>"),), tool_format="hermes")
 CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
+SLOW_LOAD = 0.6
 TICK = 0.001
 """Seconds of a step."""
 
@@ -79,6 +81,7 @@ class FakeEngine:
         self._rows: dict[int, Iterator[Part]] = {}
         self._cancels = 0
         self._go = folder / "go"
+        self._ended = folder / "ended"
         self._lock = folder / "lock"
         self._crowded = folder / "crowded"
         self._start_fault, self._load_fault = next_fault(folder / "faults")
@@ -114,8 +117,10 @@ class FakeEngine:
     def _handle(self, command: Command) -> None:
         match command:
             case Configure():
-                self._send(Ready("fake", "no blas", 1 << 30))
-                self._send(Stats(memory_used=5, memory_peak=7, prefix_entries=1))
+                # As one piece, which arrives as one.
+                ready = Ready("fake", "no blas", 1 << 30)
+                stats = Stats(memory_used=5, memory_peak=7, prefix_entries=1)
+                self._link.sendall(encode(ready) + encode(stats))
                 if command.preload is not None:
                     self._load(command.preload)
             case Submit():
@@ -131,6 +136,7 @@ class FakeEngine:
                 self._send(ModelChanged(command.model, "unloaded"))
                 self._send(Answered(command.id))
             case Shutdown():
+                self._ended.touch()
                 os._exit(0)
 
     def _count(self, request: GenerateRequest) -> int:
@@ -160,6 +166,8 @@ class FakeEngine:
 
     def _load(self, model: str) -> None:
         self._send(ModelChanged(model, "loading"))
+        if model == "slow":
+            time.sleep(SLOW_LOAD)
         self._strike(self._load_fault)
         self._send(ModelChanged(model, "loaded", 4096, 1000, markup=MARKUP))
 

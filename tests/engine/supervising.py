@@ -19,7 +19,7 @@ from mlxd.messages import GenerateRequest
 from tests.engine.asking import ask, events_of, until
 
 FAKE = Path(__file__).with_name("fake_process.py")
-NAMES = ("small", "large", "broken", "stuck", "huge")
+NAMES = ("small", "large", "broken", "stuck", "huge", "slow")
 MODELS = tuple(ModelSpec(name, source=name) for name in NAMES)
 AT_ONCE = RestartPolicy(base=0.0, longest=0.0, limit=1000)
 LIMITS = EngineLimits()
@@ -84,6 +84,7 @@ class Lab:
             await supervisor.stop(0)
         status = supervisor.status()
         assert (status.state, status.pid, status.requests) == ("stopped", 0, ())
+        assert status.idle_seconds == 0, "something is still being watched"
         assert not (self.folder / "crowded").exists(), "two processes at once"
 
 

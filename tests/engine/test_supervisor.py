@@ -324,6 +324,20 @@ async def test_a_shorter_stop_overtakes_a_longer_one(lab: Lab) -> None:
         assert isinstance(await running, EngineStopped)
 
 
+async def test_the_process_is_asked_to_end(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await until_ready(supervisor)
+        await supervisor.stop(0)
+        assert (lab.folder / "ended").exists()
+
+
+async def test_stopping_is_right_at_any_moment_of_the_start(lab: Lab) -> None:
+    for moments in range(12):
+        async with lab.running(lab.make()):
+            for _ in range(moments):
+                await asyncio.sleep(0)
+
+
 async def test_stopping_before_or_without_a_start_is_right(lab: Lab) -> None:
     supervisor = lab.make()
     waiting = asyncio.create_task(outcome(supervisor, say("say a")))

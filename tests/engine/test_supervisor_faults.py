@@ -275,7 +275,7 @@ async def test_random_interleavings_end_every_request_once(lab: Lab) -> None:
             await asyncio.wait_for(interleave(supervisor, random.Random(seed)), LIMIT)
             assert not supervisor.status().requests, seed
         await until_ready(supervisor)
-        assert await supervisor.count_tokens(say("active")) == 0
+        await until_active(supervisor, 0)
         await assert_it_works(supervisor)
 
 

@@ -7,6 +7,7 @@ import pytest
 from mlxd.engine.supervisor import Supervisor
 from mlxd.errors import EngineCrashed, ModelNotFound, ModelUnusable, OutOfMemory
 from tests.engine.asking import answer_of, events_of, until
+from tests.engine.fake_process import SLOW_LOAD
 from tests.engine.supervising import NAMES, Lab, outcome, say, until_ready
 
 
@@ -53,9 +54,15 @@ async def test_a_refused_load_is_over_even_if_the_process_does_not_say_so(lab: L
     async with lab.running(lab.make()) as supervisor:
         with pytest.raises(OutOfMemory):
             await supervisor.load("huge")
-        huge = supervisor.models()[-1]
-        assert (huge.id, huge.state) == ("huge", "failed")
+        (huge,) = [model for model in supervisor.models() if model.id == "huge"]
+        assert huge.state == "failed"
         assert "full" in huge.reason
+
+
+async def test_a_load_may_take_longer_than_a_step(lab: Lab) -> None:
+    async with lab.running(lab.make(stall_timeout=SLOW_LOAD / 2)) as supervisor:
+        await supervisor.load("slow")
+        assert loaded(supervisor) == ["small", "slow"]
 
 
 async def test_the_models_that_were_loaded_are_loaded_again(lab: Lab) -> None:

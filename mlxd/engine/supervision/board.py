@@ -1,5 +1,6 @@
 """What the engine process last said about itself and its models."""
 
+import logging
 import time
 from collections import deque
 from statistics import median
@@ -11,6 +12,9 @@ from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Stats, Step
 from mlxd.errors import ModelNotFound
 
 STEPS_REMEMBERED = 64
+GB = 1e9
+
+log = logging.getLogger("mlxd.engine")
 
 
 class Board:
@@ -78,6 +82,7 @@ class Board:
             bytes=change.bytes or before.bytes,
             markup=change.markup if change.state == "loaded" else before.markup,
         )
+        _tell(change)
         if change.state == "loaded":
             self._wanted[change.model] = None
         elif change.state == "unloaded":
@@ -89,6 +94,10 @@ class Board:
             self._models[name] = replace(model, state="failed", reason=reason)
 
     def ready(self, hello: Ready) -> None:
+        log.info(
+            "ready on %s, BLAS %s, %.1f GB for models",
+            *(hello.device, hello.blas, hello.memory_limit / GB),
+        )
         self.hello = hello
         self._ready_at = time.monotonic()
 
@@ -108,6 +117,19 @@ class Board:
             if model.state == "loading" and name != self._preload:
                 self._wanted.pop(name, None)
             self._models[name] = replace(model, state="unloaded", reason="")
+
+
+def _tell(change: ModelChanged) -> None:
+    match change.state:
+        case "loaded":
+            log.info(
+                "model %s loaded: %.1f GB, window of %d tokens",
+                *(change.model, change.bytes / GB, change.context_length),
+            )
+        case "failed":
+            log.error("model %s can't be used: %s", change.model, change.reason)
+        case "loading" | "unloaded" as state:
+            log.info("model %s: %s", change.model, state)
 
 
 def _unloaded(spec: ModelSpec) -> ModelInfo:

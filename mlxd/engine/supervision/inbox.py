@@ -46,7 +46,6 @@ class Inbox:
         """All events that are there, at least one; empty when nothing more will come."""
         await self._news.wait()
         events, self._events = self._events, []
-        self._overfull_since = None
         if not self._closed:
             self._news.clear()
         return events
