@@ -162,6 +162,16 @@ async def test_streams_have_the_headers_that_keep_proxies_from_holding_them_back
     assert response.headers["x-mlxd-ignored"] == "colour"
 
 
+async def test_a_token_without_text_is_no_chunk() -> None:
+    server = front(STARTED, *text(0, "", "One", ""), finished())
+    chunks = chunks_of(await bytes_of(await server.ask(stream=True)))
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "One"},
+        {},
+    ]
+
+
 async def test_a_websocket_is_told_to_use_plain_http() -> None:
     sent = []
 

@@ -15,7 +15,7 @@ from mlxd.api.sse import encode
 from mlxd.config import Settings
 from mlxd.engine.scripted import Gate, Pause, ScriptItem
 from mlxd.messages import GenerateRequest, Message, Text
-from tests.api.faces import FACES, TOY, Face
+from tests.api.faces import FACES, OPENAI_CHAT, TOY, Face
 from tests.api.support import FIXED, LIMIT, Front, bytes_of, front, settings_for, sse_frames
 from tests.api.toy import BrokenToy
 from tests.scripts import FAILING, SCRIPTS, STARTED, WHOLE, finished, text
@@ -308,3 +308,20 @@ async def test_no_line_of_a_stream_ends_where_only_some_clients_see_an_end(face:
     assert data.decode().splitlines() == data.decode().split("\n")[:-1]
     whole = await server.post(face.body, face.path)
     assert face.fold(sse_frames(data)) == await whole.get_json()
+
+
+@every_face
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_envelope_follows_the_path_among_all_dialects(face: Face, method: str) -> None:
+    server = front(dialects=[each.dialect for each in FACES.values()])
+    for path in (face.path, f"{face.path}/nothing/here"):
+        ask = server.client.get if method == "GET" else server.client.post
+        response = await ask(path)
+        assert response.status_code >= 400
+        assert face.is_error(await response.get_json())
+
+
+async def test_where_no_dialect_lives_the_first_one_answers() -> None:
+    server = front(dialects=[TOY.dialect, OPENAI_CHAT.dialect])
+    assert TOY.is_error(await (await server.get("/nowhere")).get_json())
+    assert OPENAI_CHAT.is_error(await (await server.get("/chat/completions")).get_json())

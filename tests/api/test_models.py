@@ -71,6 +71,7 @@ NAMES = [
     *("..", "../demo", "/etc/passwd", "~/models", "demo/..", "C:\\models", "file:///etc/passwd"),
     *("demo\0", "demo\n", " demo", "demo ", "d\u00e9mo", "demo\u202e", "x" * 257, "\uff0e\uff0e"),
     *("{{7*7}}", "demo;ls", "$(id)", "%2e%2e", "demo?x", "*", "gpt-4o*", "claude *", "a\r\nb: c"),
+    *("claude-\n", "claude-{{7*7}}", "claude-\u00e9", "claude-" + "x" * 250),
 ]
 
 
