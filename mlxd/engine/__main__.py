@@ -36,6 +36,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A model that is not here is an error, never a download.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # transformers would tell at every start that PyTorch, which nobody needs here, is missing.
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     keep_file_limit()
     # MLX binds to the BLAS that is loaded first.
     blas = load_blas()

@@ -8,12 +8,12 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import mlx.core as mx
 
 from mlxd.engine.batch import MlxBatch
-from mlxd.engine.detokenize import RowText
+from mlxd.engine.detokenize import Detokenizer, RowText, going_on
 from mlxd.engine.grammar import Constrainer
 from mlxd.engine.intake import Job, Link, Prepared, Preparer, Wanted, own_copy
 from mlxd.engine.models import LoadedModel, load, unload
@@ -40,6 +40,7 @@ from mlxd.errors import (
     ModelUnusable,
     OutOfMemory,
 )
+from mlxd.messages import Reasoning, Text
 
 STATS_SECONDS = 1.0
 FAILURE_WINDOW = 60.0
@@ -137,7 +138,7 @@ class Worker:
             id=job.command.id,
             tokens=prompt.tokens,
             max_tokens=max(1, min(request.max_tokens or spec.max_tokens, room)),
-            text=RowText(host.loaded.tokenizer.detokenizer, request.stop),
+            text=RowText(detokenizer_for(host.loaded.tokenizer, job), request.stop),
             group=request.source.key,
             boundaries=prompt.boundaries,
             sampling=request.sampling,
@@ -183,7 +184,6 @@ class Worker:
         try:
             host = self._load(spec)
         except ModelUnusable as error:
-            log.error("%s", error)
             self._link.send(ModelChanged(name, "failed", reason=error.reason))
             raise
         loaded = host.loaded
@@ -298,6 +298,15 @@ def as_reported(error: Exception) -> MlxdError:
     if isinstance(error, MemoryError) or "malloc" in text or "memory" in text:
         return OutOfMemory("the model ran out of memory while generating")
     return InternalError(f"{type(error).__name__} in a generation step")
+
+
+def detokenizer_for(tokenizer: Any, job: Prepared) -> Detokenizer:
+    """A new detokenizer, which knows if the answer goes on with what the caller began."""
+    last = job.command.request.messages[-1]
+    if last.role == "assistant" and last.parts and isinstance(last.parts[-1], Text | Reasoning):
+        return going_on(lambda: tokenizer.detokenizer, job.prompt.tokens)
+    detokenizer: Detokenizer = tokenizer.detokenizer
+    return detokenizer
 
 
 def device_name() -> str:
