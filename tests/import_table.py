@@ -121,7 +121,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tokenizers": ("engine.convert",),
     "gguf": ("engine.convert",),
     "safetensors": ("engine.convert",),
-    "numpy": (*ENGINE_PROCESS, "engine.convert", "engine.steering"),
+    "numpy": (*ENGINE_PROCESS, "engine.convert", "engine.steering", "engine.closing"),
     "llguidance": (*LAYERS["constraining"].modules, "engine.grammar"),
     "huggingface_hub": ("engine.library",),
     "quart": ("api.*",),

@@ -7,6 +7,7 @@ bytes: it closes what is open before it begins anything, and takes the shortest 
 import random
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 LONGEST = 1024
@@ -16,6 +17,7 @@ _DETOUR = 512
 """Bytes after which all attempts but the first two give up."""
 _RUN = (3, 12)
 """After so many bytes of free text, or of anything, that lead nowhere, others are tried in turn."""
+_LOOKED_AT = 64
 _INSIDE = b"~zqQ"
 """Characters that are all allowed only inside of free text."""
 _CLOSE = b'/}])>,"<0[tn{1-:. \n'
@@ -104,7 +106,11 @@ class Closer:
         return all(token is not None and matcher.validate_tokens([token]) for token in tokens)
 
     def _shortest_allowed(self, matcher: LLMatcher) -> list[int]:
-        allowed = allowed_tokens(matcher.compute_bitmask())
+        """The first byte that is allowed, else a short one of the first tokens that are."""
+        for token in self._token_of_byte.values():
+            if matcher.validate_tokens([token]) == 1:
+                return [token]
+        allowed = allowed_tokens(matcher.compute_bitmask())[:_LOOKED_AT]
         if not allowed:
             return []
         return [min(allowed, key=lambda token: len(self._tokenizer.decode_bytes([token])))]
@@ -142,13 +148,8 @@ class _Attempt:
 
 def allowed_tokens(bitmask: bytes) -> list[int]:
     """The token ids whose bits are set."""
-    number = int.from_bytes(bitmask, "little")
-    allowed = []
-    while number:
-        lowest = number & -number
-        allowed.append(lowest.bit_length() - 1)
-        number ^= lowest
-    return allowed
+    bits = np.unpackbits(np.frombuffer(bitmask, dtype=np.uint8), bitorder="little")
+    return [int(token) for token in np.flatnonzero(bits)]
 
 
 def _single_bytes(tokenizer: LLTokenizer) -> dict[int, int]:

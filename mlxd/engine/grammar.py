@@ -18,7 +18,7 @@ from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from mlxd.engine.closing import Closer
-from mlxd.engine.grammartext import HARMONY_END, HARMONY_FINAL, GrammarText, Texts
+from mlxd.engine.grammartext import AFTER_THINKING, HARMONY_END, HARMONY_FINAL, GrammarText, Texts
 from mlxd.engine.handle import Markup
 from mlxd.engine.prompt import Prompt, PromptBuilder
 from mlxd.engine.steering import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
@@ -111,19 +111,15 @@ class Constrainer:
 
     def _compile(self, texts: Texts, field: str) -> Grammar:
         known = self._known()
-        matcher = LLMatcher(known.tokenizer, texts.lark, log_level=0)
-        probe = matcher.deep_copy()
-        probe.compute_bitmask()
-        if (error := matcher.get_error() or probe.get_error()) != "":
-            raise InvalidField(field, "unsupported", f"It can't be enforced: {_reason(error)}")
-        if probe.is_stopped() and not probe.is_accepting():
-            raise InvalidField(field, "value", "Nothing can satisfy it.")
+        matcher = self._checked(texts.lark, field)
         for warning in matcher.get_grammar_warnings():
             log.info("a grammar is enforced in part: %s", _reason(warning))
         ends = tuple(
             tuple(known.tokenizer.tokenize_str(text, parse_special=True)) for text in texts.ends
         )
         way = known.closer.way(matcher, ends=ends)
+        if way is None:
+            self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
         growth = [len(way or ()), *(self._rest(matcher, text, ends) for text in texts.beginnings)]
         return Grammar(
             matcher,
@@ -132,6 +128,17 @@ class Constrainer:
             whole=texts.whole,
             ends=ends,
         )
+
+    def _checked(self, lark: str, field: str) -> LLMatcher:
+        """A compiled grammar that at least one token can begin; raises `InvalidField`."""
+        matcher = LLMatcher(self._known().tokenizer, lark, log_level=0)
+        probe = matcher.deep_copy()
+        probe.compute_bitmask()
+        if (error := matcher.get_error() or probe.get_error()) != "":
+            raise InvalidField(field, "unsupported", f"It can't be enforced: {_reason(error)}")
+        if probe.is_stopped() and not probe.is_accepting():
+            raise InvalidField(field, "value", "Nothing can satisfy it.")
+        return matcher
 
     def _rest(self, matcher: LLMatcher, beginning: str, ends: Ends) -> int:
         """Tokens to the end of an answer that begins so."""

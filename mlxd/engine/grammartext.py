@@ -39,6 +39,8 @@ from mlxd.messages import (
 
 MAX_RULES = 1000
 """Lines of a caller's own grammar; the parser of grammars goes as deep as its rules do."""
+AFTER_THINKING = "SPACE? "
+"""White space that models write behind their reasoning."""
 HARMONY_END = "<|start|>assistant"
 HARMONY_FINAL = "<|channel|>final<|message|>"
 _ANYTHING = "/(?s:.)*/"
@@ -153,7 +155,7 @@ class GrammarText:
         exact = isinstance(output, RegexOutput | GrammarOutput)
         if self._markup.reasoning and not exact and "FREE" not in draft.answers:
             draft.rules.append(_SPACE)
-            return f"start: SPACE? ({answers})"
+            return f"start: {AFTER_THINKING}({answers})"
         return f"start: {answers}"
 
     def _output(self, output: Output, named: list[dict[str, str]]) -> str:
