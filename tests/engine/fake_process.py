@@ -65,9 +65,10 @@ from mlxd.messages import GenerateRequest, Text
 MARKUP = Markup(reasoning=(("<think>", "</think>"),), tool_format="hermes")
 CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
-SLOW_LOAD = 0.6
 TICK = 0.001
 """Seconds of a step."""
+SLOW_LOAD = 0.6
+"""Seconds; a quarter of it passes between the load for a request and its acceptance."""
 
 Part = PrefillRow | DecodeRow | None
 
@@ -191,6 +192,9 @@ class FakeEngine:
         """What happens to a request, a step at a time."""
         words = words_of(request)
         fault, state = parse(words)
+        if request.model == "slow":
+            self._load("slow")
+            time.sleep(SLOW_LOAD / 4)
         yield from self._reach("submitted", state, fault)
         if words == ["refuse"]:
             self._send(Refused(number, ContextTooLong(9000, 4096).report()))

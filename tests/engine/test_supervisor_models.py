@@ -65,6 +65,11 @@ async def test_a_load_may_take_longer_than_a_step(lab: Lab) -> None:
         assert loaded(supervisor) == ["small", "slow"]
 
 
+async def test_a_request_may_wait_for_its_model_longer_than_for_a_step(lab: Lab) -> None:
+    async with lab.running(lab.make(stall_timeout=SLOW_LOAD / 2)) as supervisor:
+        assert (await answer_of(supervisor, say("say a", model="slow"))).text == "> a "
+
+
 async def test_the_models_that_were_loaded_are_loaded_again(lab: Lab) -> None:
     async with lab.running(lab.make()) as supervisor:
         await supervisor.load("large")
