@@ -1,11 +1,14 @@
 """One row's tokens to final text: whole characters only, cut before a stop string."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mlxd.events import TokenLogprob
+
+LONGEST = 4
+"""Tokens, of a byte each, that one character may take."""
 
 
 class Detokenizer(Protocol):
@@ -18,6 +21,20 @@ class Detokenizer(Protocol):
     @property
     def last_segment(self) -> str:
         """The text that became readable since this was read last."""
+
+
+def going_on(make: Callable[[], Detokenizer], before: Sequence[int]) -> Detokenizer:
+    """A detokenizer behind the tokens `before`, whose text is not read again.
+
+    mlx-lm's drop a space in front of an answer; one that goes on with a text needs it. They also
+    keep a space back at the end, which must not come twice. A character has `LONGEST` tokens at
+    most, so no more are needed.
+    """
+    behind, segment = make(), ""
+    for token in before[-LONGEST:]:
+        behind.add_token(token)
+        segment = behind.last_segment
+    return behind if segment else make()
 
 
 class StopStrings:
