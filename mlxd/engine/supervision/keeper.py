@@ -29,7 +29,7 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     base: float = 1.0
-    longest: float = 30.0
+    longest: float = 4.0
     limit: int = 5
     window: float = 600.0
 
