@@ -1,6 +1,6 @@
 """The vocabulary of the other tests: named event scripts, one for each shape an answer can have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mlxd.errors import EngineCrashed
 from mlxd.events import (
@@ -17,7 +17,7 @@ from mlxd.events import (
     TopLogprob,
     Usage,
 )
-from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
+from mlxd.messages import GenerateRequest, OutputPart, Reasoning, Text, ToolCall
 
 STARTED = Started("", 0)
 USAGE = Usage(prompt=12, cached=8, completion=7)
@@ -120,3 +120,13 @@ SCRIPTS: dict[str, tuple[Event, ...]] = {
 WHOLE = {name: script for name, script in SCRIPTS.items() if not isinstance(script[-1], Failed)}
 """The scripts that end well."""
 FAILING = {name: script for name, script in SCRIPTS.items() if name not in WHOLE}
+
+
+class Playing:
+    """Plays the script it was told to, so that tests can share a server."""
+
+    def __init__(self) -> None:
+        self.script: tuple[Event, ...] = ()
+
+    def __call__(self, request: GenerateRequest) -> Iterable[Event]:
+        return self.script

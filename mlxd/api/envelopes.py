@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from quart import Response
 from werkzeug.exceptions import (
-    HTTPException,
+    MethodNotAllowed as WrongMethod,
+)
+from werkzeug.exceptions import (
     NotFound,
     RequestEntityTooLarge,
     RequestTimeout,
-)
-from werkzeug.exceptions import (
-    MethodNotAllowed as WrongMethod,
 )
 
 from mlxd.api.crash import told
@@ -21,7 +20,6 @@ from mlxd.api.web import ApiRequest
 from mlxd.errors import (
     BodyTooLarge,
     BodyTooSlow,
-    InvalidBody,
     MethodNotAllowed,
     MlxdError,
     RouteNotFound,
@@ -66,8 +64,6 @@ class Envelopes:
                 return BodyTooLarge(self._max_body)
             case RequestTimeout():
                 return BodyTooSlow(request.tuning.body_timeout)
-            case HTTPException(code=code) if code is not None and 400 <= code < 500:
-                return InvalidBody(error.name)
             case _:
                 return told(error, request.id)
 

@@ -16,8 +16,8 @@ from mlxd.api.dialect import KEEP_ALIVE, Frame, ParsedCall
 from mlxd.api.record import Record
 from mlxd.api.sse import Batch, encode, merged
 from mlxd.engine.handle import Engine, Generation
-from mlxd.errors import InternalError, MlxdError
-from mlxd.events import Answer, Collector, Event, Failed, Finished, Progress, Started
+from mlxd.errors import MlxdError
+from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
 
 BEFORE_TEXT = (Started, Progress)
 """Events of a generation that is still queued or in prefill."""
@@ -47,7 +47,8 @@ class Exchange:
             async with aclosing(merged(self.generations, lambda: None)) as batches:
                 async for ready in batches:
                     self._take_in(ready, collectors)
-            return self.call.renderer.body([_whole(collector) for collector in collectors])
+            answers = [each.answer for each in collectors if each.answer is not None]
+            return self.call.renderer.body(answers)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the stream, one piece for all that is ready at once; raises no error."""
@@ -125,9 +126,3 @@ def for_model(call: ParsedCall, model: str) -> ParsedCall:
     """`call` with the configured model that answers it."""
     requests = tuple(msgspec.structs.replace(each, model=model) for each in call.requests)
     return replace(call, requests=requests)
-
-
-def _whole(collector: Collector) -> Answer:
-    if collector.answer is None:
-        raise InternalError("a generation ended without an end")
-    return collector.answer

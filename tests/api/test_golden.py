@@ -9,11 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlxd.api import DIALECTS
 from tests.api.faces import FACES, OPENAI_CHAT, Face
 from tests.api.spec import check_against, needs_spec
 from tests.api.support import bytes_of, chunks_of, front
-from tests.scripts import SCRIPTS, WHOLE
+from tests.scripts import SCRIPTS, WHOLE, Playing
 
+PLAYING = Playing()
+SERVER = front(play=PLAYING, dialects=DIALECTS)
 GOLDEN = Path(__file__).parent / "golden"
 shipped = [face for name, face in FACES.items() if name != "toy"]
 every_face = pytest.mark.parametrize("face", shipped, ids=lambda face: face.dialect.name)
@@ -33,7 +36,8 @@ def compare(path: Path, now: bytes, config: pytest.Config) -> None:
 async def test_the_stream_is_as_written_down(
     face: Face, name: str, pytestconfig: pytest.Config
 ) -> None:
-    response = await front(*SCRIPTS[name]).post(face.body | face.live, face.path)
+    PLAYING.script = SCRIPTS[name]
+    response = await SERVER.post(face.body | face.live, face.path)
     transcript = GOLDEN / face.dialect.name / f"{name}.sse"
     compare(transcript, await bytes_of(response), pytestconfig)
 
@@ -43,7 +47,8 @@ async def test_the_stream_is_as_written_down(
 async def test_the_whole_answer_is_as_written_down(
     face: Face, name: str, pytestconfig: pytest.Config
 ) -> None:
-    response = await front(*SCRIPTS[name]).post(face.body, face.path)
+    PLAYING.script = SCRIPTS[name]
+    response = await SERVER.post(face.body, face.path)
     record = {"status": response.status_code, "body": await response.get_json()}
     pretty = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     compare(GOLDEN / face.dialect.name / f"{name}.json", pretty, pytestconfig)
@@ -58,12 +63,12 @@ def test_there_is_no_transcript_without_a_script(face: Face) -> None:
 @needs_spec
 @every_script
 async def test_openai_chat_answers_are_what_openai_publishes(name: str) -> None:
-    server = front(*SCRIPTS[name])
-    body = await (await server.post(OPENAI_CHAT.body, OPENAI_CHAT.path)).get_json()
+    PLAYING.script = SCRIPTS[name]
+    body = await (await SERVER.post(OPENAI_CHAT.body, OPENAI_CHAT.path)).get_json()
     if name not in WHOLE:
         check_against("ErrorResponse", body)
         return
     check_against("CreateChatCompletionResponse", body)
-    stream = await server.post(OPENAI_CHAT.body | OPENAI_CHAT.live, OPENAI_CHAT.path)
+    stream = await SERVER.post(OPENAI_CHAT.body | OPENAI_CHAT.live, OPENAI_CHAT.path)
     for chunk in chunks_of(await bytes_of(stream)):
         check_against("CreateChatCompletionStreamResponse", chunk)

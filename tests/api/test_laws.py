@@ -14,11 +14,12 @@ from mlxd.api.dialect import KEEP_ALIVE, Caller, Frame
 from mlxd.api.sse import encode
 from mlxd.config import Settings
 from mlxd.engine.scripted import Gate, Pause, ScriptItem
+from mlxd.events import Event
 from mlxd.messages import GenerateRequest, Message, Text
 from tests.api.faces import FACES, OPENAI_CHAT, TOY, Face
 from tests.api.support import FIXED, LIMIT, Front, bytes_of, front, settings_for, sse_frames
 from tests.api.toy import BrokenToy
-from tests.scripts import FAILING, SCRIPTS, STARTED, WHOLE, finished, text
+from tests.scripts import FAILING, SCRIPTS, STARTED, WHOLE, Playing, finished, text
 
 LEAVES = [cls for cls in errors.subclasses(errors.MlxdError) if not cls.__subclasses__()]
 SAMPLES: dict[type, Any] = {str: "secret", int: 7, float: 2.5, list[str]: ["demo"]}
@@ -43,6 +44,16 @@ def served(face: Face, *script: ScriptItem, settings: Settings | None = None) ->
     return front(*script, dialects=(face.dialect,), settings=settings)
 
 
+PLAYING = Playing()
+SERVER = front(play=PLAYING, dialects=[face.dialect for face in FACES.values()])
+
+
+def playing(script: tuple[Event, ...]) -> Front:
+    """A server of every dialect, shared by many tests, that now plays `script`."""
+    PLAYING.script = script
+    return SERVER
+
+
 def test_every_dialect_has_a_face_here() -> None:
     assert {dialect.name for dialect in DIALECTS} <= FACES.keys()
 
@@ -50,7 +61,7 @@ def test_every_dialect_has_a_face_here() -> None:
 @every_face
 @pytest.mark.parametrize("name", WHOLE)
 async def test_a_stream_amounts_to_the_whole_answer(face: Face, name: str) -> None:
-    server = served(face, *WHOLE[name])
+    server = playing(WHOLE[name])
     whole = await server.post(face.body, face.path)
     stream = await server.post(face.body | face.live, face.path)
     frames = sse_frames(await bytes_of(stream))
@@ -64,7 +75,7 @@ async def test_a_stream_amounts_to_the_whole_answer(face: Face, name: str) -> No
 async def test_a_failure_is_an_error_when_whole_and_a_frame_when_streamed(
     face: Face, name: str
 ) -> None:
-    server = served(face, *FAILING[name])
+    server = playing(FAILING[name])
     whole = await server.post(face.body, face.path)
     assert whole.status_code >= 500
     assert face.is_error(await whole.get_json())

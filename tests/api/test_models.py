@@ -103,6 +103,7 @@ async def test_a_name_that_is_no_name_is_unknown_and_never_a_path(name: str) -> 
         ("gpt-*-mini", "gpt-mini", False),
         ("a*b*a", "aba", True),
         ("a*b*a", "ab", False),
+        ("a*b*c", "axc", False),
         ("a*ab", "ab", False),
         ("a[bc]", "ab", False),
         ("a?c", "abc", False),
