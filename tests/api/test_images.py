@@ -63,3 +63,9 @@ async def test_the_refusal_names_the_part_and_not_the_address(url: str, code: st
     assert error["param"] == "messages[0].content[1].image_url.url"
     assert url not in error["message"]
     assert not server.engine.requests
+
+
+def test_an_image_may_only_be_so_large() -> None:
+    payload = base64.b64encode(PNG).decode().rstrip("=") + "A" * (MAX_IMAGE * 4 // 3)
+    with pytest.raises(ImageRefused, match="larger than"):
+        image_from_url(f"data:image/png;base64,{payload}")
