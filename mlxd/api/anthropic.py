@@ -6,7 +6,13 @@ import msgspec
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from mlxd.api.anthropic_errors import NO_THREADS, error_reply, from_pydantic, unsupported
+from mlxd.api.anthropic_errors import (
+    NO_THREADS,
+    error_reply,
+    from_pydantic,
+    unsupported,
+    wrong_value,
+)
 from mlxd.api.anthropic_messages import Translator, system_message
 from mlxd.api.anthropic_render import MessagesRenderer, Wanted
 from mlxd.api.anthropic_tools import Toolbox, toolbox
@@ -105,10 +111,13 @@ def _wire(body: JsonObject, *, counts: bool) -> CountRequest:
 
 def _prompt(wire: CountRequest, box: Toolbox) -> Prompt:
     translator = Translator(box.known())
-    messages = (*system_message(wire.system or []), *translator.messages(wire.messages))
+    said = tuple(translator.messages(wire.messages))
+    if not said:
+        raise wrong_value("messages", "At least one message must have content that is read here.")
     offered = {tool.name for tool in box.offered}
     loaded = [tool for name, tool in translator.loaded.items() if name not in offered]
     deferred = tuple(replace(tool, deferred=True) for tool in loaded)
+    messages = (*system_message(wire.system or []), *said)
     return Prompt(messages, box.offered + deferred, tuple(translator.dropped))
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from mlxd.messages import Tool
 
-_TYPE = re.compile(r"(bash|text_editor|memory)_(\d{8})")
+_TYPE = re.compile(r"(bash|text_editor|memory)_([0-9]{8})")
 _NEWER_EDITOR = "20250429"
 """From this version on the editor has no `undo_edit`, and a text to insert of its own."""
 

@@ -79,6 +79,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "x"}
         ({"model": 5}, "model: Input should be a valid string"),
         ({"messages": {}}, "messages: Input should be a valid list"),
         ({"messages": []}, "messages: List should have at least 1 item"),
+        ({"messages": [user("")], "system": "Hi"}, "messages: At least one message must have"),
         ({"messages": ["Hi"]}, "messages.0: Input should be an object"),
         ({"messages": [{"content": "Hi"}]}, "messages.0.role: Field required"),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
