@@ -16,7 +16,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 KVCache = list[Any]
 """mlx-lm's prompt cache: one cache object a layer."""
 
-MIN_TOKENS = 16
+MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
 
 
