@@ -13,7 +13,6 @@ from itertools import groupby
 from typing import assert_never
 
 import msgspec
-from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mlxd.api.anthropic_blocks import (
@@ -41,7 +40,7 @@ from mlxd.api.anthropic_blocks import (
     WireMessage,
 )
 from mlxd.api.anthropic_errors import from_pydantic, unsupported, wrong_value
-from mlxd.api.anthropic_tools import CustomTool, described, inline_tool
+from mlxd.api.anthropic_tools import CustomTool, described, neutral_tool
 from mlxd.api.images import ImageRefused, image_from_base64
 from mlxd.messages import Image, Message, Part, Reasoning, Role, Text, Tool, ToolCall, ToolResult
 
@@ -211,7 +210,7 @@ def _arguments(block: ToolUseBlock) -> str:
 
 def _inline(definition: object, field: str) -> Tool:
     try:
-        return replace(inline_tool(CustomTool.model_validate(definition)), deferred=True)
+        return neutral_tool(CustomTool.model_validate(definition))
     except ValidationError as error:
         raise unsupported(field, str(from_pydantic(error))) from None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
+from msgspec.structs import replace
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from mlxd.api.anthropic_defined import defined_tool, is_defined
@@ -127,7 +128,7 @@ def toolbox(entries: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbo
     if isinstance(choice, NamedChoice):
         # It has to be called now, so the model has to know it.
         deferred.discard(choice.name)
-    built = [_tool(entry) for entry in tools]
+    built = [neutral_tool(entry) for entry in tools]
     return Toolbox(
         offered=tuple(tool for tool in built if tool.name not in deferred),
         deferred={tool.name: tool for tool in built if tool.name in deferred},
@@ -135,11 +136,6 @@ def toolbox(entries: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbo
         parallel=isinstance(choice, NoneChoice | None) or not choice.disable_parallel_tool_use,
         dropped=tuple(f"tools.{entry.type}" for entry in servers),
     )
-
-
-def inline_tool(definition: CustomTool) -> Tool:
-    """A tool that is defined by a message."""
-    return _tool(definition)
 
 
 def described(tool: Tool) -> str:
@@ -152,9 +148,10 @@ def described(tool: Tool) -> str:
     return msgspec.json.encode({"type": "function", "function": function}).decode()
 
 
-def _tool(entry: CustomTool | DefinedTool) -> Tool:
+def neutral_tool(entry: CustomTool | DefinedTool) -> Tool:
+    """The tool in no dialect."""
     if isinstance(entry, DefinedTool):
-        return defined_tool(entry.type, entry.name)
+        return replace(defined_tool(entry.type, entry.name), strict=entry.strict or False)
     return Tool(
         name=entry.name,
         description=entry.description or "",

@@ -88,10 +88,12 @@ async def test_a_tool_is_passed_on_as_it_is(offered: dict[str, Any], tool: Tool)
 async def test_tools_that_anthropic_defines_get_their_schemas(
     kind: str, name: str, properties: set[str]
 ) -> None:
-    (tool,) = (await heard(tools=[{"type": kind, "name": name, "cache_control": CACHED}])).tools
+    offered = {"type": kind, "name": name, "cache_control": CACHED, "strict": True}
+    (tool,) = (await heard(tools=[offered])).tools
     schema = json.loads(tool.parameters)
     assert (tool.name, set(schema["properties"])) == (name, properties)
     assert tool.description
+    assert tool.strict
     assert set(schema["required"]) <= properties
     commands = schema["properties"]["command"].get("enum", [])
     assert ("undo_edit" in commands) == (kind == "text_editor_20250124")
