@@ -60,9 +60,7 @@ class MessagesRenderer:
         """See `Renderer.frames`."""
         match event:
             case BlockDelta(text=text):
-                if self._head is None or not text:
-                    return ()
-                return (Frame(self._head + _encode(text) + b"}}", "content_block_delta"),)
+                return self._delta(text) if text else ()
             case BlockStart(part=part):
                 return self._open(part) if self._shows(part) else ()
             case BlockEnd(part=part):
@@ -133,10 +131,13 @@ class MessagesRenderer:
             case _:
                 assert_never(part)
         opened = _frame("content_block_start", index=self._index, content_block=block)
-        return (opened, self._delta(b'""')) if isinstance(part, ToolCall) else (opened,)
+        # Anthropic begins the arguments with an empty piece.
+        return (opened, *self._delta("")) if isinstance(part, ToolCall) else (opened,)
 
-    def _delta(self, encoded: bytes) -> Frame:
-        return Frame((self._head or b"") + encoded + b"}}", "content_block_delta")
+    def _delta(self, text: str) -> Iterable[Frame]:
+        if self._head is None:
+            return ()
+        return (Frame(self._head + _encode(text) + b"}}", "content_block_delta"),)
 
     def _close(self, part: OutputPart) -> Iterable[Frame]:
         self._head = None
