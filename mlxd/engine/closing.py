@@ -68,8 +68,8 @@ class Closer:
 
     def _step(self, attempt: "_Attempt") -> list[int]:
         matcher = attempt.matcher
-        for end in attempt.ends if attempt.last not in attempt.ends else ():
-            if matcher.validate_tokens(list(end)) == len(end):
+        for end in () if attempt.led_on else attempt.ends:
+            if attempt.last != end and matcher.validate_tokens(list(end)) == len(end):
                 return list(end)
         forced = matcher.compute_ff_bytes()
         if forced:
@@ -136,13 +136,17 @@ class _Attempt:
         self.order = random.Random(number)
         self.taken: list[int] = []
         self.last: tuple[int, ...] = ()
+        self.led_on = False
+        """The last two steps were ends, of which only few can follow each other."""
         self.run = 0
         """Bytes chosen since the grammar forced some."""
 
     def take(self, tokens: list[int]) -> bool:
         """Go on with `tokens`; false if the grammar does not."""
         self.taken += tokens
-        self.last = tuple(tokens)
+        end = tuple(tokens)
+        self.led_on = self.last in self.ends and end in self.ends
+        self.last = end
         return self.matcher.consume_tokens(tokens)
 
 

@@ -34,6 +34,8 @@ MAX_REASON = 300
 
 _PLACE = re.compile(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?")
 
+_PANIC = "panic"
+
 log = logging.getLogger(__name__)
 
 
@@ -100,14 +102,26 @@ class Constrainer:
 
     def _grammar(self, texts: Texts, field: str) -> Grammar:
         key = (texts.lark, *texts.beginnings)
-        if (found := self._compiled.get(key)) is not None:
-            self._compiled.move_to_end(key)
-            return found
-        grammar = self._compile(texts, field)
-        self._compiled[key] = grammar
+        found = self._compiled.get(key)
+        if found is None or not _works(found.matcher):
+            found = self._compiled[key] = self._compiled_anew(texts, field)
+        self._compiled.move_to_end(key)
         if len(self._compiled) > CACHED:
             self._compiled.popitem(last=False)
-        return grammar
+        return found
+
+    def _compiled_anew(self, texts: Texts, field: str) -> Grammar:
+        try:
+            return self._compile(texts, field)
+        except _Panic:
+            # A bug of the library breaks what its objects share; fresh ones work again.
+            log.warning("a grammar broke the library; its state is made anew")
+            self._vocabulary = None
+            self._compiled.clear()
+        try:
+            return self._compile(texts, field)
+        except _Panic:
+            raise InvalidField(field, "unsupported", "It can't be enforced.") from None
 
     def _compile(self, texts: Texts, field: str) -> Grammar:
         known = self._known()
@@ -118,6 +132,8 @@ class Constrainer:
             tuple(known.tokenizer.tokenize_str(text, parse_special=True)) for text in texts.ends
         )
         way = known.closer.way(matcher, ends=ends)
+        if not _works(matcher):
+            raise _Panic
         if way is None:
             self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
         growth = [len(way or ()), *(self._rest(matcher, text, ends) for text in texts.beginnings)]
@@ -134,7 +150,10 @@ class Constrainer:
         matcher = LLMatcher(self._known().tokenizer, lark, log_level=0)
         probe = matcher.deep_copy()
         probe.compute_bitmask()
-        if (error := matcher.get_error() or probe.get_error()) != "":
+        error = matcher.get_error() or probe.get_error()
+        if error.startswith(_PANIC):
+            raise _Panic
+        if error:
             raise InvalidField(field, "unsupported", f"It can't be enforced: {_reason(error)}")
         if probe.is_stopped() and not probe.is_accepting():
             raise InvalidField(field, "value", "Nothing can satisfy it.")
@@ -178,6 +197,16 @@ class Constrainer:
         if off and self._switch is None:
             return 0
         return wishes.budget
+
+
+class _Panic(Exception):
+    """The library stopped at an error of its own."""
+
+
+def _works(matcher: LLMatcher) -> bool:
+    probe = matcher.deep_copy()
+    probe.compute_bitmask()
+    return not probe.is_error()
 
 
 def literal(tokenizer: LLTokenizer, text: str) -> str:

@@ -23,7 +23,7 @@ class _Tool(Protocol):
 
 
 class PlainValues:
-    """Terminals for values up to and with the text that closes them.
+    """Terminals for values up to and with the tag that closes them, without a line break behind it.
 
     `line` is the line break that is no part of a value on either side; what is `forbidden` inside
     of a value would end it for the reader.
@@ -42,7 +42,7 @@ class PlainValues:
         if streamed != "string" or not isinstance(schema, dict):
             return None
         bodies = " | ".join(f"({body})" for body in self._bodies(schema, schema, tool))
-        return f"({bodies}) {json.dumps(self._closing)}"
+        return f"({bodies}) {json.dumps(self._closing.rstrip())}"
 
     def _bodies(self, schema: Any, root: dict[str, Any], tool: _Tool) -> list[str]:
         """Terminals of the texts that satisfy one of the schema's choices."""

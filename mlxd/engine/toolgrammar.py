@@ -199,7 +199,7 @@ class ToolGrammar:
     def ends(self) -> list[str]:
         """The texts that close calls and arguments."""
         form = self._form
-        texts = (form.region[1], form.call[1].format(), form.member[1])
+        texts = (form.member[1], form.region[1], form.call[1].format())
         return [text for text in texts if len(text) > 2]
 
     def rules(self, tools: Sequence[ToolShape], *, marked: bool) -> str:
@@ -273,7 +273,8 @@ class ToolGrammar:
             if terminal is not None:
                 name = f"{rule.upper()}_VALUE"
                 self._rules.append(f"{name}: {terminal}")
-                return f"{opening} {name}"
+                behind = self._form.member[1]
+                return f"{opening} {name} {self._text(behind[len(behind.rstrip()) :])}"
             rooted = self._values.without_strings(rooted, tool)
         return f"{opening} {inline_json(rooted, strict=tool.strict)} {closing}"
 

@@ -1,0 +1,144 @@
+"""Structured output and forced tools through OpenAI's SDK, against a live server."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import openai
+import pydantic
+import pytest
+
+from tests.e2e.support import Served, serve
+from tests.tiny_model import make_tiny_model
+
+REAL_MODEL = os.environ.get("MLXD_TEST_MODEL", "")
+"""A folder in mlx-lm's format whose model can call tools."""
+TOML = """
+[models.model]
+source = {source}
+"""
+HELLO: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string"},
+        "days": {"type": "integer", "minimum": 1, "maximum": 7},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+WEATHER: Any = {
+    "type": "function",
+    "function": {"name": "get_weather", "description": "The weather", "parameters": PARAMETERS},
+}
+PLAIN: Any = {"chat_template_kwargs": {"enable_thinking": False}}
+
+
+class Report(pydantic.BaseModel):
+    """What the answer is parsed into."""
+
+    city: str
+    degrees: list[int]
+    wind: float | None
+
+
+def _client(served: Served) -> openai.OpenAI:
+    url = f"http://127.0.0.1:{served.port}/v1"
+    return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    folder = tmp_path_factory.mktemp("structured")
+    make_tiny_model(folder / "model")
+    with serve(folder, toml=TOML.format(source='"./model"')) as served, _client(served) as client:
+        yield client
+
+
+def test_the_sdk_parses_an_answer_into_its_model(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.parse(
+        model="model", messages=HELLO, response_format=Report, max_tokens=150, extra_body=PLAIN
+    )
+    assert isinstance(answer.choices[0].message.parsed, Report)
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_choices_and_logprobs_go_with_a_schema(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.parse(
+        model="model",
+        messages=HELLO,
+        response_format=Report,
+        max_tokens=150,
+        n=3,
+        seed=1,
+        logprobs=True,
+        top_logprobs=2,
+        extra_body=PLAIN,
+    )
+    assert all(isinstance(choice.message.parsed, Report) for choice in answer.choices)
+    assert len({choice.message.content for choice in answer.choices}) == 3
+    assert all(choice.logprobs and choice.logprobs.content for choice in answer.choices)
+
+
+def forced_call(client: openai.OpenAI, *, live: bool) -> tuple[str, str]:
+    """The name and arguments of the one call that is required."""
+    asked: dict[str, Any] = {
+        **{"model": "model", "messages": HELLO, "tools": [WEATHER], "tool_choice": "required"},
+        **{"max_tokens": 200, "temperature": 0.0, "parallel_tool_calls": False},
+        "extra_body": PLAIN,
+    }
+    if live:
+        with client.chat.completions.stream(**asked) as stream:
+            stream.until_done()
+            answer: Any = stream.get_final_completion()
+    else:
+        answer = client.chat.completions.create(**asked)
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls
+    return call.function.name, call.function.arguments
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["whole", "streamed"])
+def test_a_forced_tool_is_called_with_valid_arguments(client: openai.OpenAI, live: bool) -> None:
+    name, arguments = forced_call(client, live=live)
+    assert name == "get_weather"
+    jsonschema.validate(json.loads(arguments), PARAMETERS)
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(
+    client: openai.OpenAI,
+) -> None:
+    schema = {"type": "object", "propertyNames": {"pattern": "^a"}}
+    wanted: Any = {
+        "type": "json_schema",
+        "json_schema": {"name": "a", "strict": True, "schema": schema},
+    }
+    with pytest.raises(openai.BadRequestError, match="propertyNames"):
+        client.chat.completions.create(model="model", messages=HELLO, response_format=wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL_MODEL, reason="MLXD_TEST_MODEL names no model")
+def test_a_real_model_makes_a_tool_round_trip(tmp_path: Path) -> None:
+    toml = TOML.format(source=json.dumps(REAL_MODEL))
+    with serve(tmp_path, toml=toml) as served, _client(served) as client:
+        whole = forced_call(client, live=False)
+        assert whole == forced_call(client, live=True)
+        name, arguments = whole
+        assert name == "get_weather"
+        assert "oslo" in json.loads(arguments)["city"].lower()
+        function = {"name": name, "arguments": arguments}
+        call = {"id": "call_1", "type": "function", "function": function}
+        turns: Any = [
+            *HELLO,
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "17 degrees and rain"},
+        ]
+        answer = client.chat.completions.create(
+            model="model", messages=turns, tools=[WEATHER], max_tokens=100, temperature=0.0
+        )
+        assert "17" in (answer.choices[0].message.content or "")
