@@ -49,10 +49,11 @@ class Gate:
     def _identify(self, request: ApiRequest) -> str:
         if not self._keys:
             return ""
-        self._failures.check(request.client)
         try:
             return self._keys.identify(presented_keys(request.headers.items()))
         except Unauthorized:
+            # Only now: others may share the address with a client that keeps guessing.
+            self._failures.check(request.client)
             self._failures.failed(request.client)
             raise
 

@@ -10,7 +10,7 @@ from mlxd.errors import RateLimited, Unauthorized
 
 KEY_HEADERS = ("x-api-key", "api-key")
 FAILURES_PER_SECOND = 10.0
-"""Wrong keys that one address may try, before it is refused without looking."""
+"""Wrong keys of one address that are answered as such; more are told to wait."""
 MAX_ADDRESSES = 4096
 """Addresses whose failures are remembered."""
 
