@@ -20,6 +20,7 @@ from types import FrameType
 import click
 
 from mlxd import __version__, logs
+from mlxd.allocator import return_freed_memory
 from mlxd.api.app import create_app
 from mlxd.config import DialectName, Settings
 from mlxd.connection import Limits
@@ -52,6 +53,7 @@ BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1", "anthropic": ""}
 def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:
     """Serve until told to stop; the exit code. `scripted` is `agent` or a script's file."""
     logs.setup(settings.log.level, settings.log.format)
+    return_freed_memory()
     server = settings.server
     try:
         sockets = bind(server.host, server.port)
@@ -92,7 +94,7 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
     )
     play = agent if scripted == "agent" else load_script(Path(scripted))
     return ScriptedEngine(
-        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch
+        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, kept=0
     )
 
 

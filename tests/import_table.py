@@ -92,7 +92,7 @@ LAYERS: dict[str, Layer] = {
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),
     "server": Layer(
-        ("server", "logs"),
+        ("server", "logs", "allocator"),
         (
             *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
             *("dialect list", "http", "connections"),

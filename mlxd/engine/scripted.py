@@ -29,6 +29,8 @@ __all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "lo
 
 REMEMBERED = 64
 """Prompts that a later one may share a beginning with, and requests that are kept for a look."""
+REMEMBERED_TOKENS = 500_000
+"""Tokens of all those prompts."""
 
 USUAL_MODELS = (
     ModelInfo(
@@ -51,9 +53,10 @@ class ScriptedEngine:
         models: tuple[ModelInfo, ...] = USUAL_MODELS,
         max_queue: int = 64,
         max_batch: int = 32,
+        kept: int = REMEMBERED,
     ) -> None:
-        self.requests: deque[GenerateRequest] = deque(maxlen=REMEMBERED)
-        """The last requests that were asked for, the refused ones too."""
+        self.requests: deque[GenerateRequest] = deque(maxlen=kept)
+        """The last `kept` requests that were asked for, the refused ones too."""
         self.cancelled = 0
         """Generations that were left before their terminal event."""
         self._play = play
@@ -159,8 +162,13 @@ class ScriptedEngine:
             ),
             default=0,
         )
-        self._prompts.append((owner, model, prompt))
+        self._remember(owner, model, prompt)
         return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
+
+    def _remember(self, owner: str, model: str, prompt: list[str]) -> None:
+        self._prompts.append((owner, model, prompt))
+        while sum(len(earlier) for _, _, earlier in self._prompts) > REMEMBERED_TOKENS:
+            self._prompts.popleft()
 
     async def _enter(self, playback: Playback) -> None:
         try:

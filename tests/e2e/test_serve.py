@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -236,6 +238,23 @@ async def test_a_thousand_connections_do_not_exhaust_it(tmp_path: Path) -> None:
         async with asyncio.timeout(6):
             while not await _is_healthy(served):
                 pass
+
+
+async def test_the_memory_of_large_bodies_is_given_back(served: Served) -> None:
+    await served.chat("Hi")
+    before = _resident(served.process.pid)
+    for _ in range(2):
+        await asyncio.gather(*(served.chat("Hi" + "x" * 4_000_000) for _ in range(8)))
+    assert _resident(served.process.pid) < before + 48
+
+
+def _resident(process: int) -> float:
+    """Megabytes of memory that it holds."""
+    pages = Path(f"/proc/{process}/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    listed = subprocess.run(["ps", "-o", "rss=", "-p", str(process)], stdout=-1, check=True)
+    return int(listed.stdout) / 1024
 
 
 async def _is_healthy(served: Served) -> bool:

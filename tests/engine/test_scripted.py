@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from mlxd.engine.handle import Engine, ModelInfo
-from mlxd.engine.scripted import Gate, Pause, ScriptedEngine, ScriptItem
+from mlxd.engine.scripted import REMEMBERED_TOKENS, Gate, Pause, ScriptedEngine, ScriptItem
 from mlxd.engine.scripts.playback import LARGEST_BATCH
 from mlxd.engine.scripts.text import IMAGE_TOKENS, block, prompt_tokens, tokens
 from mlxd.errors import (
@@ -346,6 +346,14 @@ async def test_stopping_refuses_what_is_still_entering() -> None:
         await engine.stop(0)
         with pytest.raises(EngineStopped):
             await task
+
+
+async def test_endless_prompts_are_not_remembered() -> None:
+    engine = playing(*HELLO)
+    endless = ask("so long " * (REMEMBERED_TOKENS // 2))
+    await answer_of(engine, endless)
+    again = await answer_of(engine, endless)
+    assert again.finished.usage.cached == 0
 
 
 async def test_the_requests_that_came_are_kept() -> None:
