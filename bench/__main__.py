@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.ceiling import event_ceiling
+from bench.grammar import grammar_cost
 from bench.plan import Plan
 from bench.processes import LOG
 from bench.report import PAGE, Figure, machine, table, versions, write_page
@@ -24,6 +25,7 @@ PARTS: dict[str, Part] = {
     "events": event_ceiling,
     "raw": against_raw,
     "peer": against_peer,
+    "grammar": grammar_cost,
 }
 
 

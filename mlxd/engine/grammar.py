@@ -8,6 +8,7 @@ that no time limit is needed.
 import json
 import logging
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from mlxd.engine.closing import Closer
+from mlxd.engine.closing import LONGEST, Closer
 from mlxd.engine.grammartext import AFTER_THINKING, HARMONY_END, HARMONY_FINAL, GrammarText, Texts
 from mlxd.engine.handle import Markup
 from mlxd.engine.prompt import Prompt, PromptBuilder
@@ -29,6 +30,10 @@ Ends = tuple[tuple[int, ...], ...]
 
 CACHED = 64
 """Compiled grammars that are kept for each model."""
+MAX_TEXT = 1 << 20
+"""Characters of a grammar with the schemas of all its tools."""
+SEARCH_SECONDS = 0.5
+"""How long ways from the beginnings of calls to their ends are looked for."""
 MAX_REASON = 300
 """Characters of llguidance's own words that are passed on."""
 
@@ -59,6 +64,8 @@ class Constrainer:
         self, tokenizer: Any, builder: PromptBuilder, *, ends: Sequence[int], vocab_size: int
     ) -> None:
         self._tokenizer = tokenizer
+        self._inner = getattr(tokenizer, "_tokenizer", tokenizer)
+        self._constrainable = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
         self._markup: Markup = builder.markup
         self._switch = builder.traits.thinking_switch
         self._ends = tuple(sorted(ends))
@@ -71,6 +78,9 @@ class Constrainer:
         text = self._text().of(request)
         thinking = self._thinking(request, prompt, constrained=text is not None)
         if text is None and (thinking is None or thinking.budget is None):
+            return None
+        if text is None and not self._constrainable:
+            log.warning("a thinking budget can't be enforced with this model's tokenizer")
             return None
         grammar = None if text is None else self._grammar(text, _field(request))
         return Recipe(self._known(), grammar, thinking)
@@ -88,8 +98,8 @@ class Constrainer:
     def _known(self) -> Vocabulary:
         """The vocabulary, read on the first use: it takes a moment."""
         if self._vocabulary is None:
-            inner = getattr(self._tokenizer, "_tokenizer", self._tokenizer)
-            if not isinstance(inner, PreTrainedTokenizerFast) or not self._ends:
+            inner = self._inner
+            if not self._constrainable:
                 raise InvalidField(
                     "response_format", "unsupported", "This model's output can't be constrained."
                 )
@@ -124,6 +134,8 @@ class Constrainer:
             raise InvalidField(field, "unsupported", "It can't be enforced.") from None
 
     def _compile(self, texts: Texts, field: str) -> Grammar:
+        if len(texts.lark) > MAX_TEXT:
+            raise InvalidField(field, "value", "The schemas are too large together.")
         known = self._known()
         matcher = self._checked(texts.lark, field)
         for warning in matcher.get_grammar_warnings():
@@ -136,7 +148,11 @@ class Constrainer:
             raise _Panic
         if way is None:
             self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
-        growth = [len(way or ()), *(self._rest(matcher, text, ends) for text in texts.beginnings)]
+        growth = [len(way or ())]
+        deadline = time.monotonic() + SEARCH_SECONDS
+        for text in texts.beginnings:
+            late = time.monotonic() > deadline
+            growth.append(LONGEST if late else self._rest(matcher, text, ends))
         return Grammar(
             matcher,
             None if way is None else tuple(way),
