@@ -6,11 +6,13 @@ beginning with. Least recently used entries go first when the byte limit is reac
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_map
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
 KVCache = list[Any]
@@ -18,6 +20,9 @@ KVCache = list[Any]
 
 MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
+
+
+_async_eval: Callable[..., None] = mx.async_eval
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class Prefixes:
                 return
             if new.usable(common, len(entry.tokens)) == len(entry.tokens):
                 self._drop(entry)
+        _detach(cache)
         self._entries.append(new)
         self.nbytes += nbytes
         self.shrink(self.limit)
@@ -129,6 +135,18 @@ class Prefixes:
     def _drop(self, entry: _Entry) -> None:
         self._entries.remove(entry)
         self.nbytes -= entry.nbytes
+
+
+def _detach(cache: KVCache) -> None:
+    """Let `cache` hold its own memory only.
+
+    What was cut out of a batch is a view, or not computed yet: both hold the whole batch's memory.
+    """
+    for layer in cache:
+        layer.state = tree_map(
+            lambda leaf: mx.contiguous(leaf) if isinstance(leaf, mx.array) else leaf, layer.state
+        )
+    _async_eval([layer.state for layer in cache])
 
 
 def _common(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:

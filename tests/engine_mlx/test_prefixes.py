@@ -135,3 +135,20 @@ def test_a_limit_of_zero_keeps_nothing() -> None:
     prefixes = Prefixes(0)
     prefixes.put("m", tokens(100), kv(100))
     assert len(prefixes) == 0
+
+
+def test_an_entry_holds_its_own_memory_and_not_that_of_the_batch_it_is_from() -> None:
+    prefixes, before = Prefixes(LIMIT), mx.get_active_memory()
+    for begin in range(0, 80, 10):
+        attention, recurrent = KVCache(), ArraysCache(size=1)
+        batch = mx.ones((64, 2, 512, 8))
+        mx.eval(batch)
+        attention.keys = attention.values = mx.contiguous(batch[3:4, :, :10])
+        attention.offset = 10
+        recurrent[0] = batch[3:4, 0]
+        prefixes.put("m", tokens(10, begin), [attention, recurrent])
+        del batch
+    mx.synchronize()
+    mx.clear_cache()
+    assert len(prefixes) == 8
+    assert mx.get_active_memory() - before < 2 * prefixes.nbytes
