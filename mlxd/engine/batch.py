@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import Any, cast
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
 
 from mlxd.engine.models import LoadedModel
 from mlxd.engine.prefixes import Prefixes
@@ -30,6 +31,8 @@ PREFILL_CHUNK = (16, 2048)
 """Fewest and most tokens of one prompt in one piece of prefill."""
 UNDISTURBED = 4
 """How much longer a piece of prefill may take while nobody is decoding."""
+PADDING_NOISE = 0.1
+"""How far a padded prompt's state may be from an unpadded one's, as a share of its length."""
 FLOOR = -9999.0
 """Stands for the logarithm of zero, as OpenAI writes it."""
 
@@ -171,7 +174,7 @@ class MlxBatch:
             loaded.model,
             stop_tokens=[[token] for token in sorted(loaded.eos_ids)],
             completion_batch_size=max_batch,
-            prefill_batch_size=min(PREFILL_BATCH, max_batch),
+            prefill_batch_size=min(PREFILL_BATCH if pads_prompts(loaded.model) else 1, max_batch),
             stream=mx.default_stream(mx.default_device()),
         )
         self._running: dict[int, _Running] = {}
@@ -320,3 +323,33 @@ class MlxBatch:
         running = self._running.pop(uid)
         del self._uids[running.row.id]
         self._draws.forget(uid)
+
+
+def pads_prompts(model: Any) -> bool:
+    """Whether prompts of different lengths may be prefilled together.
+
+    Some recurrent layers read the padding into their state.
+    """
+    if not any(_recurrent(layer) for layer in make_prompt_cache(model)):
+        return True
+    short = [1, 2, 3]
+    together = _states(model, [short, [*short, *short]])
+    alone = _states(model, [short])
+    apart = mx.sum((together - alone) ** 2)
+    return bool((apart <= PADDING_NOISE**2 * mx.sum(alone**2)).item())
+
+
+def _recurrent(layer: Any) -> bool:
+    parts = layer.caches if isinstance(layer, CacheList) else (layer,)
+    return any(isinstance(part, ArraysCache) for part in parts)
+
+
+def _states(model: Any, prompts: list[list[int]]) -> mx.array:
+    """What the first prompt leaves in the recurrent layers, all in one line."""
+    uids = list(range(len(prompts)))
+    batch = PromptProcessingBatch(model, uids, [make_prompt_cache(model) for _ in prompts])
+    batch.prompt(prompts)
+    layers = [layer for layer in batch.extract_cache(0) if _recurrent(layer)]
+    states = [leaf for _, leaf in tree_flatten([layer.state for layer in layers])]
+    arrays = [leaf.flatten() for leaf in states if isinstance(leaf, mx.array)]
+    return mx.concatenate([array.astype(mx.float32) for array in arrays])

@@ -94,7 +94,7 @@ def _load(spec: ModelSpec, folder: Path) -> LoadedModel:
         model.eval()
         mx.eval(model.parameters())
         vocab_size = _warm_up(spec, model)
-        kv_bytes = _kv_bytes_per_token(model)
+        kv_bytes = kv_bytes_per_token(model)
     with _blaming("its tokenizer can't be loaded", spec, folder):
         tokenizer = load_tokenizer(
             folder,
@@ -162,8 +162,8 @@ def _warm_up(spec: ModelSpec, model: Any) -> int:
     return int(logits.shape[-1])
 
 
-def _kv_bytes_per_token(model: Any) -> int:
-    """How much a KV cache grows with each token once its sliding windows are full.
+def kv_bytes_per_token(model: Any) -> int:
+    """How much a KV cache grows with each token once its sliding windows are full, at least 1.
 
     Nothing is computed: MLX knows the shapes of what it was not asked for yet.
     """
@@ -172,7 +172,8 @@ def _kv_bytes_per_token(model: Any) -> int:
     for _ in range(3):
         model(mx.zeros((1, STRIDE), dtype=mx.int32), cache=cache)
         sizes.append(sum(layer.nbytes for layer in cache))
-    return max(0, int(sizes[2] - sizes[1]) // STRIDE)
+    # A recurrent state does not grow at all.
+    return max(1, int(sizes[2] - sizes[1]) // STRIDE)
 
 
 def _bytes(tree: Any) -> int:

@@ -39,6 +39,7 @@ class Wanted(msgspec.Struct, frozen=True):
     sampling: Sampling = GREEDY
     logprobs: int | None = 3
     stops: tuple[str, ...] = ()
+    boundaries: tuple[int, ...] = ()
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Bench:
                 tokens=list(wanted.tokens),
                 max_tokens=wanted.max_tokens,
                 text=text,
+                boundaries=wanted.boundaries,
                 sampling=wanted.sampling,
                 logprobs=wanted.logprobs,
             )
