@@ -81,8 +81,7 @@ class Preparer:
         self._link = link
         self._jobs = jobs
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
-        self._builders: dict[str, PromptBuilder] = {}
-        self._constrainers: dict[str, Constrainer] = {}
+        self._makers: dict[str, tuple[PromptBuilder, Constrainer]] = {}
         self._capacities: dict[str, int] = {}
         self._live: set[int] = set()
         self._live_lock = threading.Lock()
@@ -109,8 +108,7 @@ class Preparer:
 
     def add_model(self, name: str, builder: PromptBuilder, constrainer: Constrainer) -> None:
         """From now on, prepare prompts for `name`."""
-        self._constrainers[name] = constrainer
-        self._builders[name] = builder
+        self._makers[name] = builder, constrainer
 
     def set_capacity(self, name: str, tokens: int) -> None:
         """The longest prompt whose KV cache fits into memory."""
@@ -118,8 +116,7 @@ class Preparer:
 
     def remove_model(self, name: str) -> None:
         """Prompts for `name` wait until it is added again."""
-        self._builders.pop(name, None)
-        self._constrainers.pop(name, None)
+        self._makers.pop(name, None)
 
     def run(self) -> None:
         """The thread's loop."""
@@ -127,12 +124,13 @@ class Preparer:
             command = self._commands.get()
             if not self.is_live(command.id):
                 continue
-            builder = self._builders.get(command.request.model)
-            if builder is None:
+            # The model may be unloaded meanwhile: what is taken here is enough to go on.
+            makers = self._makers.get(command.request.model)
+            if makers is None:
                 self._jobs.put(Wanted(command))
                 continue
             try:
-                self._prepare(builder, command)
+                self._prepare(command, *makers)
             except MlxdError as error:
                 self.refuse(command.id, error)
             except Exception:  # A bug in one request's preparation must not cost the others.
@@ -144,7 +142,9 @@ class Preparer:
         self.drop(command_id)
         self._link.send(Refused(command_id, error.report()))
 
-    def _prepare(self, builder: PromptBuilder, command: Submit | Count) -> None:
+    def _prepare(
+        self, command: Submit | Count, builder: PromptBuilder, constrainer: Constrainer
+    ) -> None:
         if isinstance(command, Count):
             self.drop(command.id)
             self._link.send(Answered(command.id, builder.count(command.request)))
@@ -153,8 +153,7 @@ class Preparer:
         size = len(prompt.tokens)
         if size > self._capacities.get(command.request.model, size):
             raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
-        constrainer = self._constrainers.get(command.request.model)
-        recipe = constrainer.recipe(command.request, prompt) if constrainer else None
+        recipe = constrainer.recipe(command.request, prompt)
         if self.is_live(command.id):
             self._link.send(Accepted(command.id, size, prompt.opens_reasoning))
             self._jobs.put(Prepared(command, prompt, recipe))

@@ -84,18 +84,22 @@ class Worker:
     def run(self) -> None:
         """The step loop; ends with the process."""
         while True:
-            busy = [host for host in self._hosts.values() if host.scheduler.busy]
-            if not busy:
+            if not self._busy():
                 self._report_stats()
                 self._handle(self._jobs.get())
             while not self._jobs.empty():
                 self._handle(self._jobs.get_nowait())
-            for host in busy:
+            # What was handled may have made hosts idle, or unloaded them.
+            for host in self._busy():
                 self._turn(host)
-                if host.unloads and not host.scheduler.busy:
+            for host in [host for host in self._hosts.values() if host.unloads]:
+                if not host.scheduler.busy:
                     self._unload(host)
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
+
+    def _busy(self) -> list[Host]:
+        return [host for host in self._hosts.values() if host.scheduler.busy]
 
     def _handle(self, job: Job) -> None:
         match job:
@@ -106,8 +110,8 @@ class Worker:
             case Wanted():
                 self._provide(job)
             case Cancel():
-                for host in self._hosts.values():
-                    host.scheduler.cancel(job.id)
+                for host in self._busy():
+                    self._cancel(host, job.id)
             case Load() | Unload():
                 self._load_or_unload(job)
             case _:
@@ -132,19 +136,12 @@ class Worker:
         if host is None:
             self._preparer.again(job.command)
             return
-        spec, prompt = host.loaded.spec, job.prompt
-        room = host.loaded.context_length - len(prompt.tokens)
-        row = Row(
-            id=job.command.id,
-            tokens=prompt.tokens,
-            max_tokens=max(1, min(request.max_tokens or spec.max_tokens, room)),
-            text=RowText(detokenizer_for(host.loaded.tokenizer, job), request.stop),
-            group=request.source.key,
-            boundaries=prompt.boundaries,
-            sampling=request.sampling,
-            logprobs=request.logprobs,
-        )
-        row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+        try:
+            row = new_row(host.loaded, job)
+        except Exception as error:  # A bug in one request's row must not cost the others.
+            log.exception("beginning a row failed")
+            self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
+            return
         host.used = time.monotonic()
         host.scheduler.submit(row)
 
@@ -182,31 +179,29 @@ class Worker:
             raise ModelNotFound(name, list(self._specs))
         self._link.send(ModelChanged(name, "loading"))
         try:
-            host = self._load(spec)
+            host, makers = self._load(spec)
         except ModelUnusable as error:
             self._link.send(ModelChanged(name, "failed", reason=error.reason))
             raise
         loaded = host.loaded
         self._hosts[name] = host
         self._share_memory()
-        tokenizer, size = own_copy(loaded.tokenizer), loaded.vocab_size
-        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
-        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
-        self._preparer.add_model(name, builder, constrainer)
+        self._preparer.add_model(name, *makers)
         self._link.send(
             ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
         )
         return host
 
-    def _load(self, spec: ModelSpec) -> Host:
+    def _load(self, spec: ModelSpec) -> tuple[Host, tuple[PromptBuilder, Constrainer]]:
         loaded = load(spec)
+        makers = makers_for(loaded)
         while self._weights() + loaded.bytes > self._memory_limit:
             idle = [host for host in self._hosts.values() if not host.scheduler.busy]
             if not idle:
                 unload(loaded)
                 raise ModelUnusable(spec.id, "it does not fit into memory beside what is running")
             self._unload(min(idle, key=lambda host: host.used))
-        return self._start(loaded)
+        return self._start(loaded), makers
 
     def _start(self, loaded: LoadedModel) -> Host:
         limits = self._config.limits
@@ -242,13 +237,22 @@ class Worker:
             host.batch.kv_bytes = left // len(self._hosts)
             self._preparer.set_capacity(host.loaded.spec.id, host.batch.capacity)
 
+    def _cancel(self, host: Host, row_id: int) -> None:
+        held = host.scheduler.ids
+        try:
+            host.scheduler.cancel(row_id)
+        except Exception as error:  # As in a step.
+            log.exception("taking a row out of the batch failed")
+            self._rebuild(host, error, held)
+
     def _turn(self, host: Host) -> None:
         begun = time.perf_counter()
+        held = host.scheduler.ids
         try:
             turn = host.scheduler.turn()
         except Exception as error:  # One batch failed; the process and other models go on.
             log.exception("a generation step failed")
-            self._rebuild(host, error)
+            self._rebuild(host, error, held)
             return
         seconds = time.perf_counter() - begun
         self._link.send(Step(turn.prefill, turn.decode, seconds))
@@ -260,16 +264,18 @@ class Worker:
             if row.end is not None:
                 self._preparer.drop(row.id)
 
-    def _rebuild(self, host: Host, error: Exception) -> None:
-        """Fail what the broken batch held and begin with an empty one."""
-        failed = host.scheduler.ids
-        fresh = self._start(host.loaded)
+    def _rebuild(self, host: Host, error: Exception, held: list[int]) -> None:
+        """Fail what the broken batch `held` and begin with an empty one.
+
+        It held also rows whose end came in the step that failed: nobody was told of that end.
+        """
         host.batch.close()
+        fresh = self._start(host.loaded)
         host.batch, host.scheduler = fresh.batch, fresh.scheduler
         self._prefixes.shrink(0)
         mx.clear_cache()
         self._share_memory()
-        for row_id in failed:
+        for row_id in held:
             self._preparer.refuse(row_id, as_reported(error))
         now = time.monotonic()
         host.failures.append(now)
@@ -290,6 +296,39 @@ class Worker:
                 prefix_hit_tokens=self._prefixes.hit_tokens,
             )
         )
+
+
+def new_row(loaded: LoadedModel, job: Prepared) -> Row:
+    """The row of a prepared request, held to the model's window."""
+    request, prompt = job.command.request, job.prompt
+    room = loaded.context_length - len(prompt.tokens)
+    row = Row(
+        id=job.command.id,
+        tokens=prompt.tokens,
+        max_tokens=max(1, min(request.max_tokens or loaded.spec.max_tokens, room)),
+        text=RowText(detokenizer_for(loaded.tokenizer, job), request.stop),
+        group=request.source.key,
+        boundaries=prompt.boundaries,
+        sampling=request.sampling,
+        logprobs=request.logprobs,
+    )
+    row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+    return row
+
+
+def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
+    """What the preparing thread needs of a model; raises `ModelUnusable`."""
+    spec, size = loaded.spec, loaded.vocab_size
+    try:
+        tokenizer = own_copy(loaded.tokenizer)
+        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
+        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
+    except Exception as error:  # Tokenizers raise what they like.
+        log.exception("preparing prompts for %s failed", spec.id)
+        raise ModelUnusable(
+            spec.id, f"its tokenizer can't be used: {type(error).__name__}"
+        ) from None
+    return builder, constrainer
 
 
 def as_reported(error: Exception) -> MlxdError:

@@ -212,6 +212,18 @@ async def test_models_are_loaded_and_unloaded_by_name(engine: Supervisor) -> Non
         await engine.load("missing")
 
 
+async def test_a_model_is_unloaded_in_the_moment_in_which_its_last_caller_leaves(
+    engine: Supervisor,
+) -> None:
+    before = engine.status().restarts
+    for _ in range(5):
+        async with engine.generate(ask(max_tokens=2000)) as generation:
+            await anext(generation)
+        await engine.unload("tiny")
+        await answer_of(engine, ask())
+    assert engine.status().restarts == before
+
+
 async def test_a_killed_process_costs_a_clear_error_and_comes_back(engine: Supervisor) -> None:
     before = engine.status()
     async with engine.generate(ask(max_tokens=2000)) as generation:
