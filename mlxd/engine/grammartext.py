@@ -208,8 +208,8 @@ def _own(text: str) -> str:
         return text
     try:
         return any_to_lark(text)
-    except (ValueError, IndexError) as error:
-        raise _refused(f"The grammar can't be read: {str(error)[:200]}") from None
+    except Exception as error:  # Bare ones and RecursionError are among what it raises.
+        raise _refused(f"The grammar can't be read: {str(error)[:200]}") from error
 
 
 def _refused(reason: str) -> InvalidField:

@@ -225,11 +225,16 @@ def test_schemas_nest_ten_deep_and_no_deeper(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "lark", ["start: (", "start: missing", "start: " + "(" * 30_000, "a: B\n" * 2000, "x" * 70_000]
+    "text",
+    [
+        *("start: (", "start: missing", "start: " + "(" * 30_000, "a: B\n" * 2000, "x" * 70_000),
+        *("root ::= x y z (", 'root ::= "a', "root ::= [a-", "::=", "root ::= \0"),
+        *('root ::= "a"{99,1}', "root ::= missing", "root ::= root", "root ::= " + "(" * 5000),
+    ],
 )
-def test_a_grammar_that_cannot_be_read_is_refused(bench: Bench, lark: str) -> None:
+def test_a_grammar_that_cannot_be_read_is_refused(bench: Bench, text: str) -> None:
     with pytest.raises(InvalidField):
-        bench.constrainer.recipe(ask(output=GrammarOutput(lark)), PROMPT)
+        bench.constrainer.recipe(ask(output=GrammarOutput(text)), PROMPT)
 
 
 @pytest.mark.parametrize(
