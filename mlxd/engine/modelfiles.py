@@ -176,6 +176,9 @@ def _tensor_names(path: Path) -> set[str]:
 
 
 def _check_metadata(metadata: object, name: str) -> None:
+    # MLX writes null where it was given no metadata.
+    if metadata is None:
+        return
     texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
     if not texts:
         raise Unusable(f"{name} has a damaged header")

@@ -1,9 +1,12 @@
 """Models with sliding windows and recurrent layers: batches and prefixes must not change them."""
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -13,6 +16,7 @@ from mlxd.engine.batch import pads_prompts
 from mlxd.engine.models import LoadedModel, kv_bytes_per_token, load
 from mlxd.engine.prefixes import Prefixes
 from mlxd.engine.protocol import ModelSpec
+from mlxd.errors import ModelUnusable
 from tests.engine_mlx.test_batch import Bench, Wanted, endless
 from tests.tiny_model import make_tiny_model
 
@@ -94,13 +98,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load(ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path_factory.mktemp("tiny")))))
 
 
-def with_architecture(name: str, tiny: LoadedModel) -> LoadedModel:
-    """The tiny model's tokenizer with random weights of another architecture."""
+def made(config: dict[str, Any]) -> Any:
+    """A model of random float32 weights."""
     mx.random.seed(3)
-    module = import_module(f"mlx_lm.models.{name}")
-    config = {"model_type": name, "vocab_size": tiny.vocab_size, **ARCHITECTURES[name]}
+    module = import_module(f"mlx_lm.models.{config['model_type']}")
     model = module.Model(module.ModelArgs.from_dict(config))
     model.set_dtype(mx.float32)
+    return model
+
+
+def with_architecture(name: str, tiny: LoadedModel) -> LoadedModel:
+    """The tiny model's tokenizer with random weights of another architecture."""
+    model = made({"model_type": name, "vocab_size": tiny.vocab_size, **ARCHITECTURES[name]})
     # Small random weights would make all prompts alike.
     model.update(tree_map(lambda p: p * 3.0 if p.ndim > 1 else p, model.parameters()))
     model.eval()
@@ -161,3 +170,31 @@ def test_padding_is_known_to_be_harmless_or_not(name: str, tiny: LoadedModel) ->
 def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(tiny: LoadedModel) -> None:
     bench = Bench(with_architecture("mamba2", tiny))
     assert bench.batch.capacity > 10**9
+
+
+def test_a_model_that_can_not_be_batched_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path)
+    config = json.loads((folder / "config.json").read_bytes())
+    text = {
+        **ATTENTION,
+        "model_type": "llama4_text",
+        "vocab_size": config["vocab_size"],
+        "num_hidden_layers": 4,
+        "intermediate_size_mlp": 48,
+        "attention_bias": False,
+        "attention_chunk_size": 32,
+        "attn_scale": 0.1,
+        "attn_temperature_tuning": 0,
+        "floor_scale": 8192,
+        "hidden_act": "silu",
+        "interleave_moe_layer_step": 1,
+        "num_experts_per_tok": 1,
+        "num_local_experts": 2,
+        "rope_scaling": None,
+        "use_qk_norm": True,
+    }
+    config |= {"model_type": "llama4", "text_config": text}
+    (folder / "config.json").write_text(json.dumps(config))
+    made(config).save_weights(str(folder / "model.safetensors"))
+    with pytest.raises(ModelUnusable, match="several requests at once"):
+        load(ModelSpec(id="tiny", source=str(folder)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from safetensors.numpy import load_file
 
 from mlxd.engine.modelfiles import MAX_FILES, MAX_JSON, check
 from mlxd.errors import ModelUnusable
@@ -82,3 +83,10 @@ def test_a_folder_with_any_number_of_files_is_not_walked_for_ever(folder: Path) 
         (folder / "more" / str(number)).touch()
     with pytest.raises(ModelUnusable, match="too many files"):
         check(folder, "tiny")
+
+
+def test_weights_that_mlx_saved_without_metadata_are_taken(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    arrays = {name: mx.array(array) for name, array in load_file(weights).items()}
+    mx.save_safetensors(str(weights), arrays)
+    check(folder, "tiny", trust_remote_code=False)
