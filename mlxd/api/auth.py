@@ -32,8 +32,9 @@ class Gate:
         request = current_request()
         if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
-        origin = request.headers.get("Origin")
-        if origin is not None:
+        if origins := request.headers.getlist("Origin"):
+            # Several together are none that is allowed.
+            origin = ", ".join(origins)
             if not self._origins.allows(origin):
                 raise Forbidden("This Origin may not call here (see server.cors_origins).")
             request.allowed_origin = origin

@@ -60,5 +60,5 @@ def _model(model: ModelInfo, name: str, created: int) -> dict[str, Any]:
         names = ("max_model_len", "context_length", "max_input_tokens")
         body |= dict.fromkeys(names, model.context_length)
     if model.max_tokens:
-        body["max_tokens"] = model.max_tokens
+        body["max_tokens"] = min(model.max_tokens, model.context_length or model.max_tokens)
     return body

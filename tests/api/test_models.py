@@ -184,6 +184,12 @@ async def test_the_list_is_what_openai_publishes() -> None:
     check_against("Model", await (await server.get("/v1/models/demo")).get_json())
 
 
+async def test_no_more_tokens_are_promised_than_the_context_holds() -> None:
+    small = replace(DEMO, context_length=2048, max_tokens=4096)
+    body = await (await serving(small).get("/v1/models/demo")).get_json()
+    assert (body["context_length"], body["max_tokens"]) == (2048, 2048)
+
+
 @pytest.mark.parametrize("path", ["/v1/models/{}", "/models/{}"])
 @pytest.mark.parametrize(
     ("name", "status"),

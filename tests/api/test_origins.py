@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 from quart import Response
+from werkzeug.datastructures import Headers
 
 from mlxd.api.origins import HostList, OriginList
 from mlxd.config import Server
@@ -154,6 +155,12 @@ async def test_a_preflight_of_a_foreign_page_is_refused() -> None:
     response = await serving().client.options(CHAT, headers=headers)
     assert response.status_code == 403
     assert "access-control" not in str(response.headers).lower()
+
+
+async def test_an_allowed_origin_does_not_let_a_second_one_in() -> None:
+    headers = Headers([("origin", "http://localhost"), ("origin", "https://evil.example")])
+    response = await serving().client.get("/v1/models", headers=headers)
+    assert response.status_code == 403
 
 
 async def test_a_preflight_cannot_put_anything_into_our_headers() -> None:
