@@ -57,7 +57,8 @@ class BatchStep:
 class Row:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
-    `steering` is the batch's own: what may be drawn next, None for everything.
+    `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
+    whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
     """
 
     id: int
@@ -77,6 +78,8 @@ class Row:
     decoding: bool = False
     generated: int = 0
     awaited: bool = False
+    awaits: int | None = None
+    reached: int = 0
 
     @property
     def most_tokens(self) -> int:
@@ -188,13 +191,23 @@ class Scheduler:
         return not self._rows or self._batch.fits(longest, len(self._rows) + 1)
 
     def _awaits_shared_prefill(self, row: Row) -> bool:
-        for other in self._rows.values():
-            if other.decoding or other.group != row.group:
-                continue
-            pairs = zip(other.tokens, row.tokens, strict=False)
-            common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            if common >= SHARED_TOKENS + self._batch.reach(row):
+        prefilling = [
+            other
+            for other in self._rows.values()
+            if not other.decoding and other.group == row.group
+        ]
+        if any(other.id == row.awaits for other in prefilling):
+            return True
+        if not prefilling:
+            return False
+        reach = self._batch.reach(row)
+        if row.awaits is not None and reach <= row.reached:
+            # Waiting brought nothing: what the other computed could not be kept or cut.
+            return False
+        for other in prefilling:
+            if _common(other.tokens, row.tokens) >= SHARED_TOKENS + reach:
                 other.awaited = True
+                row.awaits, row.reached = other.id, reach
                 return True
         return False
 
@@ -234,3 +247,9 @@ class Scheduler:
             decode=now - row.first_token,
         )
         return DecodeRow(row.id, piece.text, 1, piece.logprobs, EndRow(reason, piece.stop, timings))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two prompts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

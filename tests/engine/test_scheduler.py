@@ -39,9 +39,11 @@ class CountingBatch:
         self.removed: list[int] = []
         self.known: list[list[int]] = []
         self.broken: set[int] = set()
+        self.asked = 0
+        self.forgetful = False
 
     def reach(self, row: Row) -> int:
-        best = 0
+        best, self.asked = 0, self.asked + 1
         for tokens in self.known:
             same = 0
             while same < min(len(tokens), len(row.tokens)) and tokens[same] == row.tokens[same]:
@@ -60,7 +62,8 @@ class CountingBatch:
 
     def share(self, row_id: int) -> None:
         self.shared.append(row_id)
-        self.known.append(self.rows[row_id].tokens)
+        if not self.forgetful:
+            self.known.append(self.rows[row_id].tokens)
 
     def fits(self, longest: int, rows: int) -> bool:
         return longest * rows <= self.room
@@ -282,3 +285,27 @@ def test_random_schedules_end_every_row_exactly_once() -> None:
         assert batch.rows == {}, f"seed {seed}"
         assert max(ended.values(), default=0) <= 1, f"seed {seed}"
         assert not set(ended) & cancelled, f"seed {seed}"
+
+
+def test_waiting_for_a_shared_prefill_is_not_worked_out_again_each_turn() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    for number in (1, 2, 3):
+        scheduler.submit(row(number, prompt=list(range(2000))))
+    for _ in range(100):
+        scheduler.turn()
+    assert list(batch.rows) == [1]
+    assert batch.asked < 10
+
+
+def test_rows_wait_once_where_a_shared_prefill_can_not_be_kept() -> None:
+    batch = CountingBatch()
+    batch.forgetful = True
+    scheduler = make(batch)
+    for number in (1, 2, 3):
+        scheduler.submit(row(number, prompt=list(range(200)), max_tokens=100))
+    while not batch.shared:
+        scheduler.turn()
+    scheduler.turn()
+    assert list(batch.rows) == [1, 2, 3]
+    finish(scheduler)
