@@ -29,7 +29,7 @@ PREFILL_BATCH = 8
 """Prompts that are prefilled together."""
 PREFILL_CHUNK = (16, 2048)
 """Fewest and most tokens of one prompt in one piece of prefill."""
-UNDISTURBED = 4
+UNDISTURBED = 2
 """How much longer a piece of prefill may take while nobody is decoding."""
 PADDING_NOISE = 0.1
 """How far a padded prompt's state may be from an unpadded one's, as a share of its length."""

