@@ -27,8 +27,13 @@ from mlxd.events import TokenLogprob, TopLogprob
 
 PREFILL_BATCH = 8
 """Prompts that are prefilled together."""
-PREFILL_CHUNK = (16, 2048)
-"""Fewest and most tokens of one prompt in one piece of prefill."""
+PREFILL_CHUNK = (32, 2048)
+"""Fewest and most tokens, over all prompts, in one piece of prefill.
+
+A piece with fewer takes as long, since every weight is read for it; so it tells nothing of speed.
+"""
+FIRST_CHUNK = 256
+"""Tokens in a piece while the speed is not known."""
 UNDISTURBED = 2
 """How much longer a piece of prefill may take while nobody is decoding."""
 PADDING_NOISE = 0.1
@@ -242,7 +247,7 @@ class MlxBatch:
         prompts, generated = self._generator.next()
         computed = counters.prompt_tokens - before[0]
         spent = time.perf_counter() - begun - (counters.decode_time - before[1])
-        if computed and spent > 0:
+        if computed >= PREFILL_CHUNK[0] and spent > 0:
             self._prefill_rate = computed / spent
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
@@ -260,12 +265,12 @@ class MlxBatch:
         return BatchStep(prefilled, tokens, broken, faults)
 
     def _set_chunk(self, *, decoding: bool) -> None:
+        budget = self._prefill_budget * (1 if decoding else UNDISTURBED)
+        chunk = int(self._prefill_rate * budget) if self._prefill_rate else FIRST_CHUNK
         low, high = PREFILL_CHUNK
         waiting = len(self._running) - len(self._generator._generation_batch)
-        budget = self._prefill_budget * (1 if decoding else UNDISTURBED)
         rows = min(max(waiting, 1), self._generator.prefill_batch_size)
-        chunk = int(self._prefill_rate * budget / rows) if self._prefill_rate else low * 8
-        size = max(low, min(high, chunk))
+        size = max(low, min(high, chunk)) // rows
         self._generator.prefill_step_size = size
         self._generator._prompt_batch.prefill_step_size = size
 

@@ -245,7 +245,7 @@ def test_prefill_goes_in_pieces_while_another_row_decodes(loaded: LoadedModel) -
     bench.submit(0, Wanted(tokens=(1, 2, 3), max_tokens=200, sampling=endless(loaded)))
     while not bench.got[0].text:
         bench.turn()
-    bench.submit(1, Wanted(tokens=tuple(n % 100 for n in range(400)), max_tokens=1))
+    bench.submit(1, Wanted(tokens=tuple(n % 100 for n in range(600)), max_tokens=1))
     before = bench.got[0].tokens
     while not bench.got[1].tokens:
         bench.turn()
