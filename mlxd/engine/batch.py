@@ -34,8 +34,8 @@ A piece with fewer takes as long, since every weight is read for it; so it tells
 """
 FIRST_CHUNK = 256
 """Tokens in a piece while the speed is not known."""
-UNDISTURBED = 2
-"""How much longer a piece of prefill may take while nobody is decoding."""
+MOST_SHARE = 2.0
+"""How much longer a piece of prefill may take when more rows wait for it than decode."""
 PADDING_NOISE = 0.1
 """How far a padded prompt's state may be from an unpadded one's, as a share of its length."""
 FLOOR = -9999.0
@@ -238,8 +238,8 @@ class MlxBatch:
         cache, tokens = self._generator.extract_cache([uid])[uid]
         self._keep(self._running[uid].row, tokens, cache)
 
-    def step(self, *, decoding: bool) -> BatchStep:
-        self._set_chunk(decoding=decoding)
+    def step(self) -> BatchStep:
+        self._set_chunk()
         self._draws.expect_step()
         begun = time.perf_counter()
         counters = self._generator._counters
@@ -264,11 +264,14 @@ class MlxBatch:
                 self._end(response, keep=token is not None)
         return BatchStep(prefilled, tokens, broken, faults)
 
-    def _set_chunk(self, *, decoding: bool) -> None:
-        budget = self._prefill_budget * (1 if decoding else UNDISTURBED)
+    def _set_chunk(self) -> None:
+        """Size the next piece of prefill; the more wait for each that decodes, the longer it is."""
+        decoding = len(self._generator._generation_batch)
+        waiting = len(self._running) - decoding
+        share = min(MOST_SHARE, max(1.0, waiting / decoding)) if decoding else MOST_SHARE
+        budget = self._prefill_budget * share
         chunk = int(self._prefill_rate * budget) if self._prefill_rate else FIRST_CHUNK
         low, high = PREFILL_CHUNK
-        waiting = len(self._running) - len(self._generator._generation_batch)
         rows = min(max(waiting, 1), self._generator.prefill_batch_size)
         size = max(low, min(high, chunk)) // rows
         self._generator.prefill_step_size = size

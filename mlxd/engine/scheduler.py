@@ -102,7 +102,7 @@ class Batch(Protocol):
     def share(self, row_id: int) -> None:
         """Make the row's computed prompt available to `insert` of other rows now."""
 
-    def step(self, *, decoding: bool) -> BatchStep:
+    def step(self) -> BatchStep:
         """One decode step and one bounded piece of prefill."""
 
     def fits(self, longest: int, rows: int) -> bool:
@@ -152,8 +152,7 @@ class Scheduler:
     def turn(self) -> Turn:
         """Admit what fits, compute one step, report it."""
         admitted = self._admit()
-        decoding = any(row.decoding for row in self._rows.values())
-        step = self._batch.step(decoding=decoding)
+        step = self._batch.step()
         for row_id in (*step.broken, *step.faults):
             self._rows.pop(row_id, None)
         prefill = [self._progress(row, row.cached) for row in admitted]

@@ -68,7 +68,7 @@ class CountingBatch:
     def fits(self, longest: int, rows: int) -> bool:
         return longest * rows <= self.room
 
-    def step(self, *, decoding: bool) -> BatchStep:
+    def step(self) -> BatchStep:
         prefilled, tokens = [], []
         broken = [row_id for row_id in self.rows if row_id in self.broken]
         for row_id in broken:
