@@ -85,6 +85,7 @@ class Preparer:
         self._capacities: dict[str, int] = {}
         self._live: set[int] = set()
         self._live_lock = threading.Lock()
+        self._preparing = False
 
     def put(self, command: Submit | Count) -> None:
         """Queue a new command."""
@@ -95,6 +96,11 @@ class Preparer:
     def again(self, command: Submit | Count) -> None:
         """Queue a command whose model is loaded by now."""
         self._commands.put(command)
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether commands are being prepared, or wait for it."""
+        return self._preparing or not self._commands.empty()
 
     def drop(self, command_id: int) -> None:
         """Whatever `command_id` was, nobody waits for it any more."""
@@ -121,7 +127,9 @@ class Preparer:
     def run(self) -> None:
         """The thread's loop."""
         while True:
+            self._preparing = False
             command = self._commands.get()
+            self._preparing = True
             if not self.is_live(command.id):
                 continue
             # The model may be unloaded meanwhile: what is taken here is enough to go on.

@@ -43,6 +43,8 @@ from mlxd.errors import (
 from mlxd.messages import Reasoning, Text
 
 STATS_SECONDS = 1.0
+GATHER_SECONDS = 0.02
+"""The longest wait for one more request when the first of several arrives."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
 CPU_SHARE = 0.75
@@ -87,6 +89,7 @@ class Worker:
             if not self._busy():
                 self._report_stats()
                 self._handle(self._jobs.get())
+                self._gather()
             while not self._jobs.empty():
                 self._handle(self._jobs.get_nowait())
             # What was handled may have made hosts idle, or unloaded them.
@@ -97,6 +100,12 @@ class Worker:
                     self._unload(host)
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
+
+    def _gather(self) -> None:
+        """Let requests that come together begin together: the first would hold the others up."""
+        with suppress(queue.Empty):
+            while self._preparer.more_to_come:
+                self._handle(self._jobs.get(timeout=GATHER_SECONDS))
 
     def _busy(self) -> list[Host]:
         return [host for host in self._hosts.values() if host.scheduler.busy]
