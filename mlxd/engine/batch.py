@@ -228,15 +228,12 @@ class MlxBatch:
 
     def remove(self, row_id: int) -> None:
         uid = self._uids[row_id]
-        cache, tokens = self._generator.extract_cache([uid])[uid]
-        self._keep(self._running[uid].row, tokens, cache)
+        self._keep_computed(uid)
         self._generator.remove([uid])
         self._forget(uid)
 
     def share(self, row_id: int) -> None:
-        uid = self._uids[row_id]
-        cache, tokens = self._generator.extract_cache([uid])[uid]
-        self._keep(self._running[uid].row, tokens, cache)
+        self._keep_computed(self._uids[row_id])
 
     def step(self) -> BatchStep:
         self._set_chunk()
@@ -280,8 +277,7 @@ class MlxBatch:
     def _prefilled(self, response: PromptProcessingBatch.Response) -> Prefilled:
         row = self._running[response.uid].row
         if response.end_of_segment and not response.end_of_prompt and not self._cut_anywhere:
-            cache, tokens = self._generator.extract_cache([response.uid])[response.uid]
-            self._keep(row, tokens, cache)
+            self._keep_computed(response.uid)
         return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)
 
     def _token(self, response: Any) -> Token | None:
@@ -320,6 +316,11 @@ class MlxBatch:
             row = self._running[response.uid].row
             self._keep(row, response.all_tokens, response.prompt_cache)
         self._forget(response.uid)
+
+    def _keep_computed(self, uid: int) -> None:
+        """Keep what a running row has computed so far."""
+        cache, tokens = self._generator.extract_cache([uid])[uid]
+        self._keep(self._running[uid].row, tokens, cache)
 
     def _keep(self, row: Row, tokens: list[int], cache: Any) -> None:
         self._prefixes.put(self._scope(row), tokens, cache)
