@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from mlxd.engine.handle import ModelInfo
 from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
 from mlxd.listener import Listener, bind
 from mlxd.messages import GenerateRequest
+from tests.scripts import STARTED
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 20.0
@@ -121,6 +122,16 @@ def front(
     )
     app = create_app(settings or Settings(), engine, dialects=dialects, tuning=tuning)
     return Front(app, engine)
+
+
+def raising(error: Exception) -> Callable[[GenerateRequest], Iterator[ScriptItem]]:
+    """A script that refuses every request with `error`."""
+
+    def play(request: GenerateRequest) -> Iterator[ScriptItem]:
+        raise error
+        yield STARTED
+
+    return play
 
 
 async def bytes_of(response: Response) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from mlxd.engine.scripted import Gate, ScriptItem, agent
 from mlxd.errors import ContextTooLong, EngineCrashed, MlxdError, QueueFull
 from mlxd.messages import GenerateRequest, JsonSchemaOutput, ToolResult
-from tests.api.support import LIMIT, Front, front, listening, settings_for
+from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, call, finished, text
 
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "Hello"}]
@@ -195,14 +195,6 @@ async def test_models_are_listed_and_found() -> None:
         assert (await client.models.retrieve("demo")).display_name == "demo"
         with pytest.raises(anthropic.NotFoundError):
             await client.models.retrieve("nobody")
-
-
-def raising(error: Exception) -> Callable[[GenerateRequest], Iterator[ScriptItem]]:
-    def play(request: GenerateRequest) -> Iterator[ScriptItem]:
-        raise error
-        yield STARTED
-
-    return play
 
 
 @pytest.mark.parametrize(

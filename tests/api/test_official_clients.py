@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from mlxd.engine.scripted import Gate, ScriptItem
 from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, ToolResult
-from tests.api.support import LIMIT, Front, front, listening, settings_for
+from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, call, finished, reasoning, text
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
@@ -143,14 +143,6 @@ async def test_models_are_listed_and_found() -> None:
         assert (await client.models.retrieve("demo")).owned_by == "mlxd"
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("nobody")
-
-
-def raising(error: Exception) -> Callable[[GenerateRequest], Iterator[ScriptItem]]:
-    def play(request: GenerateRequest) -> Iterator[ScriptItem]:
-        raise error
-        yield STARTED
-
-    return play
 
 
 @pytest.mark.parametrize(
