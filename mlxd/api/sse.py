@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
 
 from mlxd.api.dialect import Frame
 from mlxd.engine.handle import Generation
@@ -40,7 +41,7 @@ def _on_one_line(data: bytes) -> bytes:
     return data
 
 
-async def merged(
+def merged(
     generations: Sequence[Generation], patience: Callable[[], float | None]
 ) -> AsyncGenerator[list[Batch], None]:
     """The batches of all generations as they become ready, each ending in a terminal event.
@@ -48,6 +49,28 @@ async def merged(
     An empty list when nothing came for `patience()` seconds (None: wait for ever). Raises what a
     generation raises. Closing it leaves no task behind.
     """
+    if len(generations) == 1:
+        return _one(generations[0], patience)
+    return _all(generations, patience)
+
+
+async def _one(
+    generation: Generation, patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
+    """The common case needs no task for each batch."""
+    ended = False
+    while not ended:
+        ready: list[Batch] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience()):
+                ready = [(0, await _take(generation) or [LOST])]
+        ended = bool(ready) and isinstance(ready[0][1][-1], TERMINAL)
+        yield ready
+
+
+async def _all(
+    generations: Sequence[Generation], patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
     waiting = {_next_batch(each): number for number, each in enumerate(generations)}
     try:
         while waiting:

@@ -90,7 +90,8 @@ class Generation(Protocol):
     """One answer on its way: an async iterator over batches of events, never empty.
 
     A batch is what was there when it was asked for, so a slow reader gets few large batches. The
-    batches together are one stream of `mlxd.events`.
+    batches together are one stream of `mlxd.events`. A wait for the next batch may be given up and
+    begun again; no event is lost by it.
     """
 
     def __aiter__(self) -> AsyncIterator[list[Event]]: ...

@@ -119,6 +119,7 @@ class Playback:
         self._born = time.monotonic()
         self._first: list[Event] = []
         self._wait: Pause | Gate | None = None
+        self._pause_ends = 0.0
         self._halted = asyncio.Event()
         self._error: MlxdError | None = None
         self._abandoned = False
@@ -187,7 +188,7 @@ class Playback:
             while self._wait is None and not self.ended and len(batch) < limit:
                 item = next(self._items)
                 if isinstance(item, Pause | Gate):
-                    self._wait = item
+                    self._pause(item)
                 else:
                     batch.append(item)
         except MlxdError as error:
@@ -196,6 +197,11 @@ class Playback:
             batch += self._filler.failure(error)
         return batch
 
+    def _pause(self, item: Pause | Gate) -> None:
+        self._wait = item
+        if isinstance(item, Pause):
+            self._pause_ends = time.monotonic() + item.seconds
+
     async def _rest(self) -> None:
         """Wait for what the script waits for, or for `halt`."""
         match self._wait:
@@ -203,9 +209,9 @@ class Playback:
                 return
             case Pause(seconds) if seconds <= 0:
                 await asyncio.sleep(0)
-            case Pause(seconds):
+            case Pause():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(self._pause_ends - time.monotonic()):
                         await self._halted.wait()
             case Gate(opened):
                 await _either(opened, self._halted)
