@@ -214,6 +214,32 @@ class Engine(Section):
     """Memory for weights and KV cache together; left out: what the device recommends."""
 
 
+class Conversations(Section):
+    store: Literal["sqlite", "memory"] = "sqlite"
+    """Where responses and conversations are kept: a file that outlives the server, or memory."""
+    path: str = ""
+    """The store's file; empty: in the user's data folder. A relative path starts at the folder of
+    the configuration file."""
+    ttl: Seconds = 3600.0
+    """Seconds since its last use after which a conversation is removed."""
+    archive: bool = True
+    """Write what is removed to `archive_dir`, one JSON file a conversation."""
+    archive_dir: NonEmpty = "conversation_logs"
+    """Folder of the archive. A relative path starts at the folder of the store's file."""
+    max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**62)] = 1024 * 1024 * 1024
+    """Size of the store; beyond it, the conversations that were not used for longest go first."""
+
+
+class Admin(Section):
+    enabled: bool = True
+    """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
+    token_file: str = ""
+    """File that the token is written to, readable by you alone; empty: in the user's state
+    folder."""
+    show_text: bool = False
+    """Let the dashboard show the beginning of conversations and the end of answers."""
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
@@ -246,6 +272,10 @@ class Settings(BaseSettings):
     """The models to serve, one table each; none at all serves the demo model."""
     engine: Engine = Engine()
     """The process that runs the models."""
+    conversations: Conversations = Conversations()
+    """What is remembered between requests: responses, conversations, background runs."""
+    admin: Admin = Admin()
+    """What `mlxd top` and monitoring see."""
     log: Log = Log()
     """What is printed while serving."""
 

@@ -12,6 +12,12 @@
     │   ├── ContextTooLong          the prompt does not fit the model's window
     │   ├── Unauthorized            no key, a wrong key, or two different keys
     │   ├── Forbidden               this Host or Origin is not allowed
+    │   ├── NotStored               the store has no such response, conversation or item
+    │   │   ├── ResponseNotFound
+    │   │   ├── PreviousNotFound    the response that a new one is to go on from
+    │   │   ├── ConversationNotFound
+    │   │   └── ItemNotFound
+    │   ├── NotCancellable          the response is not one that can be cancelled
     │   ├── RouteNotFound
     │   └── MethodNotAllowed
     ├── Unavailable                 asking again later may work
@@ -19,6 +25,7 @@
     │   ├── Overloaded              too much of something else at once
     │   ├── RateLimited             this caller asks too often
     │   ├── ModelLoading
+    │   ├── StoreUnavailable        what has to be remembered can't be written
     │   ├── EngineStopped           the server is shutting down
     │   └── EngineFailed            the engine crashes in a loop; it is being retried with backoff
     └── GenerationError             the request was accepted and did not end well
@@ -178,6 +185,50 @@ class Forbidden(RequestError):
 
 
 @dataclass(eq=False)
+class NotStored(RequestError):
+    """`id` is as the caller wrote it. Someone else's is not found either."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return f"'{self.id}' not found."
+
+
+@dataclass(eq=False)
+class ResponseNotFound(NotStored):
+    def __str__(self) -> str:
+        return f"Response with id '{self.id}' not found."
+
+
+@dataclass(eq=False)
+class PreviousNotFound(NotStored):
+    def __str__(self) -> str:
+        return f"Previous response with id '{self.id}' not found."
+
+
+@dataclass(eq=False)
+class ConversationNotFound(NotStored):
+    def __str__(self) -> str:
+        return f"Conversation with id '{self.id}' not found."
+
+
+@dataclass(eq=False)
+class ItemNotFound(NotStored):
+    def __str__(self) -> str:
+        return f"Item with id '{self.id}' not found."
+
+
+@dataclass(eq=False)
+class NotCancellable(RequestError):
+    """`reason` is a whole sentence."""
+
+    reason: str = "Cannot cancel a synchronous response."
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
 class RouteNotFound(RequestError):
     method: str
     path: str
@@ -239,6 +290,19 @@ class ModelLoading(Unavailable):
 
     def __str__(self) -> str:
         return f"The model '{self.model}' is loading. Please try again in {self.retry_after:.0f}s."
+
+
+@dataclass(eq=False)
+class StoreUnavailable(Unavailable):
+    """`reason` says in words what the disk or the database said, without a path."""
+
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"The server can't store the response: {self.reason}. "
+            "Try again later, or with store set to false."
+        )
 
 
 @dataclass(eq=False)

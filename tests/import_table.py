@@ -20,7 +20,7 @@ HTTP_CONTRACT = ("kernel", "dialect contract")
 
 LAYERS: dict[str, Layer] = {
     "version": Layer(("",)),
-    "kernel": Layer(("errors", "messages", "events")),
+    "kernel": Layer(("errors", "messages", "events", "history", "status")),
     "engine contract": Layer(("engine", "engine.handle", "engine.protocol"), ("kernel",)),
     "dialect contract": Layer(("api.dialect",), ("kernel",)),
     # From decoded text to blocks: pure, used on both sides of the socket.

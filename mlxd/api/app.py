@@ -9,7 +9,7 @@ from quart import Response
 from mlxd.api import DIALECTS
 from mlxd.api.auth import Gate
 from mlxd.api.body import BodyBudget, check_type, in_turns, inflate, parse_json
-from mlxd.api.dialect import Dialect, ParsedCall, Route
+from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
 from mlxd.api.envelopes import Envelopes, json_response, retry_after
 from mlxd.api.exchange import Exchange, for_model, open_exchange
 from mlxd.api.health import SERVING, health_body, health_of
@@ -154,6 +154,8 @@ class ApiServer:
         caller = request.caller(self._settings.server.validation_status, route.operation)
         call = await in_turns(len(data), lambda: dialect.parse(parse_json(data), caller))
         request.counted_body.release()
+        if isinstance(call, MemoryCall):
+            raise TypeError(f"{dialect.name} needs a memory")
         record.asked_model = call.asked_model
         record.model = route_model(
             call.asked_model,

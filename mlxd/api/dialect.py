@@ -6,12 +6,13 @@ table of its errors. It knows the kernel and this file; it does no I/O.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from mlxd.errors import MlxdError
-from mlxd.events import Answer, Event
+from mlxd.events import Answer, Event, Failed, Finished
+from mlxd.history import Item, ResponseState
 from mlxd.messages import GenerateRequest
 
 JsonObject = dict[str, Any]
@@ -37,6 +38,8 @@ class Route:
 
     The operations are `generate`, `count` (the tokens of a prompt), and `models` and `model`, whose
     paths all dialects share: with a `header`, only requests that carry it are this dialect's.
+    Dialects with a memory have those of `mlxd.api.memory` too; their path arguments are named
+    `response`, `conversation` and `item`.
     """
 
     method: str
@@ -109,6 +112,74 @@ class ParsedCall:
     counted: Callable[[int], JsonObject] | None = None
 
 
+class Answering(Renderer, Protocol):
+    """A renderer of an answer that is itself an object with an id and a state."""
+
+    def snapshot(self) -> JsonObject:
+        """The object as it is after the events so far."""
+
+    def settle(self, event: Finished | Failed) -> "Settled":
+        """What the terminal `event` will make of the answer, to be stored before it is told.
+
+        Changes nothing that a reader sees; `frames` with the same event comes next, or with a
+        `Failed` when storing failed.
+        """
+
+    def cancel(self) -> Iterable[Frame]:
+        """The frames that end a cancelled answer; afterwards `snapshot` says `cancelled`."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A finished answer: its state, the object and its output items."""
+
+    state: ResponseState
+    body: JsonObject
+    output: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnsweredCall(ParsedCall):
+    """A call whose renderer makes an object that can be asked for again.
+
+    `shorter` leaves out the oldest part of the history, where the caller allows that for a prompt
+    too long: of `tokens` only `window` fit. None when nothing can be left out any more.
+    """
+
+    renderer: Answering
+    shorter: Callable[[int, int], "AnsweredCall | None"] = lambda tokens, window: None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a call builds on: items, oldest first, and those it refers to by their ids."""
+
+    items: Sequence[Item] = ()
+    referenced: Mapping[str, Item] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemoryCall:
+    """A request body, understood as far as that goes without the store.
+
+    `previous` or `conversation` names what it goes on from, `references` the items it mentions by
+    id alone, `input` what it adds to the history. `recall` makes the whole call; it raises
+    `InvalidField` or `ItemNotFound`.
+    """
+
+    id: str
+    asked_model: str
+    stream: bool
+    store: bool
+    background: bool
+    recall: Callable[[Past], AnsweredCall]
+    previous: str = ""
+    conversation: str = ""
+    references: tuple[str, ...] = ()
+    input: tuple[Item, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
 class Dialect(Protocol):
     """One wire format."""
 
@@ -120,8 +191,16 @@ class Dialect(Protocol):
     def routes(self) -> tuple[Route, ...]:
         """The generation routes; the envelope of an error follows the path."""
 
-    def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
+    def parse(self, body: JsonObject, caller: Caller) -> "ParsedCall | MemoryCall":
         """Raises `InvalidField`; sees no settings but what `caller` carries."""
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """The reply for an error before the first byte."""
+
+
+@runtime_checkable
+class ItemDialect(Dialect, Protocol):
+    """A dialect whose callers keep items on the server."""
+
+    def items(self, values: object, field: str) -> tuple[Item, ...]:
+        """Items as a caller wrote them in `field`, each with an id; raises `InvalidField`."""
