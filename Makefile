@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that need no model and no server process
-	@$(BIN)/python -m pytest tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
+	@$(BIN)/python -m pytest -n auto tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
 	@$(BIN)/ruff check .

@@ -44,7 +44,6 @@ TABLE: Mapping[type[errors.MlxdError], Row] = {
     errors.ContextTooLong: Row(400, BAD),
     errors.Unauthorized: Row(401, "authentication_error"),
     errors.Forbidden: Row(403, "permission_error"),
-    errors.NotStored: Row(404, "not_found_error"),
     errors.ResponseNotFound: Row(404, "not_found_error"),
     errors.PreviousNotFound: Row(404, "not_found_error"),
     errors.ConversationNotFound: Row(404, "not_found_error"),

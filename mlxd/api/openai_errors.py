@@ -45,7 +45,6 @@ TABLE: Mapping[type[errors.MlxdError], Row] = {
     errors.PreviousNotFound: Row(400, BAD, "previous_response_not_found", "previous_response_id"),
     errors.ConversationNotFound: Row(404, BAD),
     errors.ItemNotFound: Row(404, BAD),
-    errors.NotStored: Row(404, BAD),
     errors.NotCancellable: Row(400, BAD),
     errors.RouteNotFound: Row(404, BAD, "unknown_url"),
     errors.MethodNotAllowed: Row(405, BAD, "method_not_allowed"),
