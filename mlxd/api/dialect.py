@@ -38,8 +38,12 @@ class Route:
 
     The operations are `generate`, `count` (the tokens of a prompt), and `models` and `model`, whose
     paths all dialects share: with a `header`, only requests that carry it are this dialect's.
-    Dialects with a memory have those of `mlxd.api.memory` too; their path arguments are named
-    `response`, `conversation` and `item`.
+
+    With a memory there are also `respond`, `compact` (a `respond` that is never stored), `socket`
+    (a WebSocket whose messages are bodies of `respond`), `response`, `delete_response`,
+    `cancel_response`, `input_items`, `create_conversation`, `conversation`, `update_conversation`,
+    `delete_conversation`, `items`, `add_items`, `item` and `delete_item`. The arguments of their
+    paths are named `response`, `conversation` and `item`.
     """
 
     method: str
