@@ -98,7 +98,8 @@ LAYERS: dict[str, Layer] = {
             *("dialect list", "http", "connections"),
         ),
     ),
-    "tui": Layer(("tui", "tui.*")),
+    # Terminal apps: they know the server by its wire alone.
+    "tui": Layer(("tui", "tui.*"), ("kernel", "version")),
     "commands": Layer(
         ("__main__", "cli", "commands", "commands.*", "doctor", "stock"),
         ("kernel", "configuration", "server", "model files", "engine process", "tui"),
@@ -129,6 +130,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "hypercorn": ("server", "listener", "connection"),
     "h11": ("connection",),
     "textual": ("tui.*",),
+    "httpx": ("tui.client",),
+    "httpx_sse": ("tui.client",),
     "pydantic": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_core": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_settings": ("config", "config_*"),
@@ -139,4 +142,4 @@ OWNERS: dict[str, tuple[str, ...]] = {
 }
 
 NEVER_IN_SERVER = ("mlx", "mlx_lm", "transformers")
-NEVER_AT_START = ("quart", "hypercorn", "textual", "pydantic", *NEVER_IN_SERVER)
+NEVER_AT_START = ("quart", "hypercorn", "textual", "httpx", "pydantic", *NEVER_IN_SERVER)
