@@ -25,8 +25,9 @@ class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     `owner` is the hash of the API key that made it; `created` is in seconds since 1970. `body` is
     the Response object as JSON, its output included. `input` is what this call added to the history
-    of `previous` (a response) or `conversation`. `frames` are the events of a background response,
-    so that its stream can be told again.
+    of `previous` (a response) or `conversation`; `root` is the first response of its chain, empty
+    where it is that itself. `frames` are the events of a background response, so that its stream
+    can be told again.
     """
 
     id: str
@@ -37,6 +38,7 @@ class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
     input: tuple[Item, ...] = ()
     output: tuple[Item, ...] = ()
     previous: str = ""
+    root: str = ""
     conversation: str = ""
     background: bool = False
     frames: tuple[bytes, ...] = ()
