@@ -68,7 +68,7 @@ LAYERS: dict[str, Layer] = {
     "blas": Layer(("engine.blas",)),
     "engine process": Layer(
         (
-            *("engine.__main__", "engine.worker", "engine.intake", "engine.probe"),
+            *("engine.__main__", "engine.worker", "engine.hosts", "engine.intake", "engine.probe"),
             *("engine.batch", "engine.sampling", "engine.prefixes", "engine.tokentext"),
             *("engine.models", "engine.grammar", "engine.speak"),
         ),

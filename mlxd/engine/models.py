@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +65,18 @@ class LoadedModel:
     traits: TemplateTraits
 
 
-def load(spec: ModelSpec) -> LoadedModel:
-    """Bring a model into memory and try it; raises `ModelUnusable` with nothing left behind."""
+def load(spec: ModelSpec, make_room: Callable[[int], None] = lambda needed: None) -> LoadedModel:
+    """Bring a model into memory and try it; raises `ModelUnusable` with nothing left behind.
+
+    `make_room` is told the bytes of its weights before they are read, and may raise.
+    """
     folder = locate(spec.source)
     if folder is None:
         raise ModelUnusable(spec.id, f"it is not on this machine; `mlxd pull {spec.source}`")
     check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
     _check_arguments(spec)
     try:
-        return _load(spec, folder)
+        return _load(spec, folder, make_room)
     finally:
         mx.clear_cache()
 
@@ -86,12 +89,13 @@ def unload(loaded: LoadedModel) -> None:
     mx.clear_cache()
 
 
-def _load(spec: ModelSpec, folder: Path) -> LoadedModel:
+def _load(spec: ModelSpec, folder: Path, make_room: Callable[[int], None]) -> LoadedModel:
     with _blaming("its weights and config.json don't make a model", spec, folder):
         model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
         if (dtype := _dtype(spec, model, config)) is not None:
             model.set_dtype(dtype)
         model.eval()
+        make_room(_bytes(model.parameters()))
         mx.eval(model.parameters())
         vocab_size = _warm_up(spec, model)
         kv_bytes = kv_bytes_per_token(model)

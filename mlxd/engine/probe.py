@@ -14,7 +14,8 @@ def main() -> None:
     """Load what the engine process loads and tell what came of it."""
     blas = load_blas()
 
-    from mlxd.engine.worker import device_name, measured_memory
+    from mlxd.engine.hosts import measured_memory
+    from mlxd.engine.worker import device_name
 
     facts = {
         "mlx": version("mlx"),

@@ -123,6 +123,12 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     opens_reasoning: bool = False
 
 
+class Postponed(msgspec.Struct, frozen=True, tag="postponed"):
+    """A command has to wait until other models leave the memory that its model needs."""
+
+    id: int
+
+
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
     """`Count`, `Load` or `Unload` is done; `value` is the count."""
 
@@ -189,7 +195,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     prefix_hit_tokens: int = 0
 
 
-Reply = Ready | ModelChanged | Accepted | Answered | Refused | Step | Stats
+Reply = Ready | ModelChanged | Postponed | Accepted | Answered | Refused | Step | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -1,43 +1,33 @@
 """The engine process's main thread: owns MLX, loads models, runs their schedulers turn by turn."""
 
 import logging
-import os
 import queue
 import time
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, assert_never
 
 import mlx.core as mx
 
-from mlxd.engine.batch import MlxBatch
 from mlxd.engine.detokenize import Detokenizer, RowText, going_on
-from mlxd.engine.grammar import Constrainer
-from mlxd.engine.intake import Job, Link, Prepared, Preparer, Wanted, own_copy
-from mlxd.engine.models import LoadedModel, load, unload
-from mlxd.engine.prefixes import Prefixes
-from mlxd.engine.prompt import PromptBuilder
+from mlxd.engine.hosts import Host, Hosts, NoRoom
+from mlxd.engine.intake import Job, Link, Prepared, Preparer, Wanted
+from mlxd.engine.models import LoadedModel
 from mlxd.engine.protocol import (
     Answered,
     Cancel,
     Configure,
     Load,
-    ModelChanged,
-    ModelSpec,
+    Postponed,
     Ready,
     Stats,
     Step,
     Unload,
 )
-from mlxd.engine.scheduler import Row, Scheduler
+from mlxd.engine.scheduler import Row
 from mlxd.errors import (
     InternalError,
     InvalidLogits,
     MlxdError,
-    ModelNotFound,
-    ModelUnusable,
     OutOfMemory,
 )
 from mlxd.messages import Reasoning, Text
@@ -47,23 +37,9 @@ GATHER_SECONDS = 0.02
 """The longest wait for one more request when the first of several arrives."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
-CPU_SHARE = 0.75
-"""Share of the machine's memory that models may use where the device does not say."""
 
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Host:
-    """A loaded model with everything that runs it."""
-
-    loaded: LoadedModel
-    batch: MlxBatch
-    scheduler: Scheduler
-    used: float = 0.0
-    unloads: list[int] = field(default_factory=list)
-    failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
 
 
 class Worker:
@@ -76,39 +52,45 @@ class Worker:
         self._jobs = jobs
         self._preparer = preparer
         self._blas = blas
-        self._hosts: dict[str, Host] = {}
-        self._specs: dict[str, ModelSpec] = {}
-        self._config = Configure(models=())
-        self._memory_limit = 0
-        self._prefixes = Prefixes(0)
+        self._hosts = Hosts(link, preparer)
+        self._postponed: list[Wanted] = []
+        self._held: list[Prepared] = []
         self._reported = 0.0
 
     def run(self) -> None:
         """The step loop; ends with the process."""
         while True:
-            if not self._busy():
+            if not self._hosts.busy():
                 self._report_stats()
                 self._handle(self._jobs.get())
                 self._gather()
             while not self._jobs.empty():
                 self._handle(self._jobs.get_nowait())
             # What was handled may have made hosts idle, or unloaded them.
-            for host in self._busy():
+            for host in self._hosts.busy():
                 self._turn(host)
-            for host in [host for host in self._hosts.values() if host.unloads]:
-                if not host.scheduler.busy:
-                    self._unload(host)
+            self._change_models()
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
+
+    def _change_models(self) -> None:
+        """Unload what is no longer wanted, and load what waited for that."""
+        self._hosts.unload_unwanted()
+        postponed, self._postponed = self._postponed, []
+        for wanted in postponed:
+            if self._hosts.may_fit(wanted.command.request.model):
+                self._provide(wanted)
+            elif self._preparer.is_live(wanted.command.id):
+                self._postponed.append(wanted)
+        held, self._held = self._held, []
+        for prepared in held:
+            self._submit(prepared)
 
     def _gather(self) -> None:
         """Let requests that come together begin together: the first would hold the others up."""
         with suppress(queue.Empty):
             while self._preparer.more_to_come:
                 self._handle(self._jobs.get(timeout=GATHER_SECONDS))
-
-    def _busy(self) -> list[Host]:
-        return [host for host in self._hosts.values() if host.scheduler.busy]
 
     def _handle(self, job: Job) -> None:
         match job:
@@ -119,7 +101,7 @@ class Worker:
             case Wanted():
                 self._provide(job)
             case Cancel():
-                for host in self._busy():
+                for host in self._hosts.busy():
                     self._cancel(host, job.id)
             case Load() | Unload():
                 self._load_or_unload(job)
@@ -127,15 +109,12 @@ class Worker:
                 assert_never(job)
 
     def _configure(self, config: Configure) -> None:
-        self._config = config
-        self._specs = {spec.id: spec for spec in config.models}
-        self._memory_limit = config.limits.memory_bytes or measured_memory()
-        self._prefixes = Prefixes(config.limits.prefix_cache_bytes)
-        self._link.send(Ready(device_name(), self._blas, self._memory_limit))
+        self._hosts.configure(config)
+        self._link.send(Ready(device_name(), self._blas, self._hosts.memory_limit))
         if config.preload is not None:
             # ModelChanged tells what went wrong; the first request for the model gets the reason.
             with suppress(MlxdError):
-                self._host(config.preload)
+                self._hosts.provide(config.preload)
 
     def _submit(self, job: Prepared) -> None:
         request = job.command.request
@@ -144,6 +123,10 @@ class Worker:
             return
         if host is None:
             self._preparer.again(job.command)
+            return
+        if host.unloads or self._postponed:
+            # Or those who wait for this model to be gone would wait as long as it is asked.
+            self._held.append(job)
             return
         try:
             row = new_row(host.loaded, job)
@@ -159,7 +142,10 @@ class Worker:
         if not self._preparer.is_live(job.command.id):
             return
         try:
-            self._host(job.command.request.model)
+            self._hosts.provide(job.command.request.model)
+        except NoRoom:
+            self._postponed.append(job)
+            self._link.send(Postponed(job.command.id))
         except MlxdError as error:
             self._preparer.refuse(job.command.id, error)
         else:
@@ -168,83 +154,15 @@ class Worker:
     def _load_or_unload(self, job: Load | Unload) -> None:
         if isinstance(job, Unload) and (host := self._hosts.get(job.model)) is not None:
             host.unloads.append(job.id)
-            if not host.scheduler.busy:
-                self._unload(host)
+            self._hosts.unload_unwanted()
             return
         try:
             if isinstance(job, Load):
-                self._host(job.model)
+                self._hosts.provide(job.model)
         except MlxdError as error:
             self._preparer.refuse(job.id, error)
         else:
             self._link.send(Answered(job.id))
-
-    def _host(self, name: str) -> Host:
-        """The loaded model `name`, loading it now if need be."""
-        if name in self._hosts:
-            return self._hosts[name]
-        spec = self._specs.get(name)
-        if spec is None:
-            raise ModelNotFound(name, list(self._specs))
-        self._link.send(ModelChanged(name, "loading"))
-        try:
-            host, makers = self._load(spec)
-        except ModelUnusable as error:
-            self._link.send(ModelChanged(name, "failed", reason=error.reason))
-            raise
-        loaded = host.loaded
-        self._hosts[name] = host
-        self._share_memory()
-        self._preparer.add_model(name, *makers)
-        self._link.send(
-            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
-        )
-        return host
-
-    def _load(self, spec: ModelSpec) -> tuple[Host, tuple[PromptBuilder, Constrainer]]:
-        loaded = load(spec)
-        makers = makers_for(loaded)
-        while self._weights() + loaded.bytes > self._memory_limit:
-            idle = [host for host in self._hosts.values() if not host.scheduler.busy]
-            if not idle:
-                unload(loaded)
-                raise ModelUnusable(spec.id, "it does not fit into memory beside what is running")
-            self._unload(min(idle, key=lambda host: host.used))
-        return self._start(loaded), makers
-
-    def _start(self, loaded: LoadedModel) -> Host:
-        limits = self._config.limits
-        batch = MlxBatch(
-            loaded,
-            self._prefixes,
-            max_batch=limits.max_batch,
-            prefill_budget=limits.prefill_budget,
-        )
-        return Host(
-            loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
-        )
-
-    def _unload(self, host: Host) -> None:
-        name = host.loaded.spec.id
-        del self._hosts[name]
-        self._preparer.remove_model(name)
-        self._prefixes.forget(f"{name}\n")
-        host.batch.close()
-        unload(host.loaded)
-        self._share_memory()
-        self._link.send(ModelChanged(name, "unloaded"))
-        for command_id in host.unloads:
-            self._link.send(Answered(command_id))
-
-    def _weights(self) -> int:
-        return sum(host.loaded.bytes for host in self._hosts.values())
-
-    def _share_memory(self) -> None:
-        """What the weights leave is shared evenly between the models' KV caches."""
-        left = max(self._memory_limit - self._weights(), 0)
-        for host in self._hosts.values():
-            host.batch.kv_bytes = left // len(self._hosts)
-            self._preparer.set_capacity(host.loaded.spec.id, host.batch.capacity)
 
     def _cancel(self, host: Host, row_id: int) -> None:
         held = host.scheduler.ids
@@ -278,12 +196,7 @@ class Worker:
 
         It held also rows whose end came in the step that failed: nobody was told of that end.
         """
-        host.batch.close()
-        fresh = self._start(host.loaded)
-        host.batch, host.scheduler = fresh.batch, fresh.scheduler
-        self._prefixes.shrink(0)
-        mx.clear_cache()
-        self._share_memory()
+        self._hosts.restart(host)
         for row_id in held:
             self._preparer.refuse(row_id, as_reported(error))
         now = time.monotonic()
@@ -293,16 +206,16 @@ class Worker:
 
     def _report_stats(self) -> None:
         self._reported = time.monotonic()
-        active = sum(host.batch.active_bytes for host in self._hosts.values())
-        self._prefixes.shrink(max(self._memory_limit - self._weights() - active, 0))
+        self._hosts.shrink_prefixes()
+        prefixes = self._hosts.prefixes
         self._link.send(
             Stats(
                 memory_used=mx.get_active_memory(),
                 memory_peak=mx.get_peak_memory(),
-                prefix_entries=len(self._prefixes),
-                prefix_bytes=self._prefixes.nbytes,
-                prefix_hits=self._prefixes.hits,
-                prefix_hit_tokens=self._prefixes.hit_tokens,
+                prefix_entries=len(prefixes),
+                prefix_bytes=prefixes.nbytes,
+                prefix_hits=prefixes.hits,
+                prefix_hit_tokens=prefixes.hit_tokens,
             )
         )
 
@@ -323,21 +236,6 @@ def new_row(loaded: LoadedModel, job: Prepared) -> Row:
     )
     row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
     return row
-
-
-def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
-    """What the preparing thread needs of a model; raises `ModelUnusable`."""
-    spec, size = loaded.spec, loaded.vocab_size
-    try:
-        tokenizer = own_copy(loaded.tokenizer)
-        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
-        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
-    except Exception as error:  # Tokenizers raise what they like.
-        log.exception("preparing prompts for %s failed", spec.id)
-        raise ModelUnusable(
-            spec.id, f"its tokenizer can't be used: {type(error).__name__}"
-        ) from None
-    return builder, constrainer
 
 
 def as_reported(error: Exception) -> MlxdError:
@@ -363,16 +261,3 @@ def device_name() -> str:
         return "cpu"
     info = mx.device_info()
     return f"gpu ({info.get('device_name', 'unknown')})"
-
-
-def measured_memory() -> int:
-    """Bytes that weights and KV cache may take together on this machine."""
-    if mx.default_device().type != mx.cpu:
-        recommended = mx.device_info().get("max_recommended_working_set_size")
-        if recommended:
-            return int(recommended)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    container = Path("/sys/fs/cgroup/memory.max")
-    if container.exists() and (limit := container.read_text().strip()).isdigit():
-        total = min(total, int(limit))
-    return int(total * CPU_SHARE)

@@ -238,6 +238,48 @@ async def test_a_killed_process_costs_a_clear_error_and_comes_back(engine: Super
     assert after.pid != before.pid
 
 
+async def test_models_that_fit_one_at_a_time_take_turns(tmp_path: Path) -> None:
+    names = ("one", "other")
+    sources = {name: str(make_tiny_model(tmp_path / name)) for name in names}
+    engine = Supervisor(
+        tuple(ModelSpec(id=name, source=source) for name, source in sources.items()),
+        EngineLimits(memory_bytes=1_000_000),
+        preload=None,
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            steady = [
+                asyncio.create_task(answer_of(engine, ask(model=name, max_tokens=60)))
+                for name in names * 4
+            ]
+            counted = await engine.count_tokens(ask(model="other"))
+            answers = await asyncio.gather(*steady)
+    finally:
+        await engine.stop(0)
+    assert counted > 0
+    assert {answer.finished.reason for answer in answers} == {"length"}
+    assert engine.status().restarts == 0
+
+
+async def test_a_model_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
+    engine = Supervisor(
+        (ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path))),),
+        EngineLimits(memory_bytes=100_000),
+        preload=None,
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    try:
+        with pytest.raises(ModelUnusable, match="its weights take"):
+            await answer_of(engine, ask())
+    finally:
+        await engine.stop(0)
+
+
 async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None:
     weights = 700_000
     engine = Supervisor(

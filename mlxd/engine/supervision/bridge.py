@@ -15,6 +15,7 @@ from mlxd.engine.protocol import (
     Configure,
     Load,
     ModelChanged,
+    Postponed,
     Ready,
     Refused,
     Reply,
@@ -157,6 +158,8 @@ class Bridge:
                 self._step(reply)
             case Accepted():
                 self._accept(reply)
+            case Postponed():
+                self._postpone(reply)
             case Answered():
                 self._answer(reply)
             case Refused():
@@ -204,6 +207,11 @@ class Bridge:
             self._tidy(row)
             self._look()
 
+    def _postpone(self, reply: Postponed) -> None:
+        self._moved(reply.id)
+        if (work := self._rows.get(reply.id) or self._calls.get(reply.id)) is not None:
+            work.envelope.postponed = True
+
     def _answer(self, reply: Answered) -> None:
         self._moved(reply.id)
         if (call := self._calls.get(reply.id)) is not None:
@@ -235,6 +243,9 @@ class Bridge:
             self.board.changed(change)
         except ModelNotFound as error:
             raise BrokenProtocol("it told of a model that is not configured") from error
+        for work in self._all():
+            if work.model == change.model:
+                work.envelope.postponed = False
         self._settle()
 
     def _get_ready(self, reply: Ready) -> None:
@@ -284,10 +295,9 @@ class Bridge:
     def _preparation_patience(self) -> float | None:
         if not self.keeper.alive or not self.ready:
             return None
-        busy = any(row.envelope.sent and not row.accepted for row in self._rows.values()) or any(
-            call.envelope.sent and call.counts for call in self._calls.values()
-        )
-        if not busy:
+        waiting = [row.envelope for row in self._rows.values() if not row.accepted]
+        waiting += [call.envelope for call in self._calls.values() if call.counts]
+        if not any(envelope.sent and not envelope.postponed for envelope in waiting):
             return None
         return self._timeouts.load if self.board.loading else self._timeouts.stall
 

@@ -39,6 +39,8 @@ class Envelope:
             raise InvalidBody("a value in it has no portable form") from error
         self.sent = False
         self.sent_at = 0.0
+        self.postponed = False
+        """The engine waits with it until there is memory for its model."""
 
     def open(self) -> bytes:
         """The frame, which is sent now."""
