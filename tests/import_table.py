@@ -35,7 +35,7 @@ LAYERS: dict[str, Layer] = {
     # The server's side of the engine: asyncio, no MLX.
     "engine face": Layer(
         (
-            *("engine.supervisor", "engine.supervision", "engine.supervision.*"),
+            *("engine.supervisor", "engine.supervision", "engine.supervision.*", "engine.phases"),
             *("engine.scripted", "engine.scripts", "engine.scripts.*"),
         ),
         (*ENGINE_CONTRACT, "reading"),
@@ -81,13 +81,25 @@ LAYERS: dict[str, Layer] = {
         ("config", "config_*", "catalog", "machine", "specs"), ("kernel", "engine contract")
     ),
     # Dialects: each knows the two contracts; files of one family share the wording of a vendor.
-    "wire": Layer(("api.wire", "api.images"), HTTP_CONTRACT),
-    "openai wording": Layer(("api.openai_errors", "api.openai_wire"), (*HTTP_CONTRACT, "wire")),
+    "wire": Layer(("api.wire", "api.images", "api.sealed"), HTTP_CONTRACT),
+    "openai wording": Layer(
+        (
+            *("api.openai_errors", "api.openai_wire", "api.openai_sampling"),
+            *("api.openai_tools", "api.openai_logprobs"),
+        ),
+        (*HTTP_CONTRACT, "wire"),
+    ),
     "openai_chat": Layer(
         ("api.openai_chat", "api.openai_chat_*"), (*HTTP_CONTRACT, "wire", "openai wording")
     ),
+    "openai_responses": Layer(
+        ("api.openai_responses", "api.openai_responses_*"),
+        (*HTTP_CONTRACT, "wire", "openai wording"),
+    ),
     "anthropic": Layer(("api.anthropic", "api.anthropic_*"), (*HTTP_CONTRACT, "wire")),
-    "dialect list": Layer(("api",), ("dialect contract", "openai_chat", "anthropic")),
+    "dialect list": Layer(
+        ("api",), ("dialect contract", "openai_chat", "openai_responses", "anthropic")
+    ),
     # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),

@@ -7,7 +7,7 @@ left out. Neighbours of one role are one message.
 
 import binascii
 import html
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import assert_never
@@ -42,6 +42,7 @@ from mlxd.api.anthropic_blocks import (
 from mlxd.api.anthropic_errors import from_pydantic, unsupported, wrong_value
 from mlxd.api.anthropic_tools import CustomTool, described, neutral_tool
 from mlxd.api.images import ImageRefused, image_from_base64
+from mlxd.api.sealed import unseal
 from mlxd.messages import Image, Message, Part, Reasoning, Role, Text, Tool, ToolCall, ToolResult
 
 BILLING = "x-anthropic-billing-header:"
@@ -49,22 +50,6 @@ BILLING = "x-anthropic-billing-header:"
 
 UNREADABLE = "INVALID_JSON"
 """The only key of an `input` that stands for arguments that were no JSON object."""
-
-_SIGNED = b"mlxd"
-
-
-def sign(hidden: str = "") -> str:
-    """A signature for a block of thinking; `hidden` is thinking that the block does not show."""
-    return b64encode(_SIGNED + (b":" + hidden.encode() if hidden else b"")).decode()
-
-
-def _signed(signature: str) -> str:
-    """The thinking that a signature of ours carries; those of others carry none."""
-    try:
-        mark, _, hidden = b64decode(signature, validate=True).partition(b":")
-        return hidden.decode() if mark == _SIGNED else ""
-    except ValueError:
-        return ""
 
 
 def system_message(blocks: Sequence[TextBlock]) -> Iterator[Message]:
@@ -110,10 +95,10 @@ class Translator:
     def _block(self, block: ContentBlock, field: str) -> Iterator[Part]:
         match block:
             case ThinkingBlock(thinking=thinking, signature=signature):
-                if thought := thinking or _signed(signature or ""):
+                if thought := thinking or unseal(signature or ""):
                     yield Reasoning(thought)
             case RedactedBlock(data=data):
-                if thought := _signed(data):
+                if thought := unseal(data):
                     yield Reasoning(thought)
             case ToolUseBlock():
                 yield ToolCall(block.id, block.name, _arguments(block))

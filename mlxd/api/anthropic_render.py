@@ -7,8 +7,9 @@ from typing import Any, assert_never
 import msgspec
 
 from mlxd.api.anthropic_errors import error_body
-from mlxd.api.anthropic_messages import UNREADABLE, sign
+from mlxd.api.anthropic_messages import UNREADABLE
 from mlxd.api.dialect import Frame, JsonObject
+from mlxd.api.sealed import seal
 from mlxd.errors import revive
 from mlxd.events import (
     Answer,
@@ -166,7 +167,7 @@ class MessagesRenderer:
 
     def _signature(self, part: Reasoning) -> str:
         """Brings thinking that is not shown back with the next request."""
-        return sign(part.text) if self._wanted.omitted else sign()
+        return seal(part.text) if self._wanted.omitted else seal()
 
     def _ending(self, event: Finished, calls: int) -> JsonObject:
         """`tool_use` if and only if there are calls, unless the limit cut the last one short."""

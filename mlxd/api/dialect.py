@@ -146,11 +146,13 @@ class Settled:
 class AnsweredCall(ParsedCall):
     """A call whose renderer makes an object that can be asked for again.
 
-    `shorter` leaves out the oldest part of the history, where the caller allows that for a prompt
-    too long: of `tokens` only `window` fit. None when nothing can be left out any more.
+    `input` is what the call adds to the history, with what it mentions by id put in: this is what
+    is stored. `shorter` leaves out the oldest part of the history, where the caller allows that for
+    a prompt too long: of `tokens` only `window` fit. None when nothing can be left out any more.
     """
 
     renderer: Answering
+    input: tuple[Item, ...] = ()
     shorter: Callable[[int, int], "AnsweredCall | None"] = lambda tokens, window: None
 
 

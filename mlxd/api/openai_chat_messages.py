@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Tag
 
 from mlxd.api.images import ImageRefused, image_from_url
 from mlxd.api.openai_errors import unsupported, wrong_value
+from mlxd.api.openai_tools import custom_arguments
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
@@ -195,11 +196,6 @@ def _assistant(message: AssistantMessage, index: int) -> Iterator[Part]:
             yield ToolCall(call.id, call.custom.name, custom_arguments(call.custom.input))
     if legacy := message.function_call:
         yield ToolCall(f"call_{index}", legacy.name, legacy.arguments)
-
-
-def custom_arguments(text: str) -> str:
-    """The arguments of a custom tool, which the model sees as a function of one string."""
-    return msgspec.json.encode({"input": text}).decode()
 
 
 def _texts(parts: Sequence[ContentPart], field: str) -> Iterator[Text]:

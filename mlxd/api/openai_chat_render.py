@@ -12,6 +12,8 @@ import msgspec
 
 from mlxd.api.dialect import KEEP_ALIVE, Frame, JsonObject
 from mlxd.api.openai_errors import error_body
+from mlxd.api.openai_logprobs import logprob_list
+from mlxd.api.openai_tools import custom_input
 from mlxd.errors import revive
 from mlxd.events import (
     Answer,
@@ -29,9 +31,6 @@ from mlxd.events import (
     total_usage,
 )
 from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
-
-LOWEST_LOGPROB = -9999.0
-"""What stands for minus infinity, which JSON does not have."""
 
 DONE = Frame(b"[DONE]")
 FINGERPRINT = "fp_mlxd"
@@ -256,28 +255,4 @@ def usage_body(usages: Sequence[Usage]) -> JsonObject:
 
 def logprobs_body(logprobs: Sequence[TokenLogprob]) -> JsonObject:
     """`logprobs` of a choice or a chunk."""
-    content = [
-        {
-            **_logprob(each.token, each.logprob, each.bytes),
-            "top_logprobs": [_logprob(top.token, top.logprob, top.bytes) for top in each.top],
-        }
-        for each in logprobs
-    ]
-    return {"content": content, "refusal": None}
-
-
-def _logprob(token: str, logprob: float, raw: bytes) -> JsonObject:
-    finite = logprob if logprob > LOWEST_LOGPROB else LOWEST_LOGPROB
-    return {"token": token, "logprob": finite, "bytes": list(raw)}
-
-
-def custom_input(arguments: str) -> str:
-    """The one string that a custom tool was called with; broken arguments as they are."""
-    try:
-        return msgspec.json.decode(arguments, type=_CustomArguments).input
-    except msgspec.DecodeError:
-        return arguments
-
-
-class _CustomArguments(msgspec.Struct):
-    input: str
+    return {"content": logprob_list(logprobs), "refusal": None}

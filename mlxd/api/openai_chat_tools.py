@@ -1,13 +1,12 @@
 """The tools of a Chat Completions request, what may be called, and the older names for both."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, assert_never
 
-import msgspec
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from mlxd.api.openai_errors import wrong_value
+from mlxd.api.openai_tools import custom_tool, function_tool, require_offered
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
 from mlxd.messages import (
     AllowedTools,
@@ -18,13 +17,6 @@ from mlxd.messages import (
     Tool,
     ToolChoice,
 )
-
-NO_PARAMETERS = Tool(name="").parameters
-CUSTOM_PARAMETERS = (
-    '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
-    '"additionalProperties":false}'
-)
-"""What the model sees of a custom tool: a function of one string."""
 
 
 class FunctionDefinition(Wire):
@@ -167,16 +159,12 @@ def _tool(offered: FunctionTool | CustomTool) -> Tool:
     if isinstance(offered, FunctionTool):
         return _function(offered.function)
     custom = offered.custom
-    return Tool(custom.name, custom.description or "", CUSTOM_PARAMETERS)
+    return custom_tool(custom.name, custom.description)
 
 
 def _function(function: FunctionDefinition) -> Tool:
-    schema = function.parameters
-    return Tool(
-        name=function.name,
-        description=function.description or "",
-        parameters=msgspec.json.encode(schema).decode() if schema else NO_PARAMETERS,
-        strict=function.strict or False,
+    return function_tool(
+        function.name, function.description, function.parameters, strict=function.strict or False
     )
 
 
@@ -189,14 +177,14 @@ def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> Too
         case ModeChoice(type="auto"):
             return AutoTools()
         case ModeChoice():
-            _require_offered([], tools, field)
+            require_offered([], tools, field)
             return RequiredTools()
         case FunctionChoice(function=named) | CustomChoice(custom=named):
-            _require_offered([named.name], tools, field)
+            require_offered([named.name], tools, field)
             return NamedTool(named.name)
         case AllowedChoice(allowed_tools=allowed):
             names = tuple(_chosen_name(each) for each in allowed.tools)
-            _require_offered(names, tools, field)
+            require_offered(names, tools, field)
             return AllowedTools(names, required=allowed.mode == "required")
         case _:
             assert_never(choice)
@@ -204,12 +192,3 @@ def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> Too
 
 def _chosen_name(choice: NamedChoice) -> str:
     return choice.function.name if isinstance(choice, FunctionChoice) else choice.custom.name
-
-
-def _require_offered(names: Iterable[str], tools: Sequence[Tool], field: str) -> None:
-    if not tools:
-        raise wrong_value(field, "only allowed when tools that can be called here are offered.")
-    offered = {tool.name for tool in tools}
-    for name in names:
-        if name not in offered:
-            raise wrong_value(field, f"'{name[:64]}' is not among the offered tools.")

@@ -7,12 +7,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai_chat_messages import ChatMessage
 from mlxd.api.openai_chat_tools import FunctionDefinition, LegacyChoice, OfferedTool, WireChoice
+from mlxd.api.openai_sampling import Effort, SamplingFields, TokenLimit
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 
 MAX_CHOICES = 8
-MAX_STOPS = 4
-MAX_STOP_LENGTH = 256
-"""Characters."""
 
 HARMLESS = frozenset(
     {
@@ -84,26 +82,7 @@ class StructuredOutputs(Wire):
     json_object: bool | None = None
 
 
-def _as_list(value: object) -> object:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return value
-    raise expected("one of a string or array of strings")
-
-
-Stops = Annotated[
-    list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]],
-    Field(max_length=MAX_STOPS),
-    BeforeValidator(_as_list),
-]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenLimit = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class ChatRequest(Wire):
+class ChatRequest(SamplingFields):
     """The whole body; null is the same as absent everywhere but in `messages`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), FAIL_FAST]
@@ -113,15 +92,7 @@ class ChatRequest(Wire):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
-    stop: Stops | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Share | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Any] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[OfferedTool], FAIL_FAST] | None = None
     tool_choice: WireChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -129,13 +100,7 @@ class ChatRequest(Wire):
     function_call: LegacyChoice | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Effort | None = None
-    # What vLLM, SGLang and llama.cpp add, and their clients send.
-    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
-    min_p: Share | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    enable_thinking: bool | None = None
-    thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    # How clients of vLLM, SGLang and llama.cpp ask for constrained output.
     structured_outputs: StructuredOutputs | None = None
     guided_json: SchemaText | None = None
     guided_regex: str | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlxd.api.anthropic_messages import sign
+from mlxd.api.sealed import seal
 from mlxd.engine.scripted import Gate, ScriptItem
 from mlxd.events import Finished, Usage
 from mlxd.messages import Message, Reasoning, Text
@@ -52,7 +52,7 @@ async def test_thinking_that_nobody_asked_for_is_not_shown(thinking: Any) -> Non
 async def test_thinking_is_shown_and_signed(thinking: Any) -> None:
     message = await both(*THOUGHT, thinking=thinking)
     thought, said = message["content"]
-    assert thought == {"type": "thinking", "thinking": "Hm.", "signature": sign()}
+    assert thought == {"type": "thinking", "thinking": "Hm.", "signature": seal()}
     assert said == text("Hello.")
 
 

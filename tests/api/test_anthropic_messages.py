@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlxd.api.anthropic_messages import sign
+from mlxd.api.sealed import seal
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from tests.api.messages import CACHED, PNG_SOURCE, assistant, heard, said, text, user
 from tests.api.support import HELLO, PNG
@@ -88,12 +88,12 @@ async def test_content_means_the_same_however_it_is_written(
     [
         ({"type": "thinking", "thinking": "Hm", "signature": "abc"}, (Reasoning("Hm"),)),
         ({"type": "thinking", "thinking": "Hm"}, (Reasoning("Hm"),)),
-        ({"type": "thinking", "thinking": "", "signature": sign("\u00fc")}, (Reasoning("\u00fc"),)),
-        ({"type": "thinking", "thinking": "", "signature": sign()}, ()),
+        ({"type": "thinking", "thinking": "", "signature": seal("\u00fc")}, (Reasoning("\u00fc"),)),
+        ({"type": "thinking", "thinking": "", "signature": seal()}, ()),
         ({"type": "thinking", "thinking": "", "signature": "EqQBCkYIBxgCKkD/+w=="}, ()),
         ({"type": "thinking", "thinking": "", "signature": "no base64"}, ()),
         ({"type": "redacted_thinking", "data": "EqQBCkYIBxgCKkD/+w=="}, ()),
-        ({"type": "redacted_thinking", "data": sign("Hm")}, (Reasoning("Hm"),)),
+        ({"type": "redacted_thinking", "data": seal("Hm")}, (Reasoning("Hm"),)),
         (
             {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"b": [1], "a": None}},
             (ToolCall("toolu_1", "f", '{"b":[1],"a":null}'),),
