@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from mlxd.events import Event, Phase
-from mlxd.messages import GenerateRequest, ReasoningMode
+from mlxd.events import Event, Failed, Finished, Phase
+from mlxd.messages import GenerateRequest, ReasoningMode, Source
+from mlxd.status import Restart
 
 ModelState = Literal["unloaded", "loading", "loaded", "failed"]
 EngineState = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
@@ -29,7 +30,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """A configured model as callers may know it.
 
     `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
-    `reason` says why the state is `failed`.
+    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1.
     """
 
     id: str
@@ -42,10 +43,16 @@ class ModelInfo(msgspec.Struct, frozen=True):
     reason: str = ""
     markup: Markup = Markup()
     reasoning_mode: ReasoningMode = "separate"
+    progress: float = 0.0
 
 
 class RequestStatus(msgspec.Struct, frozen=True):
-    """A request that is waiting or running, as a dashboard shows it. `age` is in seconds."""
+    """A request that is waiting or running, as a dashboard shows it.
+
+    Times are in seconds: `queued`, `prefill` and `decode` are how long it was in each phase so far,
+    `first_token` is the time from its arrival to its first token, 0 before. `rate` is tokens a
+    second of decoding; `max_tokens` is 0 where the request leaves it to the model.
+    """
 
     id: str
     model: str
@@ -57,6 +64,13 @@ class RequestStatus(msgspec.Struct, frozen=True):
     prefilled_tokens: int = 0
     completion_tokens: int = 0
     cache_note: str = ""
+    queued: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    first_token: float = 0.0
+    rate: float = 0.0
+    max_tokens: int = 0
+    source: Source = Source()
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -84,6 +98,50 @@ class EngineStatus(msgspec.Struct, frozen=True):
     prefix_hit_tokens: int = 0
     models: tuple[ModelInfo, ...] = ()
     requests: tuple[RequestStatus, ...] = ()
+    last_restarts: tuple[Restart, ...] = ()
+
+
+class Watcher(Protocol):
+    """Who hears what an engine does, as it happens; called on the event loop, must not wait."""
+
+    def computed(self, prefilled: int, decoded: int) -> None:
+        """So many tokens of prompts were computed, and so many were generated."""
+
+    def moved(self, request: GenerateRequest, status: RequestStatus) -> None:
+        """A request was accepted (`queued`), or has come to its next phase."""
+
+    def ended(
+        self, request: GenerateRequest, status: RequestStatus, end: Finished | Failed | None
+    ) -> None:
+        """A request that was accepted is over; `end` is None when its caller has left."""
+
+    def wrote(self, request: GenerateRequest, text: str) -> None:
+        """An answer has more text; told only where `wants_text`."""
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether answers' texts are told too."""
+
+    def changed(self) -> None:
+        """The state of the engine or of a model may be another now."""
+
+
+class Unwatched:
+    """A watcher that watches nothing."""
+
+    wants_text = False
+
+    def computed(self, prefilled: int, decoded: int) -> None: ...
+
+    def moved(self, request: GenerateRequest, status: RequestStatus) -> None: ...
+
+    def ended(
+        self, request: GenerateRequest, status: RequestStatus, end: Finished | Failed | None
+    ) -> None: ...
+
+    def wrote(self, request: GenerateRequest, text: str) -> None: ...
+
+    def changed(self) -> None: ...
 
 
 class Generation(Protocol):
@@ -124,6 +182,18 @@ class Engine(Protocol):
 
     async def unload(self, model: str) -> None:
         """Drop a model's weights once its running requests are done."""
+
+    def cancel(self, request: str) -> bool:
+        """End the request of this id, or all choices of it, with `Cancelled`; whether it is known.
+
+        What it holds is freed at once.
+        """
+
+    def restart(self, reason: str) -> None:
+        """Replace the engine process now; what it has fails with `EngineCrashed` and `reason`."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell `watcher`, and nobody else, what happens from now on."""
 
     def models(self) -> tuple[ModelInfo, ...]:
         """The configured models, in the configuration's order."""

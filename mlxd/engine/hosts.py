@@ -36,11 +36,16 @@ class Host:
     scheduler: Scheduler
     used: float = 0.0
     unloads: list[int] = field(default_factory=list)
+    awaited: set[int] = field(default_factory=set)
+    """Commands that the model was loaded for, and that are being prepared."""
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
 
 
 class NoRoom(ModelUnusable):
     """There is no memory for a model beside those that work now."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, "it does not fit into memory beside what is running")
 
     def report(self) -> ErrorReport:
         return ModelUnusable(self.model, self.reason).report()
@@ -77,8 +82,8 @@ class Hosts:
 
     def unload_unwanted(self) -> None:
         """Unload what shall be, once it is idle."""
-        for host in self._idle():
-            if host.unloads:
+        for host in list(self._hosts.values()):
+            if host.unloads and not host.scheduler.busy:
                 self.unload(host)
 
     def restart(self, host: Host) -> None:
@@ -102,6 +107,8 @@ class Hosts:
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
+        if not self._may_fit(self._needs.get(name, 0)):
+            raise NoRoom(name)
         self._link.send(ModelChanged(name, "loading"))
         try:
             host, makers = self._load(spec)
@@ -129,19 +136,24 @@ class Hosts:
             sizes = f"{needed / GB:.1f} GB of the {self.memory_limit / GB:.1f} GB for models"
             raise ModelUnusable(spec.id, f"its weights take {sizes}")
         self._needs[spec.id] = needed
-        if not self.may_fit(spec.id):
-            raise NoRoom(spec.id, "it does not fit into memory beside what is running")
+        if not self._may_fit(needed):
+            raise NoRoom(spec.id)
         idle = sorted(self._idle(), key=lambda host: -host.used)
         while self._weights() + needed > self.memory_limit:
             self.unload(idle.pop())
 
-    def may_fit(self, name: str) -> bool:
-        """Whether there is memory for a model, as far as its size is known, without idle ones."""
+    def _may_fit(self, needed: int) -> bool:
+        """Whether there is memory for so many bytes of weights once idle models are gone."""
         freed = sum(host.loaded.bytes for host in self._idle())
-        return self._weights() - freed + self._needs.get(name, 0) <= self.memory_limit
+        return self._weights() - freed + needed <= self.memory_limit
 
     def _idle(self) -> list[Host]:
-        return [host for host in self._hosts.values() if not host.scheduler.busy]
+        live = self._preparer.is_live
+        return [
+            host
+            for host in self._hosts.values()
+            if not host.scheduler.busy and not any(map(live, host.awaited))
+        ]
 
     def _start(self, loaded: LoadedModel) -> Host:
         limits = self._config.limits

@@ -16,14 +16,31 @@ from contextlib import asynccontextmanager, suppress
 
 from msgspec.structs import replace
 
-from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo, ModelState
+from mlxd.engine.handle import (
+    EngineState,
+    EngineStatus,
+    Generation,
+    ModelInfo,
+    ModelState,
+    Unwatched,
+    Watcher,
+)
 from mlxd.engine.scripts.agent import agent
 from mlxd.engine.scripts.file import load_script
 from mlxd.engine.scripts.playback import Gate, Pause, Play, Playback, ScriptItem
 from mlxd.engine.scripts.text import prompt_tokens
-from mlxd.errors import ContextTooLong, EngineStopped, MlxdError, ModelNotFound, QueueFull
+from mlxd.errors import (
+    Cancelled,
+    ContextTooLong,
+    EngineCrashed,
+    EngineStopped,
+    MlxdError,
+    ModelNotFound,
+    QueueFull,
+)
 from mlxd.events import Usage
 from mlxd.messages import GenerateRequest
+from mlxd.status import Restart
 
 __all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "load_script"]
 
@@ -31,6 +48,7 @@ REMEMBERED = 64
 """Prompts that a later one may share a beginning with, and requests that are kept for a look."""
 REMEMBERED_TOKENS = 500_000
 """Tokens of all those prompts."""
+REMEMBERED_RESTARTS = 20
 
 USUAL_MODELS = (
     ModelInfo(
@@ -66,6 +84,8 @@ class ScriptedEngine:
         self._live: list[Playback] = []
         self._prompts: deque[tuple[str, str, list[str]]] = deque(maxlen=REMEMBERED)
         self._change = asyncio.Event()
+        self._watcher: Watcher = Unwatched()
+        self._restarts: list[Restart] = []
         self._born = time.monotonic()
         self._stopping = False
         self._stopped = False
@@ -86,12 +106,14 @@ class ScriptedEngine:
     async def stop(self, drain: float) -> None:
         """See `Engine.stop`."""
         self._stopping = True
+        self._watcher.changed()
         with suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await self.reaches(lambda engine: not engine.running)
         for playback in self._live:
             playback.halt(EngineStopped())
         self._stopped = True
+        self._watcher.changed()
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
@@ -120,6 +142,27 @@ class ScriptedEngine:
         """See `Engine.unload`; scripts go on all the same."""
         self._set_state(model, "unloaded")
 
+    def cancel(self, request: str) -> bool:
+        """See `Engine.cancel`."""
+        found = [playback for playback in self._live if playback.request.belongs_to(request)]
+        for playback in found:
+            playback.halt(Cancelled())
+        return bool(found)
+
+    def restart(self, reason: str) -> None:
+        """See `Engine.restart`: there is no process, but what runs ends as it would with one."""
+        if self._stopping:
+            raise EngineStopped
+        self._restarts.append(Restart(time.time(), reason))
+        self._born = time.monotonic()
+        for playback in self._live:
+            playback.halt(EngineCrashed(reason=reason))
+        self._watcher.changed()
+
+    def watch(self, watcher: Watcher) -> None:
+        """See `Engine.watch`."""
+        self._watcher = watcher
+
     def models(self) -> tuple[ModelInfo, ...]:
         """See `Engine.models`."""
         return tuple(self._models.values())
@@ -132,6 +175,8 @@ class ScriptedEngine:
         return EngineStatus(
             state=state,
             device="scripted",
+            restarts=len(self._restarts),
+            last_restarts=tuple(self._restarts[-REMEMBERED_RESTARTS:]),
             uptime=time.monotonic() - self._born,
             models=self.models(),
             requests=tuple(playback.status() for playback in self._live),
@@ -146,7 +191,8 @@ class ScriptedEngine:
         prompt = prompt_tokens(request)
         if 0 < model.context_length <= len(prompt):
             raise ContextTooLong(prompt_tokens=len(prompt), context_length=model.context_length)
-        playback = Playback(request, self._play, self._prompt_usage(request, prompt))
+        usage = self._prompt_usage(request, prompt)
+        playback = Playback(request, self._play, usage, self._watcher)
         playback.on_end = lambda: self._end(playback)
         self._live.append(playback)
         self._changed()
@@ -185,7 +231,7 @@ class ScriptedEngine:
 
     def _changed(self) -> None:
         for playback in self._live[: self._max_batch]:
-            playback.turn.set()
+            playback.begin()
         self._change.set()
         self._change = asyncio.Event()
 
@@ -196,6 +242,7 @@ class ScriptedEngine:
 
     def _set_state(self, name: str, state: ModelState) -> None:
         self._models[name] = replace(self._model(name), state=state)
+        self._watcher.changed()
 
 
 def shared_beginning(one: list[str], other: list[str]) -> int:

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from mlxd.engine.blocks import BlockBuilder
-from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo
+from mlxd.engine.handle import EngineState, EngineStatus, Generation, ModelInfo, Watcher
 from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
 from mlxd.engine.supervision.call import Call
 from mlxd.engine.supervision.inbox import Unread
 from mlxd.engine.supervision.keeper import RestartPolicy
 from mlxd.engine.supervision.row import BlockFactory, Row
-from mlxd.errors import DeadlineExceeded, EngineStopped, QueueFull
+from mlxd.errors import DeadlineExceeded, EngineCrashed, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
 
 # -P: a folder the server is started in must not be able to replace a module of the engine.
@@ -65,14 +65,15 @@ class Supervisor:
         self._stopping = True
         bridge = self._bridge
         bridge.keeper.retire()
+        bridge.watcher.changed()
         bridge.end_all(EngineStopped(), waiting_only=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await bridge.drained.wait()
         bridge.end_all(EngineStopped())
         await bridge.keeper.close(EXIT_SECONDS if bridge.ready else 0.0)
-        bridge.close()
         self._stopped = True
+        bridge.close()
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
@@ -106,6 +107,20 @@ class Supervisor:
         self._check(model)
         await self._call(Call(Unload(self._bridge.number(), model)))
 
+    def cancel(self, request: str) -> bool:
+        """See `Engine.cancel`."""
+        return self._bridge.cancel(request)
+
+    def restart(self, reason: str) -> None:
+        """See `Engine.restart`; raises `EngineStopped` when the server is ending."""
+        if self._stopping:
+            raise EngineStopped
+        self._bridge.keeper.restart(EngineCrashed(reason=reason))
+
+    def watch(self, watcher: Watcher) -> None:
+        """See `Engine.watch`."""
+        self._bridge.watcher = watcher
+
     def models(self) -> tuple[ModelInfo, ...]:
         """See `Engine.models`."""
         return self._bridge.board.models
@@ -133,6 +148,7 @@ class Supervisor:
             prefix_hit_tokens=stats.prefix_hit_tokens,
             models=board.models,
             requests=tuple(row.status() for row in bridge.rows),
+            last_restarts=tuple(bridge.keeper.losses),
         )
 
     def _admit(self, request: GenerateRequest) -> Row:
@@ -141,7 +157,13 @@ class Supervisor:
         limits = self._limits
         if len(self._bridge.rows) >= limits.max_batch + limits.max_queue:
             raise QueueFull(limit=limits.max_queue)
-        row = Row(self._bridge.number(), request, unread=self._unread, blocks=self._blocks)
+        row = Row(
+            self._bridge.number(),
+            request,
+            unread=self._unread,
+            blocks=self._blocks,
+            watcher=self._bridge.watcher,
+        )
         self._bridge.take_on(row)
         return row
 

@@ -35,6 +35,8 @@ from mlxd.messages import Reasoning, Text
 STATS_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 """The longest wait for one more request when the first of several arrives."""
+SWAP_PATIENCE = 5.0
+"""Seconds for which a loaded model may get new requests while another waits for its memory."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
 
@@ -54,6 +56,7 @@ class Worker:
         self._blas = blas
         self._hosts = Hosts(link, preparer)
         self._postponed: list[Wanted] = []
+        self._postponed_at: dict[int, float] = {}
         self._held: list[Prepared] = []
         self._reported = 0.0
 
@@ -62,8 +65,7 @@ class Worker:
         while True:
             if not self._hosts.busy():
                 self._report_stats()
-                self._handle(self._jobs.get())
-                self._gather()
+                self._wait()
             while not self._jobs.empty():
                 self._handle(self._jobs.get_nowait())
             # What was handled may have made hosts idle, or unloaded them.
@@ -78,13 +80,20 @@ class Worker:
         self._hosts.unload_unwanted()
         postponed, self._postponed = self._postponed, []
         for wanted in postponed:
-            if self._hosts.may_fit(wanted.command.request.model):
+            if self._preparer.is_live(wanted.command.id):
                 self._provide(wanted)
-            elif self._preparer.is_live(wanted.command.id):
-                self._postponed.append(wanted)
+            else:
+                del self._postponed_at[wanted.command.id]
         held, self._held = self._held, []
         for prepared in held:
             self._submit(prepared)
+
+    def _wait(self) -> None:
+        """Take the next job, and those that come with it."""
+        # A model that others wait for may become idle in the preparing thread, without a job.
+        with suppress(queue.Empty):
+            self._handle(self._jobs.get(timeout=GATHER_SECONDS if self._postponed else None))
+            self._gather()
 
     def _gather(self) -> None:
         """Let requests that come together begin together: the first would hold the others up."""
@@ -124,8 +133,7 @@ class Worker:
         if host is None:
             self._preparer.again(job.command)
             return
-        if host.unloads or self._postponed:
-            # Or those who wait for this model to be gone would wait as long as it is asked.
+        if host.unloads or self._postponed_long():
             self._held.append(job)
             return
         try:
@@ -135,21 +143,38 @@ class Worker:
             self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
             return
         host.used = time.monotonic()
+        host.awaited.discard(job.command.id)
         host.scheduler.submit(row)
+
+    def _postponed_long(self) -> bool:
+        """Whether others have to wait now for those whose model has no room, or these never get it.
+
+        Not at once: two models that are asked in turn would be loaded for each request anew.
+        """
+        oldest = min(self._postponed_at.values(), default=float("inf"))
+        return time.monotonic() - oldest > SWAP_PATIENCE
 
     def _provide(self, job: Wanted) -> None:
         """Load the model a command waits for."""
         if not self._preparer.is_live(job.command.id):
             return
         try:
-            self._hosts.provide(job.command.request.model)
+            host = self._hosts.provide(job.command.request.model)
         except NoRoom:
-            self._postponed.append(job)
-            self._link.send(Postponed(job.command.id))
+            self._postpone(job)
         except MlxdError as error:
+            self._postponed_at.pop(job.command.id, None)
             self._preparer.refuse(job.command.id, error)
         else:
+            host.awaited.add(job.command.id)
+            self._postponed_at.pop(job.command.id, None)
             self._preparer.again(job.command)
+
+    def _postpone(self, job: Wanted) -> None:
+        self._postponed.append(job)
+        if job.command.id not in self._postponed_at:
+            self._postponed_at[job.command.id] = time.monotonic()
+            self._link.send(Postponed(job.command.id))
 
     def _load_or_unload(self, job: Load | Unload) -> None:
         if isinstance(job, Unload) and (host := self._hosts.get(job.model)) is not None:

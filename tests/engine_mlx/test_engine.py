@@ -243,7 +243,7 @@ async def test_models_that_fit_one_at_a_time_take_turns(tmp_path: Path) -> None:
     sources = {name: str(make_tiny_model(tmp_path / name)) for name in names}
     engine = Supervisor(
         tuple(ModelSpec(id=name, source=source) for name, source in sources.items()),
-        EngineLimits(memory_bytes=1_000_000),
+        EngineLimits(memory_bytes=700_000),
         preload=None,
         stall_timeout=20,
         load_timeout=60,

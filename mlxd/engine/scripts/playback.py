@@ -10,12 +10,15 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.engine.handle import RequestStatus
+from mlxd.engine.handle import RequestStatus, Watcher
+from mlxd.engine.phases import Clock
 from mlxd.engine.scripts.text import output_tokens
 from mlxd.errors import MlxdError
 from mlxd.events import (
     TERMINAL,
+    BlockDelta,
     BlockEnd,
+    BlockStart,
     Event,
     Failed,
     Finished,
@@ -56,6 +59,8 @@ class Filler:
 
     def __init__(self, model: str, usage: Usage) -> None:
         self.usage = usage
+        self.unended = 0
+        """Pieces of the open block; each counts as a token until the block is whole."""
         self.started = False
         self.ended = False
         self._model = model
@@ -85,7 +90,10 @@ class Filler:
             case Started(model, prompt):
                 self.started = True
                 event = Started(model or self._model, prompt or self.usage.prompt)
+            case BlockDelta():
+                self.unended += 1
             case BlockEnd(part=part):
+                self.unended = 0
                 self._called_tools |= isinstance(part, ToolCall)
                 self._count(output_tokens(part), reasoning=isinstance(part, Reasoning))
             case Finished():
@@ -108,7 +116,9 @@ class Filler:
 class Playback:
     """One answer being played: a `Generation`. It moves when it is read."""
 
-    def __init__(self, request: GenerateRequest, script: Play, usage: Usage) -> None:
+    def __init__(
+        self, request: GenerateRequest, script: Play, usage: Usage, watcher: Watcher
+    ) -> None:
         self.request = request
         self.turn = asyncio.Event()
         """Set when the answer may begin: there are only so many slots."""
@@ -116,7 +126,12 @@ class Playback:
         """Called when the terminal event is given out."""
         self._filler = Filler(request.model, usage)
         self._items = self._filler.fill(_lazily(script, request))
-        self._born = time.monotonic()
+        self._watcher = watcher
+        self._clock = Clock(time.monotonic)
+        self._prefilled = usage.cached
+        self._decoded = 0
+        self._entered = False
+        self._told_end = False
         self._first: list[Event] = []
         self._wait: Pause | Gate | None = None
         self._pause_ends = 0.0
@@ -135,6 +150,16 @@ class Playback:
             if self._error is not None:
                 raise self._error
             self._first = self._gather(1)
+        self._entered = True
+        self._watcher.moved(self.request, self.status())
+        if self.turn.is_set():
+            self.begin()
+
+    def begin(self) -> None:
+        """There is a slot for the answer."""
+        self.turn.set()
+        if self._entered and not self.ended and self._clock.prefilling():
+            self._watcher.moved(self.request, self.status())
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:
         return self
@@ -150,6 +175,7 @@ class Playback:
             batch = self._gather(LARGEST_BATCH)
         if not batch:
             raise StopAsyncIteration
+        self._tell(batch)
         if self._filler.ended:
             self.on_end()
         return batch
@@ -162,22 +188,48 @@ class Playback:
 
     def abandon(self) -> None:
         """The caller has left; whoever still reads gets no more."""
+        self._tell_end(None)
         self._abandoned = True
         self._halted.set()
         self.turn.set()
 
     def status(self) -> RequestStatus:
         usage = self._filler.usage
-        return RequestStatus(
-            id=self.request.id,
-            model=self.request.model,
-            dialect=self.request.source.dialect,
-            phase="decode" if self.turn.is_set() else "queued",
-            age=time.monotonic() - self._born,
-            prompt_tokens=usage.prompt,
-            cached_tokens=usage.cached,
-            completion_tokens=usage.completion,
+        completion = usage.completion + self._filler.unended
+        return self._clock.status(
+            self.request, replace(usage, completion=completion), prefilled=self._prefilled
         )
+
+    def _tell(self, batch: list[Event]) -> None:
+        """Tell the watcher what the events of a batch come from."""
+        computed = decoded = 0
+        for event in batch:
+            match event:
+                case Progress(phase="prefill", done=done):
+                    computed += self._read(done)
+                case BlockStart() | Finished():
+                    computed += self._read(self._filler.usage.prompt)
+        if any(isinstance(event, BlockStart) for event in batch) and self._clock.decoding():
+            self._watcher.moved(self.request, self.status())
+        if (tokens := self.status().completion_tokens) > self._decoded:
+            decoded, self._decoded = tokens - self._decoded, tokens
+        self._watcher.computed(computed, decoded)
+        if self._watcher.wants_text:
+            text = "".join(event.text for event in batch if isinstance(event, BlockDelta))
+            self._watcher.wrote(self.request, text)
+        if isinstance(end := batch[-1], Finished | Failed):
+            self._tell_end(end)
+
+    def _read(self, tokens: int) -> int:
+        """The prompt is read up to there; how many tokens that is more than before."""
+        more = max(0, tokens - self._prefilled)
+        self._prefilled += more
+        return more
+
+    def _tell_end(self, end: Finished | Failed | None) -> None:
+        if self._entered and not self._told_end:
+            self._told_end = True
+            self._watcher.ended(self.request, self.status(), end)
 
     def _gather(self, limit: int) -> list[Event]:
         """The events up to the next wait, the end, or `limit`."""

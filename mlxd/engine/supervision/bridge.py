@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
+from mlxd.engine.handle import Unwatched, Watcher
 from mlxd.engine.protocol import (
     Accepted,
     Answered,
@@ -29,6 +30,7 @@ from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.engine.supervision.row import Row
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
+    Cancelled,
     EngineFailed,
     EngineStalled,
     InternalError,
@@ -70,6 +72,7 @@ class Bridge:
         # and accepted by the engine's other thread.
         self._steps = Watchdog(self._step_patience, self._stalled)
         self._preparation = Watchdog(self._preparation_patience, self._stalled)
+        self.watcher: Watcher = Unwatched()
         self.board = Board(config.models, config.preload)
         self.keeper = Keeper(command, restarts, self)
         self.failing = False
@@ -123,6 +126,13 @@ class Bridge:
         work.fail(error)
         self.leave(work)
 
+    def cancel(self, request: str) -> bool:
+        """End the request of this id with all its choices; whether there was one."""
+        found = [row for row in self._rows.values() if row.request.belongs_to(request)]
+        for row in found:
+            self.end(row, Cancelled())
+        return bool(found)
+
     def end_all(self, error: MlxdError, *, waiting_only: bool = False) -> None:
         """End everything, or what no process has got yet."""
         for work in list(self._all()):
@@ -150,6 +160,7 @@ class Bridge:
             self.failing = True
             self.end_all(self.failure())
         self._look()
+        self.watcher.changed()
 
     def received(self, reply: Reply) -> None:
         """Hand one reply to whom it concerns."""
@@ -177,15 +188,18 @@ class Bridge:
         """The engine is stopped; nothing is watched any more."""
         self.board.forget()
         self._look()
+        self.watcher.changed()
 
     def _step(self, step: Step) -> None:
         if step.prefill or step.decode:
             self._steps.moved()
         self.board.stepped(step)
+        prefilled = 0
         for prefill in step.prefill:
             if (row := self._rows.get(prefill.id)) is not None:
-                row.prefill(prefill)
+                prefilled += row.prefill(prefill)
                 self._tidy(row)
+        self.watcher.computed(prefilled, sum([decode.tokens for decode in step.decode]))
         for decode in step.decode:
             if (row := self._rows.get(decode.id)) is not None:
                 row.decode(decode)
@@ -263,6 +277,7 @@ class Bridge:
             self.failing = False
             self.reason = ""
         self._look()
+        self.watcher.changed()
 
     def _send(self, work: Work) -> None:
         self.keeper.send_frame(work.envelope.open())

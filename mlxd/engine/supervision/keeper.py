@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,11 +13,14 @@ import msgspec
 from mlxd.engine.protocol import Command, Reply, Shutdown, encode
 from mlxd.engine.supervision.process import BrokenProtocol, EngineProcess
 from mlxd.errors import EngineCrashed, EngineStalled
+from mlxd.status import Restart
 
 logger = logging.getLogger(__name__)
 
 REAP_SECONDS = 5.0
 """How long a killed process may take to go, when the server wants to end."""
+LOSSES_REMEMBERED = 20
+"""Lost processes that can be asked about, with the reason of each."""
 
 Loss = EngineCrashed | EngineStalled
 
@@ -57,6 +61,10 @@ class Failures:
             return 0.0
         return min(self._policy.longest, self._policy.base * 2.0 ** (len(self._times) - 2))
 
+    def forget(self) -> None:
+        """Begin a new window."""
+        self._times.clear()
+
 
 class Listener(Protocol):
     """Who hears of the process; called on the event loop, must not wait."""
@@ -80,12 +88,14 @@ class Keeper:
         self._failures = Failures(policy)
         self._process: EngineProcess | None = None
         self._alive = False
-        self._retiring = asyncio.Event()
+        self._retiring = False
+        self._wake = asyncio.Event()
         self._closing = False
         self._runner: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self.starts = 0
         """Processes that were started."""
+        self.losses: deque[Restart] = deque(maxlen=LOSSES_REMEMBERED)
 
     @property
     def alive(self) -> bool:
@@ -108,7 +118,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin; does nothing the second time, or after `retire`."""
-        if self._runner is None and not self._retiring.is_set():
+        if self._runner is None and not self._retiring:
             self._runner = asyncio.create_task(self._run(), name="mlxd engine keeper")
 
     def send(self, command: Command) -> None:
@@ -126,9 +136,18 @@ class Keeper:
             self._lose(error)
             self._process.kill()
 
+    def restart(self, error: EngineCrashed) -> None:
+        """Replace the process on purpose: that is no failure, and the next one starts at once."""
+        self._failures.forget()
+        if self._process is not None:
+            self._lose(error, failed=False)
+            self._process.kill()
+        self._wake.set()
+
     def retire(self) -> None:
         """Start no further process; the one that is alive goes on."""
-        self._retiring.set()
+        self._retiring = True
+        self._wake.set()
 
     async def close(self, grace: float) -> None:
         """Ask the process to end, kill it after `grace` seconds, and wait until it is reaped."""
@@ -148,7 +167,8 @@ class Keeper:
             self._runner.cancel()
 
     async def _run(self) -> None:
-        while not self._retiring.is_set():
+        while not self._retiring:
+            self._wake.clear()
             try:
                 await self._live()
             except Exception:
@@ -157,7 +177,7 @@ class Keeper:
             self._alive = False
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._retry_at):
-                    await self._retiring.wait()
+                    await self._wake.wait()
 
     async def _live(self) -> None:
         """One process from spawn to reap."""
@@ -188,15 +208,16 @@ class Keeper:
             return str(error)
         return await process.ending()
 
-    def _lose(self, error: Loss) -> None:
+    def _lose(self, error: Loss, *, failed: bool = True) -> None:
         if not self._alive:
             return
         self._alive = False
         if not self._closing:
             now = asyncio.get_running_loop().time()
-            delay = self._failures.record(now)
+            delay = self._failures.record(now) if failed else 0.0
             self._retry_at = now + delay
-            coming = "" if self._retiring.is_set() else f" The next starts in {delay:.0f} s."
+            self.losses.append(Restart(time.time(), reason_of(error)))
+            coming = "" if self._retiring else f" The next starts in {delay:.0f} s."
             logger.warning("The engine process is lost: %s.%s", reason_of(error), coming)
         self._listener.lost(error)
 

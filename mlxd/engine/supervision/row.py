@@ -3,26 +3,27 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from mlxd.engine.blocks import BlockBuilder
-from mlxd.engine.handle import Markup, ModelInfo, RequestStatus
+from mlxd.engine.handle import Markup, ModelInfo, RequestStatus, Watcher
+from mlxd.engine.phases import Clock
 from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit
 from mlxd.engine.supervision.call import Entry, Envelope
 from mlxd.engine.supervision.inbox import Inbox, Unread
 from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.errors import InternalError, MlxdError
 from mlxd.events import (
+    BlockDelta,
     Event,
     Failed,
+    Finished,
     FinishReason,
     OrderChecker,
-    Phase,
     Progress,
     Started,
-    Timings,
     Usage,
 )
 from mlxd.messages import GenerateRequest, ReasoningMode
@@ -44,38 +45,17 @@ class BlockFactory(Protocol):
         """A builder for one answer."""
 
 
-class Clock:
-    """When a row came to its phases."""
-
-    def __init__(self) -> None:
-        self.phase: Phase | Literal["decode"] = "queued"
-        self.born = self._prefill = self._decode = _now()
-
-    def prefilling(self) -> None:
-        if self.phase == "queued":
-            self.phase = "prefill"
-            self._prefill = self._decode = _now()
-
-    def decoding(self) -> None:
-        self.prefilling()
-        if self.phase == "prefill":
-            self.phase = "decode"
-            self._decode = _now()
-
-    def timings(self, sent: float) -> Timings:
-        """The time since the engine got the request, for an answer that the server ends."""
-        return Timings(
-            queue=self._prefill - sent,
-            prefill=self._decode - self._prefill,
-            decode=_now() - self._decode,
-        )
-
-
 class Row:
     """A request on its way, and the `Generation` that its caller reads."""
 
     def __init__(
-        self, number: int, request: GenerateRequest, *, unread: Unread, blocks: BlockFactory
+        self,
+        number: int,
+        request: GenerateRequest,
+        *,
+        unread: Unread,
+        blocks: BlockFactory,
+        watcher: Watcher,
     ) -> None:
         self.number = number
         self.request = request
@@ -83,7 +63,9 @@ class Row:
         self.accepted = False
         self.ended = False
         """Nothing more will come; there may still be events to read."""
-        self._clock = Clock()
+        self._watcher = watcher
+        self._terminal: Finished | Failed | None = None
+        self._clock = Clock(_now)
         self._usage = Usage()
         self._prefilled = 0
         self._cache_note = ""
@@ -114,16 +96,10 @@ class Row:
         return self._inbox.overdue(_now())
 
     def status(self) -> RequestStatus:
-        return RequestStatus(
-            id=self.request.id,
-            model=self.request.model,
-            dialect=self.request.source.dialect,
-            phase=self._clock.phase,
-            age=_now() - self._clock.born,
-            prompt_tokens=self._usage.prompt,
-            cached_tokens=self._usage.cached,
-            prefilled_tokens=self._prefilled,
-            completion_tokens=self._usage.completion,
+        return self._clock.status(
+            self.request,
+            self._usage,
+            prefilled=self._prefilled,
             cache_note=self._cache_note,
         )
 
@@ -136,24 +112,30 @@ class Row:
             return
         self.accepted = True
         self._guarded(lambda: self._start(reply, model))
+        if not self.ended:
+            self._watcher.moved(self.request, self.status())
         self._entry.open()
 
-    def prefill(self, row: PrefillRow) -> None:
-        """The engine has read more of the prompt."""
+    def prefill(self, row: PrefillRow) -> int:
+        """The engine has read more of the prompt; how many tokens it has computed for that."""
         self._known_builder()
         if self._clock.phase == "decode":
-            return
-        self._clock.prefilling()
+            return 0
+        computed = max(0, row.done - max(self._prefilled, row.cached))
         self._prefilled, self._cache_note = row.done, row.cache_note
         self._usage = replace(self._usage, cached=row.cached)
+        if self._clock.prefilling():
+            self._watcher.moved(self.request, self.status())
         self._guarded(lambda: [Progress("prefill", row.done, row.total, row.cached)])
+        return computed
 
     def decode(self, row: DecodeRow) -> None:
         """The engine has brought text, or the end."""
         builder = self._known_builder()
-        self._clock.decoding()
         completion = self._usage.completion + row.tokens
         self._usage = replace(self._usage, completion=completion)
+        if self._clock.decoding():
+            self._watcher.moved(self.request, self.status())
         self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
         if row.end is not None:
             self._finish(builder, row.end)
@@ -210,7 +192,7 @@ class Row:
         try:
             for event in build():
                 self._checker.add(event)
-                self._inbox.put(event)
+                self._put(event)
         except Exception:
             logger.exception("request %s: the model's text could not be read", self.request.id)
             self._break_off(InternalError(reason="the model's text could not be read"))
@@ -219,10 +201,19 @@ class Row:
         """End without the builder, which may be in no state to end the blocks it opened."""
         if self._builder is not None:
             for event in (*self._checker.cut(), Failed(error.report(), self._usage)):
-                self._inbox.put(event)
+                self._put(event)
         self._close(error)
 
+    def _put(self, event: Event) -> None:
+        self._inbox.put(event)
+        if isinstance(event, Finished | Failed):
+            self._terminal = event
+        elif self._watcher.wants_text and isinstance(event, BlockDelta):
+            self._watcher.wrote(self.request, event.text)
+
     def _close(self, refusal: MlxdError | None = None) -> None:
+        if self.accepted and not self.ended:
+            self._watcher.ended(self.request, self.status(), self._terminal)
         self.ended = True
         self._entry.open(refusal)
         self._inbox.close()
