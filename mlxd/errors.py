@@ -31,6 +31,7 @@
     └── GenerationError             the request was accepted and did not end well
         ├── EngineCrashed           the engine process died
         ├── EngineStalled           the engine process made no progress
+        ├── Cancelled               someone who runs the server has ended the request
         ├── DeadlineExceeded
         ├── OutOfMemory
         ├── InvalidLogits           the model computed NaN or infinity
@@ -340,6 +341,12 @@ class EngineStalled(GenerationError):
             f"The inference engine made no progress for {self.seconds:.0f} s and was restarted. "
             "Please retry."
         )
+
+
+@dataclass(eq=False)
+class Cancelled(GenerationError):
+    def __str__(self) -> str:
+        return "The request was cancelled by an administrator of this server."
 
 
 @dataclass(eq=False)

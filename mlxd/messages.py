@@ -162,15 +162,28 @@ class ReasoningOptions(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where a request came from; `key` names the API key's owner and bounds prefix sharing."""
+    """Where a request came from; `key` names the API key's owner and bounds prefix sharing.
+
+    `client` is an address and `agent` the name of a program; `session` is what the program calls
+    the conversation, if it says so.
+    """
 
     dialect: str = ""
     key: str = ""
     conversation: str | None = None
+    asked_model: str = ""
+    stream: bool = False
+    client: str = ""
+    agent: str = ""
+    session: str = ""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
-    """One answer to generate. `logprobs` is the count of alternatives per token, None for off."""
+    """One answer to generate. `logprobs` is the count of alternatives per token, None for off.
+
+    Where one call asks for several answers, the first has the call's `id` and the others add `-1`,
+    `-2` to it.
+    """
 
     id: str
     model: str
@@ -186,3 +199,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     template_args: dict[str, Scalar] = {}
     source: Source = Source()
+
+    def belongs_to(self, request: str) -> bool:
+        """Whether this is the request of that id, or one of its choices."""
+        return self.id == request or self.id.startswith(f"{request}-")

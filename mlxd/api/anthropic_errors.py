@@ -60,13 +60,15 @@ TABLE: Mapping[type[errors.MlxdError], Row] = {
     errors.EngineFailed: Row(529, BUSY),
     errors.EngineCrashed: Row(500, OURS, retry=1),
     errors.EngineStalled: Row(500, OURS, retry=1),
+    # Not one of the statuses that clients try again by themselves.
+    errors.Cancelled: Row(499, BAD),
     errors.DeadlineExceeded: Row(504, "timeout_error"),
     errors.OutOfMemory: Row(529, BUSY, retry=5),
     errors.InvalidLogits: Row(500, OURS),
     errors.InternalError: Row(500, OURS),
 }
-FINAL = (errors.ModelUnusable, errors.DeadlineExceeded, errors.InvalidLogits)
-"""Failures of ours that would only repeat themselves."""
+FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
+"""Failures that would only repeat themselves, or are meant to last."""
 
 
 def error_reply(

@@ -57,13 +57,15 @@ TABLE: Mapping[type[errors.MlxdError], Row] = {
     errors.EngineFailed: Row(503, OURS, "engine_failed"),
     errors.EngineCrashed: Row(503, OURS, "engine_crashed", retry=1),
     errors.EngineStalled: Row(503, OURS, "engine_stalled", retry=1),
+    # Not one of the statuses that clients try again by themselves.
+    errors.Cancelled: Row(499, BAD, "request_cancelled"),
     errors.DeadlineExceeded: Row(504, OURS, "deadline_exceeded"),
     errors.OutOfMemory: Row(503, OURS, "out_of_memory", retry=5),
     errors.InvalidLogits: Row(500, OURS, "invalid_logits"),
     errors.InternalError: Row(500, OURS),
 }
-FINAL = (errors.ModelUnusable, errors.DeadlineExceeded, errors.InvalidLogits)
-"""Failures of ours that would only repeat themselves."""
+FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
+"""Failures that would only repeat themselves, or are meant to last."""
 
 FIELD_CODES = {
     "missing": "missing_required_parameter",

@@ -271,7 +271,7 @@ async def test_answers_past_the_slots_queue_and_those_past_the_queue_are_refused
         engine.generate(ask()) as second,
     ):
         assert kinds(await anext(second)) == ["Started", "Progress"]
-        assert [status.phase for status in engine.status().requests] == ["decode", "queued"]
+        assert [status.phase for status in engine.status().requests] == ["prefill", "queued"]
         with pytest.raises(QueueFull, match="queue of 1 requests"):
             await events_of(engine, ask())
         rest = asyncio.create_task(anext(second))
