@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mlxd.messages import ReasoningMode, Scalar
 
-DialectName = Literal["openai_chat", "anthropic"]
+DialectName = Literal["openai_chat", "anthropic", "azure"]
 ToolFormat = Literal[
     "json_tools",
     "hermes",
@@ -240,6 +240,15 @@ class Admin(Section):
     """Let the dashboard show the beginning of conversations and the end of answers."""
 
 
+class Azure(Section):
+    deployments: dict[Alias, Alias] | None = None
+    """Deployment names with the models that answer to them; left out: a deployment is asked for by
+    the name of a model."""
+    content_filter_results: bool = False
+    """Add `content_filter_results` to the choices of chat answers, for clients that insist on it.
+    Nothing is filtered: everything is told to be safe."""
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
@@ -262,6 +271,7 @@ class Settings(BaseSettings):
     dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = (
         "openai_chat",
         "anthropic",
+        "azure",
     )
     """APIs to serve."""
     server: Server = Server()
@@ -276,6 +286,8 @@ class Settings(BaseSettings):
     """What is remembered between requests: responses, conversations, background runs."""
     admin: Admin = Admin()
     """What `mlxd top` and monitoring see."""
+    azure: Azure = Azure()
+    """The API as Azure OpenAI has it."""
     log: Log = Log()
     """What is printed while serving."""
 
@@ -328,8 +340,20 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             f'"{settings.defaults.model}" is not configured',
             f"Configured: {', '.join(settings.models) or 'no model'}.",
         )
+    yield from _unknown_deployments(settings)
     yield from _repeated_dialects(settings)
     yield from _alias_clashes(settings)
+
+
+def _unknown_deployments(settings: Settings) -> Iterator[Conflict]:
+    named = {name for alias, model in settings.models.items() for name in (alias, *model.aliases)}
+    for deployment, model in (settings.azure.deployments or {}).items():
+        if model not in named:
+            yield Conflict(
+                ("azure", "deployments", deployment),
+                f'"{model}" is not configured',
+                f"Configured: {', '.join(settings.models) or 'no model'}.",
+            )
 
 
 def _repeated_dialects(settings: Settings) -> Iterator[Conflict]:

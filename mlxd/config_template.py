@@ -22,6 +22,7 @@ file. It is looked for as ./mlxd.toml, then in your configuration folder; `--con
 EXAMPLES: Mapping[str, object] = {
     "prefix_cache_bytes": 2_000_000_000,
     "memory_bytes": 12_000_000_000,
+    "deployments": {"my-deployment": "demo"},
 }
 MODEL_EXAMPLE: Mapping[str, object] = {
     "source": "demo",

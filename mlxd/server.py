@@ -46,7 +46,7 @@ FLUSH = 2.0
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
 
-BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1", "anthropic": ""}
+BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1", "anthropic": "", "azure": ""}
 """What the clients of a dialect want at the end of their base URL."""
 
 

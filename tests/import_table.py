@@ -97,8 +97,16 @@ LAYERS: dict[str, Layer] = {
         (*HTTP_CONTRACT, "wire", "openai wording"),
     ),
     "anthropic": Layer(("api.anthropic", "api.anthropic_*"), (*HTTP_CONTRACT, "wire")),
+    # The one dialect that knows others: it is OpenAI's APIs at other paths.
+    "azure": Layer(
+        ("api.azure", "api.azure_*"), (*HTTP_CONTRACT, "openai_chat", "openai_responses")
+    ),
     "dialect list": Layer(
-        ("api",), ("dialect contract", "openai_chat", "openai_responses", "anthropic")
+        ("api",),
+        (
+            *("dialect contract", "configuration"),
+            *("openai_chat", "openai_responses", "anthropic", "azure"),
+        ),
     ),
     # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),

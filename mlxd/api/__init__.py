@@ -1,8 +1,21 @@
 """HTTP: the dialects and the one path from request to response."""
 
 from mlxd.api.anthropic import Anthropic
+from mlxd.api.azure import Azure
 from mlxd.api.dialect import Dialect
 from mlxd.api.openai_chat import OpenAIChat
+from mlxd.config import Settings
 
-DIALECTS: tuple[Dialect, ...] = (OpenAIChat(), Anthropic())
-"""Every dialect there is; adding one is a file and an entry here."""
+
+def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
+    """Every dialect there is, set up as configured; adding one is a file and an entry here."""
+    azure = settings.azure
+    return (
+        OpenAIChat(),
+        Anthropic(),
+        Azure(azure.deployments, filter_results=azure.content_filter_results),
+    )
+
+
+DIALECTS = dialects_for(Settings())
+"""Every dialect with its defaults."""

@@ -6,19 +6,19 @@ from contextlib import AsyncExitStack
 
 from quart import Response
 
-from mlxd.api import DIALECTS
+from mlxd.api import dialects_for
 from mlxd.api.auth import Gate
 from mlxd.api.body import BodyBudget, check_type, in_turns, inflate, parse_json
 from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
 from mlxd.api.envelopes import Envelopes, json_response, retry_after
 from mlxd.api.exchange import Exchange, for_model, open_exchange
 from mlxd.api.health import SERVING, health_body, health_of
-from mlxd.api.models import model_list, one_model
+from mlxd.api.models import deployed, deployment_list, model_list, one_model
 from mlxd.api.origins import cors_headers
 from mlxd.api.routing import route_model
 from mlxd.api.web import Api, ApiRequest, Tuning, current_request
 from mlxd.config import Settings
-from mlxd.engine.handle import Engine
+from mlxd.engine.handle import Engine, ModelInfo
 from mlxd.errors import Forbidden
 
 STREAM_HEADERS = {
@@ -32,6 +32,8 @@ HEALTH_RETRY = 5.0
 MAX_IGNORED = 1000
 """Characters of the header that names ignored fields."""
 
+View = Callable[..., Awaitable[Response]]
+
 _HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 
@@ -43,8 +45,8 @@ def create_app(
     tuning: Tuning = USUAL,
 ) -> Api:
     """The application for `settings`; `dialects` are the configured ones unless given."""
-    enabled = [each for each in DIALECTS if each.name in settings.dialects]
-    api = ApiServer(settings, engine, dialects or enabled or DIALECTS, tuning)
+    enabled = [each for each in dialects_for(settings) if each.name in settings.dialects]
+    api = ApiServer(settings, engine, dialects or enabled, tuning)
     return api.app
 
 
@@ -59,6 +61,7 @@ class ApiServer:
         self._dialects = dialects
         self._tuning = tuning
         self._created = int(tuning.clock())
+        self._deployments = settings.azure.deployments
         self._envelopes = Envelopes(
             dialects,
             max_body=settings.server.max_body,
@@ -91,6 +94,11 @@ class ApiServer:
         app.after_request(self._finish_headers)
         app.add_url_rule("/", "index", self.index, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
+        shared: dict[str, View] = {
+            "models": self.models,
+            "model": self.model,
+            "deployments": self.deployments,
+        }
         for rule, endpoint in (("/v1/models", self.models), ("/v1/models/<path:name>", self.model)):
             self._route(rule, "GET", endpoint)
         views = {"generate": self._generation, "count": self._counting}
@@ -98,8 +106,10 @@ class ApiServer:
             for route in dialect.routes:
                 if view := views.get(route.operation):
                     self._route(route.rule, route.method, view(dialect, route))
+                elif (same := shared.get(route.operation)) and not route.header:
+                    self._route(route.rule, route.method, same)
 
-    def _route(self, rule: str, method: str, view: Callable[..., Awaitable[Response]]) -> None:
+    def _route(self, rule: str, method: str, view: View) -> None:
         """Serve `rule` with and, as many clients write it, without `/v1`."""
         for variant in dict.fromkeys((rule, rule.removeprefix("/v1"))):
             self.app.add_url_rule(variant, f"{method} {variant}", view, methods=[method])
@@ -120,22 +130,32 @@ class ApiServer:
 
     async def models(self) -> Response:
         """What can be asked for."""
-        vendor = self._envelopes.owner(current_request()).name
-        return json_response(model_list(self._engine.models(), self._created, vendor))
+        vendor, models = self._offer()
+        return json_response(model_list(models, self._created, vendor))
 
     async def model(self, name: str) -> Response:
         """One model, by any of its names."""
-        vendor = self._envelopes.owner(current_request()).name
-        return json_response(one_model(name, self._engine.models(), self._created, vendor))
+        vendor, models = self._offer()
+        return json_response(one_model(name, models, self._created, vendor))
 
-    def _generation(self, dialect: Dialect, route: Route) -> Callable[..., Awaitable[Response]]:
+    async def deployments(self) -> Response:
+        """What can be asked for, with the models behind it."""
+        models = self._engine.models()
+        return json_response(deployment_list(models, self._deployments, self._created))
+
+    def _offer(self) -> tuple[str, Sequence[ModelInfo]]:
+        """Whose clients use this path, and the models under the names that they have there."""
+        vendor, models = self._envelopes.owner(current_request()).name, self._engine.models()
+        return vendor, deployed(models, self._deployments) if vendor == "azure" else models
+
+    def _generation(self, dialect: Dialect, route: Route) -> View:
         async def generate(**path_args: str) -> Response:
             request = current_request()
             return await self._answer(await self._parse(dialect, route, request), request)
 
         return generate
 
-    def _counting(self, dialect: Dialect, route: Route) -> Callable[..., Awaitable[Response]]:
+    def _counting(self, dialect: Dialect, route: Route) -> View:
         async def count(**path_args: str) -> Response:
             request = current_request()
             call = await self._parse(dialect, route, request)
@@ -204,6 +224,8 @@ class ApiServer:
         request = current_request()
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
+        if self._envelopes.owner(request).name == "azure":
+            response.headers["apim-request-id"] = request.id
         if request.allowed_origin:
             response.headers.update(cors_headers(request.allowed_origin))
         response.vary.add("Origin")

@@ -38,6 +38,7 @@ class Route:
 
     The operations are `generate`, `count` (the tokens of a prompt), and `models` and `model`, whose
     paths all dialects share: with a `header`, only requests that carry it are this dialect's.
+    `deployments` lists models as Azure does; `root` serves nothing, but claims what is below it.
 
     With a memory there are also `respond`, `compact` (a `respond` that is never stored), `socket`
     (a WebSocket whose messages are bodies of `respond`), `response`, `delete_response`,
@@ -57,7 +58,7 @@ class Caller:
     """Who asks, and when.
 
     `key` is a short hash of the API key, empty when none is configured; `created` is when the
-    request arrived, in seconds since 1970; `operation` is that of the route.
+    request arrived, in seconds since 1970; `operation` and `rule` are those of the route.
     """
 
     request_id: str
@@ -66,6 +67,7 @@ class Caller:
     path_args: Mapping[str, str] = field(default_factory=dict)
     validation_status: int = 400
     operation: str = "generate"
+    rule: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 Anthropic's clients, where they can be told from others, get the fields of their own API alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.routing import find_model, listed_names, names_of
@@ -36,6 +38,39 @@ def one_model(
     if model is None:
         raise ModelNotFound(model=name[:256], available=listed_names(models))
     return _in_words_of(dialect, _model(model, name, created))
+
+
+def deployed(
+    models: Sequence[ModelInfo], deployments: Mapping[str, str] | None
+) -> Sequence[ModelInfo]:
+    """`models` under the names of their deployments; under their own where there are none."""
+    if deployments is None:
+        return models
+    behind = [(name, find_model(model, models)) for name, model in deployments.items()]
+    return [replace(model, id=name, aliases=()) for name, model in behind if model is not None]
+
+
+def deployment_list(
+    models: Sequence[ModelInfo], deployments: Mapping[str, str] | None, created: int
+) -> JsonObject:
+    """Every deployment with the model that answers to it; `created` in seconds since 1970."""
+    names = [name for each in deployed(models, deployments) for name in names_of(each)]
+    behind = [(name, find_model((deployments or {}).get(name, name), models)) for name in names]
+    data = [
+        {
+            "id": name,
+            "object": "deployment",
+            "model": model.id,
+            "status": "succeeded",
+            "owner": "mlxd",
+            "created_at": created,
+            "updated_at": created,
+            "scale_settings": {"scale_type": "standard"},
+        }
+        for name, model in behind
+        if model is not None
+    ]
+    return {"object": "list", "data": data}
 
 
 def _in_words_of(dialect: str, body: JsonObject) -> JsonObject:

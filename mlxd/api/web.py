@@ -85,6 +85,7 @@ class ApiRequest(Request):
             path_args=dict(self.view_args or {}),
             validation_status=validation_status,
             operation=operation,
+            rule=self.url_rule.rule if self.url_rule else "",
         )
 
     async def close(self) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlxd.api.anthropic import Anthropic
+from mlxd.api.azure import Azure
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.openai_chat import OpenAIChat
-from tests.api.support import CHAT, HELLO, MESSAGES
+from tests.api.support import AZURE_CHAT, CHAT, HELLO, MESSAGES
 from tests.api.toy import Toy
 
 Json = dict[str, Any]
@@ -154,6 +155,12 @@ ANTHROPIC = Face(
     ends_well=lambda frames: frames[-1].event in ("message_stop", "error"),
     alive=b"event: ping",
 )
+AZURE = replace(
+    OPENAI_CHAT,
+    dialect=Azure(),
+    path=AZURE_CHAT,
+    body={"messages": HELLO, "logprobs": True, "top_logprobs": 1},
+)
 TOY = Face(
     dialect=Toy(),
     path="/toy/en/say",
@@ -164,4 +171,4 @@ TOY = Face(
     ends_well=lambda frames: frames[-1].event in ("over", "oops"),
     alive=b"event: waiting",
 )
-FACES = {face.dialect.name: face for face in (OPENAI_CHAT, ANTHROPIC, TOY)}
+FACES = {face.dialect.name: face for face in (OPENAI_CHAT, ANTHROPIC, AZURE, TOY)}

@@ -34,6 +34,7 @@ FIXED = Tuning(clock=lambda: NOW, new_id=lambda: "req_0123456789abcdef0123456789
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+AZURE_CHAT = "/openai/deployments/demo/chat/completions"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
 PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]

@@ -34,7 +34,11 @@ def test_the_shipped_file_is_made_from_the_tree() -> None:
 def test_the_shipped_file_writes_every_key_that_has_a_default() -> None:
     origins = load(DEFAULT_FILE, {}).origins
     unwritten = {key for key, origin in origins.items() if origin == "default"}
-    assert unwritten == {"engine.prefix_cache_bytes", "engine.memory_bytes"}
+    assert unwritten == {
+        "engine.prefix_cache_bytes",
+        "engine.memory_bytes",
+        "azure.deployments",
+    }
 
 
 def test_a_template_for_models_says_what_a_tree_with_them_says() -> None:
