@@ -1,0 +1,56 @@
+"""Text with meaning instead of colours, and the lines that are made of it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.cells import cell_len
+
+from mlxd.tui.format import fit
+from mlxd.tui.terminal import Glyphs
+
+Tone = Literal["plain", "title", "dim", "good", "warn", "bad", "accent", "prefill", "decode"]
+Span = tuple[str, Tone]
+Line = list[Span]
+
+
+def length(line: Sequence[Span]) -> int:
+    """Cells that a line takes."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def plain(line: Sequence[Span]) -> str:
+    """The text alone."""
+    return "".join(text for text, _ in line)
+
+
+def joined(groups: Sequence[Line], width: int, glyphs: Glyphs) -> Line:
+    """The groups that fit into `width` with a separator between them; the earlier ones matter more.
+
+    The first group is cut if even that is too long.
+    """
+    between: Line = [(f" {glyphs.separator} ", "dim")]
+    line: Line = []
+    for group in groups:
+        extended = [*line, *between, *group] if line else group
+        if length(extended) <= width:
+            line = extended
+    return line or cut(groups[0] if groups else [], width, glyphs)
+
+
+def cut(line: Sequence[Span], width: int, glyphs: Glyphs) -> Line:
+    """The line in at most `width` cells."""
+    kept: Line = []
+    left = width
+    for text, tone in line:
+        needed = cell_len(text)
+        if needed > left:
+            return [*kept, (fit(text, left, glyphs), tone)] if left > 0 else kept
+        kept.append((text, tone))
+        left -= needed
+    return kept
+
+
+def apart(left: Line, right: Line, width: int, glyphs: Glyphs) -> Line:
+    """One line with `right` at its right end; `left` gives way."""
+    left = cut(left, max(0, width - length(right) - 1), glyphs)
+    return [*left, (" " * max(0, width - length(left) - length(right)), "plain"), *right]
