@@ -41,7 +41,7 @@ LAYERS: dict[str, Layer] = {
         (*ENGINE_CONTRACT, "reading"),
     ),
     # The engine process, and what only it needs. The pure half does not know the MLX half.
-    "scheduling": Layer(("engine.scheduler",), (*ENGINE_CONTRACT, "reading")),
+    "scheduling": Layer(("engine.scheduler", "engine.pace"), (*ENGINE_CONTRACT, "reading")),
     "prompting": Layer(
         (
             *("engine.turns", "engine.template", "engine.traits", "engine.escape"),
@@ -111,11 +111,13 @@ LAYERS: dict[str, Layer] = {
     # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),
+    # What is remembered between requests; the only ones with `sqlite3`.
+    "store": Layer(("conversations", "conversations_*"), ("kernel", "configuration")),
     "server": Layer(
         ("server", "logs", "allocator"),
         (
             *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
-            *("dialect list", "http", "connections"),
+            *("dialect list", "http", "connections", "store"),
         ),
     ),
     # Terminal apps: they know the server by its wire alone.
@@ -156,7 +158,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
-    "platformdirs": ("config_file", "engine.demo"),
+    "platformdirs": ("config_file", "engine.demo", "conversations"),
     "click": ("cli", "commands.*", "server"),
     "msgspec": ("*",),
 }

@@ -18,6 +18,7 @@ from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
 
 from mlxd.engine.models import LoadedModel
+from mlxd.engine.pace import PrefillPace
 from mlxd.engine.prefixes import Prefixes
 from mlxd.engine.sampling import RowSampling, draw, logits_processors, masked, resolve
 from mlxd.engine.scheduler import BatchStep, Prefilled, Row, Token
@@ -35,7 +36,7 @@ A piece with fewer takes as long, since every weight is read for it; so it tells
 FIRST_CHUNK = 256
 """Tokens in a piece while the speed is not known."""
 MOST_SHARE = 2.0
-"""How much longer a piece of prefill may take when more rows wait for it than decode."""
+"""How much longer a piece of prefill may take when many rows wait for it and few decode."""
 PADDING_NOISE = 0.1
 """How far a padded prompt's state may be from an unpadded one's, as a share of its length."""
 FLOOR = -9999.0
@@ -186,7 +187,7 @@ class MlxBatch:
         self._uids: dict[int, int] = {}
         self._draws = _Draws(self._generator, self._running)
         self._text = TokenText(loaded.tokenizer)
-        self._prefill_rate = 0.0
+        self._pace = PrefillPace()
         layers = make_prompt_cache(loaded.model)
         self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
 
@@ -245,7 +246,7 @@ class MlxBatch:
         computed = counters.prompt_tokens - before[0]
         spent = time.perf_counter() - begun - (counters.decode_time - before[1])
         if computed >= PREFILL_CHUNK[0] and spent > 0:
-            self._prefill_rate = computed / spent
+            self._pace.took(computed, spent)
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
         for response in generated:
@@ -262,12 +263,12 @@ class MlxBatch:
         return BatchStep(prefilled, tokens, broken, faults)
 
     def _set_chunk(self) -> None:
-        """Size the next piece of prefill; the more wait for each that decodes, the longer it is."""
+        """Size the next piece of prefill; the more wait for it, the longer it may be."""
         decoding = len(self._generator._generation_batch)
         waiting = len(self._running) - decoding
-        share = min(MOST_SHARE, max(1.0, waiting / decoding)) if decoding else MOST_SHARE
+        share = min(MOST_SHARE, 1 + (waiting - 1) / decoding) if decoding else MOST_SHARE
         budget = self._prefill_budget * share
-        chunk = int(self._prefill_rate * budget) if self._prefill_rate else FIRST_CHUNK
+        chunk = self._pace.tokens_in(budget) if self._pace.known else FIRST_CHUNK
         low, high = PREFILL_CHUNK
         rows = min(max(waiting, 1), self._generator.prefill_batch_size)
         size = max(low, min(high, chunk)) // rows

@@ -1,0 +1,45 @@
+"""How long pieces of prefill are expected to take."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxd.engine.pace import PrefillPace
+
+
+def paced(fixed: float, each: float, sizes: list[int]) -> PrefillPace:
+    pace = PrefillPace()
+    for size in sizes:
+        pace.took(size, fixed + each * size)
+    return pace
+
+
+@given(
+    fixed=st.floats(0, 0.2),
+    each=st.floats(1e-5, 1e-2),
+    sizes=st.lists(st.integers(32, 2048), min_size=3, max_size=40).filter(
+        lambda sizes: max(sizes[-3:]) > 2 * min(sizes[-3:])
+    ),
+)
+def test_a_fixed_cost_is_told_from_the_cost_of_a_token(
+    fixed: float, each: float, sizes: list[int]
+) -> None:
+    budget = fixed + 500 * each
+    if fixed < 5 * each * min(sizes):
+        assert paced(fixed, each, sizes).tokens_in(budget) == pytest.approx(500, abs=2)
+
+
+def test_short_pieces_do_not_make_the_next_ones_shorter() -> None:
+    pace = paced(0.1, 0.0017, [360, 96, 32])
+    for _ in range(20):
+        size = pace.tokens_in(0.25)
+        pace.took(size, 0.1 + 0.0017 * size)
+    assert pace.tokens_in(0.25) == pytest.approx(88, rel=0.05)
+
+
+def test_pieces_of_one_size_tell_a_rate() -> None:
+    assert paced(0, 0.001, [256] * 5).tokens_in(0.25) == pytest.approx(250, abs=1)
+
+
+def test_a_budget_below_the_fixed_cost_leaves_no_tokens() -> None:
+    assert paced(0.1, 0.001, [50, 100, 200]).tokens_in(0.05) == 0
