@@ -29,9 +29,10 @@ A flag beats an environment variable, that beats the file, and the file beats th
 
 The variable for a key is its path in capitals behind `MLXD_`, with two underscores between tables:
 `server.port` is `MLXD_SERVER__PORT`, and `top_p` of the model `qwen3-4b` is
-`MLXD_MODELS__QWEN3_4B__TOP_P`. Lists are written with commas or in JSON, tables in JSON. Two more
-variables are no settings: `MLXD_DEBUG=1` ends unexpected errors in a traceback, and
-`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with.
+`MLXD_MODELS__QWEN3_4B__TOP_P`. Lists are written with commas or in JSON, tables in JSON. A few
+variables are no settings: `MLXD_DEBUG=1` ends unexpected errors in a traceback,
+`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with, and `MLXD_URL` and `MLXD_API_KEY` say
+which server `mlxd chat` talks to.
 
 A key that is not known, a value of the wrong type or out of range, and settings that contradict
 each other end the command with exit code 2 and a line for each problem:

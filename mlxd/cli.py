@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from mlxd import __version__
+from mlxd.commands.chat import chat
 from mlxd.commands.common import fail
 from mlxd.commands.config import config
 from mlxd.commands.doctor import doctor
@@ -27,7 +28,7 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (init, serve, pull, models, doctor, config):
+for command in (init, serve, chat, pull, models, doctor, config):
     cli.add_command(command)
 
 

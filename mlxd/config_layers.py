@@ -17,7 +17,7 @@ from mlxd.config_lines import key_lines
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
-OTHER_VARIABLES = ("MLXD_BLAS", "MLXD_DEBUG")
+OTHER_VARIABLES = ("MLXD_API_KEY", "MLXD_BLAS", "MLXD_DEBUG", "MLXD_URL")
 """Variables that are named like a setting and are none."""
 
 

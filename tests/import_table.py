@@ -158,7 +158,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
-    "platformdirs": ("config_file", "engine.demo", "conversations"),
+    "platformdirs": ("config_file", "engine.demo", "conversations", "tui.chat_history"),
     "click": ("cli", "commands.*", "server"),
     "msgspec": ("*",),
 }
