@@ -209,14 +209,15 @@ SIGNS = {
 }
 
 
-def from_pydantic(error: ValidationError) -> errors.InvalidField:
-    """The first finding of a failed validation as a sentence.
+def from_pydantic(error: ValidationError, inside: str = "") -> errors.InvalidField:
+    """The first finding of a failed validation of the field `inside` as a sentence.
 
     Wire models mark the branches of their unions with names that begin with `#`, and raise custom
     errors of type `expected` with what they expected; both are read here.
     """
     detail = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in detail["loc"] if not str(part).startswith("#"))
+    path = (inside, *map(str, detail["loc"]))
+    field = ".".join(part for part in path if part and not part.startswith("#"))
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return missing(field)

@@ -1,0 +1,178 @@
+"""OpenAI's Responses: from the wire's request to a neutral one, and the table of errors."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mlxd.api.dialect import (
+    AnsweredCall,
+    Caller,
+    ErrorReply,
+    JsonObject,
+    MemoryCall,
+    Past,
+    Route,
+)
+from mlxd.api.openai_errors import error_reply, from_pydantic
+from mlxd.api.openai_responses_compact import CompactRenderer, compaction
+from mlxd.api.openai_responses_history import neutral_said
+from mlxd.api.openai_responses_items import ITEMS, as_items, kept
+from mlxd.api.openai_responses_object import response_id, settled_fields
+from mlxd.api.openai_responses_recall import History, recalled
+from mlxd.api.openai_responses_render import ResponsesRenderer, Wanted
+from mlxd.api.openai_responses_request import (
+    check_together,
+    generate_request,
+    ignored_fields,
+    require_input,
+)
+from mlxd.api.openai_responses_shorten import shortener
+from mlxd.api.openai_responses_tools import toolbox
+from mlxd.api.openai_responses_wire import CompactRequest, HistoryRequest, ResponsesRequest
+from mlxd.errors import MlxdError
+from mlxd.history import Item
+
+Wire = TypeVar("Wire", bound=HistoryRequest)
+
+
+class OpenAIResponses:
+    """The dialect; has no state."""
+
+    name = "openai_responses"
+    routes = (
+        Route("POST", "/v1/responses", "respond"),
+        Route("GET", "/v1/responses", "socket"),
+        Route("POST", "/v1/responses/input_tokens", "count"),
+        Route("POST", "/v1/responses/compact", "compact"),
+        Route("GET", "/v1/responses/<response>", "response"),
+        Route("DELETE", "/v1/responses/<response>", "delete_response"),
+        Route("POST", "/v1/responses/<response>/cancel", "cancel_response"),
+        Route("GET", "/v1/responses/<response>/input_items", "input_items"),
+        Route("POST", "/v1/conversations", "create_conversation"),
+        Route("GET", "/v1/conversations/<conversation>", "conversation"),
+        Route("POST", "/v1/conversations/<conversation>", "update_conversation"),
+        Route("DELETE", "/v1/conversations/<conversation>", "delete_conversation"),
+        Route("GET", "/v1/conversations/<conversation>/items", "items"),
+        Route("POST", "/v1/conversations/<conversation>/items", "add_items"),
+        Route("GET", "/v1/conversations/<conversation>/items/<item>", "item"),
+        Route("DELETE", "/v1/conversations/<conversation>/items/<item>", "delete_item"),
+    )
+
+    def parse(self, body: JsonObject, caller: Caller) -> MemoryCall:
+        """See `Dialect.parse`."""
+        if caller.operation == "compact":
+            return _compact(body, caller)
+        return _respond(body, caller)
+
+    def items(self, values: object, field: str) -> tuple[Item, ...]:
+        """See `ItemDialect.items`."""
+        try:
+            items = ITEMS.validate_python(as_items(values))
+        except ValidationError as error:
+            raise from_pydantic(error, field) from None
+        for index, item in enumerate(items):
+            list(neutral_said(item, f"{field}.{index}"))
+        return kept(values if isinstance(values, list) else [])
+
+    def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
+        """See `Dialect.error`."""
+        return error_reply(error, validation_status=caller.validation_status, prompt="input")
+
+
+def _wire(model: type[Wire], body: JsonObject) -> Wire:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise from_pydantic(error) from None
+
+
+def _respond(body: JsonObject, caller: Caller) -> MemoryCall:
+    wire = _wire(ResponsesRequest, body)
+    check_together(wire)
+    ignored = ignored_fields(wire)
+    items = _items(wire, body, caller)
+
+    def recall(past: Past) -> AnsweredCall:
+        history = recalled(wire, items, past)
+        box = toolbox([*(wire.tools or []), *history.tools])
+        request = generate_request(wire, history.messages, box, caller)
+        wanted = Wanted(
+            response=settled_fields(wire, body, caller),
+            token=caller.request_id.removeprefix("req_"),
+            created=caller.created,
+            model=wire.model or "",
+            style=wire.reasoning_style(caller.reasoning_events),
+            sealed=wire.includes("reasoning.encrypted_content"),
+            logprobs=request.logprobs is not None,
+            background=wire.background or False,
+            box=box,
+        )
+        call = AnsweredCall(
+            requests=(request,),
+            stream=wire.stream or False,
+            renderer=ResponsesRenderer(wanted),
+            asked_model=wire.model or "",
+            ignored=ignored,
+            counted=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
+            input=history.input,
+        )
+        return shortener(call) if wire.truncation == "auto" else call
+
+    return MemoryCall(
+        id=response_id(caller),
+        asked_model=wire.model or "",
+        stream=wire.stream or False,
+        store=wire.store is not False and caller.operation == "respond",
+        background=wire.background or False,
+        recall=recall,
+        previous=wire.previous_response_id or "",
+        conversation=wire.conversation.id if wire.conversation else "",
+        references=wire.references,
+        input=items,
+        ignored=ignored,
+    )
+
+
+def _compact(body: JsonObject, caller: Caller) -> MemoryCall:
+    wire = _wire(CompactRequest, body)
+    require_input(wire)
+    ignored = ignored_fields(wire)
+    items = _items(wire, body, caller)
+
+    def recall(past: Past) -> AnsweredCall:
+        history: History = recalled(wire, items, past)
+        return AnsweredCall(
+            requests=(compaction(wire, history, caller),),
+            stream=False,
+            renderer=CompactRenderer(caller, history.lasting),
+            asked_model=wire.model,
+            ignored=ignored,
+            input=history.input,
+        )
+
+    return MemoryCall(
+        id=response_id(caller),
+        asked_model=wire.model,
+        stream=False,
+        store=False,
+        background=False,
+        recall=recall,
+        previous=wire.previous_response_id or "",
+        conversation=wire.conversation.id if wire.conversation else "",
+        references=wire.references,
+        input=items,
+        ignored=ignored,
+    )
+
+
+def _items(wire: HistoryRequest, body: JsonObject, caller: Caller) -> tuple[Item, ...]:
+    """The input as it is kept.
+
+    Ids that are made up here are the same when the same is sent again, but not for the same words
+    at another place of one history.
+    """
+    if wire.input is None:
+        return ()
+    values = as_items(body["input"])
+    salt = caller.request_id if wire.conversation else wire.previous_response_id or ""
+    return kept(values if isinstance(values, list) else [], salt)
