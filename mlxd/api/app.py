@@ -1,40 +1,38 @@
 """The HTTP application: routes of the enabled dialects, models, health, and the rules for all."""
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from quart import Response
 
 from mlxd.api import dialects_for
+from mlxd.api.activity import Activity
+from mlxd.api.admin import Admin, refusal_of
+from mlxd.api.admin_gate import AdminGate, is_admin
+from mlxd.api.admin_status import Facts
 from mlxd.api.auth import Gate
-from mlxd.api.body import BodyBudget, check_type, in_turns, inflate, parse_json
+from mlxd.api.body import BodyBudget
+from mlxd.api.calls import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
 from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
 from mlxd.api.envelopes import Envelopes, json_response, retry_after
 from mlxd.api.exchange import Exchange, for_model, open_exchange
 from mlxd.api.health import SERVING, health_body, health_of
+from mlxd.api.memory import MemoryViews
 from mlxd.api.models import deployed, deployment_list, model_list, one_model
 from mlxd.api.origins import cors_headers
-from mlxd.api.routing import route_model
+from mlxd.api.runs import Runs
+from mlxd.api.turns import Memory
 from mlxd.api.web import Api, ApiRequest, Tuning, current_request
 from mlxd.config import Settings
 from mlxd.engine.handle import Engine, ModelInfo
 from mlxd.errors import Forbidden
+from mlxd.history import Store
 
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
 USUAL = Tuning()
 HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
-MAX_IGNORED = 1000
-"""Characters of the header that names ignored fields."""
 
 View = Callable[..., Awaitable[Response]]
-
-_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 
 def create_app(
@@ -42,11 +40,20 @@ def create_app(
     engine: Engine,
     *,
     dialects: Sequence[Dialect] | None = None,
+    store: Store | None = None,
     tuning: Tuning = USUAL,
+    facts: Facts | None = None,
 ) -> Api:
-    """The application for `settings`; `dialects` are the configured ones unless given."""
+    """The application for `settings`; `dialects` are the configured ones unless given.
+
+    `store` must be open while the application serves. Without one nothing is remembered, and the
+    paths that would need it are not there.
+    """
     enabled = [each for each in dialects_for(settings) if each.name in settings.dialects]
-    api = ApiServer(settings, engine, dialects or enabled, tuning)
+    api = ApiServer(settings, engine, dialects or enabled, tuning=tuning, facts=facts or Facts())
+    if store is not None:
+        api.remember(store)
+    api.add_rules()
     return api.app
 
 
@@ -54,21 +61,33 @@ class ApiServer:
     """The endpoints, and what is done before and after each of them."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, dialects: Sequence[Dialect], tuning: Tuning
+        self,
+        settings: Settings,
+        engine: Engine,
+        dialects: Sequence[Dialect],
+        *,
+        tuning: Tuning,
+        facts: Facts,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._dialects = dialects
         self._tuning = tuning
         self._created = int(tuning.clock())
+        self._activity = Activity(engine, show_text=settings.admin.show_text)
+        self._facts = facts
         self._deployments = settings.azure.deployments
         self._envelopes = Envelopes(
             dialects,
             max_body=settings.server.max_body,
             validation_status=settings.server.validation_status,
         )
+        self._reception = Reception(settings, engine)
+        self._operations: dict[str, Operation] = {
+            "generate": self._generate,
+            "count": self._count,
+        }
         self.app = self._bare_app()
-        self._add_rules()
 
     def _bare_app(self) -> Api:
         class BoundRequest(ApiRequest):
@@ -86,14 +105,26 @@ class ApiServer:
         app.url_map.strict_slashes = False
         return app
 
-    def _add_rules(self) -> None:
+    def remember(self, store: Store) -> None:
+        """Serve what needs a memory, with `store` for one."""
+        idle = self._tuning.idle
+        memory = Memory(store, self._engine, idle=idle)
+        runs = Runs(self._engine, store, idle=idle)
+        self._recall = MemoryViews(memory, runs, self._reception)
+        self._operations |= self._recall.table()
+        self.app.after_serving(runs.close)
+
+    def add_rules(self) -> None:
+        """Serve every path there is."""
         app = self.app
-        app.before_request(Gate(self._settings.server).check)
+        app.before_request(Gate(self._settings.server, AdminGate(self._facts.token)).check)
         app.register_error_handler(Exception, self._refuse)
         app.refuse_host = self._refuse_host
         app.after_request(self._finish_headers)
         app.add_url_rule("/", "index", self.index, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
+        if self._settings.admin.enabled:
+            Admin(self._settings, self._engine, self._activity, self._facts).add_rules(app)
         shared: dict[str, View] = {
             "models": self.models,
             "model": self.model,
@@ -101,11 +132,11 @@ class ApiServer:
         }
         for rule, endpoint in (("/v1/models", self.models), ("/v1/models/<path:name>", self.model)):
             self._route(rule, "GET", endpoint)
-        views = {"generate": self._generation, "count": self._counting}
         for dialect in self._dialects:
             for route in dialect.routes:
-                if view := views.get(route.operation):
-                    self._route(route.rule, route.method, view(dialect, route))
+                if operation := self._operations.get(route.operation):
+                    view = self._view(dialect, route, operation)
+                    self._route(route.rule, route.method, view)
                 elif (same := shared.get(route.operation)) and not route.header:
                     self._route(route.rule, route.method, same)
 
@@ -148,56 +179,36 @@ class ApiServer:
         vendor, models = self._envelopes.owner(current_request()).name, self._engine.models()
         return vendor, deployed(models, self._deployments) if vendor == "azure" else models
 
-    def _generation(self, dialect: Dialect, route: Route) -> View:
-        async def generate(**path_args: str) -> Response:
+    def _view(self, dialect: Dialect, route: Route, operation: Operation) -> View:
+        async def serve(**path_args: str) -> Response:
             request = current_request()
-            return await self._answer(await self._parse(dialect, route, request), request)
+            request.record.dialect = dialect.name
+            return await operation(Asked(dialect, route.operation, request))
 
-        return generate
+        return serve
 
-    def _counting(self, dialect: Dialect, route: Route) -> View:
-        async def count(**path_args: str) -> Response:
-            request = current_request()
-            call = await self._parse(dialect, route, request)
-            request.record.counted = True
-            tokens = await self._engine.count_tokens(call.requests[0])
-            body = call.counted(tokens) if call.counted else {"tokens": tokens}
-            return json_response(body, headers=_ignored_header(call.ignored))
-
-        return count
-
-    async def _parse(self, dialect: Dialect, route: Route, request: ApiRequest) -> ParsedCall:
-        """The call, with the configured model that answers it."""
-        record = request.record
-        record.dialect = dialect.name
-        data = await self._receive(request)
-        caller = request.caller(self._settings.server.validation_status, route.operation)
-        call = await in_turns(len(data), lambda: dialect.parse(parse_json(data), caller))
-        request.counted_body.release()
+    async def _generate(self, asked: Asked) -> Response:
+        call = await self._reception.call(asked)
         if isinstance(call, MemoryCall):
-            raise TypeError(f"{dialect.name} needs a memory")
-        record.asked_model = call.asked_model
-        record.model = route_model(
-            call.asked_model,
-            self._engine.models(),
-            default=self._settings.defaults.model,
-            unknown=self._settings.server.unknown_model,
-        )
-        return for_model(call, record.model)
+            raise TypeError(f"{asked.dialect.name} needs the operation `respond`")
+        model = self._reception.model(call.asked_model, asked.request.record)
+        return await self._answer(for_model(call, model), asked.request)
 
-    async def _receive(self, request: ApiRequest) -> bytes:
-        check_type(request.headers.get("Content-Type", ""))
-        data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        return await inflate(
-            data,
-            request.headers.get("Content-Encoding", ""),
-            limit=self._settings.server.max_body,
-            body=request.counted_body,
-        )
+    async def _count(self, asked: Asked) -> Response:
+        call = await self._reception.call(asked)
+        record = asked.request.record
+        if isinstance(call, MemoryCall):
+            call = (await self._recall.turn(call, asked)).answer
+        else:
+            call = for_model(call, self._reception.model(call.asked_model, record))
+        record.counted = True
+        tokens = await self._engine.count_tokens(call.requests[0])
+        body = call.counted(tokens) if call.counted else {"tokens": tokens}
+        return json_response(body, headers=ignored_header(call.ignored))
 
     async def _answer(self, call: ParsedCall, request: ApiRequest) -> Response:
         request.record.stream = call.stream
-        headers = _ignored_header(call.ignored)
+        headers = ignored_header(call.ignored)
         if not call.stream:
             async with AsyncExitStack() as stack:
                 exchange = await self._open(call, stack, request)
@@ -213,7 +224,12 @@ class ApiServer:
         return await open_exchange(self._engine, call, stack, record=request.record, idle=idle)
 
     async def _refuse(self, error: Exception) -> Response:
-        return self._envelopes.respond(error, current_request())
+        request = current_request()
+        if is_admin(request):
+            return refusal_of(self._envelopes.known(error, request))
+        response = self._envelopes.respond(error, request)
+        self._activity.refused(request.record)
+        return response
 
     def _refuse_host(self, request: ApiRequest) -> Response:
         """For a Host header that can't even be read; nothing else has seen the request."""
@@ -238,10 +254,3 @@ def _with_id(response: Response, request: ApiRequest) -> Response:
     response.headers["x-request-id"] = request.id
     response.headers["request-id"] = request.id
     return response
-
-
-def _ignored_header(ignored: Sequence[str]) -> dict[str, str]:
-    if not ignored:
-        return {}
-    names = ",".join(_HEADER_SAFE.sub("?", name)[:64] for name in ignored)
-    return {"x-mlxd-ignored": names[:MAX_IGNORED]}

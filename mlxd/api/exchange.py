@@ -5,22 +5,32 @@ are frames of the dialect. A whole answer is the fold of the same events that ar
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from mlxd.api.crash import crashes_told
-from mlxd.api.dialect import KEEP_ALIVE, Frame, ParsedCall
-from mlxd.api.record import Record
+from mlxd.api.dialect import KEEP_ALIVE, AnsweredCall, Frame, ParsedCall
+from mlxd.api.record import Record, printable
 from mlxd.api.sse import Batch, encode, merged
 from mlxd.engine.handle import Engine, Generation
-from mlxd.errors import MlxdError
+from mlxd.errors import MlxdError, revive
 from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
+from mlxd.messages import GenerateRequest
 
 BEFORE_TEXT = (Started, Progress)
 """Events of a generation that is still queued or in prefill."""
+
+End = Finished | Failed
+Settle = Callable[[End], Awaitable[End]]
+"""Hears how a generation ended before anyone else does, and says how that is to be told."""
+
+
+async def as_it_ended(end: End) -> End:
+    """Nothing has to be done about an end."""
+    return end
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Exchange:
     generations: Sequence[Generation]
     record: Record
     idle: float
+    settle: Settle = as_it_ended
     begun: bool = False
     """A generation has left its prefill behind."""
     ended: int = 0
@@ -42,6 +53,8 @@ class Exchange:
 
     async def collect(self) -> bytes:
         """The body of the whole answer; raises the error of a failed generation."""
+        if isinstance(self.call, AnsweredCall):
+            return await self._fold(self.call)
         collectors = [Collector() for _ in self.generations]
         with crashes_told(self.record.id):
             async with aclosing(merged(self.generations, lambda: None)) as batches:
@@ -52,15 +65,31 @@ class Exchange:
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the stream, one piece for all that is ready at once; raises no error."""
+        async with aclosing(self.frames()) as told:
+            async for frames in told:
+                yield encode(frames)
+
+    async def frames(self) -> AsyncGenerator[list[Frame], None]:
+        """The frames of the stream, those that are ready at once together; raises no error."""
         try:
             with crashes_told(self.record.id):
-                async with aclosing(self._pieces()) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                async with aclosing(self._told()) as told:
+                    async for frames in told:
+                        yield frames
         except MlxdError as error:
-            yield encode(self._render(0, [Failed(error.report())]))
+            yield self._render(0, [Failed(error.report())])
 
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+    async def _fold(self, call: AnsweredCall) -> bytes:
+        with crashes_told(self.record.id):
+            async with aclosing(self._told()) as told:
+                async for _ in told:
+                    pass
+            end = self.record.terminals[0]
+            if isinstance(end, Failed):
+                raise revive(end.error)
+            return msgspec.json.encode(call.renderer.snapshot())
+
+    async def _told(self) -> AsyncGenerator[list[Frame], None]:
         now = asyncio.get_running_loop().time
         written = now()
 
@@ -69,8 +98,8 @@ class Exchange:
 
         async with aclosing(merged(self.generations, patience)) as batches:
             async for ready in batches:
-                if piece := encode(self._answer(ready) if ready else self._idle()):
-                    yield piece
+                if frames := await self._answer(ready) if ready else self._idle():
+                    yield frames
                     written = now()
                 if self.failed:
                     return
@@ -81,9 +110,12 @@ class Exchange:
             for event in batch:
                 collectors[number].add(event)
 
-    def _answer(self, ready: Sequence[Batch]) -> list[Frame]:
+    async def _answer(self, ready: Sequence[Batch]) -> list[Frame]:
         frames: list[Frame] = []
         for number, batch in ready:
+            if isinstance(end := batch[-1], Finished | Failed):
+                frames += self._render(number, batch[:-1])
+                batch = [await self.settle(end)]
             frames += self._render(number, batch)
             if self.failed:
                 return frames
@@ -94,7 +126,8 @@ class Exchange:
     def _render(self, number: int, batch: list[Event]) -> list[Frame]:
         render = self.call.renderer.frames
         frames = [frame for event in batch for frame in render(number, event)]
-        self._notice(number, batch[-1])
+        if batch:
+            self._notice(number, batch[-1])
         return frames
 
     def _notice(self, number: int, last: Event) -> None:
@@ -115,11 +148,25 @@ async def open_exchange(
     """Start every generation of `call` on `stack`; raises what forbids even one of them."""
     async with AsyncExitStack() as entering:
         generations = [
-            await entering.enter_async_context(engine.generate(request))
+            await entering.enter_async_context(engine.generate(_signed(request, call, record)))
             for request in call.requests
         ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
+
+
+def _signed(request: GenerateRequest, call: ParsedCall, record: Record) -> GenerateRequest:
+    """`request` with what is known of the client that sent it."""
+    client = record.client
+    source = msgspec.structs.replace(
+        request.source,
+        asked_model=printable(call.asked_model),
+        stream=call.stream,
+        client=client.address,
+        agent=client.agent,
+        session=client.session or request.source.session,
+    )
+    return msgspec.structs.replace(request, source=source)
 
 
 def for_model(call: ParsedCall, model: str) -> ParsedCall:

@@ -2,6 +2,7 @@
 
 import logging
 
+from mlxd.api.client import NOBODY, Client
 from mlxd.events import Failed, Finished, Timings, Usage, total_usage
 
 log = logging.getLogger("mlxd.request")
@@ -13,14 +14,17 @@ MAX_NAME = 80
 class Record:
     """Gathers what is known of one request as it goes."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, client: Client = NOBODY) -> None:
         self.id = request_id
+        self.client = client
         self.dialect = ""
         self.asked_model = ""
         self.model = ""
         self.stream = False
         self.counted = False
         """Tokens were counted and nothing is to be generated."""
+        self.queued = False
+        """The answer is made in the background, and has a line of its own."""
         self.status = 0
         self.error = ""
         self.terminals: dict[int, Finished | Failed] = {}
@@ -50,8 +54,8 @@ class Record:
             return self.error
         for _, event in sorted(self.terminals.items()):
             return event.reason if isinstance(event, Finished) else event.error.kind
-        if self.counted:
-            return "counted"
+        if self.counted or self.queued:
+            return "counted" if self.counted else "queued"
         return "disconnected" if self.model else ""
 
     def notes(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,10 @@ from mlxd.config import Server, Settings
 from mlxd.connection import Limits
 from mlxd.engine.handle import ModelInfo
 from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
+from mlxd.history import Store
 from mlxd.listener import Listener, bind
 from mlxd.messages import GenerateRequest
+from tests.remembering import RememberingStore
 from tests.scripts import STARTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,7 @@ class Front:
 
     app: Api
     engine: ScriptedEngine
+    store: Store = field(default_factory=RememberingStore)
 
     @property
     def client(self) -> QuartClient:
@@ -116,13 +119,15 @@ def front(
     dialects: Sequence[Dialect] | None = None,
     tuning: Tuning = FIXED,
     max_queue: int = 64,
+    store: Store | None = None,
 ) -> Front:
     """The application on an engine that plays `script` (or `play`) to every request."""
     engine = ScriptedEngine(
         play or (lambda _: script), models=tuple(models or (DEMO,)), max_queue=max_queue
     )
-    app = create_app(settings or Settings(), engine, dialects=dialects, tuning=tuning)
-    return Front(app, engine)
+    store = store or RememberingStore()
+    app = create_app(settings or Settings(), engine, dialects=dialects, store=store, tuning=tuning)
+    return Front(app, engine, store)
 
 
 def raising(error: Exception) -> Callable[[GenerateRequest], Iterator[ScriptItem]]:

@@ -1,0 +1,84 @@
+"""Lists of items, page by page, and the query that asks for a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from mlxd.errors import InvalidField, ItemNotFound
+from mlxd.history import Item
+
+MAX_PAGE = 100
+"""Items of one page."""
+USUAL_PAGE = 20
+
+Order = Literal["asc", "desc"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which items are asked for: `limit` of them behind the one named `after`."""
+
+    limit: int = USUAL_PAGE
+    order: Order = "desc"
+    after: str = ""
+
+    def of(self, items: Sequence[Item]) -> bytes:
+        """The JSON of the list, from `items` in the order they came; raises `ItemNotFound`."""
+        ordered = list(items) if self.order == "asc" else list(reversed(items))
+        begin = self._begin(ordered)
+        return item_list(
+            ordered[begin : begin + self.limit], more=len(ordered) > begin + self.limit
+        )
+
+    def _begin(self, ordered: Sequence[Item]) -> int:
+        if not self.after:
+            return 0
+        for number, item in enumerate(ordered):
+            if item.id == self.after:
+                return number + 1
+        raise ItemNotFound(self.after)
+
+
+def item_list(items: Sequence[Item], *, more: bool = False) -> bytes:
+    """The JSON of a list with these items."""
+    return msgspec.json.encode(
+        {
+            "object": "list",
+            "data": [msgspec.Raw(item.body) for item in items],
+            "first_id": items[0].id if items else "",
+            "last_id": items[-1].id if items else "",
+            "has_more": more,
+        }
+    )
+
+
+def asked_page(query: Mapping[str, str]) -> Page:
+    """The page that a query asks for; raises `InvalidField`."""
+    limit = whole_number(query, "limit", USUAL_PAGE)
+    if not 1 <= limit <= MAX_PAGE:
+        message = f"Invalid 'limit': expected 1 to {MAX_PAGE}, but got {limit} instead."
+        raise InvalidField("limit", "value", message)
+    match query.get("order") or "desc":
+        case "asc" | "desc" as order:
+            return Page(limit, order, query.get("after", ""))
+        case _:
+            message = "Invalid value for 'order'. Supported values are: 'asc' and 'desc'."
+            raise InvalidField("order", "value", message)
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number of a query; raises `InvalidField`."""
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 16):
+        message = f"Invalid type for '{name}': expected an integer."
+        raise InvalidField(name, "type", message)
+    return int(text)
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """A switch of a query, as the clients write it."""
+    return query.get(name, "").lower() in ("true", "1")

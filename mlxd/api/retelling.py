@@ -1,0 +1,145 @@
+"""An answer that is generated again after its first telling broke off, told on as one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from mlxd.events import (
+    BlockDelta,
+    BlockEnd,
+    BlockStart,
+    Event,
+    Failed,
+    Finished,
+    OrderChecker,
+    Progress,
+    Started,
+)
+from mlxd.messages import OutputPart, ToolCall
+
+
+class Differs(Exception):
+    """The answer that was generated again is not the one that was told."""
+
+
+@dataclass
+class _Told:
+    """A block as far as it was told."""
+
+    opening: OutputPart
+    text: str = ""
+    logprobs: int = 0
+    ended: bool = False
+
+
+@dataclass
+class _Place:
+    """Where in the open block the generation that is being read stands."""
+
+    offset: int = 0
+    logprobs: int = 0
+
+
+@dataclass
+class Retelling:
+    """Lets through what was not told yet; raises `Differs` where it does not go on from that.
+
+    The result over all generations is one stream of `mlxd.events`. The end of a block that failed
+    generations add is kept back: the block may go on.
+    """
+
+    _blocks: list[_Told] = field(default_factory=list)
+    _checker: OrderChecker = field(default_factory=OrderChecker)
+    _started: bool = False
+    _begun: int = 0
+    _place: _Place = field(default_factory=_Place)
+
+    def begin_again(self) -> None:
+        """The next event is the first of another generation."""
+        self._begun = 0
+
+    def new(self, batch: list[Event]) -> Iterator[Event]:
+        """The news in a batch; a `Failed` and the end of its block are none."""
+        if batch and isinstance(batch[-1], Failed):
+            batch = batch[:-1]
+            if batch and isinstance(batch[-1], BlockEnd):
+                batch.pop()
+        for event in batch:
+            for news in self._news(event):
+                self._checker.add(news)
+                yield news
+
+    def end(self, failed: Failed) -> list[Event]:
+        """How the stream ends with `failed`: the open block is closed first."""
+        begin = [] if self._started else [Started("", 0)]
+        return [*begin, *self._checker.cut(), failed]
+
+    def _news(self, event: Event) -> Iterator[Event]:
+        match event:
+            case Started():
+                if not self._started:
+                    self._started = True
+                    yield event
+            case Progress():
+                if not self._blocks:
+                    yield event
+            case BlockStart():
+                yield from self._start(event)
+            case BlockDelta():
+                yield from self._delta(event)
+            case BlockEnd():
+                yield from self._end(event)
+            case Finished():
+                if self._begun != len(self._blocks):
+                    raise Differs
+                yield event
+            case Failed():
+                pass
+            case _:
+                assert_never(event)
+
+    def _start(self, event: BlockStart) -> Iterator[Event]:
+        self._place = _Place()
+        self._begun += 1
+        if event.index == len(self._blocks):
+            self._blocks.append(_Told(event.part))
+            yield event
+        elif not _same_kind(event.part, self._blocks[event.index].opening):
+            raise Differs
+
+    def _delta(self, event: BlockDelta) -> Iterator[Event]:
+        told, place = self._blocks[event.index], self._place
+        known = told.text[place.offset : place.offset + len(event.text)]
+        if not event.text.startswith(known) or (told.ended and event.text != known):
+            raise Differs
+        news = event.text[len(known) :]
+        logprobs = event.logprobs[max(0, told.logprobs - place.logprobs) :]
+        place.offset += len(event.text)
+        place.logprobs += len(event.logprobs)
+        told.text += news
+        told.logprobs = max(told.logprobs, place.logprobs)
+        if news or logprobs:
+            yield BlockDelta(event.index, news, logprobs)
+
+    def _end(self, event: BlockEnd) -> Iterator[Event]:
+        told = self._blocks[event.index]
+        if self._place.offset != len(told.text):
+            raise Differs
+        if not told.ended:
+            told.ended = True
+            yield BlockEnd(event.index, _as_opened(event.part, told.opening))
+
+
+def _same_kind(part: OutputPart, opening: OutputPart) -> bool:
+    if isinstance(part, ToolCall) and isinstance(opening, ToolCall):
+        return part.name == opening.name
+    return type(part) is type(opening)
+
+
+def _as_opened(part: OutputPart, opening: OutputPart) -> OutputPart:
+    """`part` with the id that its block was opened with."""
+    if isinstance(part, ToolCall) and isinstance(opening, ToolCall):
+        return replace(part, id=opening.id)
+    return part
