@@ -1,6 +1,7 @@
 """What this machine has, without asking MLX."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+STATM = Path("/proc/self/statm")
 GPU_SHARE = 0.75
 """Of unified memory; about what macOS lets the GPU keep wired."""
 
@@ -16,6 +18,16 @@ def memory_bytes() -> int:
     """Memory of the machine, or of the container this runs in if that may use less."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([physical, *filter(None, map(_limit, CGROUP_LIMITS))])
+
+
+def resident_bytes() -> int:
+    """Memory of this process now; the most it ever had where that is all that can be told."""
+    try:
+        pages = int(STATM.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _limit(path: Path) -> int:

@@ -150,11 +150,18 @@ class PrefixPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Since the server started."""
+    """Since the server started.
+
+    Of the `requests` that the engine accepted each ends as `finished`, `failed` or `cancelled`;
+    `refused` are those that it never saw. `errors` are the failed and the refused ones.
+    """
 
     requests: int = 0
     errors: int = 0
     cancelled: int = 0
+    finished: int = 0
+    failed: int = 0
+    refused: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0

@@ -111,17 +111,19 @@ LAYERS: dict[str, Layer] = {
     # HTTP itself: it sees engines through `engine.handle` and dialects through the list.
     "http": Layer(("api.*",), (*HTTP_CONTRACT, "engine contract", "configuration", "dialect list")),
     "connections": Layer(("listener", "connection")),
+    # Written by the server, read by its dashboard.
+    "admin token": Layer(("admin_token",)),
     # What is remembered between requests; the only ones with `sqlite3`.
     "store": Layer(("conversations", "conversations_*"), ("kernel", "configuration")),
     "server": Layer(
         ("server", "logs", "allocator"),
         (
             *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
-            *("dialect list", "http", "connections", "store"),
+            *("dialect list", "http", "connections", "store", "admin token"),
         ),
     ),
     # Terminal apps: they know the server by its wire alone.
-    "tui": Layer(("tui", "tui.*"), ("kernel", "version")),
+    "tui": Layer(("tui", "tui.*"), ("admin token", "kernel", "version")),
     "commands": Layer(
         ("__main__", "cli", "commands", "commands.*", "doctor", "stock"),
         ("kernel", "configuration", "server", "model files", "engine process", "tui"),
@@ -158,7 +160,10 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),
     "pydantic_settings": ("config", "config_*"),
     "tomli_w": ("config_template",),
-    "platformdirs": ("config_file", "engine.demo", "conversations", "tui.chat_history"),
+    "prometheus_client": ("api.metrics",),
+    "platformdirs": (
+        *("config_file", "engine.demo", "conversations", "tui.chat_history", "admin_token"),
+    ),
     "click": ("cli", "commands.*", "server"),
     "msgspec": ("*",),
 }

@@ -8,6 +8,7 @@ import time
 
 from quart import Response
 
+from mlxd.api.admin_gate import AdminGate, is_admin
 from mlxd.api.keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.origins import HostList, OriginList, preflight_headers
 from mlxd.api.web import ApiRequest, current_request
@@ -21,7 +22,8 @@ OPEN_ENDPOINTS = frozenset({"health", "index"})
 class Gate:
     """Registered as Quart's `before_request`; what it raises becomes the response."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, admin: AdminGate) -> None:
+        self._admin = admin
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)
         self._keys = KeyRing(server.api_keys)
@@ -32,6 +34,9 @@ class Gate:
         request = current_request()
         if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
+        if is_admin(request):
+            self._admin.check(request)
+            return None
         if origins := request.headers.getlist("Origin"):
             # Several together are none that is allowed.
             origin = ", ".join(origins)

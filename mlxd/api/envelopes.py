@@ -41,14 +41,19 @@ class Envelopes:
 
     def respond(self, error: Exception, request: ApiRequest) -> Response:
         """The response, with the error's name noted for the log."""
-        known = error if isinstance(error, MlxdError) else self._translate(error, request)
-        request.record.error = type(known).__name__
+        known = self.known(error, request)
         caller = request.caller(self._validation_status)
         reply = self.owner(request).error(known, caller)
         response = json_response(reply.body, reply.status, reply.headers)
         if isinstance(error, WrongMethod) and error.valid_methods:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
+
+    def known(self, error: Exception, request: ApiRequest) -> MlxdError:
+        """`error` as one of ours, its name noted for the log."""
+        known = error if isinstance(error, MlxdError) else self._translate(error, request)
+        request.record.error = type(known).__name__
+        return known
 
     def owner(self, request: ApiRequest) -> Dialect:
         """The dialect with the longest route that the path begins with; else the first."""

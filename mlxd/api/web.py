@@ -19,6 +19,7 @@ from quart.wrappers import Request
 from werkzeug.exceptions import HTTPException
 
 from mlxd.api.body import BodyBudget, CountedBody
+from mlxd.api.client import client_of
 from mlxd.api.dialect import Caller
 from mlxd.api.record import Record
 
@@ -62,7 +63,7 @@ class ApiRequest(Request):
         self.body = self.counted_body
         self.id = self.tuning.new_id()
         self.created = int(self.tuning.clock())
-        self.record = Record(self.id)
+        self.record = Record(self.id, client_of(self.client, self.headers))
 
     @property
     def client(self) -> str:

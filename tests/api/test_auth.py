@@ -15,7 +15,7 @@ from tests.scripts import SCRIPTS
 KEY, SECOND = "right-key", "second-key"
 PATHS = [
     *("/v1/models", "/models", "/v1/models/demo", "/v1/models/nobody/knows", CHAT),
-    *("/chat/completions", "/v1", "/v2/models", "/no/such/path", "/admin", "/metrics"),
+    *("/chat/completions", "/v1", "/v2/models", "/no/such/path"),
 ]
 FORMS = [
     "/v1/models",
