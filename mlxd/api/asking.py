@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
+from mlxd.api.exchange import signed
+from mlxd.api.record import Record
 from mlxd.api.retelling import Differs, Retelling
 from mlxd.api.sse import merged
 from mlxd.api.turns import MAX_SHORTENED, Turn
@@ -34,8 +36,9 @@ class Asking:
     request once.
     """
 
-    def __init__(self, engine: Engine, turn: Turn, *, idle: float) -> None:
+    def __init__(self, engine: Engine, turn: Turn, record: Record, *, idle: float) -> None:
         self.turn = turn.seeded()
+        self.record = record
         self.accepted = asyncio.Event()
         self.released = asyncio.Event()
         self._engine = engine
@@ -104,5 +107,7 @@ class Asking:
         return await self._begin(stack)
 
     async def _begin(self, stack: AsyncExitStack) -> Generation:
-        (request,) = self.turn.answer.requests
+        answer = self.turn.answer
+        (request,) = answer.requests
+        request = signed(request, answer, self.record)
         return await stack.enter_async_context(self._engine.generate(request))

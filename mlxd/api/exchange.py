@@ -148,14 +148,14 @@ async def open_exchange(
     """Start every generation of `call` on `stack`; raises what forbids even one of them."""
     async with AsyncExitStack() as entering:
         generations = [
-            await entering.enter_async_context(engine.generate(_signed(request, call, record)))
+            await entering.enter_async_context(engine.generate(signed(request, call, record)))
             for request in call.requests
         ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
 
 
-def _signed(request: GenerateRequest, call: ParsedCall, record: Record) -> GenerateRequest:
+def signed(request: GenerateRequest, call: ParsedCall, record: Record) -> GenerateRequest:
     """`request` with what is known of the client that sent it."""
     client = record.client
     source = msgspec.structs.replace(

@@ -105,7 +105,7 @@ class MemoryViews:
 
     async def _begin(self, turn: Turn, asked: Asked) -> Response:
         request = asked.request
-        record = Record(request.id)
+        record = Record(request.id, request.record.client)
         record.dialect, record.status = asked.dialect.name, 200
         record.asked_model, record.model = request.record.asked_model, turn.model
         record.stream = turn.call.stream

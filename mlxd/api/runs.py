@@ -61,7 +61,7 @@ class Tape:
 class Run:
     """One answer in the background, from the moment it is asked for until its end is stored."""
 
-    def __init__(self, asking: Asking, store: Store, record: Record, *, idle: float) -> None:
+    def __init__(self, asking: Asking, store: Store, *, idle: float) -> None:
         self.queued = b""
         """The response as it was when it was accepted."""
         self.over = False
@@ -71,7 +71,7 @@ class Run:
         """Its end is in the store, unless nothing of it is to be."""
         self._asking = asking
         self._store = store
-        self._record = record
+        self._record = asking.record
         self._idle = idle
         self._decided = asyncio.Event()
         self._wanted = False
@@ -252,8 +252,8 @@ class Runs:
         """
         if self._closing:
             raise EngineStopped
-        asking = Asking(self._engine, turn, idle=self._idle)
-        run = Run(asking, self._store, record, idle=self._idle)
+        asking = Asking(self._engine, turn, record, idle=self._idle)
+        run = Run(asking, self._store, idle=self._idle)
         try:
             await run.accepted(ENTRY)
             queued = run.turn.unfinished("queued")
