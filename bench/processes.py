@@ -17,6 +17,8 @@ from bench.prompts import Chat, ask
 
 START_LIMIT = 180.0
 """Seconds a server may take until its model answers."""
+IN_MEMORY = {"MLXD_CONVERSATIONS__STORE": "memory", "MLXD_CONVERSATIONS__ARCHIVE": "false"}
+"""Nothing of a measurement gets among the user's own conversations."""
 STOP_LIMIT = 20.0
 """Seconds a process may take to end before it is killed."""
 
@@ -75,7 +77,7 @@ def serving(name: str, command: list[str], settings: dict[str, str]) -> Iterator
     with LOG.open("ab") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=log, stderr=log, env={**os.environ, **settings}
+            [*command, "--port", str(port)], stdout=log, stderr=log, env={**os.environ, **IN_MEMORY, **settings}
         )
     try:
         yield Server(name=name, process=process, port=port, started=started)

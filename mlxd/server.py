@@ -1,4 +1,4 @@
-"""`mlxd serve`, put together: settings, engine, application, listener; and how they end.
+"""`mlxd serve`, put together: settings, engine, store, application, listener; how they end.
 
 The order of the end: no new connections, no new requests, running requests finish or are failed by
 the engine, their last words are written, the handlers end, and only then what they use is closed.
@@ -11,31 +11,37 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from mlxd import __version__, logs
+from mlxd.admin_token import Access, chosen, published
 from mlxd.allocator import return_freed_memory
+from mlxd.api.admin_status import Facts
 from mlxd.api.app import create_app
-from mlxd.config import DialectName, Settings
+from mlxd.config import Conversations, DialectName, Settings
 from mlxd.connection import Limits
+from mlxd.conversations import build_store
+from mlxd.conversations_file import StoreInUse
 from mlxd.engine.handle import Engine, ModelInfo
 from mlxd.engine.scripted import ScriptedEngine
 from mlxd.engine.scripts.agent import agent
 from mlxd.engine.scripts.file import load_script
 from mlxd.engine.supervisor import Supervisor
+from mlxd.history import Store
 from mlxd.listener import Listener, bind
 from mlxd.specs import default_model, engine_limits, model_specs
 
 log = logging.getLogger(__name__)
 
 CANNOT_LISTEN = 3
-"""Exit code: the address can't be listened on."""
+"""Exit code: the address or the store's file is another program's."""
 DID_NOT_END = 75
 """Exit code: shutting down took far longer than it may."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -62,7 +68,11 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
         return CANNOT_LISTEN
     try:
         engine = build_engine(settings, scripted)
-        asyncio.run(Server(settings, engine, sockets).serve(config_file))
+        store = build_store(what_to_remember(settings, scripted), config_file)
+        asyncio.run(Server(settings, engine, store, sockets).serve(config_file))
+    except StoreInUse as error:
+        click.echo(f"mlxd: {error}", err=True)
+        return CANNOT_LISTEN
     finally:
         for sock in sockets:
             sock.close()
@@ -96,6 +106,14 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
     return ScriptedEngine(
         play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, kept=0
     )
+
+
+def what_to_remember(settings: Settings, scripted: str | None) -> Conversations:
+    """The settings of the store; what a script answers is only kept where that is configured."""
+    conversations = settings.conversations
+    if scripted is None or conversations.model_fields_set & {"store", "path"}:
+        return conversations
+    return conversations.model_copy(update={"store": "memory", "archive": False})
 
 
 class StopSignals:
@@ -146,26 +164,62 @@ class Server:
 
     settings: Settings
     engine: Engine
+    store: Store
     sockets: Sequence[socket.socket]
+    _ending: ExitStack = field(default_factory=ExitStack)
+    _connections: Callable[[], int] = lambda: 0
 
     async def serve(self, config_file: Path | None) -> None:
         """Serve until the first signal, then end in order."""
         signals = StopSignals(self.settings.server.drain_seconds + OVERTIME)
         with signals.handled():
-            app = create_app(self.settings, self.engine)
-            listener = Listener(app, Limits(connections=self.settings.server.max_connections))
-            await app.startup()
+            # Before the address answers: a file that is another's ends the server here.
+            await self.store.open()
             try:
-                await self.engine.start()
-                listener.start(list(self.sockets))
-                # Nobody may be reading; that is no reason not to serve.
-                with suppress(OSError):
-                    click.echo(self.announcement(config_file))
-                await signals.stop.wait()
+                await self._serve(signals, config_file)
             finally:
-                await self._end(listener, signals)
-                await app.shutdown()
+                await self.store.close()
         log.info("stopped")
+
+    async def _serve(self, signals: StopSignals, config_file: Path | None) -> None:
+        facts = self._facts(config_file)
+        app = create_app(self.settings, self.engine, store=self.store, facts=facts)
+        listener = Listener(app, Limits(connections=self.settings.server.max_connections))
+        self._connections = lambda: listener.open_connections
+        await app.startup()
+        try:
+            await self.engine.start()
+            listener.start(list(self.sockets))
+            self._publish(facts, config_file)
+            # Nobody may be reading; that is no reason not to serve.
+            with suppress(OSError):
+                click.echo(self.announcement(config_file))
+            await signals.stop.wait()
+        finally:
+            self._ending.close()
+            await self._end(listener, signals)
+            await app.shutdown()
+
+    def _facts(self, config_file: Path | None) -> Facts:
+        return Facts(
+            url=base_url(self.settings.server.host, self.sockets),
+            config_file=str(config_file.absolute()) if config_file else "",
+            connections=lambda: self._connections(),
+            store=self.store.status,
+        )
+
+    def _publish(self, facts: Facts, config_file: Path | None) -> None:
+        """Let programs of this account find the admin token, until the server ends."""
+        admin = self.settings.admin
+        if not admin.enabled:
+            return
+        access = Access(facts.url, facts.token, os.getpid(), time.time())
+        try:
+            self._ending.enter_context(published(access, chosen(admin.token_file, config_file)))
+        except OSError as error:
+            log.warning(
+                "the admin token can't be written: %s; set admin.token_file", error.strerror
+            )
 
     async def _end(self, listener: Listener, signals: StopSignals) -> None:
         running, drain = len(self.engine.status().requests), self.settings.server.drain_seconds
@@ -198,6 +252,7 @@ class Server:
         rows = [
             ("APIs", dialects),
             ("models", models or ["none; `mlxd init` writes a configuration with one"]),
+            ("store", [self.store.status().path or "in memory, gone when the server ends"]),
             ("config", [str(config_file.absolute()) if config_file else "none; built-in defaults"]),
             ("log", [f"stderr, {self.settings.log.level} and above"]),
         ]

@@ -132,7 +132,8 @@ def serve(folder: Path, *args: str, toml: str = "", prefix: Sequence[str] = ()) 
 
 def _bare_environment(folder: Path) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("MLXD_")}
-    homes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(folder))
+    names = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+    homes = dict.fromkeys(names, str(folder))
     return ours | homes | {"HF_HUB_OFFLINE": "1"}
 
 
