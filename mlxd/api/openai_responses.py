@@ -1,5 +1,6 @@
 """OpenAI's Responses: from the wire's request to a neutral one, and the table of errors."""
 
+import secrets
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from mlxd.api.openai_responses_object import response_id, settled_fields
 from mlxd.api.openai_responses_recall import History, recalled
 from mlxd.api.openai_responses_render import ResponsesRenderer, Wanted
 from mlxd.api.openai_responses_request import (
-    check_together,
+    check,
     generate_request,
     ignored_fields,
     require_input,
@@ -72,7 +73,8 @@ class OpenAIResponses:
             raise from_pydantic(error, field) from None
         for index, item in enumerate(items):
             list(neutral_said(item, f"{field}.{index}"))
-        return kept(values if isinstance(values, list) else [])
+        # Items of a conversation are told apart by their ids, whatever they say.
+        return kept(values if isinstance(values, list) else [], secrets.token_hex(16))
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
@@ -88,7 +90,7 @@ def _wire(model: type[Wire], body: JsonObject) -> Wire:
 
 def _respond(body: JsonObject, caller: Caller) -> MemoryCall:
     wire = _wire(ResponsesRequest, body)
-    check_together(wire)
+    check(wire)
     ignored = ignored_fields(wire)
     items = _items(wire, body, caller)
 

@@ -242,6 +242,11 @@ def _fill_call(body: JsonObject) -> None:
     body.setdefault("status", "completed")
 
 
+def _fill_custom_call(body: JsonObject) -> None:
+    body.setdefault("input", "")
+    body.setdefault("status", "completed")
+
+
 def _fill_output(body: JsonObject) -> None:
     body.setdefault("output", "")
     body.setdefault("status", "completed")
@@ -259,6 +264,7 @@ _FILL = {
     "message": _fill_message,
     "function_call": _fill_call,
     "function_call_output": _fill_output,
+    "custom_tool_call": _fill_custom_call,
     "custom_tool_call_output": _fill_output,
     "reasoning": _fill_reasoning,
 }

@@ -38,11 +38,12 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
         "top_logprobs": wire.top_logprobs or 0,
         "top_p": 1.0 if wire.top_p is None else wire.top_p,
         "truncation": wire.truncation or "disabled",
-        "user": wire.user,
         "metadata": wire.metadata or {},
         "presence_penalty": wire.presence_penalty or 0.0,
         "frequency_penalty": wire.frequency_penalty or 0.0,
     }
+    if wire.user is not None:
+        told["user"] = wire.user
     if wire.conversation is not None:
         told["conversation"] = {"id": wire.conversation.id}
     return told
@@ -64,7 +65,7 @@ def _text(body: JsonObject) -> JsonObject:
     given = body.get("text") or {}
     told: JsonObject = {"format": given.get("format") or {"type": "text"}}
     if told["format"]["type"] == "json_schema":
-        defaults = {"name": "response", "description": None, "strict": False}
+        defaults = {"name": "response", "strict": False}
         told["format"] = defaults | {k: v for k, v in told["format"].items() if v is not None}
     if given.get("verbosity"):
         told["verbosity"] = given["verbosity"]

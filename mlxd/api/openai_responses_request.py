@@ -1,12 +1,12 @@
 """A Responses request in no dialect, once the conversation it goes on from is known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 import msgspec
 
 from mlxd.api.dialect import Caller
-from mlxd.api.openai_errors import missing, unsupported, wrong_value
+from mlxd.api.openai_errors import missing, unsupported, wrong_type, wrong_value
 from mlxd.api.openai_responses_history import not_read
 from mlxd.api.openai_responses_tools import Toolbox, dropped_tools, neutral_choice
 from mlxd.api.openai_responses_wire import (
@@ -35,15 +35,39 @@ from mlxd.messages import (
     TextOutput,
 )
 
+MAX_PAIRS = 16
+"""Keys of a response's metadata."""
+MAX_KEY = 64
+"""Characters of such a key."""
+MAX_VALUE = 512
+"""Characters of its value."""
 
-def check_together(wire: ResponsesRequest) -> None:
-    """Raises `InvalidField` for fields that don't go together."""
+
+def check(wire: ResponsesRequest) -> None:
+    """Raises `InvalidField` for metadata that is too much, and fields that don't go together."""
+    _check_metadata(wire.metadata or {})
     if wire.background and wire.store is False:
         raise wrong_value("background", "only allowed when 'store' is true.")
     if wire.prompt is not None and wire.input is None and not _goes_on(wire):
         why = "prompt templates are not kept here; send what they say as 'input'."
         raise unsupported("prompt", why, "unsupported_parameter")
     require_input(wire)
+
+
+def _check_metadata(metadata: Mapping[str, object]) -> None:
+    if len(metadata) > MAX_PAIRS:
+        why = f"too many keys. Expected at most {MAX_PAIRS}, but got {len(metadata)} instead."
+        raise wrong_value("metadata", why, "object_above_max_properties")
+    for key, value in metadata.items():
+        field = f"metadata.{key[:MAX_KEY]}"
+        if len(key) > MAX_KEY:
+            why = f"a key has {len(key)} characters. Expected at most {MAX_KEY}."
+            raise wrong_value("metadata", why, "string_above_max_length")
+        if not isinstance(value, str):
+            raise wrong_type(field, "a string", value)
+        if len(value) > MAX_VALUE:
+            why = f"string too long. Expected at most {MAX_VALUE} characters, but got {len(value)}."
+            raise wrong_value(field, why, "string_above_max_length")
 
 
 def require_input(wire: HistoryRequest) -> None:

@@ -11,24 +11,12 @@ from mlxd.api.openai_responses_tools import OfferedTool, WireChoice
 from mlxd.api.openai_sampling import Effort, SamplingFields, TokenLimit
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 
-MAX_METADATA = 16
-MAX_METADATA_KEY = 64
-MAX_METADATA_VALUE = 512
-"""Characters."""
-
 UNHEEDED = (
     *("moderation", "context_management", "client_metadata", "prompt_cache_options", "prompt"),
     *("prompt_cache_retention",),
 )
 """Fields of the API that change nothing here: ignored and named, like unknown ones."""
 
-Metadata = Annotated[
-    dict[
-        Annotated[str, Field(max_length=MAX_METADATA_KEY)],
-        Annotated[str, Field(max_length=MAX_METADATA_VALUE)],
-    ],
-    Field(max_length=MAX_METADATA),
-]
 Summary = Literal["auto", "concise", "detailed"]
 
 
@@ -126,7 +114,7 @@ class ResponsesRequest(HistoryRequest, SamplingFields):
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: Metadata | None = None
+    metadata: dict[str, Any] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None

@@ -9,24 +9,38 @@ import pytest
 
 from tests.api.support import ROOT
 
-FILE = ROOT.parent / "shared" / "spec" / "openai-openapi.json"
+FOLDER = ROOT.parent / "shared" / "spec"
+OPENAI = "openai-openapi.json"
+OPEN_RESPONSES = "openresponses.json"
 
 needs_spec = pytest.mark.skipif(
-    not FILE.exists(), reason="OpenAI's OpenAPI document is not next to the checkout"
+    not (FOLDER / OPENAI).exists() or not (FOLDER / OPEN_RESPONSES).exists(),
+    reason="the published schemas are not next to the checkout",
 )
 
 
-def check_against(schema: str, value: object) -> None:
+def check_against(schema: str, value: object, document: str = OPENAI) -> None:
     """Raises `ValidationError` unless `value` is what the schema of that name describes."""
-    _validator(schema).validate(value)
+    _validator(schema, document).validate(value)
 
 
 @cache
-def schemas() -> dict[str, Any]:
+def schemas(document: str = OPENAI) -> dict[str, Any]:
     """All schemas by name, as JSON Schema."""
-    document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    found: dict[str, Any] = _nullable(document["components"]["schemas"])
+    read: dict[str, Any] = json.loads((FOLDER / document).read_text(encoding="utf-8"))
+    found: dict[str, Any] = _nullable(read["components"]["schemas"])
     return found
+
+
+@cache
+def events(document: str) -> dict[str, str]:
+    """The names of the schemas of a stream's events, by the type they are for."""
+    return {
+        kind: name
+        for name, schema in schemas(document).items()
+        if "sequence_number" in schema.get("properties", {})
+        for kind in schema["properties"]["type"]["enum"]
+    }
 
 
 def properties(name: str) -> set[str]:
@@ -41,8 +55,8 @@ def properties(name: str) -> set[str]:
 
 
 @cache
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    root = {"$ref": f"#/components/schemas/{schema}", "components": {"schemas": schemas()}}
+def _validator(schema: str, document: str) -> jsonschema.Draft202012Validator:
+    root = {"$ref": f"#/components/schemas/{schema}", "components": {"schemas": schemas(document)}}
     return jsonschema.Draft202012Validator(root)
 
 
