@@ -8,7 +8,7 @@ import fcntl
 import ipaddress
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -55,17 +55,18 @@ def published(access: Access, file: Path | None = None) -> Iterator[Path]:
     """
     path = file or folder() / f"admin-{_place(access.url)[1]}.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A temporary file is made readable by its owner alone, before anything is in it.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".admin-") as opened:
-        _lock(opened, fcntl.LOCK_EX)
-        json.dump(asdict(access), opened)
-        opened.flush()
-        os.fchmod(opened.fileno(), OWNER_ONLY)
-        os.link(opened.name, new := f"{opened.name}.new")
-        os.replace(new, path)
+    _tidy(path.parent)
+    # A new file under a name of its own: nobody has it open, and it is never half written.
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with _created(new) as opened:
         try:
+            _lock(opened, fcntl.LOCK_EX)
+            json.dump(asdict(access), opened)
+            opened.flush()
+            new.replace(path)
             yield path
         finally:
+            new.unlink(missing_ok=True)
             _remove(path, opened)
 
 
@@ -95,6 +96,21 @@ def _read(path: Path) -> Access | None:
             )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _created(path: Path) -> IO[str]:
+    """A new file that its owner alone may read from the beginning."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w")
+
+
+def _tidy(where: Path) -> None:
+    """Remove what servers that were killed have left in the usual folder."""
+    if where != folder():
+        return
+    for path in where.glob("admin-*.json"):
+        with suppress(OSError), path.open() as opened:
+            if not _held(opened):
+                _remove(path, opened)
 
 
 def _held(opened: IO[str]) -> bool:

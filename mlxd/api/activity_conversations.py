@@ -219,7 +219,7 @@ def _part(known: Known, now: float, rate: float) -> ConversationPart:
         prompt_tokens=known.prompt,
         cached_tokens=known.cached,
         completion_tokens=known.completion,
-        idle=max(0.0, now - known.last) if not known.running else 0.0,
-        rate=rate,
+        idle=round(max(0.0, now - known.last), 3) if not known.running else 0.0,
+        rate=round(rate, 2),
         text=known.text,
     )

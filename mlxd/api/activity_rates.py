@@ -61,14 +61,17 @@ class Rings:
         buckets, now = round(seconds / BUCKET), self._now()
         filled = now - self._newest * BUCKET
         span = max(BUCKET, min(seconds + filled, now - self._began))
-        first, last = self._newest - buckets, self._newest + 1
-        per_second = {kind: self._sum(kind, first, last) / span for kind in KINDS}
+        first, end = self._newest - buckets, self._newest + 1
+
+        def average(kind: Kind, unit: float = 1.0) -> float:
+            return round(unit * self._sum(kind, first, end) / span, 2)
+
         return Rates(
-            prefill=per_second["prefill"],
-            prompt=per_second["prompt"],
-            decode=per_second["decode"],
-            requests_per_minute=60 * per_second["requests"],
-            errors_per_minute=60 * per_second["errors"],
+            prefill=average("prefill"),
+            prompt=average("prompt"),
+            decode=average("decode"),
+            requests_per_minute=average("requests", 60.0),
+            errors_per_minute=average("errors", 60.0),
         )
 
     def _sum(self, kind: Kind, first: int, end: int) -> int:

@@ -6,7 +6,13 @@ Every value of a label comes from us: dialects, configured models, names of erro
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -33,6 +39,10 @@ def outcome_of(end: Finished | Failed | None) -> Outcome:
             return "cancelled" if error.kind == Cancelled.__name__ else "failed"
         case Finished(reason=reason):
             return "cancelled" if reason == "cancelled" else "finished"
+
+
+# A second series beside each counter, of the time when it began, is of no use here.
+disable_created_metrics()
 
 
 class Metrics:
