@@ -126,7 +126,13 @@ class Hosts:
         return host
 
     def _load(self, spec: ModelSpec) -> tuple[Host, tuple[PromptBuilder, Constrainer]]:
-        loaded = load(spec, lambda needed: self._make_room(spec, needed))
+        loaded = load(
+            spec,
+            lambda needed: self._make_room(spec, needed),
+            lambda done, total: self._link.send(
+                ModelChanged(spec.id, "loading", bytes=total, progress=done / max(total, 1))
+            ),
+        )
         makers = makers_for(loaded)
         return self._start(loaded), makers
 

@@ -36,6 +36,8 @@ MIN_CONTEXT, MAX_CONTEXT = 16, 100_000_000
 CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "n_positions")
 WARM_UP = 8
 """Tokens of the forward pass that a model has to do before it serves."""
+PIECES = 50
+"""Reports of how much is read while a model loads."""
 STRIDE = 1024
 """Tokens between two looks at the size of a KV cache."""
 RESERVED = frozenset(
@@ -65,10 +67,15 @@ class LoadedModel:
     traits: TemplateTraits
 
 
-def load(spec: ModelSpec, make_room: Callable[[int], None] = lambda needed: None) -> LoadedModel:
+def load(
+    spec: ModelSpec,
+    make_room: Callable[[int], None] = lambda needed: None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> LoadedModel:
     """Bring a model into memory and try it; raises `ModelUnusable` with nothing left behind.
 
-    `make_room` is told the bytes of its weights before they are read, and may raise.
+    `make_room` is told the bytes of its weights before they are read, and may raise; `tell` hears
+    now and then how many of all bytes are read.
     """
     folder = locate(spec.source)
     if folder is None:
@@ -76,7 +83,7 @@ def load(spec: ModelSpec, make_room: Callable[[int], None] = lambda needed: None
     check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
     _check_arguments(spec)
     try:
-        return _load(spec, folder, make_room)
+        return _load(spec, folder, make_room, tell)
     finally:
         mx.clear_cache()
 
@@ -89,14 +96,19 @@ def unload(loaded: LoadedModel) -> None:
     mx.clear_cache()
 
 
-def _load(spec: ModelSpec, folder: Path, make_room: Callable[[int], None]) -> LoadedModel:
+def _load(
+    spec: ModelSpec,
+    folder: Path,
+    make_room: Callable[[int], None],
+    tell: Callable[[int, int], None],
+) -> LoadedModel:
     with _blaming("its weights and config.json don't make a model", spec, folder):
         model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
         if (dtype := _dtype(spec, model, config)) is not None:
             model.set_dtype(dtype)
         model.eval()
         make_room(_bytes(model.parameters()))
-        mx.eval(model.parameters())
+        _read(model.parameters(), tell)
         vocab_size = _warm_up(spec, model)
         kv_bytes = kv_bytes_per_token(model)
     with _blaming("its tokenizer can't be loaded", spec, folder):
@@ -119,6 +131,20 @@ def _load(spec: ModelSpec, folder: Path, make_room: Callable[[int], None]) -> Lo
         markup=read_markup(tokenizer, spec, describes_tools=not traits.tools),
         traits=traits,
     )
+
+
+def _read(parameters: Any, tell: Callable[[int, int], None]) -> None:
+    """Compute the weights, which reads them, a piece after the other."""
+    arrays = [leaf for _, leaf in tree_flatten(parameters) if isinstance(leaf, mx.array)]
+    total = sum(array.nbytes for array in arrays)
+    done, piece = 0, 0
+    for number, array in enumerate(arrays):
+        piece += array.nbytes
+        if piece * PIECES >= total:
+            mx.eval(arrays[: number + 1])
+            done, piece = done + piece, 0
+            tell(done, total)
+    mx.eval(parameters)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ beginning with. Least recently used entries go first when the byte limit is reac
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -20,6 +21,8 @@ KVCache = list[Any]
 
 MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
+LOSSES = 1000
+"""Scopes of which is remembered why they lost entries."""
 
 
 _async_eval: Callable[..., None] = mx.async_eval
@@ -58,6 +61,19 @@ class _Entry:
         return cache
 
 
+class _Found(NamedTuple):
+    """What serves a prompt: `cached` tokens of `entry`.
+
+    `nearest` is the most tokens that it shares with any entry, -1 without one; `goes_on` says that
+    these are all that the entry has.
+    """
+
+    cached: int
+    entry: _Entry | None
+    nearest: int
+    goes_on: bool
+
+
 class Prefixes:
     """The prefix cache of one engine process; `limit` is in bytes."""
 
@@ -67,37 +83,59 @@ class Prefixes:
         self.hits = 0
         self.hit_tokens = 0
         self._entries: list[_Entry] = []
+        # Why a scope has lost entries.
+        self._losses: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def reach(self, scope: str, tokens: Sequence[int]) -> int:
         """How many tokens `find` would find, without taking them."""
-        return self._search(scope, tokens)[0]
+        return self._search(scope, tokens).cached
 
     def find(self, scope: str, tokens: Sequence[int]) -> PrefixHit:
         """The longest usable prefix of `tokens`, at least one token short of the whole."""
-        cached, found, nearest = self._search(scope, tokens)
-        if found is None:
-            return PrefixHit(None, 0, _why_not(nearest))
-        self._touch(found)
+        found = self._search(scope, tokens)
+        note = self._why_not(scope, len(tokens), found)
+        if found.entry is None:
+            return PrefixHit(None, 0, note)
+        self._touch(found.entry)
         self.hits += 1
-        self.hit_tokens += cached
-        return PrefixHit(found.cut(cached), cached, _why_not(nearest))
+        self.hit_tokens += found.cached
+        return PrefixHit(found.entry.cut(found.cached), found.cached, note)
 
-    def _search(self, scope: str, tokens: Sequence[int]) -> tuple[int, _Entry | None, int]:
-        """(usable tokens, the entry that has them, most tokens shared with any entry or -1)."""
+    def _search(self, scope: str, tokens: Sequence[int]) -> _Found:
         prompt = np.asarray(tokens, dtype=np.uint32)
-        best, found, nearest = 0, None, -1
+        best, found, nearest, goes_on = 0, None, -1, False
         for entry in self._entries:
             if entry.scope != scope:
                 continue
             common = _common(entry.tokens, prompt)
-            nearest = max(nearest, common)
+            if common > nearest:
+                nearest, goes_on = common, common == len(entry.tokens)
             length = entry.usable(common, len(tokens) - 1)
             if length > max(best, MIN_TOKENS - 1):
                 best, found = length, entry
-        return best, found, nearest
+        return _Found(best, found, nearest, goes_on)
+
+    def _why_not(self, scope: str, length: int, found: _Found) -> str:
+        """Why not more of a prompt of so many tokens is known; empty when it could not be more."""
+        lost = self._losses.get(scope, "")
+        if found.nearest < 0:
+            return f"earlier prompts {lost}" if lost else self._never(scope)
+        if found.cached >= length - 1 or (found.goes_on and found.cached == found.nearest):
+            return ""
+        others = f"; others {lost}" if lost else ""
+        if found.cached < min(found.nearest, length - 1):
+            return f"shares {found.nearest} tokens with a state that can't be cut{others}"
+        return f"differs from the closest earlier prompt after token {found.nearest}{others}"
+
+    def _never(self, scope: str) -> str:
+        """Why there is nothing of a scope that never lost anything."""
+        _, _, owner = scope.partition("\n")
+        if any(entry.scope.partition("\n")[2] == owner for entry in self._entries):
+            return "earlier prompts of this key were for another model"
+        return "first prompt of this key"
 
     def put(self, scope: str, tokens: Sequence[int], cache: KVCache) -> None:
         """Keep `cache`, which holds exactly `tokens`; entries that it covers are dropped for it."""
@@ -121,12 +159,19 @@ class Prefixes:
     def shrink(self, nbytes: int) -> None:
         """Drop least recently used entries until at most `nbytes` are held."""
         while self._entries and self.nbytes > nbytes:
-            self._drop(self._entries[0])
+            self._lose(self._entries[0], "were dropped to free memory")
 
     def forget(self, scope_prefix: str) -> None:
         """Drop every entry of the scopes that begin with `scope_prefix` (a model)."""
         for entry in [e for e in self._entries if e.scope.startswith(scope_prefix)]:
-            self._drop(entry)
+            self._lose(entry, "went when the model was unloaded")
+
+    def _lose(self, entry: _Entry, why: str) -> None:
+        self._drop(entry)
+        self._losses[entry.scope] = why
+        self._losses.move_to_end(entry.scope)
+        if len(self._losses) > LOSSES:
+            self._losses.popitem(last=False)
 
     def _touch(self, entry: _Entry) -> None:
         self._entries.remove(entry)
@@ -154,9 +199,3 @@ def _common(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
     different = a[:length] != b[:length]
     first = int(different.argmax()) if length else 0
     return first if length and different[first] else length
-
-
-def _why_not(nearest: int) -> str:
-    if nearest < 0:
-        return "no earlier prompt of this key is in memory"
-    return f"shares {nearest} tokens with the nearest earlier prompt"

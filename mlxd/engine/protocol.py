@@ -102,7 +102,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
-    """A model's state; sent at every change."""
+    """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads."""
 
     model: str
     state: ModelState
@@ -110,6 +110,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     bytes: int = 0
     reason: str = ""
     markup: Markup = Markup()
+    progress: float = 0.0
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

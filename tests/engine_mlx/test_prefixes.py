@@ -44,7 +44,34 @@ def test_a_shared_beginning_is_found_in_a_longer_entry() -> None:
     prefixes.put("m", tokens(100), kv(100))
     hit = prefixes.find("m", [*tokens(60), *tokens(40, 500)])
     assert hit.cached == 60
-    assert hit.note == "shares 60 tokens with the nearest earlier prompt"
+    assert hit.note == "differs from the closest earlier prompt after token 60"
+
+
+def test_the_note_says_why_not_more_of_a_prompt_is_known() -> None:
+    prefixes = Prefixes(LIMIT)
+    assert prefixes.find("m\nkey", tokens(100)).note == "first prompt of this key"
+    prefixes.put("m\nkey", tokens(100), kv(100))
+    assert prefixes.find("m\nkey", tokens(100)).note == "", "all of it is known"
+    assert prefixes.find("m\nkey", tokens(150)).note == "", "the rest is new"
+    note = prefixes.find("other\nkey", tokens(100)).note
+    assert note == "earlier prompts of this key were for another model"
+    prefixes.shrink(0)
+    assert prefixes.find("m\nkey", tokens(9)).note == "earlier prompts were dropped to free memory"
+    prefixes.put("m\nkey", tokens(50, 500), kv(50))
+    note = prefixes.find("m\nkey", tokens(100)).note
+    assert note == (
+        "differs from the closest earlier prompt after token 0; others were dropped to free memory"
+    )
+    prefixes.forget("m\n")
+    note = prefixes.find("m\nkey", tokens(100)).note
+    assert note == "earlier prompts went when the model was unloaded"
+
+
+def test_the_note_tells_of_a_state_that_cannot_be_cut() -> None:
+    prefixes = Prefixes(LIMIT)
+    prefixes.put("m\n", tokens(50), state(50))
+    hit = prefixes.find("m\n", [*tokens(40), *tokens(40, 500)])
+    assert (hit.cached, hit.note) == (0, "shares 40 tokens with a state that can't be cut")
 
 
 def test_the_longest_of_several_entries_wins() -> None:

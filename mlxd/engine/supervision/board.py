@@ -81,8 +81,10 @@ class Board:
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
             markup=change.markup if change.state == "loaded" else before.markup,
+            progress=change.progress,
         )
-        _tell(change)
+        if change.state != before.state:
+            _tell(change)
         if change.state == "loaded":
             self._wanted[change.model] = None
         elif change.state == "unloaded":
@@ -116,7 +118,7 @@ class Board:
         for name, model in self._models.items():
             if model.state == "loading" and name != self._preload:
                 self._wanted.pop(name, None)
-            self._models[name] = replace(model, state="unloaded", reason="")
+            self._models[name] = replace(model, state="unloaded", reason="", progress=0.0)
 
 
 def _tell(change: ModelChanged) -> None:
