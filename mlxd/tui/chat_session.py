@@ -156,7 +156,8 @@ class Session:
         except Refused as problem:
             if not self._storing or not self._recoverable(problem):
                 raise
-        await self._settle()
+        if self._storing:
+            await self._settle()
         async with aclosing(self._streamed(question, answer)) as steps:
             async for _ in steps:
                 yield
@@ -272,7 +273,7 @@ class Session:
         return True
 
     def _give_up_storing(self, why: str) -> None:
-        self.conversation, self._agreed = "", False
+        self._agreed = False
         if self._storing:
             self._storing = False
             self._notify(why)

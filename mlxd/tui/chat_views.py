@@ -125,7 +125,7 @@ class Exchange(Vertical):
     async def take_back(self) -> None:
         """Leave only the question."""
         self._parts.clear()
-        await self.query(":is(Grown, Thought, Called, Note)").remove()
+        await self.query("Grown, Thought, Called, Note").remove()
 
     async def show(self, answer: Answer, now: float) -> None:
         """The answer as it is `now`."""

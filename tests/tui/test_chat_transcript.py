@@ -46,7 +46,8 @@ def test_json_holds_everything() -> None:
 
 def test_json_is_what_other_tools_call_messages() -> None:
     assert '"role": "system"' in to_json(CHAT)
-    messages = '[{"role":"developer","content":"S"},{"role":"user","content":[{"type":"text","text":"Q"}]}]'
+    asked = '{"role":"user","content":[{"type":"text","text":"Q"}]}'
+    messages = '[{"role":"developer","content":"S"},' + asked + "]"
     assert from_json(messages) == Transcript((Turn("Q"),), "S")
 
 
