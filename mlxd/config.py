@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mlxd.messages import ReasoningMode, Scalar
 
-DialectName = Literal["openai_chat", "anthropic", "azure"]
+DialectName = Literal["openai_chat", "openai_responses", "anthropic", "azure"]
 ToolFormat = Literal[
     "json_tools",
     "hermes",
@@ -230,6 +230,12 @@ class Conversations(Section):
     """Size of the store; beyond it, the conversations that were not used for longest go first."""
 
 
+class Responses(Section):
+    reasoning_events: Literal["auto", "text", "summary", "none"] = "auto"
+    """How the Responses API shows a model's thinking: as it is, as if it were a summary, or not at
+    all; auto: as a summary for requests that ask for one, else as it is."""
+
+
 class Admin(Section):
     enabled: bool = True
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
@@ -270,6 +276,7 @@ class Settings(BaseSettings):
 
     dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = (
         "openai_chat",
+        "openai_responses",
         "anthropic",
         "azure",
     )
@@ -284,6 +291,8 @@ class Settings(BaseSettings):
     """The process that runs the models."""
     conversations: Conversations = Conversations()
     """What is remembered between requests: responses, conversations, background runs."""
+    responses: Responses = Responses()
+    """OpenAI's Responses API."""
     admin: Admin = Admin()
     """What `mlxd top` and monitoring see."""
     azure: Azure = Azure()

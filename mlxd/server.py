@@ -52,7 +52,12 @@ FLUSH = 2.0
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
 
-BASE_PATHS: dict[DialectName, str] = {"openai_chat": "/v1", "anthropic": "", "azure": ""}
+BASE_PATHS: dict[DialectName, str] = {
+    "openai_chat": "/v1",
+    "openai_responses": "/v1",
+    "anthropic": "",
+    "azure": "",
+}
 """What the clients of a dialect want at the end of their base URL."""
 
 
@@ -244,7 +249,7 @@ class Server:
     def announcement(self, config_file: Path | None) -> str:
         """What a newcomer wants to know, as a block of text."""
         url = base_url(self.settings.server.host, self.sockets)
-        dialects = [f"{name:<12} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
+        dialects = [f"{name:<16} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
         default = default_model(self.settings)
         models = [
             model_line(model, loads_now=model.id == default) for model in self.engine.models()

@@ -4,6 +4,7 @@ from mlxd.api.anthropic import Anthropic
 from mlxd.api.azure import Azure
 from mlxd.api.dialect import Dialect
 from mlxd.api.openai_chat import OpenAIChat
+from mlxd.api.openai_responses import OpenAIResponses
 from mlxd.config import Settings
 
 
@@ -12,6 +13,7 @@ def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
     azure = settings.azure
     return (
         OpenAIChat(),
+        OpenAIResponses(settings.responses.reasoning_events),
         Anthropic(),
         Azure(azure.deployments, filter_results=azure.content_filter_results),
     )

@@ -6,7 +6,7 @@ table of its errors. It knows the kernel and this file; it does no I/O.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,8 +16,6 @@ from mlxd.history import Item, ResponseState
 from mlxd.messages import GenerateRequest
 
 JsonObject = dict[str, Any]
-ReasoningEvents = Literal["auto", "text", "summary", "none"]
-"""How thinking is shown where a dialect has several ways; `auto` goes by the request."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -70,7 +68,6 @@ class Caller:
     validation_status: int = 400
     operation: str = "generate"
     rule: str = ""
-    reasoning_events: ReasoningEvents = "auto"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,12 @@ from mlxd.api.openai_responses_request import (
 )
 from mlxd.api.openai_responses_shorten import shortener
 from mlxd.api.openai_responses_tools import toolbox
-from mlxd.api.openai_responses_wire import CompactRequest, HistoryRequest, ResponsesRequest
+from mlxd.api.openai_responses_wire import (
+    CompactRequest,
+    HistoryRequest,
+    ReasoningEvents,
+    ResponsesRequest,
+)
 from mlxd.errors import MlxdError
 from mlxd.history import Item
 
@@ -37,7 +42,7 @@ Wire = TypeVar("Wire", bound=HistoryRequest)
 
 
 class OpenAIResponses:
-    """The dialect; has no state."""
+    """The dialect; `reasoning_events` says how it shows thinking."""
 
     name = "openai_responses"
     routes = (
@@ -59,11 +64,14 @@ class OpenAIResponses:
         Route("DELETE", "/v1/conversations/<conversation>/items/<item>", "delete_item"),
     )
 
+    def __init__(self, reasoning_events: ReasoningEvents = "auto") -> None:
+        self._reasoning_events = reasoning_events
+
     def parse(self, body: JsonObject, caller: Caller) -> MemoryCall:
         """See `Dialect.parse`."""
         if caller.operation == "compact":
             return _compact(body, caller)
-        return _respond(body, caller)
+        return _respond(body, caller, self._reasoning_events)
 
     def items(self, values: object, field: str) -> tuple[Item, ...]:
         """See `ItemDialect.items`."""
@@ -88,7 +96,7 @@ def _wire(model: type[Wire], body: JsonObject) -> Wire:
         raise from_pydantic(error) from None
 
 
-def _respond(body: JsonObject, caller: Caller) -> MemoryCall:
+def _respond(body: JsonObject, caller: Caller, events: ReasoningEvents) -> MemoryCall:
     wire = _wire(ResponsesRequest, body)
     check(wire)
     ignored = ignored_fields(wire)
@@ -103,7 +111,7 @@ def _respond(body: JsonObject, caller: Caller) -> MemoryCall:
             token=caller.request_id.removeprefix("req_"),
             created=caller.created,
             model=wire.model or "",
-            style=wire.reasoning_style(caller.reasoning_events),
+            style=wire.reasoning_style(events),
             sealed=wire.includes("reasoning.encrypted_content"),
             logprobs=request.logprobs is not None,
             background=wire.background or False,

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from mlxd.api.dialect import ReasoningEvents
 from mlxd.api.openai_responses_blocks import Style
 from mlxd.api.openai_responses_items import InputItems, ReferenceItem, as_items
 from mlxd.api.openai_responses_tools import OfferedTool, WireChoice
@@ -18,6 +17,8 @@ UNHEEDED = (
 """Fields of the API that change nothing here: ignored and named, like unknown ones."""
 
 Summary = Literal["auto", "concise", "detailed"]
+ReasoningEvents = Literal["auto", "text", "summary", "none"]
+"""How thinking is shown; `auto` goes by the request."""
 
 
 class TextFormat(Wire):

@@ -9,7 +9,8 @@ from mlxd.api.anthropic import Anthropic
 from mlxd.api.azure import Azure
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.openai_chat import OpenAIChat
-from tests.api.support import AZURE_CHAT, CHAT, HELLO, MESSAGES
+from mlxd.api.openai_responses import OpenAIResponses
+from tests.api.support import AZURE_CHAT, CHAT, HELLO, MESSAGES, RESPONSES
 from tests.api.toy import Toy
 
 Json = dict[str, Any]
@@ -131,6 +132,27 @@ def add_to_block(block: Json, delta: Json, pieces: list[str]) -> None:
             raise AssertionError(delta)
 
 
+def fold_response(frames: Sequence[Frame]) -> Json:
+    """Events to a whole response: its items as they were done, which its end must repeat."""
+    *told, done = [frame for frame in frames if frame.comment is None]
+    assert done.data == b"[DONE]"
+    events = [json.loads(frame.data) for frame in told]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    response: Json = events[-1]["response"]
+    assert response["output"] == items
+    for event in events:
+        match event:
+            case {"type": "response.output_text.done", "item_id": item_id, "text": text}:
+                deltas = [
+                    each["delta"]
+                    for each in events
+                    if each["type"] == "response.output_text.delta" and each["item_id"] == item_id
+                ]
+                assert "".join(deltas) == text
+    return response
+
+
 OPENAI_CHAT = Face(
     dialect=OpenAIChat(),
     path=CHAT,
@@ -139,6 +161,16 @@ OPENAI_CHAT = Face(
     fold=fold_chat,
     is_error=lambda body: {"message", "type", "param", "code"} <= set(body.get("error", ())),
     ends_well=lambda frames: [frame.data for frame in frames].index(b"[DONE]") == len(frames) - 1,
+)
+OPENAI_RESPONSES = Face(
+    dialect=OpenAIResponses(),
+    path=RESPONSES,
+    body={"model": "demo", "input": "Hello", "top_logprobs": 1},
+    live={"stream": True},
+    fold=fold_response,
+    is_error=lambda body: {"message", "type", "param", "code"} <= set(body.get("error") or ()),
+    ends_well=lambda frames: [frame.data for frame in frames].index(b"[DONE]") == len(frames) - 1,
+    alive=b"event: response.in_progress",
 )
 ANTHROPIC = Face(
     dialect=Anthropic(),
@@ -171,4 +203,5 @@ TOY = Face(
     ends_well=lambda frames: frames[-1].event in ("over", "oops"),
     alive=b"event: waiting",
 )
-FACES = {face.dialect.name: face for face in (OPENAI_CHAT, ANTHROPIC, AZURE, TOY)}
+ALL = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, AZURE, TOY)
+FACES = {face.dialect.name: face for face in ALL}

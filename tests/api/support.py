@@ -35,6 +35,7 @@ NOW = 1767225600
 FIXED = Tuning(clock=lambda: NOW, new_id=lambda: "req_0123456789abcdef0123456789abcdef")
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 MESSAGES = "/v1/messages"
 AZURE_CHAT = "/openai/deployments/demo/chat/completions"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
