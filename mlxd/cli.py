@@ -14,6 +14,7 @@ from mlxd.commands.init import init
 from mlxd.commands.models import models
 from mlxd.commands.pull import pull
 from mlxd.commands.serve import serve
+from mlxd.commands.top import top
 
 INTERRUPTED = 130
 DEBUG = "MLXD_DEBUG"
@@ -28,7 +29,7 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (init, serve, chat, pull, models, doctor, config):
+for command in (init, serve, top, chat, pull, models, doctor, config):
     cli.add_command(command)
 
 

@@ -126,7 +126,10 @@ LAYERS: dict[str, Layer] = {
     "tui": Layer(("tui", "tui.*"), ("admin token", "kernel", "version")),
     "commands": Layer(
         ("__main__", "cli", "commands", "commands.*", "doctor", "stock"),
-        ("kernel", "configuration", "server", "model files", "engine process", "tui"),
+        (
+            *("kernel", "configuration", "server", "model files", "engine process"),
+            *("tui", "admin token"),
+        ),
     ),
 }
 
@@ -154,6 +157,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "hypercorn": ("server", "listener", "connection"),
     "h11": ("connection",),
     "textual": ("tui.*",),
+    "rich": ("tui.*",),
     "httpx": ("tui.client",),
     "httpx_sse": ("tui.client",),
     "pydantic": ("config", "config_*", "api.wire", "api.openai_*", "api.anthropic*"),

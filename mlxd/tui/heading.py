@@ -93,7 +93,7 @@ def _traffic(status: Status) -> list[Line]:
     ]
     errors = minute.errors_per_minute
     if errors:
-        groups.append([(f"{count(errors)} errors/min", "bad")])
+        groups.append([(f"{count(errors)} errors in a minute", "bad")])
     return [*groups, *_memories(status)]
 
 

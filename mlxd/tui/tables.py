@@ -14,6 +14,7 @@ from mlxd.tui.tones import Tone
 BAR = 8
 """Cells of a progress bar in a table."""
 SHORT_ID = 8
+LOOPBACK = ("127.0.0.1", "::1")
 ID_PREFIXES = ("req_", "chatcmpl-", "resp_", "msg_", "conv_")
 DIALECTS = {"openai_chat": "chat", "anthropic": "messages", "openai_responses": "responses"}
 
@@ -34,8 +35,9 @@ def short_id(identity: str) -> str:
 
 
 def who(item: RequestPart | ConversationPart) -> str:
-    """The client's program and address, as far as known."""
-    return " ".join(filter(None, (item.agent, item.client)))
+    """The client's program, and its address unless that is this machine's."""
+    near = item.agent and item.client in LOOPBACK
+    return " ".join(filter(None, (item.agent, "" if near else item.client)))
 
 
 def dialect(name: str) -> str:

@@ -13,7 +13,10 @@ TRUE = 2**24
 
 @dataclass(frozen=True)
 class Glyphs:
-    """Characters for drawing. `levels` goes from empty to full, within one cell."""
+    """Characters for drawing.
+
+    `levels` goes from empty to full, within one cell; `phases` are queue, prefill and decode.
+    """
 
     levels: str
     full: str
@@ -24,6 +27,7 @@ class Glyphs:
     cut: str
     separator: str
     cursor: str
+    phases: str
 
     def clean(self, text: str) -> str:
         """`text` from elsewhere, fit for one line here: no control characters, no line ends."""
@@ -34,8 +38,8 @@ class Glyphs:
         return text
 
 
-UNICODE = Glyphs(" ▁▂▃▄▅▆▇█", "█", "░", "─", "▲", "▼", "…", "·", "❯")
-ASCII = Glyphs(" .:#", "#", ".", "-", "^", "v", "~", "|", ">")
+UNICODE = Glyphs(" ▁▂▃▄▅▆▇█", "█", "░", "─", "▲", "▼", "…", "·", "❯", "░▒█")
+ASCII = Glyphs(" .:#", "#", ".", "-", "^", "v", "~", "|", ">", ".=#")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Text with meaning instead of colours, and the lines that are made of it."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -54,3 +55,20 @@ def apart(left: Line, right: Line, width: int, glyphs: Glyphs) -> Line:
     """One line with `right` at its right end; `left` gives way."""
     left = cut(left, max(0, width - length(right) - 1), glyphs)
     return [*left, (" " * max(0, width - length(left) - length(right)), "plain"), *right]
+
+
+def wrapped(line: Line, width: int, glyphs: Glyphs) -> list[Line]:
+    """A line as several, broken between words; a word that is too long is cut."""
+    lines: list[Line] = []
+    current: Line = []
+    for word, tone in _words(line):
+        if current and length(current) + cell_len(word.rstrip()) > width:
+            lines.append(current)
+            current = []
+        current.append((word if current else word.lstrip(), tone))
+    return [cut(each, width, glyphs) for each in (*lines, current) if each]
+
+
+def _words(line: Line) -> Line:
+    """Words with the blanks behind them, each with its tone."""
+    return [(word, tone) for text, tone in line for word in re.findall(r"\s*\S+\s*|\s+", text)]
