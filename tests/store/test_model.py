@@ -1,0 +1,316 @@
+"""The store against a dictionary: whatever is done, in whatever order, both say the same."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mlxd.conversations import ConversationStore
+from mlxd.errors import NotStored
+from mlxd.history import RUNNING, Item, ResponseState, StoredResponse
+from tests.store.support import INTERVAL, ME, OTHER, TTL, FakeClock, Kind, items, make, response
+
+T = TypeVar("T")
+PICK = st.integers(0, 1000)
+ENDS = st.sampled_from(["completed", "incomplete", "failed", "cancelled"])
+SPANS = st.sampled_from([1.0, 20.0, 55.0, 300.0, 990.0, 1500.0, 400_000.0])
+JUMPS = st.sampled_from([3600.0, -3600.0, 3.2e8, -3.2e8, 59.0, -1.9e9, 4e9])
+
+
+@dataclass
+class Thread:
+    used: float
+
+
+@dataclass
+class Known:
+    """A response as it must be; `base` is what it was built on."""
+
+    put: StoredResponse
+    base: tuple[Item, ...]
+    thread: Thread
+
+    @property
+    def history(self) -> tuple[Item, ...]:
+        return (*self.base, *self.put.input, *self.put.output)
+
+
+@dataclass
+class Talk:
+    owner: str
+    thread: Thread
+    metadata: bytes = b"{}"
+    items: list[Item] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """Creates, reads, deletes, chains, forks, expires, restarts, and sets the clock."""
+
+    kind: Kind = "sqlite"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = FakeClock()
+        self.elapsed = 0.0
+        self.number = 0
+        self.responses: dict[str, Known] = {}
+        self.talks: dict[str, Talk] = {}
+        self.deleted: list[StoredResponse] = []
+        self.runner = asyncio.Runner()
+        self.store = self.reopened()
+
+    def reopened(self) -> ConversationStore:
+        store = make(self.folder, self.kind, clock=self.clock)
+        self.run(store.open())
+        return store
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        self.run(self.store.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def fresh(self, kind: str) -> str:
+        self.number += 1
+        return f"{kind}_{self.number}"
+
+    def known(self, pick: int) -> Known | None:
+        there = list(self.responses.values())
+        return there[pick % len(there)] if there else None
+
+    def talk(self, pick: int) -> tuple[str, Talk] | None:
+        there = list(self.talks.items())
+        return there[pick % len(there)] if there else None
+
+    def use(self, thread: Thread) -> None:
+        thread.used = self.elapsed
+
+    @rule(pick=PICK, built_on=st.sampled_from(["nothing", "response", "talk"]), over=st.booleans())
+    def put(self, pick: int, built_on: str, over: bool) -> None:
+        before, talk = self.known(pick), self.talk(pick)
+        name, owner = self.fresh("resp"), (ME, OTHER)[pick % 2]
+        base: tuple[Item, ...] = ()
+        thread = Thread(self.elapsed)
+        origin: dict[str, str] = {}
+        if built_on == "response" and before:
+            base, thread, owner = before.history, before.thread, before.put.owner
+            origin = {"previous": before.put.id}
+        elif built_on == "talk" and talk:
+            base, thread, owner = tuple(talk[1].items), talk[1].thread, talk[1].owner
+            origin = {"conversation": talk[0]}
+        said = items(f"{name}_out") if over else ()
+        state: ResponseState = "completed" if over else "in_progress"
+        put = response(name, state, owner=owner, input=items(f"{name}_in"), output=said, **origin)
+        self.run(self.store.put_response(put))
+        self.use(thread)
+        self.responses[name] = Known(put, base, thread)
+        if over:
+            self.append(put)
+
+    def append(self, put: StoredResponse) -> None:
+        if put.conversation in self.talks:
+            self.talks[put.conversation].items += (*put.input, *put.output)
+
+    @rule(pick=PICK, state=ENDS)
+    def end(self, pick: int, state: ResponseState) -> None:
+        if not (known := self.known(pick)):
+            return
+        old = known.put
+        put = response(
+            old.id,
+            state,
+            owner=old.owner,
+            input=old.input,
+            output=items(f"{old.id}_out", f"{old.id}_more"),
+            previous=old.previous,
+            conversation=old.conversation,
+            frames=(b"1",),
+        )
+        self.run(self.store.put_response(put))
+        if old.state in RUNNING:
+            self.use(known.thread)
+            known.put = put
+            self.append(put)
+
+    @precondition(lambda self: self.deleted)
+    @rule(pick=PICK)
+    def put_after_delete(self, pick: int) -> None:
+        self.run(self.store.put_response(self.deleted[pick % len(self.deleted)]))
+
+    @rule(pick=PICK)
+    def delete(self, pick: int) -> None:
+        if known := self.known(pick):
+            self.run(self.store.delete_response(known.put.owner, known.put.id))
+            self.use(known.thread)
+            del self.responses[known.put.id]
+            self.deleted.append(known.put)
+
+    @rule(pick=PICK)
+    def read(self, pick: int) -> None:
+        if known := self.known(pick):
+            self.compare(known)
+
+    @rule(pick=PICK)
+    def read_as_another(self, pick: int) -> None:
+        if known := self.known(pick):
+            another = OTHER if known.put.owner == ME else ME
+            assert not self.found(self.store.response(another, known.put.id))
+
+    @rule(pick=PICK, count=st.integers(0, 3))
+    def create_talk(self, pick: int, count: int) -> None:
+        owner, begun = (ME, OTHER)[pick % 2], items(*(self.fresh("item") for _ in range(count)))
+        made = self.run(self.store.create_conversation(owner, metadata=b"{}", items=begun))
+        self.talks[made.id] = Talk(owner, Thread(self.elapsed), items=list(begun))
+
+    @rule(pick=PICK)
+    def change_talk(self, pick: int) -> None:
+        if found := self.talk(pick):
+            name, talk = found
+            talk.metadata = b'{"n":"%d"}' % pick
+            self.run(self.store.update_conversation(talk.owner, name, metadata=talk.metadata))
+            talk.items += (more := items(self.fresh("item")))
+            self.run(self.store.add_items(talk.owner, name, more))
+            self.use(talk.thread)
+
+    @rule(pick=PICK)
+    def delete_item(self, pick: int) -> None:
+        found = self.talk(pick)
+        if found and found[1].items:
+            name, talk = found
+            gone = talk.items[pick % len(talk.items)]
+            self.run(self.store.delete_item(talk.owner, name, gone.id))
+            talk.items = [each for each in talk.items if each != gone]
+            self.use(talk.thread)
+
+    @rule(pick=PICK)
+    def delete_talk(self, pick: int) -> None:
+        if found := self.talk(pick):
+            name, talk = found
+            self.run(self.store.delete_conversation(talk.owner, name))
+            self.use(talk.thread)
+            del self.talks[name]
+
+    @rule(seconds=SPANS)
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.pass_time(seconds)
+        self.elapsed += seconds
+
+    @rule(by=JUMPS)
+    def set_the_clock(self, by: float) -> None:
+        self.clock.set_wall(by)
+
+    @precondition(lambda self: self.kind == "sqlite")
+    @rule(seconds=SPANS, boot=st.booleans(), by=JUMPS)
+    def restart(self, seconds: float, boot: bool, by: float) -> None:
+        """A date that is set while the server is down is only noticed by a machine that runs."""
+        self.run(self.store.close())
+        if boot:
+            self.clock.reboot(seconds)
+        else:
+            self.clock.pass_time(seconds)
+            self.clock.set_wall(by)
+        self.elapsed += seconds
+        self.store = self.reopened()
+        for known in self.responses.values():
+            if known.put.state in RUNNING:
+                known.put = msgspec.structs.replace(known.put, state="failed")
+                self.use(known.thread)
+
+    @rule()
+    def sweep(self) -> None:
+        """The first sweep after the clock was set waits."""
+        self.run(self.store.sweep())
+        self.run(self.store.sweep())
+        running = [k.thread for k in self.responses.values() if k.put.state in RUNNING]
+        for thread in self.threads():
+            age = self.elapsed - thread.used
+            if any(thread is each for each in running) or age < TTL:
+                continue
+            if age > TTL + 2 * INTERVAL or not self.is_there(thread):
+                self.forget(thread)
+
+    def threads(self) -> list[Thread]:
+        every = [k.thread for k in self.responses.values()]
+        every += [talk.thread for talk in self.talks.values()]
+        return list({id(thread): thread for thread in every}.values())
+
+    def is_there(self, thread: Thread) -> bool:
+        """Ask, which is a use; for those in the time in which both is right."""
+        for name, known in self.responses.items():
+            if known.thread is thread:
+                return self.found(self.store.response(known.put.owner, name), thread)
+        for name, talk in self.talks.items():
+            if talk.thread is thread:
+                return self.found(self.store.conversation(talk.owner, name), thread)
+        raise AssertionError
+
+    def found(self, question: Coroutine[Any, Any, object], thread: Thread | None = None) -> bool:
+        try:
+            self.run(question)
+        except NotStored:
+            return False
+        if thread:
+            self.use(thread)
+        return True
+
+    def forget(self, thread: Thread) -> None:
+        gone = [k.put for k in self.responses.values() if k.thread is thread]
+        self.responses = {n: k for n, k in self.responses.items() if k.thread is not thread}
+        self.talks = {n: talk for n, talk in self.talks.items() if talk.thread is not thread}
+        for put in gone:
+            assert not self.found(self.store.response(put.owner, put.id))
+            assert not self.run(self.store.find_items(put.owner, [each.id for each in put.input]))
+
+    def compare(self, known: Known) -> None:
+        put = known.put
+        stored = self.run(self.store.response(put.owner, put.id))
+        assert (stored.state, stored.input, stored.output) == (put.state, put.input, put.output)
+        past = self.run(self.store.past(put.owner, previous=put.id))
+        assert past == known.history
+        assert self.run(self.store.context(put.owner, put.id)) == (*known.base, *put.input)
+        self.use(known.thread)
+
+    @invariant()
+    def counts_agree(self) -> None:
+        status = self.store.status()
+        there = (len(self.responses), len(self.talks))
+        assert (status.responses, status.conversations) == there
+        assert status.problem == ""
+
+    @precondition(lambda self: self.number % 5 == 4)
+    @invariant()
+    def everything_agrees(self) -> None:
+        for known in self.responses.values():
+            self.compare(known)
+        for name, talk in self.talks.items():
+            assert self.run(self.store.items(talk.owner, name)) == tuple(talk.items)
+            assert self.run(self.store.conversation(talk.owner, name)).metadata == talk.metadata
+            self.use(talk.thread)
+
+
+class MemoryMachine(Machine):
+    kind = "memory"
+
+
+USUAL = settings(
+    max_examples=25,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestFile = Machine.TestCase
+TestFile.settings = USUAL
+TestMemory = MemoryMachine.TestCase
+TestMemory.settings = USUAL
