@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 import click
@@ -53,9 +53,9 @@ def chat(
 ) -> int:
     """Chat with a model. With a PROMPT or a pipe: print the answer and nothing else."""
     target = find_target(url, api_key, config_file)
-    if prompt is None and sys.stdin.isatty() and sys.stdout.isatty():
-        return _full_screen(target, model, system)
-    if prompt is None and sys.stdin.isatty():
+    if prompt is None and is_terminal(sys.stdin):
+        if is_terminal(sys.stdout):
+            return _full_screen(target, model, system)
         fail(NOT_A_TERMINAL)
         return USAGE
     question = _question(prompt)
@@ -74,9 +74,17 @@ def _full_screen(target: Target, model: str, system: str) -> int:
     return run(*target, model=model, system=system)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is at the other end."""
+    return stream is not None and stream.isatty()
+
+
 def _question(prompt: str | None) -> str:
     """The prompt, and below it what is piped in."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
+    piped = ""
+    # A process that was started without stdin has None there.
+    if sys.stdin is not None and not is_terminal(sys.stdin):
+        piped = sys.stdin.buffer.read().decode("utf-8", "replace")
     return "\n\n".join(part for part in (prompt, piped.rstrip("\n")) if part)
 
 
@@ -109,7 +117,11 @@ def _configured(settings: "Settings") -> str:
 def _address(url: str) -> str:
     """The server's root: `localhost:8484` and what other clients call its base URL do too."""
     whole = url if "://" in url else f"http://{url}"
-    parts = urlsplit(whole)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(whole)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
         raise click.BadParameter(f'"{url}" is no address of a server.', param_hint="--url")
     return whole.rstrip("/").removesuffix("/v1")

@@ -63,6 +63,9 @@ def run(client: Callable[[], Client], question: str, *, model: str, system: str)
 
     A reader that has left, as `head` does, has had enough: that is no failure.
     """
+    if sys.stdout is None:
+        _say("there is no stdout to write to.")
+        return FAILED
     printer = Printer(sys.stdout.buffer, terminal=sys.stdout.isatty())
 
     async def ask() -> Answer:
@@ -71,12 +74,19 @@ def run(client: Callable[[], Client], question: str, *, model: str, system: str)
             return await answer_once(session, question, printer)
 
     try:
-        answer = asyncio.run(ask())
+        return _told(asyncio.run(ask()))
     except BrokenPipeError:
-        # Python would complain when it flushes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return OK
-    return _told(answer)
+    except OSError as error:
+        _forget_stdout()
+        _say(f"the answer can't be written: {error.strerror}.")
+        return FAILED
+
+
+def _forget_stdout() -> None:
+    """Let what could not be written go; Python would complain of it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _told(answer: Answer) -> int:
@@ -93,4 +103,5 @@ def _told(answer: Answer) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"mlxd: {one_line(text, 1000)}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"mlxd: {one_line(text, 1000)}\n")
