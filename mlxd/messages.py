@@ -181,8 +181,7 @@ class Source(msgspec.Struct, frozen=True):
 class GenerateRequest(msgspec.Struct, frozen=True):
     """One answer to generate. `logprobs` is the count of alternatives per token, None for off.
 
-    Where one call asks for several answers, the first has the call's `id` and the others add `-1`,
-    `-2` to it.
+    Where one call asks for several answers, `-0`, `-1` and so on are added to its `id`.
     """
 
     id: str

@@ -104,6 +104,7 @@ class Activity:
 
     def changed(self) -> None:
         """See `Watcher.changed`."""
+        self.version += 1
         before, now = self._states, _states(self._engine.status())
         self._states = now
         for name, (kind, state, reason) in now.items():

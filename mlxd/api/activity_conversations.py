@@ -39,6 +39,7 @@ BEGINNING = 200
 
 Kind = Literal["conversation", "responses", "session", "prefix"]
 
+_CHOICE = re.compile(r"-\d+$")
 _OURS = re.compile(r"(?:conv|resp)_[0-9a-zA-Z]{8,64}")
 
 
@@ -133,8 +134,10 @@ class Conversations:
         self._known.move_to_end(known.id)
         known.source, known.model, known.last = request.source, request.model, self._now()
         known.running += 1
-        if not known.turn or not request.belongs_to(known.turn):
-            known.turn = request.id
+        # The choices of one call are one turn.
+        call = _CHOICE.sub("", request.id)
+        if call != known.turn:
+            known.turn = call
             known.turns += 1
 
 

@@ -1,5 +1,6 @@
 """Anthropic's Messages: from the wire's request to a neutral one, and the table of errors."""
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -43,6 +44,8 @@ MAX_TOKENS = 2**31 - 1
 """A larger `max_tokens` or budget means the same: the window ends the answer long before."""
 ALL_TOKENS = 1_000_000
 """A `top_k` from here on is above any vocabulary, and restricts nothing."""
+
+_SESSION = re.compile(r"session(?:_id)?[^0-9a-z]{1,8}([0-9a-f][0-9a-f-]{15,63})")
 
 
 class Anthropic:
@@ -134,8 +137,15 @@ def _request(wire: CountRequest, box: Toolbox, prompt: Prompt, caller: Caller) -
         stop=tuple(stop for stop in wire.stop_sequences or [] if stop),
         output=_output(wire),
         reasoning=_reasoning(wire),
-        source=Source(dialect=Anthropic.name, key=caller.key),
+        source=Source(dialect=Anthropic.name, key=caller.key, session=_session(wire)),
     )
+
+
+def _session(wire: CountRequest) -> str:
+    """The session that Claude Code names in the metadata, for those who watch the server."""
+    user = wire.metadata.user_id if isinstance(wire, MessagesRequest) and wire.metadata else None
+    found = _SESSION.search(user or "")
+    return found[1] if found else ""
 
 
 def _sampling(wire: CountRequest) -> Sampling:

@@ -27,6 +27,7 @@ def health_of(status: EngineStatus, stall_timeout: float) -> Health:
 
 def health_body(status: EngineStatus, health: Health) -> dict[str, Any]:
     """The state with its reasons, for callers who may know them; nothing of what they ask."""
+    waiting = sum(request.phase == "queued" for request in status.requests)
     return {
         "status": health,
         "engine": {
@@ -37,6 +38,7 @@ def health_body(status: EngineStatus, health: Health) -> dict[str, Any]:
             "device": status.device,
         },
         "models": [_model(model) for model in status.models],
+        "requests": {"running": len(status.requests) - waiting, "waiting": waiting},
     }
 
 

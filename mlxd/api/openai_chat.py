@@ -86,7 +86,7 @@ def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[Generate
         reasoning=neutral_reasoning(wire, wire.reasoning_effort),
         logprobs=_logprobs(wire),
         template_args=template_args(wire),
-        source=Source(dialect=OpenAIChat.name, key=caller.key),
+        source=Source(dialect=OpenAIChat.name, key=caller.key, session=_session(wire)),
     )
     if choices == 1:
         return (first,)
@@ -112,6 +112,12 @@ def _logprobs(wire: ChatRequest) -> int | None:
     if wire.top_logprobs:
         raise wrong_value("top_logprobs", "only allowed when 'logprobs' is true.")
     return None
+
+
+def _session(wire: ChatRequest) -> str:
+    """What the caller calls the conversation, for those who watch the server."""
+    key = (wire.model_extra or {}).get("prompt_cache_key")
+    return key if isinstance(key, str) else ""
 
 
 def _ignored(wire: ChatRequest, box: Toolbox) -> tuple[str, ...]:

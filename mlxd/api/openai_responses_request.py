@@ -119,7 +119,8 @@ def generate_request(
 def source(wire: HistoryRequest, caller: Caller) -> Source:
     """Whose request it is, and of which conversation."""
     conversation = wire.conversation.id if wire.conversation else None
-    return Source("openai_responses", caller.key, wire.prompt_cache_key or conversation)
+    session = wire.prompt_cache_key or ""
+    return Source("openai_responses", caller.key, conversation, session=session)
 
 
 def _output(wire: ResponsesRequest) -> Output:
