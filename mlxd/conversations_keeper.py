@@ -45,7 +45,7 @@ class Keeper:
         self._checked = False
         self._failed_running = False
         self._archived = 0
-        self._problem = ""
+        self._problem = self._archive_problem = ""
         self.over_limit = False
         """The store is larger than it may be; the next sweep makes room."""
         path = "" if file.in_memory else str(file.path)
@@ -113,7 +113,9 @@ class Keeper:
         except StoreUnavailable:
             return False
         except OSError as error:
-            self._tell(f"the archive can't be written: {reason_of(error)}")
+            self._archive_problem = f"the archive can't be written: {reason_of(error)}"
+            log.warning("conversation store: %s", self._archive_problem)
+            self._report()
             return False
         return thread is not None
 
@@ -199,7 +201,7 @@ class Keeper:
     def _report(self) -> None:
         """Bring `status` up to date."""
         moved = f"a damaged file was moved aside, to {self._file.moved}" if self._file.moved else ""
-        problem = "; ".join(filter(None, (self._problem, moved)))
+        problem = "; ".join(filter(None, (self._problem, self._archive_problem, moved)))
         status, size = self.status, self.status.bytes
         responses, conversations = status.responses, status.conversations
         if self._tables is not None:
@@ -238,6 +240,7 @@ class Keeper:
                     raise
                 write(self._archive, thread.name, data)
             self._archived += 1
+            self._archive_problem = ""
         self.remove(lambda tables: remove(tables, thread.id))
 
     def _make_room(self) -> bool:
