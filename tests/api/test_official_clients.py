@@ -2,21 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from mlxd.engine.scripted import Gate, ScriptItem
 from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, ToolResult
-from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
+from tests.api.clients import talking
+from tests.api.support import LIMIT, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, call, finished, reasoning, text
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
@@ -24,19 +24,6 @@ WEATHER: Any = {
     "type": "function",
     "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}},
 }
-
-
-@asynccontextmanager
-async def talking(server: Front, key: str = "any") -> AsyncIterator[AsyncOpenAI]:
-    """The client, which does not retry and does not wait."""
-    # Without certificates to load, which takes longer than the tests.
-    plain = openai.DefaultAsyncHttpxClient(verify=False, timeout=LIMIT)
-    async with asyncio.timeout(LIMIT), listening(server.app) as url:
-        base = f"{url}/v1"
-        async with AsyncOpenAI(
-            base_url=base, api_key=key, max_retries=0, http_client=plain
-        ) as client:
-            yield client
 
 
 async def test_a_whole_answer_is_read() -> None:
