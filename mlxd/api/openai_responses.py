@@ -76,7 +76,7 @@ class OpenAIResponses:
     def items(self, values: object, field: str) -> tuple[Item, ...]:
         """See `ItemDialect.items`."""
         try:
-            items = ITEMS.validate_python(as_items(values))
+            items = ITEMS.validate_python(values)
         except ValidationError as error:
             raise from_pydantic(error, field) from None
         for index, item in enumerate(items):

@@ -16,7 +16,6 @@ UNHEEDED = (
 )
 """Fields of the API that change nothing here: ignored and named, like unknown ones."""
 
-Summary = Literal["auto", "concise", "detailed"]
 ReasoningEvents = Literal["auto", "text", "summary", "none"]
 """How thinking is shown; `auto` goes by the request."""
 
@@ -53,8 +52,8 @@ class TextOptions(Wire):
 
 class Reasoning(Wire):
     effort: Effort | None = None
-    summary: Summary | Literal["none"] | None = None
-    generate_summary: Summary | None = None
+    summary: Literal["auto", "concise", "detailed", "none"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
     """The older name of `summary`."""
     context: Any = None
     mode: Any = None
