@@ -11,11 +11,12 @@ from mlxd.config import Settings
 def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
     """Every dialect there is, set up as configured; adding one is a file and an entry here."""
     azure = settings.azure
+    responses = OpenAIResponses(settings.responses.reasoning_events)
     return (
         OpenAIChat(),
-        OpenAIResponses(settings.responses.reasoning_events),
+        responses,
         Anthropic(),
-        Azure(azure.deployments, filter_results=azure.content_filter_results),
+        Azure(azure.deployments, responses=responses, filter_results=azure.content_filter_results),
     )
 
 

@@ -46,16 +46,21 @@ def moved(route: Route, base: str) -> Route:
 class Azure:
     """The dialect; `deployments` are names with the models behind them, None: models' own names.
 
-    With `filter_results` the choices of chat answers say that a filter found nothing.
+    Its paths of Responses are those of `responses`, moved. With `filter_results` the choices of
+    chat answers say that a filter found nothing.
     """
 
     name = "azure"
 
     def __init__(
-        self, deployments: Mapping[str, str] | None = None, *, filter_results: bool = False
+        self,
+        deployments: Mapping[str, str] | None = None,
+        *,
+        responses: OpenAIResponses | None = None,
+        filter_results: bool = False,
     ) -> None:
         self._chat = OpenAIChat()
-        self._responses = OpenAIResponses()
+        self._responses = responses or OpenAIResponses()
         self._deployments = deployments
         self._filter_results = filter_results
         remembering = (

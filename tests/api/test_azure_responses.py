@@ -7,7 +7,7 @@ import pytest
 from mlxd import errors
 from mlxd.api.openai_responses import OpenAIResponses
 from mlxd.api.web import Tuning
-from mlxd.config import Azure, Model, Server, Settings
+from mlxd.config import Azure, Model, Responses, Server, Settings
 from tests.api.support import DEMO, OTHER, Front, bytes_of, error_of, front, raising
 from tests.scripts import SCRIPTS
 
@@ -113,7 +113,7 @@ async def test_a_conversation_is_kept_with_its_items(base: str) -> None:
 async def test_a_response_that_was_made_at_one_path_is_found_at_the_others() -> None:
     server = deploying()
     made = await sent(server, "POST", CREATE[-1], HELLO)
-    for base in BASES:
+    for base in (*BASES, "/v1"):
         assert (await sent(server, "GET", f"{base}/responses/{made['id']}"))["id"] == made["id"]
 
 
@@ -172,6 +172,13 @@ async def test_paths_that_are_not_there_are_told_in_azures_words(
 ) -> None:
     response = await deploying().client.open(path, method=method)
     assert (response.status_code, (await error_of(response))["code"]) == (status, code)
+
+
+async def test_thinking_is_shown_as_configured() -> None:
+    settings = Settings(responses=Responses(reasoning_events="none"))
+    server = front(*SCRIPTS["reasoning_then_text"], settings=settings)
+    made = await sent(server, "POST", "/openai/responses", {**HELLO, "model": "demo"})
+    assert [item["type"] for item in made["output"]] == ["message"]
 
 
 async def test_filter_results_are_for_chat_alone() -> None:
