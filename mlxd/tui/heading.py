@@ -1,6 +1,6 @@
 """What stands above the tables, as lines of text: the server, its engine, and how busy they are."""
 
-from mlxd.status import EnginePart, Rates, Restart, Status
+from mlxd.status import EnginePart, Rates, Status
 from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.tones import Line, Tone, apart, joined
@@ -48,7 +48,7 @@ def _engine(status: Status, glyphs: Glyphs) -> list[Line]:
     state: Line = [("engine ", "dim"), (engine.state, state_tone(engine.state))]
     if engine.reason:
         state.append((f" {glyphs.clean(engine.reason)}", "warn"))
-    groups = [_memory(engine, glyphs), state, _restarts(engine, status.server.at, glyphs)]
+    groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at, glyphs)]
     device = " ".join(filter(None, (engine.device, engine.blas and f"({engine.blas})")))
     groups.append([(glyphs.clean(device), "plain")])
     groups.append([("step ", "dim"), (span(engine.step), "plain")] if engine.step else [])
@@ -70,15 +70,16 @@ def _memory(engine: EnginePart, glyphs: Glyphs) -> Line:
     ]
 
 
-def _restarts(engine: EnginePart, now: float, glyphs: Glyphs) -> Line:
+def _restarts(engine: EnginePart, now: float, glyphs: Glyphs) -> list[Line]:
+    """How often it was replaced, and the last time."""
     if not engine.restarts:
         return []
-    told = f" ({_why(engine.last_restarts[-1], now)})" if engine.last_restarts else ""
-    return [(glyphs.clean(plural(engine.restarts, "restart") + told), "warn")]
-
-
-def _why(restart: Restart, now: float) -> str:
-    return f"{span(now - restart.at)} ago: {restart.reason}"
+    groups: list[Line] = [[(plural(engine.restarts, "restart"), "warn")]]
+    if engine.last_restarts:
+        last = engine.last_restarts[-1]
+        told = f"{span(now - last.at)} ago: {glyphs.clean(last.reason)}"
+        groups.append([(f"last {told}", "warn")])
+    return groups
 
 
 def _traffic(status: Status) -> list[Line]:

@@ -128,9 +128,13 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
     def _bring_into_sight(self) -> None:
         top, room = round(self.scroll_y), max(1, self.size.height - HEADER)
         if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False)
+            self._scroll_rows(self.cursor)
         elif self.cursor >= top + room:
-            self.scroll_to(y=self.cursor - room + 1, animate=False)
+            self._scroll_rows(self.cursor - room + 1)
+
+    def _scroll_rows(self, top: int) -> None:
+        # Forced: whether there is a scrollbar is only known after the next layout.
+        self.scroll_to(y=top, animate=False, force=True)
 
     def _draw_changes(self) -> None:
         """Refresh the part of each visible line that is not as it was drawn."""

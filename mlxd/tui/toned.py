@@ -50,7 +50,10 @@ class Toned(Widget):
         """The style of a tone; what is stale is dim."""
         found = self._styles_of_tones.get(tone)
         if found is None:
-            found = self.get_component_rich_style(f"toned--{tone}", partial=tone != "plain")
+            found = self.get_component_rich_style(f"toned--{tone}")
+            if not tone.startswith("cursor"):
+                # The background is the widget's, or the cursor's.
+                found = found.without_color + Style(color=found.color)
             if self.stale:
                 found = found + Style(dim=True)
             self._styles_of_tones[tone] = found
@@ -58,9 +61,8 @@ class Toned(Widget):
 
     def strip_of(self, line: Sequence[Span], width: int) -> Strip:
         """A line as Textual draws it."""
-        plain = self.style_of("plain")
-        segments = [Segment(text, plain + self.style_of(tone)) for text, tone in line]
-        return Strip(segments).adjust_cell_length(width, plain)
+        segments = [Segment(text, self.style_of(tone)) for text, tone in line]
+        return Strip(segments).adjust_cell_length(width, self.style_of("plain"))
 
     def set_stale(self, stale: bool) -> None:
         """Show that what is seen is of an earlier time."""

@@ -74,6 +74,7 @@ class TopApp(App[int]):
         self._numbers = 0
         self._themes = theme_names(self._terminal)
         self._said_at = 0.0
+        self._detail: DetailScreen | None = None
 
     def get_default_screen(self) -> Screen[None]:
         return self.dashboard
@@ -85,7 +86,7 @@ class TopApp(App[int]):
         self.set_class(not self._terminal.unicode, "-ascii")
         self.animation_level = "none"
         self.run_worker(self._feed.run(), name="feed", group="feed")
-        self.set_interval(1.0, self._second_passed)
+        self.set_interval(1.0, self.second_passed)
         if not self.is_headless:
             end_by_signal(self)
 
@@ -215,10 +216,18 @@ class TopApp(App[int]):
                 self._ask_to_cancel(seen)
 
         title = f"Request {self._glyphs.clean(key)}"
-        self.push_screen(DetailScreen(title, lines, cancels=key), left)
+        self._open_detail(DetailScreen(title, lines, cancels=True), left)
 
     def _open(self, title: str, lines: Callable[[int], list[Line]]) -> None:
-        self.push_screen(DetailScreen(title, lines))
+        self._open_detail(DetailScreen(title, lines), lambda _: None)
+
+    def _open_detail(self, screen: DetailScreen, left: Callable[[bool | None], None]) -> None:
+        def closed(result: bool | None) -> None:
+            self._detail = None
+            left(result)
+
+        self._detail = screen
+        self.push_screen(screen, closed)
 
     def _conversation(self, item: ConversationPart) -> Callable[[int], list[Line]]:
         def lines(width: int) -> list[Line]:
@@ -257,18 +266,23 @@ class TopApp(App[int]):
         self.dashboard.show_link(self._link)
         if self._link.paused or self.status is None:
             return
-        self.dashboard.show_status(self.status)
+        self.show_status(self.status)
+
+    def show_status(self, status: Status) -> None:
+        """Show a status on every screen that is open."""
+        self.dashboard.show_status(status)
         self._update_details()
 
     def _update_details(self) -> None:
-        if isinstance(self.screen, DetailScreen):
-            self.screen.update()
+        if self._detail is not None:
+            self._detail.update()
 
     def _say(self, line: Line) -> None:
         self._said_at = self._clock()
         self.dashboard.say([(self._glyphs.clean(text), tone) for text, tone in line])
 
-    def _second_passed(self) -> None:
+    def second_passed(self) -> None:
+        """Show what changes with time alone."""
         if self._said_at and self._clock() - self._said_at >= SAID:
             self._said_at = 0.0
             self.dashboard.say([])

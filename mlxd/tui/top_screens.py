@@ -7,6 +7,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.markup import escape
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -14,26 +15,26 @@ from mlxd.tui.toned import Lines
 from mlxd.tui.tones import Line
 
 HELP = """\
- 1 2 3 4 5   a pane: running, queue, conversations, models, log
- tab         the next pane (shift+tab: the one before)
- arrows      move the cursor (also j k, page up, page down, home, end)
- enter       details of the row: for a request its way from queue to decode
- z           the pane alone, and back
+1 2 3 4 5   a pane: running, queue, conversations, models, log
+tab         the next pane (shift+tab: the one before)
+arrows      move the cursor (also j k, page up, page down, home, end)
+enter       details of the row: a request's way from queue to decode
+z           the pane alone, and back
 
- s           order by the next column   (or click on a column's title)
- r           the other way round
- /           show the rows alone that hold some words; escape shows all again
- p           stop the picture, and let it go on
+s           order by the next column (or click on a column's title)
+r           the other way round
+/           show the rows with some words alone; escape shows all
+p           stop the picture, and let it go on
 
- c           cancel the request under the cursor
- l  u        load, unload the model under the cursor
- R           restart the engine
- t           light or dark
- q           leave
+c           cancel the request under the cursor
+l  u        load, unload the model under the cursor
+R           restart the engine
+t           light or dark
+q           leave
 
- CACHED is the share of a prompt whose computation was found in the prefix cache.
- It stands out where the prefix was missed; the details say why.
- TTFT is the time to the first token; T/S is tokens a second, decoded."""
+CACHED is the part of a prompt that the prefix cache answered. It stands
+out where a prefix was missed; the request's details say why.
+TTFT is the time to the first token, T/S decoded tokens a second."""
 
 
 class Sheet(ModalScreen[bool]):
@@ -88,7 +89,9 @@ class DetailScreen(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "cancel", show=False)]
 
-    def __init__(self, title: str, lines: Callable[[int], list[Line]], cancels: str = "") -> None:
+    def __init__(
+        self, title: str, lines: Callable[[int], list[Line]], *, cancels: bool = False
+    ) -> None:
         super().__init__()
         self._title = title
         self._lines = lines
@@ -97,7 +100,7 @@ class DetailScreen(Sheet):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="sheet") as box:
-            box.border_title = self._title
+            box.border_title = escape(self._title)
             box.border_subtitle = "c cancels, escape closes" if self._cancels else "escape closes"
             yield self._shown
 

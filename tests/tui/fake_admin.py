@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 
 from mlxd.status import History, Lifecycle, Status
+from mlxd.tui.client import Client
 
 TOKEN = "secret"
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -22,13 +23,17 @@ class FakeAdmin:
         self.posted: list[str] = []
         self.calls = 0
         self.port = 0
-        self._watchers: set[asyncio.StreamWriter] = set()
+        self.watchers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> Client:
+        """A client with the right token."""
+        return Client(self.url, TOKEN)
 
     async def start(self) -> None:
         """Listen; at the same port as before, if there was one."""
@@ -39,7 +44,7 @@ class FakeAdmin:
         """Stop listening, and end every stream."""
         if self._server is not None:
             self._server.close()
-        for writer in list(self._watchers):
+        for writer in list(self.watchers):
             writer.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -49,14 +54,14 @@ class FakeAdmin:
     def tell(self, status: Status) -> None:
         """Send a newer status to everyone who watches."""
         self.status = status
-        self._send("status", msgspec.json.encode(status))
+        self.send("status", msgspec.json.encode(status))
 
     def happen(self, event: Lifecycle) -> None:
         """Send an event to everyone who watches."""
-        self._send("activity", msgspec.json.encode(event))
+        self.send("activity", msgspec.json.encode(event))
 
-    def _send(self, name: str, data: bytes) -> None:
-        for writer in self._watchers:
+    def send(self, name: str, data: bytes) -> None:
+        for writer in self.watchers:
             writer.write(b"event: %s\ndata: %s\n\n" % (name.encode(), data))
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,10 +96,10 @@ class FakeAdmin:
             self._reply(writer, 200, {})
         elif path == "/admin/events":
             writer.write(EVENTS)
-            self._watchers.add(writer)
+            self.watchers.add(writer)
             self.tell(self.status)
             await reader.read()
-            self._watchers.discard(writer)
+            self.watchers.discard(writer)
         else:
             known: dict[str, object] = {
                 "/admin/status": self.status,
