@@ -25,6 +25,7 @@ RESERVE = 16 * 1024 * 1024
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that reads the store's file."""
 COMPANIONS = ("", "-wal", "-shm", "-journal")
+KEPT_LOG = ".kept-wal"
 _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
@@ -36,6 +37,10 @@ _SETTINGS = (
     "PRAGMA trusted_schema = OFF",
 )
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+Trouble = sqlite3.Error | OSError | UnicodeDecodeError
+"""What working on a file may end in; text that is no UTF-8 is damage."""
 
 
 class StoreInUse(ConfigError):
@@ -101,7 +106,8 @@ class StoreFile:
         """Raise `ConfigError` for a file of a newer mlxd; anything else is for `connect`."""
         if self.in_memory or not self.path.exists():
             return
-        with suppress(sqlite3.Error), closing(self._bare()) as db:
+        self._keep_log()
+        with suppress(sqlite3.Error, UnicodeDecodeError), closing(self._bare()) as db:
             version = version_of(db)
             known = len(self._migrations)
             written = db.execute("SELECT version FROM meta").fetchone()
@@ -116,13 +122,16 @@ class StoreFile:
         """
         if not check or self.in_memory:
             return self._connect()
+        self._keep_log()
         try:
-            return self._connect(check=True)
-        except (Damaged, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.Error) and not is_damage(error):
+            db = self._connect(check=True)
+        except (Damaged, UnicodeDecodeError, sqlite3.DatabaseError) as error:
+            if not is_damage(error):
                 raise
             self.moved = self._move_aside()
-        return self._connect()
+            return self._connect()
+        self._beside(KEPT_LOG).unlink(missing_ok=True)
+        return db
 
     def was_replaced(self) -> bool:
         """Whether the open file is no longer the one that its name leads to."""
@@ -165,13 +174,14 @@ class StoreFile:
             self._make_private()
         db = self._bare()
         try:
+            # First, so that a damaged file is moved aside as it was found.
+            if check:
+                self._check(db)
             for setting in _SETTINGS:
                 db.execute(setting)
             (page,) = db.execute("PRAGMA page_size").fetchone()
             # Beyond `max_bytes` the oldest go; this is where nothing is written any more.
             db.execute(f"PRAGMA max_page_count = {self._max_bytes * 5 // 4 // page:d}")
-            if check:
-                self._check(db)
             if 0 < version_of(db) < len(self._migrations):
                 self._back_up(db)
             migrate(db, self._migrations)
@@ -181,7 +191,16 @@ class StoreFile:
         return db
 
     def _check(self, db: sqlite3.Connection) -> None:
-        """Raise `Damaged` or a `sqlite3.DatabaseError` that is damage if the file is not sound."""
+        """Raise `Damaged`, or an error that is damage, if the file is not sound."""
+        try:
+            self._compare(db)
+        except sqlite3.OperationalError as error:
+            # A format that SQLite does not know, or tables that our own statements do not fit.
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise Damaged from error
+            raise
+
+    def _compare(self, db: sqlite3.Connection) -> None:
         version, tables = version_of(db), tables_of(db)
         if not version and not tables:
             return
@@ -195,6 +214,11 @@ class StoreFile:
             raise Damaged
         if db.execute("PRAGMA foreign_key_check").fetchone():
             raise Damaged
+
+    def _keep_log(self) -> None:
+        """A second name for the log: SQLite deletes that of a file which it can't read."""
+        with suppress(OSError):
+            os.link(self._beside("-wal"), self._beside(KEPT_LOG))
 
     def _make_private(self) -> None:
         """The file for its owner alone; SQLite gives its companions the same rights."""
@@ -229,6 +253,8 @@ class StoreFile:
         for suffix in COMPANIONS:
             with suppress(FileNotFoundError):
                 os.rename(self._beside(suffix), self.path.with_name(name + suffix))
+        with suppress(FileNotFoundError):
+            os.replace(self._beside(KEPT_LOG), self.path.with_name(f"{name}-wal"))
         return name
 
     def _in_use(self, holder: str) -> StoreInUse:
@@ -250,15 +276,15 @@ class StoreFile:
         )
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is not sound, rather than that something is in its way."""
-    if isinstance(error, sqlite3.DatabaseError) and "Could not decode" in str(error):
+def is_damage(error: Exception) -> bool:
+    """Whether the file is not sound, rather than that something is in its way."""
+    if isinstance(error, Damaged | UnicodeDecodeError) or "Could not decode" in str(error):
         return True
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
-def reason_of(error: sqlite3.Error | OSError) -> str:
+def reason_of(error: Trouble) -> str:
     """What is wrong, in words that name no path and end without a full stop."""
     if isinstance(error, OSError):
         return (error.strerror or "the disk reported an error").lower()

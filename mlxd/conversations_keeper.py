@@ -9,7 +9,7 @@ from typing import TypeVar
 from mlxd.config import Conversations
 from mlxd.conversations_archive import archived, write
 from mlxd.conversations_clock import Mark, StoreTime
-from mlxd.conversations_file import StoreFile, is_damage, reason_of
+from mlxd.conversations_file import StoreFile, Trouble, is_damage, reason_of
 from mlxd.conversations_tables import Tables
 from mlxd.conversations_threads import Thread, forget_deleted, last_use, oldest, remove
 from mlxd.errors import ConfigError, StoreUnavailable
@@ -24,7 +24,9 @@ DRIFT = 1.0
 UNUSED_SHARE = 4
 """Unused pages are given back when they are more than this part of the file."""
 PAGES_AT_ONCE = 1000
-REOPENS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+REOPENS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+TROUBLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 
 T = TypeVar("T")
 
@@ -84,7 +86,7 @@ class Keeper:
         """Do what changes nothing. Raises `StoreUnavailable`."""
         try:
             return work(self._ready())
-        except (sqlite3.Error, OSError) as error:
+        except TROUBLE as error:
             self._met(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
 
@@ -135,7 +137,7 @@ class Keeper:
                 if not _is_full(error) or not help_out():
                     raise
                 result = work(self._ready())
-        except (sqlite3.Error, OSError) as error:
+        except TROUBLE as error:
             self._met(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
         self._problem = ""
@@ -181,7 +183,7 @@ class Keeper:
             self._tables.db.close()
             self._tables = None
 
-    def _met(self, error: sqlite3.Error | OSError) -> None:
+    def _met(self, error: Trouble) -> None:
         """Remember what is wrong, and get ready for trying again."""
         self._tell(reason_of(error))
         if isinstance(error, OSError) or self._file.in_memory:
