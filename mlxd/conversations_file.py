@@ -196,7 +196,7 @@ class StoreFile:
             self._compare(db)
         except sqlite3.OperationalError as error:
             # A format that SQLite does not know, or tables that our own statements do not fit.
-            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            if getattr(error, "sqlite_errorcode", 0) in (0, sqlite3.SQLITE_ERROR):
                 raise Damaged from error
             raise
 
