@@ -23,6 +23,7 @@ from mlxd.status import Lifecycle, Totals
 
 Level = Literal["info", "warning", "error"]
 
+ENGINE = ("engine", "engine")
 TAIL = 200
 """Characters of the end of an answer that are shown where texts may be shown."""
 TELLING = (EngineCrashed.__name__, EngineStalled.__name__, OutOfMemory.__name__)
@@ -61,6 +62,11 @@ class Activity:
         self._engine = engine
         self._states = _states(engine.status())
         engine.watch(self)
+
+    @property
+    def state(self) -> str:
+        """The engine's state, as it last told."""
+        return self._states[ENGINE][0]
 
     def computed(self, prefilled: int, decoded: int) -> None:
         """See `Watcher.computed`."""
@@ -107,8 +113,8 @@ class Activity:
         self.version += 1
         before, now = self._states, _states(self._engine.status())
         self._states = now
-        for name, (kind, state, reason) in now.items():
-            if before.get(name) != now[name]:
+        for (kind, name), (state, reason) in now.items():
+            if before.get((kind, name)) != (state, reason):
                 words = f"{name}: {state}" + (f": {reason}" if reason else "")
                 level: Level = "error" if state == "failed" else "info"
                 model = name if kind == "model" else ""
@@ -174,10 +180,10 @@ class Activity:
         )
 
 
-def _states(status: EngineStatus) -> dict[str, tuple[str, str, str]]:
-    """Kind, state and reason of the engine and of each model, by name."""
-    models = {model.id: ("model", model.state, model.reason) for model in status.models}
-    return {"engine": ("engine", status.state, status.reason), **models}
+def _states(status: EngineStatus) -> dict[tuple[str, str], tuple[str, str]]:
+    """State and reason of the engine and of each model, by kind and name."""
+    models = {("model", model.id): (model.state, model.reason) for model in status.models}
+    return {ENGINE: (status.state, status.reason), **models}
 
 
 def _so_far(status: RequestStatus) -> Usage:

@@ -16,8 +16,9 @@ from quart import Response
 from mlxd import errors
 from mlxd.api.activity import Activity
 from mlxd.api.activity_feed import Reader
+from mlxd.api.activity_log import log_watched
 from mlxd.api.admin_gate import ADMIN
-from mlxd.api.admin_status import Facts, Snapshots
+from mlxd.api.admin_status import FRESH, Facts, Snapshots
 from mlxd.api.dialect import Frame
 from mlxd.api.envelopes import json_response, retry_after
 from mlxd.api.metrics import CONTENT_TYPE
@@ -88,12 +89,14 @@ class Admin:
         ]
         for method, rule, view in rules:
             app.add_url_rule(rule, f"{ADMIN}{rule}", _only(method, view), methods=METHODS)
+        app.while_serving(self._hear_the_log)
         for rule in ("/admin", "/admin/", "/admin/<path:name>"):
             app.add_url_rule(rule, f"{ADMIN}{rule}", _nothing_here, methods=METHODS)
 
     async def status(self) -> Response:
         """Everything, now."""
-        return Response(self._snapshots.encoded(), 200, UNSEEN, content_type="application/json")
+        data = self._snapshots.latest(older=0.0).data
+        return Response(data, 200, UNSEEN, content_type="application/json")
 
     async def history(self) -> Response:
         """Tokens second by second."""
@@ -140,6 +143,10 @@ class Admin:
         log.warning("the engine was restarted by an administrator")
         return json_response({"state": self._engine.status().state}, 202)
 
+    async def _hear_the_log(self) -> AsyncGenerator[None, None]:
+        with log_watched(self._activity.log):
+            yield
+
     async def _change(
         self, name: str, change: Callable[[str], Coroutine[Any, Any, None]]
     ) -> Response:
@@ -166,13 +173,13 @@ class Admin:
         seen, sent, due = -1, 0.0, now()
         while True:
             frames = [Frame(msgspec.json.encode(event), "activity") for event in reader.take()]
-            over = self._engine.status().state == "stopped"
-            version = self._activity.version
+            over = self._activity.state == "stopped"
             if now() >= due or over:
                 due = now() + interval
-                if version != seen or now() - sent >= UNCHANGED or over:
-                    seen, sent = version, now()
-                    frames.append(Frame(self._snapshots.encoded(), "status"))
+                if self._activity.version != seen or now() - sent >= UNCHANGED or over:
+                    seen, data = self._snapshots.latest(older=0.0 if over else FRESH)
+                    sent = now()
+                    frames.append(Frame(data, "status"))
             if frames:
                 yield encode(frames)
             if over:

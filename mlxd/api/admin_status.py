@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -54,6 +55,13 @@ class Facts:
     store: Callable[[], StoreStatus | None] = _no_store
 
 
+class Snapshot(NamedTuple):
+    """A status as JSON, and the version of the activity that it shows."""
+
+    version: int
+    data: bytes
+
+
 class Snapshots:
     """Makes snapshots, and shares each with all who ask at about the same time."""
 
@@ -68,15 +76,16 @@ class Snapshots:
         self._prefix_limit = engine_limits(settings).prefix_cache_bytes
         self._began = time.monotonic()
         self._taken = -FRESH
-        self._encoded = b""
+        self._latest = Snapshot(-1, b"")
 
-    def encoded(self) -> bytes:
-        """A snapshot as JSON, not older than `FRESH`."""
+    def latest(self, *, older: float = FRESH) -> Snapshot:
+        """A snapshot that is not `older`, in seconds."""
         now = time.monotonic()
-        if now - self._taken >= FRESH:
-            self._encoded = msgspec.json.encode(self.status())
+        if now - self._taken >= older:
+            version = self._activity.version
+            self._latest = Snapshot(version, msgspec.json.encode(self.status()))
             self._taken = now
-        return self._encoded
+        return self._latest
 
     def status(self) -> Status:
         """Everything, now."""
@@ -197,4 +206,4 @@ class Snapshots:
 
 
 def _rounded(seconds: float) -> float:
-    return round(seconds, 3)
+    return round(seconds, 6)
