@@ -11,7 +11,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then break; fi; \
 	python=""; done
 
-.PHONY: help serve test test-fast check bench coverage clean
+.PHONY: help serve test test-fast check bench soak coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,13 +37,16 @@ bench: $(VENV)/.installed ## Measure against raw mlx-lm and mlx_lm.server (BENCH
 	@$(BIN)/mlxd pull demo
 	@$(BIN)/python -m bench $(BENCH)
 
+soak: $(VENV)/.installed-dev ## Kill the server under load 300 times, and look for what it promised (SOAK="--cycles 20")
+	@$(BIN)/python -m soak $(SOAK)
+
 coverage: $(VENV)/.installed-dev ## Run the fast tests and show what they leave out
 	@$(BIN)/coverage run -m pytest -q tests/kernel tests/engine tests/api tests/server
 	@$(BIN)/coverage report
 
 clean: ## Remove the virtual environment, caches and builds (not your models or mlxd.toml)
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find mlxd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mlxd tests bench soak -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew when its Python is gone or the checkout was moved; the stamps say what is installed.
 ifneq ($(shell test -x $(BIN)/python && cat $(VENV)/.created 2>/dev/null),$(CURDIR))

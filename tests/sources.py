@@ -64,7 +64,7 @@ def sources(folder: str) -> list[Source]:
 
 PACKAGE = sources("mlxd")
 TESTS = sources("tests")
-EVERYTHING = [*PACKAGE, *TESTS, *sources("bench"), *sources("docs")]
+EVERYTHING = [*PACKAGE, *TESTS, *sources("bench"), *sources("soak"), *sources("docs")]
 MODULES = {source.name for source in PACKAGE}
 
 
