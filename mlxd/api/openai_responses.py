@@ -115,6 +115,7 @@ def _respond(body: JsonObject, caller: Caller, events: ReasoningEvents) -> Memor
             sealed=wire.includes("reasoning.encrypted_content"),
             logprobs=request.logprobs is not None,
             background=wire.background or False,
+            silent=wire.generate is False,
             box=box,
         )
         call = AnsweredCall(

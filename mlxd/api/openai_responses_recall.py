@@ -8,16 +8,23 @@ from mlxd.api.openai_errors import wrong_value
 from mlxd.api.openai_responses_history import Said, messages, neutral_said
 from mlxd.api.openai_responses_items import (
     AdditionalToolsItem,
+    CallOutputItem,
+    CompactionItem,
+    CustomCallItem,
+    FunctionCallItem,
     InputItem,
+    LocalCallItem,
     MessageItem,
     ReferenceItem,
     read,
 )
 from mlxd.api.openai_responses_tools import OfferedTool
 from mlxd.api.openai_responses_wire import HistoryRequest
-from mlxd.errors import ItemNotFound
+from mlxd.errors import InvalidField, ItemNotFound
 from mlxd.history import Item
 from mlxd.messages import Message, Text
+
+CALLS = (FunctionCallItem, CustomCallItem, LocalCallItem)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ def recalled(wire: HistoryRequest, items: Sequence[Item], past: Past) -> History
     if not pieces:
         raise wrong_value("input", "nothing in it is read here.")
     whole = [*before, *added]
+    if wire.previous_response_id is not None:
+        _check_calls([model for _, model in whole])
     return History(
         messages=messages(pieces),
         input=tuple(item for item, _ in added),
@@ -59,6 +68,21 @@ def _resolved(item: Item, model: InputItem, past: Past) -> tuple[Item, InputItem
     if (found := past.referenced.get(model.id)) is None:
         raise ItemNotFound(model.id)
     return found, read(found)
+
+
+def _check_calls(models: Sequence[InputItem]) -> None:
+    """Raises `InvalidField` for the output of a call that nobody made.
+
+    Only for a history that the server has as a whole: callers may leave out what they like, and so
+    does a compaction.
+    """
+    if any(isinstance(model, CompactionItem) for model in models):
+        return
+    made = {model.call_id for model in models if isinstance(model, CALLS)}
+    for model in models:
+        if isinstance(model, CallOutputItem) and model.call_id not in made:
+            message = f"No tool call found for function call output with call_id {model.call_id}."
+            raise InvalidField("input", "value", message)
 
 
 def _tools(model: InputItem) -> Sequence[OfferedTool]:

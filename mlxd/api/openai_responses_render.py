@@ -48,7 +48,8 @@ class Wanted:
     """What the request said about its answer.
 
     `response` are the fields that stay as they are; `token` makes the ids of items its own. With
-    `sealed`, thinking can be sent back; with `background` the response is queued at first.
+    `sealed`, thinking can be sent back; with `background` the response is queued at first; with
+    `silent` it has no output, whatever the model says.
     """
 
     response: JsonObject
@@ -59,6 +60,7 @@ class Wanted:
     sealed: bool = False
     logprobs: bool = False
     background: bool = False
+    silent: bool = False
     box: Toolbox = field(default_factory=lambda: Toolbox((), frozenset(), {}))
 
 
@@ -117,7 +119,7 @@ class ResponsesRenderer:
 
     def settle(self, event: Finished | Failed) -> Settled:
         """See `Answering.settle`."""
-        ending = _ending(event)
+        ending = self._ended(event)
         block = self._last_block(ending)
         output = [*self._output, *([block.item(ending.item_status)] if block else [])]
         items = tuple(Item(item["id"], _encode(item)) for item in output)
@@ -145,7 +147,7 @@ class ResponsesRenderer:
             case Started(model=model):
                 yield from self._start(model)
             case Finished() | Failed():
-                yield from self._finish(_ending(event))
+                yield from self._finish(self._ended(event))
             case _:
                 assert_never(event)
 
@@ -186,8 +188,10 @@ class ResponsesRenderer:
         return self._open if well or isinstance(self._open, SAFE) else None
 
     def _block(self, part: OutputPart) -> Block | None:
-        """The item that `part` begins, None for thinking that is not shown."""
+        """The item that `part` begins, None for what is not shown."""
         wanted, index = self._wanted, len(self._output)
+        if wanted.silent:
+            return None
         match part:
             case Text():
                 return MessageBlock(self._id("msg"), index, told=wanted.logprobs)
@@ -203,6 +207,12 @@ class ResponsesRenderer:
                 return CallBlock(self._id("fc"), index, call=part, names=names)
             case _:
                 assert_never(part)
+
+    def _ended(self, event: Finished | Failed) -> Ending:
+        if self._wanted.silent and isinstance(event, Finished):
+            # However much it was to say, all of it is left out.
+            event = msgspec.structs.replace(event, reason="stop")
+        return _ending(event)
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{self._wanted.token}{len(self._output):04x}"

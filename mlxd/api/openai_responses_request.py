@@ -106,7 +106,8 @@ def generate_request(
         tool_choice=neutral_choice(wire.tool_choice, box),
         parallel_tools=wire.parallel_tool_calls is not False,
         sampling=neutral_sampling(wire),
-        max_tokens=token_limit(wire.max_output_tokens),
+        # The one token is not told; what counts is the prompt, which the engine then knows.
+        max_tokens=1 if wire.generate is False else token_limit(wire.max_output_tokens),
         stop=tuple(stop for stop in wire.stop or [] if stop),
         output=_output(wire),
         reasoning=neutral_reasoning(wire, wire.reasoning.effort if wire.reasoning else None),

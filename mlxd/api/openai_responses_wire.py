@@ -104,6 +104,8 @@ class ResponsesRequest(HistoryRequest, SamplingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     background: bool | None = None
+    generate: bool | None = None
+    """False over a WebSocket: only get ready for the turn that comes."""
     store: bool | None = None
     include: list[str] | None = None
     max_output_tokens: TokenLimit | None = None

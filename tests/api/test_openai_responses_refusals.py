@@ -6,7 +6,20 @@ import pytest
 
 from mlxd import errors
 from mlxd.api.dialect import Past
-from tests.api.responses import CUSTOM, DIALECT, FUNCTION, SEARCH, Json, caller, parsed, user
+from tests.api.responses import (
+    CUSTOM,
+    DIALECT,
+    FUNCTION,
+    SEARCH,
+    Json,
+    answered,
+    call,
+    caller,
+    items,
+    parsed,
+    result,
+    user,
+)
 from tests.api.support import RESPONSES, error_of, front
 from tests.scripts import SCRIPTS
 
@@ -186,6 +199,16 @@ def test_items_of_a_conversation_are_refused_by_their_place() -> None:
         with pytest.raises(errors.InvalidField) as refused:
             DIALECT.items(values, "items")
         assert refused.value.field == field
+
+
+def test_the_output_of_a_call_that_nobody_made_does_not_go_on_from_anything() -> None:
+    past = items(user("Hi"), call("f", 1))
+    assert answered(past, previous_response_id="resp_1", input=[result("x", 1)])
+    with pytest.raises(errors.InvalidField, match="No tool call found .* call_id call_2") as caught:
+        answered(past, previous_response_id="resp_1", input=[result("x", 2)])
+    assert caught.value.field == "input"
+    # A caller that sends the history may have left the call out.
+    assert answered(input=[user("Hi"), result("x", 2)])
 
 
 async def test_a_prompt_that_does_not_fit_is_the_inputs_fault() -> None:

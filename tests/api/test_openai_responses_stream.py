@@ -28,6 +28,7 @@ from tests.api.responses import (
     Json,
     answered,
     events_of,
+    heard,
     output_of,
     response_of,
 )
@@ -41,6 +42,7 @@ WISHES: dict[str, Json] = {
     "sealed": {"include": ["reasoning.encrypted_content"]},
     "hidden": {"reasoning": {"effort": "none"}},
     "background": {"background": True},
+    "silent": {"generate": False},
     "logprobs": {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
 }
 every_wish = pytest.mark.parametrize("wish", WISHES.values(), ids=WISHES)
@@ -207,6 +209,13 @@ def test_an_answer_cut_short_ends_with_an_incomplete_item() -> None:
 def test_an_answer_of_nothing_is_an_empty_message() -> None:
     (item,) = output_of(SCRIPTS["empty"])
     assert [part["text"] for part in item["content"]] == [""]
+
+
+@pytest.mark.parametrize("name", ["text", "length", "reasoning_then_tool_call", "empty"])
+def test_a_client_that_only_gets_ready_is_told_nothing_but_the_end(name: str) -> None:
+    assert kinds(SCRIPTS[name], generate=False) == ["created", "in_progress", "completed"]
+    assert output_of(SCRIPTS[name], generate=False) == []
+    assert heard(generate=False, max_output_tokens=100).max_tokens == 1
 
 
 def test_a_completed_response_says_when() -> None:
