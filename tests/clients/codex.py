@@ -1,0 +1,191 @@
+"""Codex against a scripted server: a tool round trip with any kind of provider, a full window.
+
+Not part of `make test`, because it needs Codex, a program of some hundred megabytes from npm:
+
+    python -m tests.clients.codex              # installs the version that was tested, once
+    python -m tests.clients.codex --cli codex  # uses the one that you have
+
+It gives Codex a home folder of its own and talks to nothing but a server on loopback.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.clients.claude_code import PATIENCE, QUESTION, TOML, WINDOW, answered, expect, tell
+from tests.e2e.support import Served, serve
+
+PACKAGE = "@openai/codex"
+VERSION = "0.169.0"
+ANSWER = "I looked. The result is: "
+CONFIG = """
+model = "demo"
+model_context_window = {window}
+check_for_update_on_startup = false
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
+{provider}
+
+[analytics]
+enabled = false
+"""
+OURS = """
+model_provider = "mlxd"
+
+[model_providers.mlxd]
+name = "mlxd"
+base_url = "http://127.0.0.1:{port}/v1"
+wire_api = "responses"
+env_key = "MLXD_API_KEY"
+{more}
+"""
+BUILT_IN = 'openai_base_url = "http://127.0.0.1:{port}/v1"'
+"""The provider that it comes with, at another address: it tries a WebSocket first."""
+
+FAILURES = ("error", "turn.failed")
+"""Events by which it tells of a reconnection, or gives up."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one run of Codex printed: its events, and the text of its last message."""
+
+    events: list[Json]
+
+    @property
+    def last(self) -> str:
+        items = [event["item"] for event in self.events if event["type"] == "item.completed"]
+        said = [item["text"] for item in items if item["type"] == "agent_message"]
+        return str(said[-1]) if said else ""
+
+    @property
+    def commands(self) -> list[str]:
+        """What the commands that it ran printed."""
+        items = [event["item"] for event in self.events if event["type"] == "item.completed"]
+        return [item["aggregated_output"] for item in items if item["type"] == "command_execution"]
+
+    @property
+    def errors(self) -> list[str]:
+        """Reconnections and failures that it told of."""
+        return [json.dumps(event) for event in self.events if event["type"] in FAILURES]
+
+
+def main() -> int:
+    """Run every check; the exit code is the number of those that failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cli", help="an installed Codex, instead of one from npm")
+    cli = parser.parse_args().cli or installed()
+    failed = 0
+    for check in CHECKS:
+        with tempfile.TemporaryDirectory() as folder:
+            failed += not passes(check, cli, Path(folder))
+    return failed
+
+
+def passes(check: Callable[[str, Path], None], cli: str, folder: Path) -> bool:
+    """Whether a check holds; says so."""
+    try:
+        check(cli, folder)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        tell(f"FAILED {check.__name__}: {error}")
+        return False
+    tell(f"ok     {check.__name__}")
+    return True
+
+
+def a_tool_call_goes_round(cli: str, folder: Path) -> None:
+    """It calls a tool, runs it, sends the result, and prints the answer to that."""
+    goes_round(cli, folder, OURS.replace("{more}", ""))
+
+
+def a_tool_call_goes_round_where_a_websocket_is_tried_first(cli: str, folder: Path) -> None:
+    """The same with a provider that is said to take a WebSocket: it goes on without one at once."""
+    goes_round(cli, folder, OURS.replace("{more}", "supports_websockets = true"))
+
+
+def a_tool_call_goes_round_with_the_built_in_provider(cli: str, folder: Path) -> None:
+    """The same with OpenAI's own provider at this address."""
+    goes_round(cli, folder, BUILT_IN)
+
+
+def a_full_window_is_understood(cli: str, folder: Path) -> None:
+    """It knows the error for what it is, and does not try again."""
+    with serve(folder, "--scripted", "agent", toml=TOML.format(window=2048)) as server:
+        told = ask(cli, folder, server, OURS.replace("{more}", ""))
+        refused = [line for line in server.log.splitlines() if "ContextTooLong" in line]
+    expect(any("ran out of room" in error for error in told.errors), told)
+    expect(len(refused) == 1, refused)
+
+
+CHECKS = (
+    a_tool_call_goes_round,
+    a_tool_call_goes_round_where_a_websocket_is_tried_first,
+    a_tool_call_goes_round_with_the_built_in_provider,
+    a_full_window_is_understood,
+)
+
+
+def goes_round(cli: str, folder: Path, provider: str) -> None:
+    """One call, one answer, nothing tried twice, and the second turn reuses the first's prompt."""
+    with serve(folder, "--scripted", "agent", toml=TOML.format(window=WINDOW)) as server:
+        told = ask(cli, folder, server, provider)
+        turns = answered(server)
+    expect(not told.errors, told)
+    expect(any("mlxd" in output for output in told.commands), told)
+    expect(told.last.startswith(ANSWER), told)
+    expect([turn["finish"] for turn in turns] == ["tool_calls", "stop"], turns)
+    first, second = turns
+    # The end of a prompt, where the answer begins, is one token.
+    expect(int(second["cached"]) >= int(first["prompt"]) - 1, turns)
+
+
+def ask(cli: str, folder: Path, server: Served, provider: str) -> Told:
+    """What Codex reports of one run."""
+    home, work = folder / "codex", folder / "work"
+    for each in (home, work):
+        each.mkdir(exist_ok=True)
+    config = CONFIG.format(window=WINDOW, provider=provider.replace("{port}", str(server.port)))
+    (home / "config.toml").write_text(config, encoding="utf-8")
+    done = subprocess.run(
+        [cli, "exec", "--skip-git-repo-check", "--json", QUESTION],
+        cwd=work,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "CODEX_HOME": str(home),
+            "CODEX_API_KEY": "unused",
+            "MLXD_API_KEY": "unused",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    expect(bool(lines), done)
+    return Told([json.loads(line) for line in lines])
+
+
+def installed() -> str:
+    """The tested version from npm, kept in the folder for temporary files."""
+    folder = Path(tempfile.gettempdir()) / f"codex-{VERSION}"
+    cli = folder / "node_modules" / ".bin" / "codex"
+    if not cli.exists():
+        tell(f"Installing {PACKAGE} {VERSION} into {folder}")
+        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        subprocess.run([*npm, f"{PACKAGE}@{VERSION}"], check=True)
+    return str(cli)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
