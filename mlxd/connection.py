@@ -51,9 +51,11 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client, and all of them together, may take. Seconds, except the first two."""
+    """What one client, and all of them together, may take. Seconds, except the first three."""
 
     connections: int = 256
+    message: int = 32 * 1024 * 1024
+    """Bytes of a message of a WebSocket."""
     connections_per_address: int = 32
     """Does not count for loopback addresses: there all clients share one."""
     grace: float = 1.0

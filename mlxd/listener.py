@@ -103,7 +103,7 @@ class Listener:
         limits = limits or Limits()
         self._app = app
         self._limits = replace(limits, connections=_affordable(limits.connections))
-        self._config = _hypercorn_config()
+        self._config = _hypercorn_config(limits.message)
         self._context = WorkerContext(None)
         # With the address for which a connection takes a place; None if it takes none.
         self._connections: dict[Connection, str | None] = {}
@@ -225,8 +225,9 @@ def _affordable(connections: int) -> int:
     return allowed
 
 
-def _hypercorn_config() -> Config:
+def _hypercorn_config(message: int) -> Config:
     config = Config()
+    config.websocket_max_message_size = message
     config.include_server_header = False
     config.h11_max_incomplete_size = MAX_HEAD
     config.keep_alive_max_requests = 10_000

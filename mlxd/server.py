@@ -189,7 +189,10 @@ class Server:
     async def _serve(self, signals: StopSignals, config_file: Path | None) -> None:
         facts = self._facts(config_file)
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
-        listener = Listener(app, Limits(connections=self.settings.server.max_connections))
+        server = self.settings.server
+        listener = Listener(
+            app, Limits(connections=server.max_connections, message=server.max_body)
+        )
         self._connections = lambda: listener.open_connections
         await app.startup()
         try:
@@ -202,6 +205,7 @@ class Server:
             await signals.stop.wait()
         finally:
             self._ending.close()
+            app.draining.set()
             await self._end(listener, signals)
             await app.shutdown()
 

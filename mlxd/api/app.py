@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from quart import Response
+from quart.typing import ResponseTypes
 
 from mlxd.api import dialects_for
 from mlxd.api.activity import Activity
@@ -21,8 +22,18 @@ from mlxd.api.memory import MemoryViews
 from mlxd.api.models import deployed, deployment_list, model_list, one_model
 from mlxd.api.origins import cors_headers
 from mlxd.api.runs import Runs
+from mlxd.api.sockets import Sockets
 from mlxd.api.turns import Memory
-from mlxd.api.web import Api, ApiRequest, Tuning, current_request
+from mlxd.api.web import (
+    Api,
+    ApiRequest,
+    ApiSocket,
+    Tuning,
+    Visit,
+    current_request,
+    current_socket,
+    current_visit,
+)
 from mlxd.config import Settings
 from mlxd.engine.handle import Engine, ModelInfo
 from mlxd.errors import Forbidden
@@ -83,6 +94,7 @@ class ApiServer:
             validation_status=settings.server.validation_status,
         )
         self._reception = Reception(settings, engine)
+        self._sockets: Sockets | None = None
         self._operations: dict[str, Operation] = {
             "generate": self._generate,
             "count": self._count,
@@ -90,12 +102,19 @@ class ApiServer:
         self.app = self._bare_app()
 
     def _bare_app(self) -> Api:
+        bodies = BodyBudget(self._settings.server.max_bodies)
+
         class BoundRequest(ApiRequest):
-            budget = BodyBudget(self._settings.server.max_bodies)
+            budget = bodies
+            tuning = self._tuning
+
+        class BoundSocket(ApiSocket):
+            budget = bodies
             tuning = self._tuning
 
         app = Api("mlxd", static_folder=None, template_folder=None)
         app.request_class = BoundRequest
+        app.websocket_class = BoundSocket
         app.config["MAX_CONTENT_LENGTH"] = self._settings.server.max_body
         app.config["BODY_TIMEOUT"] = self._tuning.body_timeout
         app.config["RESPONSE_TIMEOUT"] = 30
@@ -112,15 +131,25 @@ class ApiServer:
         runs = Runs(self._engine, store, idle=idle)
         self._recall = MemoryViews(memory, runs, self._reception)
         self._operations |= self._recall.table()
+        self._sockets = Sockets(
+            memory,
+            self._reception,
+            tuning=self._tuning,
+            validation_status=self._settings.server.validation_status,
+            draining=self.app.draining,
+        )
         self.app.after_serving(runs.close)
 
     def add_rules(self) -> None:
         """Serve every path there is."""
         app = self.app
-        app.before_request(Gate(self._settings.server, AdminGate(self._facts.token)).check)
+        gate = Gate(self._settings.server, AdminGate(self._facts.token))
+        app.before_request(gate.check)
+        app.before_websocket(gate.check)
         app.register_error_handler(Exception, self._refuse)
         app.refuse_host = self._refuse_host
         app.after_request(self._finish_headers)
+        app.after_websocket(self._finish_handshake)
         app.add_url_rule("/", "index", self.index, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
@@ -134,15 +163,28 @@ class ApiServer:
             self._route(rule, "GET", endpoint)
         for dialect in self._dialects:
             for route in dialect.routes:
-                if operation := self._operations.get(route.operation):
+                if route.operation == "socket":
+                    self._add_socket(dialect, route)
+                elif operation := self._operations.get(route.operation):
                     view = self._view(dialect, route, operation)
                     self._route(route.rule, route.method, view)
                 elif (same := shared.get(route.operation)) and not route.header:
                     self._route(route.rule, route.method, same)
 
+    def _add_socket(self, dialect: Dialect, route: Route) -> None:
+        sockets = self._sockets
+        if sockets is None:
+            return
+
+        async def serve(**path_args: str) -> None:
+            await sockets.serve(dialect, current_socket())
+
+        for variant in variants(route.rule):
+            self.app.add_websocket(variant, f"socket {variant}", serve)
+
     def _route(self, rule: str, method: str, view: View) -> None:
         """Serve `rule` with and, as many clients write it, without `/v1`."""
-        for variant in dict.fromkeys((rule, rule.removeprefix("/v1"))):
+        for variant in variants(rule):
             self.app.add_url_rule(variant, f"{method} {variant}", view, methods=[method])
 
     async def index(self) -> Response:
@@ -224,17 +266,21 @@ class ApiServer:
         return await open_exchange(self._engine, call, stack, record=request.record, idle=idle)
 
     async def _refuse(self, error: Exception) -> Response:
-        request = current_request()
+        request = current_visit()
         if is_admin(request):
             return refusal_of(self._envelopes.known(error, request))
         response = self._envelopes.respond(error, request)
         self._activity.refused(request.record)
         return response
 
-    def _refuse_host(self, request: ApiRequest) -> Response:
+    def _refuse_host(self, request: Visit) -> Response:
         """For a Host header that can't even be read; nothing else has seen the request."""
         response = self._envelopes.respond(Forbidden("This Host header is not valid."), request)
         return _with_id(response, request)
+
+    async def _finish_handshake(self, response: ResponseTypes | None) -> ResponseTypes | None:
+        """A handshake has a response when it is refused."""
+        return _with_id(response, current_socket()) if isinstance(response, Response) else response
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
@@ -248,7 +294,12 @@ class ApiServer:
         return _with_id(response, request)
 
 
-def _with_id(response: Response, request: ApiRequest) -> Response:
+def variants(rule: str) -> tuple[str, ...]:
+    """A path with and, as many clients write it, without `/v1`."""
+    return tuple(dict.fromkeys((rule, rule.removeprefix("/v1"))))
+
+
+def _with_id(response: Response, request: Visit) -> Response:
     """The id under both names that the vendors' clients look for."""
     request.record.status = response.status_code
     response.headers["x-request-id"] = request.id

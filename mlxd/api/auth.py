@@ -11,7 +11,7 @@ from quart import Response
 from mlxd.api.admin_gate import AdminGate, is_admin
 from mlxd.api.keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.origins import HostList, OriginList, preflight_headers
-from mlxd.api.web import ApiRequest, current_request
+from mlxd.api.web import Visit, current_visit
 from mlxd.config import Server
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
@@ -20,7 +20,7 @@ OPEN_ENDPOINTS = frozenset({"health", "index"})
 
 
 class Gate:
-    """Registered as Quart's `before_request`; what it raises becomes the response."""
+    """Runs before every request and every handshake; what it raises becomes the response."""
 
     def __init__(self, server: Server, admin: AdminGate) -> None:
         self._admin = admin
@@ -31,7 +31,7 @@ class Gate:
 
     async def check(self) -> Response | None:
         """Raises the refusal, or answers a preflight, or lets the request through."""
-        request = current_request()
+        request = current_visit()
         if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
         if is_admin(request):
@@ -52,7 +52,7 @@ class Gate:
             request.authorized = True
         return None
 
-    def _identify(self, request: ApiRequest) -> str:
+    def _identify(self, request: Visit) -> str:
         if not self._keys:
             return ""
         try:
@@ -63,7 +63,7 @@ class Gate:
             self._failures.failed(request.client)
             raise
 
-    def _recognises(self, request: ApiRequest) -> bool:
+    def _recognises(self, request: Visit) -> bool:
         """Whether an open endpoint may tell its caller everything."""
         if self._keys and not presented_keys(request.headers.items()):
             return False
@@ -74,7 +74,7 @@ class Gate:
         return True
 
 
-def _preflight(request: ApiRequest) -> Response:
+def _preflight(request: Visit) -> Response:
     headers = preflight_headers(
         request.allowed_origin,
         request.headers.get("Access-Control-Request-Headers", ""),

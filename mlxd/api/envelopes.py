@@ -16,7 +16,7 @@ from werkzeug.exceptions import (
 
 from mlxd.api.crash import told
 from mlxd.api.dialect import Dialect
-from mlxd.api.web import ApiRequest
+from mlxd.api.web import Visit
 from mlxd.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -39,7 +39,7 @@ class Envelopes:
         self._max_body = max_body
         self._validation_status = validation_status
 
-    def respond(self, error: Exception, request: ApiRequest) -> Response:
+    def respond(self, error: Exception, request: Visit) -> Response:
         """The response, with the error's name noted for the log."""
         known = self.known(error, request)
         caller = request.caller(self._validation_status)
@@ -49,17 +49,17 @@ class Envelopes:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
-    def known(self, error: Exception, request: ApiRequest) -> MlxdError:
+    def known(self, error: Exception, request: Visit) -> MlxdError:
         """`error` as one of ours, its name noted for the log."""
         known = error if isinstance(error, MlxdError) else self._translate(error, request)
         request.record.error = type(known).__name__
         return known
 
-    def owner(self, request: ApiRequest) -> Dialect:
+    def owner(self, request: Visit) -> Dialect:
         """The dialect with the longest route that the path begins with; else the first."""
         return max(self._dialects, key=lambda dialect: _overlap(dialect, request))
 
-    def _translate(self, error: Exception, request: ApiRequest) -> MlxdError:
+    def _translate(self, error: Exception, request: Visit) -> MlxdError:
         match error:
             case NotFound():
                 return RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
@@ -87,7 +87,7 @@ def retry_after(seconds: float) -> str:
     return str(max(1, math.ceil(seconds)))
 
 
-def _overlap(dialect: Dialect, request: ApiRequest) -> int:
+def _overlap(dialect: Dialect, request: Visit) -> int:
     """Characters of the longest route of `dialect` that the path begins with."""
     path = request.path
     routes = (

@@ -139,8 +139,7 @@ class Settling:
         self._store = store
         self._turn = turn
         self._whole = whole
-        self.settled: Settled | None = None
-        """The answer, if it did not fail."""
+        self._settled: Settled | None = None
 
     async def __call__(self, end: End) -> End:
         failed = isinstance(end, Failed)
@@ -153,8 +152,17 @@ class Settling:
         except StoreUnavailable as error:
             return end if failed else Failed(error.report(), usage=end.usage)
         if not failed:
-            self.settled = settled
+            self._settled = settled
         return end
+
+    def latest(self) -> Latest | None:
+        """The answer as something to go on from; None while there is none, or if it failed."""
+        if self._settled is None:
+            return None
+        turn = self._turn
+        items = (*turn.origin.items, *turn.answer.input, *self._settled.output)
+        root = turn.origin.root or turn.call.id
+        return Latest(turn.call.id, root, items, stored=turn.call.store)
 
 
 class Memory:

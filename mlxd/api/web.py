@@ -1,21 +1,24 @@
 """Quart with what this server needs around every request: an id, a body budget, and an end.
 
 The end is the point: whatever a request holds (its generations above all) is entered on
-`ApiRequest.stack`, which is left when the response was sent, failed, or lost its client.
+`ApiRequest.stack`, which is left when the response was sent, failed, or lost its client. A
+WebSocket's handshake is a request too, and what comes after it ends with its task.
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import msgspec
-from quart import Quart, request
-from quart.asgi import ASGIHTTPConnection
+from quart import Quart, has_websocket_context, request, websocket
+from quart.asgi import ASGIHTTPConnection, ASGIWebsocketConnection
 from quart.typing import ResponseTypes
-from quart.wrappers import Request
+from quart.wrappers import Request, Websocket
+from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
 
 from mlxd.api.body import BodyBudget, CountedBody
@@ -25,6 +28,11 @@ from mlxd.api.record import Record
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+
+CODEX = b"responses_websockets"
+"""In the header `openai-beta` of clients that speak another protocol over a WebSocket."""
+MAX_WAITING = 1
+"""Messages of a WebSocket that wait while one is answered."""
 
 
 def new_request_id() -> str:
@@ -40,16 +48,20 @@ class Tuning:
     """Silence after which a stream gets something that keeps it alive."""
     body_timeout: float = 30.0
     """How long a request body may take to arrive."""
+    socket_limit: float = 3600.0
+    """How long a WebSocket stays open."""
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_request_id
 
 
-class ApiRequest(Request):
-    """A request with its id, its log record, and the stack of what it holds."""
+class Visit(BaseRequestWebsocket):
+    """What a request and the handshake of a WebSocket have in common."""
 
     budget: ClassVar[BodyBudget]
     tuning: ClassVar[Tuning]
-    stack: AsyncExitStack
+    id: str
+    created: int
+    record: Record
     key = ""
     """Short hash of the API key, empty when none is configured."""
     authorized = False
@@ -57,13 +69,11 @@ class ApiRequest(Request):
     allowed_origin = ""
     """The Origin header, if a page of that origin may read the response."""
 
-    def __init__(self, *args: Any, max_content_length: int | None = None, **options: Any) -> None:
-        super().__init__(*args, max_content_length=max_content_length, **options)
-        self.counted_body = CountedBody(self.content_length, max_content_length, self.budget)
-        self.body = self.counted_body
+    def arrive(self) -> None:
+        """Give it its id and its record."""
         self.id = self.tuning.new_id()
         self.created = int(self.tuning.clock())
-        self.record = Record(self.id, client_of(self.client, self.headers))
+        self.record = Record(self.id, client_of(self.client, cast(Mapping[str, str], self.headers)))
 
     @property
     def client(self) -> str:
@@ -89,14 +99,44 @@ class ApiRequest(Request):
             rule=self.url_rule.rule if self.url_rule else "",
         )
 
+
+class ApiRequest(Visit, Request):
+    """A request with its id, its log record, and the stack of what it holds."""
+
+    stack: AsyncExitStack
+
+    def __init__(self, *args: Any, max_content_length: int | None = None, **options: Any) -> None:
+        super().__init__(*args, max_content_length=max_content_length, **options)
+        self.counted_body = CountedBody(self.content_length, max_content_length, self.budget)
+        self.body = self.counted_body
+        self.arrive()
+
     async def close(self) -> None:
         self.counted_body.release()
         await super().close()
 
 
+class ApiSocket(Visit, Websocket):
+    """A WebSocket, from its handshake on."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.arrive()
+
+
 def current_request() -> ApiRequest:
     """The request that this task is answering."""
     return cast(ApiRequest, request)
+
+
+def current_socket() -> ApiSocket:
+    """The WebSocket that this task is serving."""
+    return cast(ApiSocket, websocket)
+
+
+def current_visit() -> Visit:
+    """Whichever of the two it is."""
+    return current_socket() if has_websocket_context() else current_request()
 
 
 class ApiConnection(ASGIHTTPConnection):
@@ -111,15 +151,39 @@ class ApiConnection(ASGIHTTPConnection):
             ours.record.write()
 
 
+class ApiSocketConnection(ASGIWebsocketConnection):
+    """One WebSocket. A client that sends faster than it is answered is cut off."""
+
+    async def handle_messages(self, receive: Receive) -> None:
+        while (event := await receive())["type"] != "websocket.disconnect":
+            if event["type"] == "websocket.receive":
+                if self.queue.qsize() >= MAX_WAITING:
+                    return
+                self.queue.put_nowait(event.get("bytes") or event["text"])
+
+    async def handle_websocket(self, websocket: Websocket, send: Send) -> None:
+        ours = cast(ApiSocket, websocket)
+        try:
+            await super().handle_websocket(websocket, send)
+        finally:
+            ours.record.write()
+
+
 class Api(Quart):
     """The application object; `refuse_host` answers what routing can't even look at."""
 
     asgi_http_class = ApiConnection
-    refuse_host: Callable[[ApiRequest], ResponseTypes]
+    asgi_websocket_class = ApiSocketConnection
+    refuse_host: Callable[[Visit], ResponseTypes]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.draining = asyncio.Event()
+        """Set when the server is about to end: open WebSockets close as soon as they can."""
 
     async def asgi_app(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await _refuse_websocket(scope, receive, send)
+        if scope["type"] == "websocket" and not self._is_socket(scope):
+            await _refuse_websocket(scope, send)
             return
         if scope["type"] == "http" and not scope["path"]:
             scope = {**scope, "path": "/"}
@@ -132,10 +196,22 @@ class Api(Quart):
             # Quart reads the Host header before any handler of errors is in place.
             return self.refuse_host(cast(ApiRequest, request))
 
+    async def handle_websocket(self, websocket: Websocket) -> ResponseTypes | None:
+        try:
+            return await super().handle_websocket(websocket)
+        except HTTPException:
+            return self.refuse_host(cast(ApiSocket, websocket))
 
-async def _refuse_websocket(scope: Any, receive: Receive, send: Send) -> None:
+    def _is_socket(self, scope: Any) -> bool:
+        """Whether a WebSocket is served on that path, and to that client."""
+        if any(name == b"openai-beta" and CODEX in value for name, value in scope["headers"]):
+            return False
+        paths = self.url_map.bind("localhost", url_scheme="ws")
+        return paths.test(scope["path"] or "/", "GET")
+
+
+async def _refuse_websocket(scope: Any, send: Send) -> None:
     """426: clients that try a WebSocket first then go on with plain HTTP at once."""
-    await receive()
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1000})
         return
