@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from mlxd.conversations_clock import Clock
 from mlxd.conversations_schema import (
@@ -39,6 +40,7 @@ _SETTINGS = (
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+TROUBLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 Trouble = sqlite3.Error | OSError | UnicodeDecodeError
 """What working on a file may end in; text that is no UTF-8 is damage."""
 
@@ -274,6 +276,36 @@ class StoreFile:
             f"knows {known})",
             "Use the newer mlxd, or give this one another path.",
         )
+
+
+class Look(NamedTuple):
+    """What can be seen of a store's file from outside; 0 bytes where there is none yet."""
+
+    bytes: int = 0
+    version: int = 0
+    problem: str = ""
+
+
+def look_at(path: Path) -> Look:
+    """Size and version of a file that may be in use, and what keeps it from being written."""
+    nearest = next(each for each in path.absolute().parents if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return Look(problem=f"{nearest} can't be written")
+    if not path.exists():
+        return Look()
+    size = path.stat().st_size
+    try:
+        # Without a log no server is at work here, and SQLite need not make one.
+        log = path.with_name(f"{path.name}-wal").exists()
+        uri = f"{path.absolute().as_uri()}?mode=ro{'' if log else '&immutable=1'}"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            version = version_of(db)
+            db.execute("SELECT version FROM meta").fetchone()
+    except TROUBLE as error:
+        return Look(size, problem=reason_of(error))
+    if version > len(MIGRATIONS):
+        return Look(size, version, "it was written by a newer mlxd")
+    return Look(size, version)
 
 
 def is_damage(error: Exception) -> bool:

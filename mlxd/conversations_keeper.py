@@ -9,7 +9,7 @@ from typing import TypeVar
 from mlxd.config import Conversations
 from mlxd.conversations_archive import archived, write
 from mlxd.conversations_clock import Mark, StoreTime
-from mlxd.conversations_file import StoreFile, Trouble, is_damage, reason_of
+from mlxd.conversations_file import TROUBLE, StoreFile, Trouble, is_damage, reason_of
 from mlxd.conversations_tables import Tables
 from mlxd.conversations_threads import Thread, forget_deleted, last_use, oldest, remove
 from mlxd.errors import ConfigError, StoreUnavailable
@@ -25,8 +25,6 @@ UNUSED_SHARE = 4
 """Unused pages are given back when they are more than this part of the file."""
 PAGES_AT_ONCE = 1000
 REOPENS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-
-TROUBLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 
 T = TypeVar("T")
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mlxd.catalog import gigabytes
-from mlxd.config import Model, Settings
+from mlxd.config import Conversations, Model, Settings
 from mlxd.config_file import Loaded, load
+from mlxd.conversations import store_path
+from mlxd.conversations_file import MEMORY, look_at
 from mlxd.errors import ConfigError
 from mlxd.machine import memory_bytes
 from mlxd.stock import Stock, can_be_pulled, look
@@ -45,6 +47,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     yield from findings
     settings = loaded.settings if loaded else Settings()
     yield port_finding(settings.server.host, settings.server.port)
+    yield store_finding(settings.conversations, loaded.file if loaded else None)
     facts, finding = probe()
     yield finding
     yield memory_finding(memory_bytes(), facts)
@@ -133,6 +136,20 @@ def port_finding(host: str, port: int) -> Finding:
         return Finding("fail", "port", f"{where} is taken by another program", remedy)
     reason = os.strerror(problem) if problem > 0 else "unknown host"
     return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
+
+
+def store_finding(settings: Conversations, config_file: Path | None) -> Finding:
+    """Whether conversations can be kept; nothing is made or changed."""
+    path = store_path(settings, config_file)
+    if path == MEMORY:
+        return Finding("ok", "store", "in memory, gone when the server ends")
+    remedy = "See conversations.path, or keep them in memory: conversations.store."
+    look = look_at(path)
+    if look.problem:
+        return Finding("fail", "store", f"{path}: {look.problem}", remedy)
+    if not look.bytes:
+        return Finding("ok", "store", f"{path} will be made")
+    return Finding("ok", "store", f"{path}, {look.bytes / 1e6:.1f} MB, version {look.version}")
 
 
 def _bind(host: str, port: int) -> int | None:

@@ -128,7 +128,7 @@ LAYERS: dict[str, Layer] = {
         ("__main__", "cli", "commands", "commands.*", "doctor", "stock"),
         (
             *("kernel", "configuration", "server", "model files", "engine process"),
-            *("tui", "admin token"),
+            *("tui", "admin token", "store"),
         ),
     ),
 }

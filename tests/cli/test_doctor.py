@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from mlxd.cli import cli
+from mlxd.conversations_clock import Clock
+from mlxd.conversations_file import StoreFile
 from mlxd.doctor import blas_finding, memory_finding, model_finding, python_finding
 from mlxd.stock import Stock
 from tests.surroundings import ROOT, Shell
@@ -105,7 +107,7 @@ def test_doctor_is_content_with_a_setup_that_works(mlxd: Shell, tmp_path: Path) 
     result = mlxd("doctor")
     assert result.code == 0, result.out
     subjects = re.findall(r"(?m)^(?:ok|warn)  +([\w ]+):", result.out)
-    expected = ["python", "config", "port", "mlx", "memory", "blas", "model tiny"]
+    expected = ["python", "config", "port", "store", "mlx", "memory", "blas", "model tiny"]
     assert subjects == [name for name in expected if name != "blas" or sys.platform == "linux"]
     assert re.search(r"(?m)^ok    mlx: mlx 0\.\d+\.\d+, mlx-lm [\d.]+, on (cpu|gpu)", result.out)
 
@@ -154,3 +156,31 @@ def test_little_memory_is_worth_a_warning() -> None:
     assert memory_finding(16 * GB, {"memory": 12 * GB}) == (
         *("ok", "memory", "16.0 GB, 12.0 GB of it for models", ""),
     )
+
+
+def store_line(mlxd: Shell, text: str) -> str:
+    Path("mlxd.toml").write_text(f"[conversations]\n{text}\n", encoding="utf-8")
+    lines = mlxd("doctor").out.splitlines()
+    return next(line for line in lines if "store: " in line)
+
+
+def test_doctor_tells_where_conversations_are_kept(mlxd: Shell, broken_mlx: None) -> None:
+    assert "c.sqlite3 will be made" in store_line(mlxd, 'path = "c.sqlite3"')
+    assert not Path("c.sqlite3").exists()
+    assert "in memory" in store_line(mlxd, 'store = "memory"')
+
+
+def test_doctor_looks_at_the_stores_file_and_leaves_it_alone(mlxd: Shell, broken_mlx: None) -> None:
+    file = StoreFile(Path("c.sqlite3").absolute(), max_bytes=2**30, clock=Clock(), reserve=0)
+    file.connect(check=True).close()
+    before = sorted((path.name, path.read_bytes()) for path in Path().glob("c.sqlite3*"))
+    assert re.search(r"ok .*c\.sqlite3, 0\.1 MB, version 1", store_line(mlxd, 'path = "c.sqlite3"'))
+    assert sorted((path.name, path.read_bytes()) for path in Path().glob("c.sqlite3*")) == before
+
+
+@pytest.mark.parametrize("path", ["junk/c.sqlite3", "junk"])
+def test_doctor_finds_a_store_that_can_not_be_used(
+    path: str, mlxd: Shell, broken_mlx: None
+) -> None:
+    Path("junk").write_bytes(b"junk" * 1000)
+    assert store_line(mlxd, f'path = "{path}"').startswith("fail")
