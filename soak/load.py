@@ -90,8 +90,12 @@ class Client:
         before = self._ledger.chains.get(self._last)
         if not before or before not in self._ledger.texts:
             return
+        again = before in self._ledger.doubtful
         self._ledger.doubtful.add(before)
-        await _done(await http.delete(f"/v1/responses/{before}"))
+        answer = await http.delete(f"/v1/responses/{before}")
+        # The server may have been killed between deleting it and saying so.
+        if not (again and answer.status_code == 404):
+            await _done(answer)
         self._ledger.doubtful.discard(before)
         self._ledger.deleted.add(before)
         del self._ledger.texts[before]
