@@ -10,10 +10,12 @@ import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from mlxd.api.web import Tuning
 from mlxd.config import Azure, Model, Server, Settings
+from mlxd.engine.scripted import Gate
 from mlxd.errors import RateLimited
 from tests.api.support import DEMO, LIMIT, OTHER, Front, front, listening, raising, settings_for
-from tests.scripts import SCRIPTS
+from tests.scripts import SCRIPTS, STARTED
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 VERSION = "2025-04-01-preview"
@@ -65,7 +67,9 @@ def deploying(*script: Any) -> Front:
         server=Server(api_keys=("right",), unknown_model="refuse"),
         azure=Azure(deployments={"prod": "other"}),
     )
-    return front(*(script or SCRIPTS["text"]), settings=settings, models=(DEMO, OTHER))
+    return front(
+        *(script or SCRIPTS["text"]), settings=settings, models=(DEMO, OTHER), tuning=Tuning()
+    )
 
 
 @asynccontextmanager
@@ -113,11 +117,54 @@ async def test_models_are_listed_and_found(opening: Opening) -> None:
             await client.models.retrieve("demo")
 
 
+@every_way
+async def test_responses_go_on_from_each_other(opening: Opening) -> None:
+    server = deploying()
+    async with talking(server, opening) as client:
+        first = await client.responses.create(model="prod", input="Hello")
+        async with client.responses.stream(
+            model="prod", input="More", previous_response_id=first.id
+        ) as stream:
+            second = await stream.get_final_response()
+        assert (await client.responses.retrieve(second.id)).output_text == "Hello there."
+        listed = client.responses.input_items.list(second.id, limit=2, order="asc")
+        roles = [getattr(item, "role", None) async for item in listed]
+        counted = await client.responses.input_tokens.count(model="prod", input="Hello")
+        await client.responses.delete(second.id)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(second.id)
+    assert (second.model, second.previous_response_id) == ("prod", first.id)
+    assert roles == ["user", "assistant", "user"]
+    assert counted.input_tokens > 0
+    assert [request.model for request in server.heard()] == ["other", "other"]
+
+
+@every_way
+async def test_a_response_in_the_background_is_cancelled(opening: Opening) -> None:
+    server = deploying(STARTED, Gate(asyncio.Event()))
+    async with talking(server, opening) as client:
+        made = await client.responses.create(model="prod", input="Hello", background=True)
+        assert (await client.responses.cancel(made.id)).status == "cancelled"
+        await server.engine.reaches(lambda engine: engine.running == 0)
+
+
+@every_way
+async def test_conversations_are_kept(opening: Opening) -> None:
+    async with talking(deploying(), opening) as client:
+        made = await client.conversations.create(metadata={"topic": "x"})
+        await client.responses.create(model="prod", input="Hello", conversation=made.id)
+        items = [item.type async for item in client.conversations.items.list(made.id)]
+        await client.conversations.delete(made.id)
+    assert items == ["message", "message"]
+
+
 @pytest.mark.parametrize("opening", [classic, with_token, version_one])
 async def test_an_unknown_deployment_is_not_found(opening: Opening) -> None:
     async with talking(deploying(), opening) as client:
         with pytest.raises(openai.NotFoundError, match="Available: prod") as caught:
             await client.chat.completions.create(model="demo", messages=MESSAGES)
+        with pytest.raises(openai.NotFoundError, match="Available: prod"):
+            await client.responses.create(model="demo", input="Hello")
     assert (caught.value.code, caught.value.param) == ("DeploymentNotFound", None)
 
 
