@@ -74,7 +74,7 @@ class Conversations:
         """The id of the conversation that `request` belongs to, which it is a turn of now."""
         beginnings = list(_beginnings(request))
         names = [(request.source.key, kind, value.encode()) for kind, value in _named(request)]
-        known = self._find(request, names, beginnings) or self._begin(request, names)
+        known = self._find(names, beginnings) or self._begin(request, names)
         for name in (*names, *beginnings[-1:]):
             self._names[name] = known.id
             self._names.move_to_end(name)
@@ -105,15 +105,14 @@ class Conversations:
 
     def _find(
         self,
-        request: GenerateRequest,
         names: Sequence[tuple[str, str, bytes]],
         beginnings: Sequence[tuple[str, str, bytes]],
     ) -> Known | None:
+        if names and names[0][1] in ("conversation", "session"):
+            return self._called(names[0])
         for name in names:
             if (known := self._called(name)) is not None:
                 return known
-        if any(kind in ("conversation", "session") for _, kind, _ in names):
-            return None
         return next(filter(None, map(self._called, reversed(beginnings))), None)
 
     def _called(self, name: tuple[str, str, bytes]) -> Known | None:
@@ -147,11 +146,12 @@ def _named(request: GenerateRequest) -> Iterator[tuple[Kind, str]]:
     group = source.conversation or ""
     if group.startswith("conv_"):
         yield "conversation", group
+        return
     if source.session:
         yield "session", source.session
     if group.startswith("resp_"):
         yield "responses", group
-    elif group and not group.startswith("conv_"):
+    elif group:
         yield "session", group
 
 
