@@ -6,17 +6,26 @@ from contextlib import asynccontextmanager
 
 import agents
 import openai
+import pytest
+from openai.types import Reasoning
 from openai.types.responses import (
     ResponseFunctionCallArgumentsDeltaEvent,
     ResponseReasoningSummaryTextDeltaEvent,
     ResponseTextDeltaEvent,
 )
 
+from mlxd.api.web import Tuning
 from mlxd.engine.scripted import ScriptItem
 from mlxd.messages import GenerateRequest, Message, Text, ToolCall, ToolResult
 from tests.api.support import LIMIT, Front, front, listening
 from tests.scripts import STARTED, call, finished, reasoning, text
 
+Api = type[agents.OpenAIChatCompletionsModel] | type[agents.OpenAIResponsesModel]
+every_api = pytest.mark.parametrize(
+    "api",
+    [agents.OpenAIChatCompletionsModel, agents.OpenAIResponsesModel],
+    ids=["chat", "responses"],
+)
 QUIET = agents.RunConfig(tracing_disabled=True)
 """Without the traces that the SDK sends home."""
 QUESTION = "How is the weather in Paris and in Oslo?"
@@ -50,8 +59,8 @@ def _parts(messages: tuple[Message, ...]) -> list[object]:
 
 
 @asynccontextmanager
-async def assisted(server: Front) -> AsyncIterator[agents.Agent]:
-    """An agent whose model is that server."""
+async def assisted(server: Front, api: Api) -> AsyncIterator[agents.Agent]:
+    """An agent whose model is that server, over one of its APIs."""
     # Without certificates to load, which takes longer than the tests.
     plain = openai.DefaultAsyncHttpxClient(verify=False, timeout=LIMIT)
     async with (
@@ -61,15 +70,19 @@ async def assisted(server: Front) -> AsyncIterator[agents.Agent]:
             base_url=f"{url}/v1", api_key="any", max_retries=0, http_client=plain
         ) as client,
     ):
-        model = agents.OpenAIChatCompletionsModel("demo", client)
         yield agents.Agent(
-            "meteorologist", instructions="Be brief.", model=model, tools=[get_weather]
+            "meteorologist",
+            instructions="Be brief.",
+            model=api("demo", client),
+            model_settings=agents.ModelSettings(reasoning=Reasoning(summary="auto")),
+            tools=[get_weather],
         )
 
 
-async def test_an_agent_runs_its_tools_and_answers() -> None:
-    server = front(play=meteorologist)
-    async with assisted(server) as agent:
+@every_api
+async def test_an_agent_runs_its_tools_and_answers(api: Api) -> None:
+    server = front(play=meteorologist, tuning=Tuning())
+    async with assisted(server, api) as agent:
         result = await agents.Runner.run(agent, QUESTION, run_config=QUIET)
     assert result.final_output == ANSWER
     first, second = server.heard()
@@ -85,10 +98,11 @@ async def test_an_agent_runs_its_tools_and_answers() -> None:
     assert result.context_wrapper.usage.input_tokens == 24
 
 
-async def test_a_streamed_agent_sees_every_piece_and_says_the_same() -> None:
-    server = front(play=meteorologist)
+@every_api
+async def test_a_streamed_agent_sees_every_piece_and_says_the_same(api: Api) -> None:
+    server = front(play=meteorologist, tuning=Tuning())
     thought, arguments, said = [], [], []
-    async with assisted(server) as agent:
+    async with assisted(server, api) as agent:
         whole = await agents.Runner.run(agent, QUESTION, run_config=QUIET)
         plain = server.heard()
         result = agents.Runner.run_streamed(agent, QUESTION, run_config=QUIET)
@@ -106,3 +120,32 @@ async def test_a_streamed_agent_sees_every_piece_and_says_the_same() -> None:
     assert "".join(said) == f"Let me look.{ANSWER}"
     assert [item.type for item in result.new_items] == [item.type for item in whole.new_items]
     assert [each.messages for each in server.heard()] == [each.messages for each in plain]
+
+
+async def test_an_agent_goes_on_from_its_last_response() -> None:
+    server = front(play=meteorologist, tuning=Tuning())
+    async with assisted(server, agents.OpenAIResponsesModel) as agent:
+        first = await agents.Runner.run(agent, QUESTION, run_config=QUIET)
+        server.heard()
+        again = await agents.Runner.run(
+            agent, "And now?", run_config=QUIET, previous_response_id=first.last_response_id
+        )
+    assert again.final_output == ANSWER
+    (request,) = server.heard()
+    roles = [message.role for message in request.messages]
+    assert roles == ["system", "user", "assistant", "tool", "tool", "assistant", "user"]
+
+
+async def test_an_agent_keeps_its_history_in_a_conversation() -> None:
+    server = front(play=meteorologist, tuning=Tuning())
+    async with assisted(server, agents.OpenAIResponsesModel) as agent:
+        model = agent.model
+        assert isinstance(model, agents.OpenAIResponsesModel)
+        session = agents.OpenAIConversationsSession(openai_client=model._client)
+        await agents.Runner.run(agent, QUESTION, run_config=QUIET, session=session)
+        items = await session.get_items()
+        await agents.Runner.run(agent, "And now?", run_config=QUIET, session=session)
+        await session.clear_session()
+    kinds = [item.get("type") for item in items]
+    assert kinds.count("function_call") == kinds.count("function_call_output") == 2
+    assert server.heard()[-1].messages[-1] == Message("user", (Text("And now?"),))
