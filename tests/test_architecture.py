@@ -121,6 +121,17 @@ def test_batch_generator_is_named_in_the_batch_file_only() -> None:
     )
 
 
+def test_only_the_store_knows_its_database() -> None:
+    check(
+        [
+            f"{source.at(node)}: sqlite3 belongs to the store"
+            for source in PACKAGE
+            for node, name in source.imports
+            if name.split(".")[0] == "sqlite3" and layer_of(source.name) != "store"
+        ]
+    )
+
+
 def test_functions_import_late_only_where_starting_fast_needs_it() -> None:
     check(
         [
