@@ -30,6 +30,9 @@ _ENDS: dict[str, AnswerState] = {
     "response.cancelled": "stopped",
 }
 
+SHORTEST = 0.05
+"""Seconds over which a speed means something."""
+
 
 class WirePart(msgspec.Struct, frozen=True):
     """A part of an item's content; those without text are of no use here."""
@@ -150,12 +153,12 @@ class Answer:
 
     @property
     def rate(self) -> float:
-        """Tokens a second since the first one, 0 while that can't be told.
+        """Tokens a second since the first one, 0 while that is too short a time to tell.
 
         Before the end the server does not say how many tokens there are; each delta is one or
         more.
         """
-        if self.first is None or self.last <= self.first:
+        if self.first is None or self.last - self.first < SHORTEST:
             return 0.0
         return max(0, (self.tokens or self.deltas) - 1) / (self.last - self.first)
 

@@ -118,7 +118,7 @@ class ChatApp(App[int]):
         self._end_by_signal()
         self.prompt.focus()
         self.talk.anchor()
-        await self._say(f"{self.client.url}. /help shows keys and commands.")
+        await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")
         self.run_worker(self._look_around())
 
     async def on_unmount(self) -> None:
@@ -152,8 +152,9 @@ class ChatApp(App[int]):
     def on_prompt_completing(self, message: Prompt.Completing) -> None:
         told = hint(message.choices)
         choices = self.query_one("#choices", Static)
-        choices.update(told)
-        choices.display = bool(told)
+        if str(choices.content) != told:
+            choices.update(told)
+            choices.display = bool(told)
 
     async def action_interrupt(self) -> None:
         """Stop the answer; else copy what is marked, empty the prompt, or leave."""
@@ -239,12 +240,14 @@ class ChatApp(App[int]):
             await exchange.mount(Note(told, "error"))
 
     def _show_figures(self) -> None:
-        now = self._clock()
-        told = figures(self.answer, now) if self.answer else ""
-        self.query_one("#figures", Static).update(told)
+        told = figures(self.answer, self._clock()) if self.answer else ""
+        # Laying everything out many times a second is too much for a line of fixed size.
+        self.query_one("#figures", Static).update(told, layout=False)
         asked = self.session.model or (self.models[0] if self.models else "")
-        name = (self.answer.model if self.answer else "") or asked
-        self.query_one("#model", Static).update(one_line(name, 60))
+        name = one_line((self.answer.model if self.answer else "") or asked, 60)
+        model = self.query_one("#model", Static)
+        if str(model.content) != name:
+            model.update(name)
 
     # Commands
 

@@ -42,14 +42,14 @@ class Usage:
 
 
 COMMANDS: dict[CommandName, Usage] = {
-    "model": Usage("[NAME]", "answer with another model; alone: the models there are"),
-    "system": Usage("[TEXT]", "set the system prompt; `-` takes it away; alone: show it"),
+    "model": Usage("[NAME]", "ask another model; alone: the models there are"),
+    "system": Usage("[TEXT]", "set the system prompt; - takes it away; alone: show it"),
     "clear": Usage("", "begin a new conversation"),
     "retry": Usage("", "take the last answer back and ask again"),
-    "save": Usage("FILE", "write the conversation, as Markdown (.md) or JSON; `/save!` overwrites"),
+    "save": Usage("FILE", "write it as Markdown (.md) or JSON; /save! overwrites"),
     "load": Usage("FILE", "go on from a saved conversation"),
     "help": Usage("", "show keys and commands"),
-    "quit": Usage("", "leave; the conversation stays on the server until it expires"),
+    "quit": Usage("", "leave; the server keeps the conversation for a while"),
 }
 OTHER_NAMES: dict[str, CommandName] = {"exit": "quit", "new": "clear", "q": "quit"}
 _NEEDS_ARGUMENT: tuple[CommandName, ...] = ("save", "load")

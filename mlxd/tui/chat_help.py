@@ -4,11 +4,11 @@ from mlxd.tui.chat_commands import COMMANDS
 
 KEYS = (
     ("Enter", "send"),
-    ("Ctrl+J, Shift+Enter, Alt+Enter", "begin a line (which of them arrive is the terminal's)"),
+    ("Ctrl+J", "begin a line; so do Shift+Enter and Alt+Enter in some terminals"),
     ("Up, Down", "earlier messages, from the first and last line"),
     ("Tab", "complete a command, a model, a file"),
     ("PageUp, PageDown", "scroll the conversation"),
-    ("Ctrl-C", "stop the answer; copy what is marked; empty the prompt; twice: leave"),
+    ("Ctrl-C", "stop the answer; else empty the prompt; twice: leave"),
     ("Ctrl+T", "unfold the last answer's reasoning"),
     ("F2", "light or dark"),
     ("Ctrl+D", "leave, on an empty prompt"),

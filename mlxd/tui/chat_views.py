@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.widgets import Collapsible, Markdown, Static
 
 from mlxd.tui.chat_answer import Answer, Block
+from mlxd.tui.chat_segments import Piece, Segments
 from mlxd.tui.chat_session import NO_TOOLS
 from mlxd.tui.chat_text import harmless, one_line, seconds
 from mlxd.tui.chat_transcript import Turn
@@ -17,20 +18,53 @@ LENGTH_LIMIT = "The answer was cut at its length limit."
 STOPPED = "Stopped."
 
 
-class Grown(Markdown):
+class Segment(Markdown):
+    """A part of a long text."""
+
+    DEFAULT_CSS = """
+    Segment { height: auto; margin: 0; padding: 0; background: transparent; }
+    Segment.-cut MarkdownFence { margin-bottom: 0; }
+    Segment.-cut MarkdownFence > Label { padding-bottom: 0; }
+    Segment.-inside MarkdownFence { margin-top: 0; }
+    Segment.-inside MarkdownFence > Label { padding-top: 0; }
+    """
+
+    def __init__(self, *, inside: bool = False) -> None:
+        # Opening a browser, which may be one in this terminal, is not for a model's links to do.
+        super().__init__(open_links=False, classes="-inside" if inside else "")
+
+
+class Grown(Vertical):
     """Markdown of a model, which only ever gets longer."""
 
+    DEFAULT_CSS = "Grown { height: auto; margin: 0 1; padding: 0 1; }"
+
     def __init__(self) -> None:
-        # Opening a browser, which may be one in this terminal, is not for a model's links to do.
-        super().__init__(open_links=False)
-        self._shown = 0
+        super().__init__()
+        self.source = ""
+        """All that is shown."""
+        self._segments = Segments()
 
     async def grow(self, text: str) -> None:
-        """Show what is new of `text`."""
-        new = text[self._shown :]
-        if new:
-            self._shown = len(text)
-            await self.append(harmless(new))
+        """Show what is new of `text`, all of the Markdown so far."""
+        new = text[len(self.source) :]
+        self.source += new
+        for piece in self._segments.feed(harmless(new)):
+            last = await self._segment(piece)
+            if piece.text:
+                await last.append(piece.text)
+
+    async def _segment(self, piece: Piece) -> Segment:
+        """The segment that a piece goes to."""
+        segments = [child for child in self.children if isinstance(child, Segment)]
+        if segments and not piece.new:
+            return segments[-1]
+        if segments and piece.closing:
+            await segments[-1].append(piece.closing)
+            segments[-1].add_class("-cut")
+        begun = Segment(inside=piece.inside)
+        await self.mount(begun)
+        return begun
 
 
 class Thought(Collapsible):
@@ -107,9 +141,10 @@ class Exchange(Vertical):
 
     DEFAULT_CSS = """
     Exchange { height: auto; }
-    Exchange Markdown { margin: 0 1 0 1; padding: 0 1; height: auto; background: transparent; }
+    Exchange MarkdownHeader { content-align: left middle; margin: 0 0 1 0; }
     Exchange Collapsible { margin: 0 1 1 1; border: none; background: transparent; padding: 0 1; }
-    Exchange Collapsible Contents { padding: 0 0 0 1; }
+    Exchange Collapsible Contents { padding: 0; }
+    Exchange Collapsible Grown { margin: 1 0 0 0; color: $text-muted; }
     Exchange CollapsibleTitle { padding: 0; color: $text-muted; }
     """
 

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from mlxd.tui.chat_app import ChatApp
 from mlxd.tui.chat_history import InputHistory
-from mlxd.tui.chat_views import Called, Exchange, Grown, Note, Question, Thought
+from mlxd.tui.chat_views import Called, Exchange, Grown, Note, Question, Segment, Thought
 from mlxd.tui.client import Client
 from mlxd.tui.terminal import Terminal
 from tests.server.support import until
@@ -57,7 +57,10 @@ class Desk:
 
     @property
     def answers(self) -> list[str]:
-        return [grown.source for grown in self.app.query(Grown)]
+        return [
+            "".join(segment.source for segment in grown.query(Segment))
+            for grown in self.app.query(Grown)
+        ]
 
     @property
     def questions(self) -> list[str]:
@@ -99,7 +102,7 @@ async def test_markdown_is_laid_out_as_it_comes() -> None:
     pieces = ("# Ti", "tle\n\n- on", "e\n- two\n\n```py", "thon\nprint()\n`", "``\n")
     async with chatting(Reply(pieces)) as desk:
         await desk.ask("Write.")
-        names = [type(block).__name__ for block in desk.app.query_one(Grown).children]
+        names = [type(block).__name__ for block in desk.app.query_one(Segment).children]
         assert names == ["MarkdownH1", "MarkdownBulletList", "MarkdownFence"]
 
 
