@@ -206,7 +206,7 @@ class Engine(Section):
     stall_timeout: Seconds = 60.0
     """Seconds without progress, work being queued, after which the engine process is replaced."""
     load_timeout: Seconds = 900.0
-    """Seconds a model may take to load."""
+    """Seconds without progress, while a model loads, until the engine process is replaced."""
     prefix_cache_bytes: Bytes | None = None
     """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
     machine's memory without it."""
