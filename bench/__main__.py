@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from bench.admin import watching
 from bench.ceiling import event_ceiling
 from bench.grammar import grammar_cost
 from bench.plan import Plan
@@ -26,6 +27,7 @@ PARTS: dict[str, Part] = {
     "raw": against_raw,
     "peer": against_peer,
     "grammar": grammar_cost,
+    "admin": watching,
 }
 
 
