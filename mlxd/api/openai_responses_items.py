@@ -131,7 +131,7 @@ def _item_type_tag(value: dict[str, Any]) -> str:
     """A reference may be an id alone; anything else without a type is a message."""
     kind = value.get("type")
     if kind is not None:
-        return f"#{kind}" if kind in KNOWN_TYPES else "#other"
+        return f"#{kind}" if isinstance(kind, str) and kind in KNOWN_TYPES else "#other"
     told = {name for name, given in value.items() if given is not None}
     return "#item_reference" if told == {"id"} else "#message"
 

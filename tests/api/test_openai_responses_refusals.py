@@ -62,6 +62,7 @@ REFUSALS: list[tuple[Json, str, str]] = [
     ({"input": [{"type": "nothing_known"}]}, "input", VALUE),
     ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input", VALUE),
     (item(type=5), "input[1].type", TYPE),
+    (item(type=[]), "input[1].type", TYPE),
     (item(type="message", content="Hi"), "input[1].role", MISSING),
     (item(role="robot", content="Hi"), "input[1].role", VALUE),
     (item(role="tool", content="Hi"), "input[1].role", VALUE),
