@@ -12,6 +12,7 @@ from types import FrameType
 
 from bench.admin import watching
 from bench.ceiling import event_ceiling
+from bench.dashboard import dashboard
 from bench.grammar import grammar_cost
 from bench.plan import Plan
 from bench.processes import LOG
@@ -28,6 +29,7 @@ PARTS: dict[str, Part] = {
     "peer": against_peer,
     "grammar": grammar_cost,
     "admin": watching,
+    "top": dashboard,
 }
 
 

@@ -16,7 +16,7 @@ PAGE = Path("docs/performance.md")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 HEADER = ("measured", "streams", "mlxd", "other", "times as fast", "goal", "")
 
-Unit = Literal["tokens/s", "ms", "events/s", "MB", "s"]
+Unit = Literal["tokens/s", "ms", "events/s", "MB", "s", "%", "KB/s"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def lower_is_better(self) -> bool:
-        return self.unit in ("ms", "MB", "s")
+        return self.unit in ("ms", "MB", "s", "%", "KB/s")
 
     @property
     def ours(self) -> float:

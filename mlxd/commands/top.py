@@ -31,11 +31,25 @@ NOT_A_TERMINAL = "stdin or stdout is no terminal: use --once for one snapshot, -
     envvar="MLXD_ADMIN_TOKEN",
     help="Its admin token; without it, the one that a server of this account has left.",
 )
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.25, 10),
+    metavar="SECONDS",
+    default=0.25,
+    show_default=True,
+    help="Time between updates; a longer one spares a slow line.",
+)
 @click.option("--once", is_flag=True, help="Print one snapshot and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON and end.")
 @config_option
 def top(
-    *, url: str | None, token: str | None, once: bool, as_json: bool, config_file: Path | None
+    *,
+    url: str | None,
+    token: str | None,
+    interval: float,
+    once: bool,
+    as_json: bool,
+    config_file: Path | None,
 ) -> int:
     """Show what the server is doing. Ends with 0, or 1 when the server can't be seen."""
     if not (once or as_json or (sys.stdin.isatty() and sys.stdout.isatty())):
@@ -49,7 +63,7 @@ def top(
     from mlxd.tui.terminal import terminal_of
     from mlxd.tui.top import TopApp
 
-    app = TopApp(connect, terminal_of(os.environ))
+    app = TopApp(connect, terminal_of(os.environ), interval=interval)
     result = app.run()
     return app.return_code or 0 if result is None else result
 

@@ -61,19 +61,30 @@ class Dashboard(Screen[None]):
         self.tabs = Lines("tabs")
         self.chart = Throughput(glyphs, "chart")
         self.running: LiveTable[RequestPart] = LiveTable(
-            running_columns(glyphs), lambda item: item.id, glyphs, identity="running"
+            *(running_columns(glyphs), lambda item: item.id, glyphs),
+            identity="running",
+            empty="no request runs",
         )
         self.waiting: LiveTable[RequestPart] = LiveTable(
-            waiting_columns(), lambda item: item.id, glyphs, identity="waiting"
+            *(waiting_columns(), lambda item: item.id, glyphs),
+            identity="waiting",
+            empty="no request waits",
         )
         self.conversations: LiveTable[ConversationPart] = LiveTable(
-            conversation_columns(), lambda item: item.id, glyphs, identity="conversations"
+            *(conversation_columns(), lambda item: item.id, glyphs),
+            identity="conversations",
+            empty="no conversation was active lately",
         )
         self.models: LiveTable[ModelPart] = LiveTable(
-            model_columns(glyphs), lambda item: item.id, glyphs, identity="models"
+            *(model_columns(glyphs), lambda item: item.id, glyphs),
+            identity="models",
+            empty="no model is known",
         )
         self.log_table: LiveTable[LogLine] = LiveTable(
-            log_columns(), lambda line: str(line.number), glyphs, identity="log", follow=True
+            *(log_columns(), lambda line: str(line.number), glyphs),
+            identity="log",
+            empty="nothing has happened yet",
+            follow=True,
         )
         self.tables: tuple[AnyTable, ...] = (
             *(self.running, self.waiting, self.conversations),
@@ -162,11 +173,11 @@ class Dashboard(Screen[None]):
     def _show_titles(self) -> None:
         tabs: Line = []
         for at, (table, title) in enumerate(zip(self.tables, TITLES, strict=True), start=1):
-            shown = len(table.rows)
-            text = f"{at} {title} {shown}"
-            tabs.append((f" {text} ", "title" if table is self.active else "dim"))
-            filtered = f"{text} of {shown + table.hidden}, filter: {table.words}"
-            told = self._glyphs.clean(filtered if table.words else text)
+            told = f"{at} {title} {len(table.rows)}"
+            if table.words:
+                told += f" of {len(table.rows) + table.hidden}: {table.words}"
+            told = self._glyphs.clean(told)
+            tabs.append((f" {told} ", "title" if table is self.active else "dim"))
             if table.border_title != escape(told):
                 table.border_title = escape(told)
         self.tabs.show([cut(tabs, self.size.width, self._glyphs)])

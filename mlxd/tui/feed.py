@@ -11,6 +11,8 @@ from mlxd.tui.client import Client, ServerEvent
 from mlxd.tui.messages import Arrived, Connected, Done, Failed, Happened, Lost
 from mlxd.tui.problems import ConnectionLost, NotUnderstood, ServerProblem
 
+INTERVAL = 0.25
+"""Seconds between statuses, unless the person wants fewer: over a slow line, say."""
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each new attempt; the last repeats."""
 SILENCE = 20.0
@@ -22,16 +24,18 @@ Opening = Callable[[], Client]
 
 
 class Feed:
-    """One server's status and events, as messages to `post`."""
+    """One server's status and events, as messages to `post`; `interval` is between statuses."""
 
     def __init__(
         self,
         connect: Opening,
         post: Post,
         *,
+        interval: float = INTERVAL,
         backoff: Sequence[float] = BACKOFF,
         silence: float = SILENCE,
     ) -> None:
+        self._events = f"/admin/events?rate={1 / interval:.3g}"
         self._connect = connect
         self._post = post
         self._backoff = backoff
@@ -56,7 +60,7 @@ class Feed:
             try:
                 async with asyncio.timeout(self._silence):
                     history = await client.get("/admin/history", History)
-                async with client.stream("GET", "/admin/events") as events:
+                async with client.stream("GET", self._events) as events:
                     self._post(Connected(history))
                     await self._follow(client.url, events)
             except TimeoutError:

@@ -5,6 +5,7 @@ from rich.cells import cell_len, set_cell_size
 from mlxd.tui.terminal import Glyphs
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+MANY_DAYS = 100
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -23,7 +24,8 @@ def span(seconds: float) -> str:
         return f"{whole // MINUTE}m{whole % MINUTE:02}s"
     if whole < DAY:
         return f"{whole // HOUR}h{whole % HOUR // MINUTE:02}m"
-    return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
+    days = whole // DAY
+    return f"{days}d{whole % DAY // HOUR:02}h" if days < MANY_DAYS else f"{days}d"
 
 
 def count(number: float) -> str:

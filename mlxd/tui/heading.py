@@ -94,7 +94,7 @@ def _traffic(status: Status) -> list[Line]:
     ]
     errors = minute.errors_per_minute
     if errors:
-        groups.append([(f"{count(errors)} errors in a minute", "bad")])
+        groups.append([(f"{count(errors)} failed/min", "bad")])
     return [*groups, *_memories(status)]
 
 

@@ -24,7 +24,10 @@ HEADER = 1
 
 
 class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
-    """Rows of `columns`, told apart by `key`. With `follow` the newest row is kept in sight."""
+    """Rows of `columns`, told apart by `key`.
+
+    With `follow` the newest row is kept in sight; `empty` is shown where there are no rows.
+    """
 
     DEFAULT_CSS = "LiveTable { overflow-x: hidden; overflow-y: auto; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,6 +62,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         glyphs: Glyphs,
         *,
         identity: str,
+        empty: str = "",
         follow: bool = False,
     ) -> None:
         super().__init__(identity)
@@ -72,8 +76,10 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self._key = key
         self._glyphs = glyphs
         self._follow = follow
+        self._empty = empty
         self._items: Sequence[Item] = ()
         self._widths: list[int] = []
+        self._fitted = -1
         self._drawn: dict[int, Line] = {}
 
     @property
@@ -89,7 +95,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         at_end = self.cursor >= len(self.rows) - 1
         current = self.current
         self.rows = self.sorting.apply(kept, self.columns)
-        self.virtual_size = Size(self.size.width, len(self.rows) + HEADER)
+        self._measure()
         if self._follow and at_end:
             self._move_to(len(self.rows) - 1)
         else:
@@ -108,6 +114,16 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self.words = words
         self.show(self._items)
         self.refresh()
+
+    def _measure(self) -> None:
+        """Divide the width among the columns anew if it is another; a scrollbar takes of it too."""
+        width = self.scrollable_content_region.width
+        if width != self._fitted:
+            self._fitted = width
+            # One cell for the cursor's mark; the gap behind the last column need not be there.
+            self._widths = widths(self.columns, max(0, width - 1))
+            self.refresh()
+        self.virtual_size = Size(width, len(self.rows) + HEADER)
 
     def _keep_cursor(self, current: Item | None) -> None:
         """Stay on the same row wherever it is now, else at the same place."""
@@ -149,7 +165,8 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         if y < HEADER:
             return self._titles()
         if index >= len(self.rows):
-            return []
+            words = "nothing matches the filter" if self.hidden else self._empty
+            return [(f" {words}", "dim")] if index == 0 else []
         item = self.rows[index]
         line: Line = [self._mark(index)]
         for column, width in zip(self.columns, self._widths, strict=False):
@@ -183,18 +200,19 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         line = self._line(y)
         self._drawn[y] = line
         strip = self.strip_of(line, self.size.width)
-        if y >= HEADER and y - HEADER + self.scroll_offset.y == self.cursor and line:
+        if y >= HEADER and y - HEADER + self.scroll_offset.y == self.cursor and self.rows:
             name = "cursor" if self.has_focus else "cursor-blurred"
             strip = strip.apply_style(self.style_of(name))
         return strip
 
     def on_resize(self, event: events.Resize) -> None:
-        # One cell for the cursor's mark; the gap behind the last column need not be there.
-        self._widths = widths(self.columns, max(0, event.size.width - 1))
         self._drawn.clear()
-        self.virtual_size = Size(event.size.width, len(self.rows) + HEADER)
+        self._measure()
         self._bring_into_sight()
         self.refresh()
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        self._measure()
 
     def on_focus(self) -> None:
         self.refresh()

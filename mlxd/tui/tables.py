@@ -15,7 +15,7 @@ BAR = 8
 """Cells of a progress bar in a table."""
 SHORT_ID = 8
 LOOPBACK = ("127.0.0.1", "::1")
-ID_PREFIXES = ("req_", "chatcmpl-", "resp_", "msg_", "conv_")
+ID_PREFIXES = ("req_", "chatcmpl-", "resp_", "msg_", "conv_", "prefix-")
 DIALECTS = {"openai_chat": "chat", "anthropic": "messages", "openai_responses": "responses"}
 
 
@@ -74,7 +74,9 @@ def phase_tone(item: RequestPart) -> Tone:
 
 def cached_tone(item: RequestPart) -> Tone:
     """A prefix that was missed stands out."""
-    return "warn" if item.cache_note else "good"
+    if item.cache_note:
+        return "warn"
+    return "good" if item.cached_tokens else "dim"
 
 
 def progress(glyphs: Glyphs) -> Callable[[RequestPart], str]:

@@ -66,7 +66,13 @@ def wrapped(line: Line, width: int, glyphs: Glyphs) -> list[Line]:
             lines.append(current)
             current = []
         current.append((word if current else word.lstrip(), tone))
-    return [cut(each, width, glyphs) for each in (*lines, current) if each]
+    return [cut(_trimmed(each), width, glyphs) for each in (*lines, current) if each]
+
+
+def _trimmed(line: Line) -> Line:
+    """Without the blanks at its end, which may not fit."""
+    *before, (text, tone) = line
+    return [*before, (text.rstrip(), tone)]
 
 
 def _words(line: Line) -> Line:

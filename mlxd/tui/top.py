@@ -16,7 +16,7 @@ from textual.screen import Screen
 from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart, Status
 from mlxd.tui.dashboard import Dashboard
 from mlxd.tui.detail import conversation_lines, event_lines, model_lines, request_lines
-from mlxd.tui.feed import BACKOFF, SILENCE, Feed, Opening, perform
+from mlxd.tui.feed import BACKOFF, INTERVAL, SILENCE, Feed, Opening, perform
 from mlxd.tui.leaving import DEBUG, Crash, end_by_signal
 from mlxd.tui.link import Link
 from mlxd.tui.live_table import LiveTable
@@ -57,6 +57,7 @@ class TopApp(App[int]):
         connect: Opening,
         terminal: Terminal | None = None,
         *,
+        interval: float = INTERVAL,
         clock: Callable[[], float] = time.monotonic,
         backoff: Sequence[float] = BACKOFF,
         silence: float = SILENCE,
@@ -66,7 +67,9 @@ class TopApp(App[int]):
         self._terminal = terminal or Terminal()
         self._glyphs = self._terminal.glyphs
         self._clock = clock
-        self._feed = Feed(connect, self.post_message, backoff=backoff, silence=silence)
+        self._feed = Feed(
+            connect, self.post_message, interval=interval, backoff=backoff, silence=silence
+        )
         self.dashboard = Dashboard(self._glyphs, clock)
         self.status: Status | None = None
         self._link = Link()

@@ -94,7 +94,7 @@ class FakeAdmin:
         elif method == "POST":
             self.posted.append(path)
             self._reply(writer, 200, {})
-        elif path == "/admin/events":
+        elif path.startswith("/admin/events?"):
             writer.write(EVENTS)
             self.watchers.add(writer)
             self.tell(self.status)

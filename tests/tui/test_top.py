@@ -3,15 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from mlxd.status import Status
 from mlxd.tui.terminal import FEW, Terminal
-from mlxd.tui.top import TopApp
-from mlxd.tui.top_screens import ConfirmScreen, DetailScreen, HelpScreen
-from tests.tui.fake_admin import FakeAdmin
+from mlxd.tui.top_screens import DetailScreen, HelpScreen
 from tests.tui.pictures import BUSY, IDLE, MISSED, crowded, decoding, event, restarting
 from tests.tui.watching import LARGE, SMALL, Watch, seeing, watching
-
-CONFIRMING = "y: yes"
 
 
 def rows(watch: Watch) -> list[str]:
@@ -293,84 +288,6 @@ async def test_the_log_follows_its_end_until_the_cursor_leaves_it() -> None:
         assert "line 40;" not in watch.text
 
 
-@pytest.mark.parametrize("pane", ["1", "2"])
-async def test_a_request_is_cancelled_when_that_is_confirmed(pane: str) -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press(pane, "c")
-        await watch.until_shown(CONFIRMING, "Cancel request")
-        assert watch.server.posted == []
-        await watch.press("y")
-        await watch.until(lambda: watch.server.posted != [])
-        wanted = {"1": "req_00000000", "2": "req_dead0000"}[pane]
-        assert watch.server.posted == [f"/admin/requests/{wanted}/cancel"]
-        await watch.until_shown("Cancelled")
-
-
-@pytest.mark.parametrize("key", ["n", "escape", "enter", "q"])
-async def test_whatever_is_not_yes_cancels_nothing(key: str) -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press("c")
-        await watch.until_shown(CONFIRMING)
-        await watch.press(key)
-        await watch.until_gone(CONFIRMING)
-        assert watch.server.posted == []
-        assert watch.app.is_running
-
-
-async def test_a_request_is_cancelled_from_its_details() -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press("enter")
-        await watch.until(lambda: isinstance(watch.app.screen, DetailScreen))
-        await watch.press("c")
-        await watch.until(lambda: isinstance(watch.app.screen, ConfirmScreen))
-        await watch.press("y")
-        await watch.until(lambda: watch.server.posted != [])
-
-
-async def test_a_refused_command_is_told_in_the_servers_words() -> None:
-    async with seeing(BUSY) as watch:
-        watch.server.refusal = (404, "No request of this id waits or runs.")
-        await watch.press("c", "y")
-        await watch.until_shown("No request of this id waits or runs.")
-
-
-async def test_what_was_said_goes_after_a_while() -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press("3", "c")
-        await watch.until_shown("Only a request")
-        watch.now[0] += 10
-        watch.app.second_passed()
-        await watch.until_gone("Only a request")
-
-
-async def test_models_are_loaded_at_once_and_unloaded_in_use_only_when_confirmed() -> None:
-    used = replace(BUSY, models=(replace(BUSY.models[0], running=6), *BUSY.models[1:]))
-    async with seeing(used) as watch:
-        await watch.press("4", "down", "l")
-        await watch.until(lambda: watch.server.posted == ["/admin/models/demo/load"])
-        await watch.press("u")
-        await watch.until(lambda: watch.server.posted[1:] == ["/admin/models/demo/unload"])
-        await watch.press("up", "u")
-        await watch.until_shown("Requests that it answers now: 6", CONFIRMING)
-        await watch.press("y")
-        await watch.until(lambda: watch.server.posted[2:] == ["/admin/models/qwen3-4b/unload"])
-
-
-async def test_a_model_is_loaded_only_where_one_is_chosen() -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press("l", "u")
-        await watch.until_shown("Choose a model")
-        assert watch.server.posted == []
-
-
-async def test_the_engine_is_restarted_when_that_is_confirmed() -> None:
-    async with seeing(BUSY) as watch:
-        await watch.press("R")
-        await watch.until_shown("Restart the engine?", "error: 6")
-        await watch.press("y")
-        await watch.until(lambda: watch.server.posted == ["/admin/engine/restart"])
-
-
 @pytest.mark.parametrize("key", ["question_mark", "h", "f1"])
 async def test_help_opens_and_closes(key: str) -> None:
     async with seeing(BUSY) as watch:
@@ -398,98 +315,3 @@ async def test_it_is_left_with_a_key(key: str) -> None:
         await watch.press(key)
         await watch.until(lambda: not watch.app.is_running)
         assert watch.app.return_value == 0
-
-
-async def test_no_server_is_said_with_what_to_do_until_there_is_one() -> None:
-    server = FakeAdmin(BUSY)
-    await server.start()
-    await server.stop()
-    async with watching(IDLE, server=server) as watch:
-        await watch.until_shown("No server answers", "refused", "mlxd serve", "not connected")
-        await server.start()
-        await watch.until_shown("live", "beef0001")
-        assert "No server answers" not in watch.text
-        await server.stop()
-
-
-async def test_a_lost_server_leaves_an_old_picture_that_says_its_age() -> None:
-    async with seeing(BUSY) as watch:
-        await watch.server.stop()
-        await watch.until_shown("No server answers")
-        watch.now[0] += 65
-        watch.app.second_passed()
-        await watch.until_shown("1m05s old", "beef0001")
-        assert watch.app.dashboard.running.stale
-        await watch.server.start()
-        await watch.until_shown("live")
-        assert not watch.app.dashboard.running.stale
-
-
-async def test_the_reason_and_the_next_attempt_are_told() -> None:
-    async with watching(BUSY) as watch:
-        watch.server.refusal = (503, "The server is not ready.")
-        await watch.until_shown("live")
-        for writer in list(watch.server.watchers):
-            writer.close()
-        await watch.until_shown("The server is not ready.")
-
-
-async def test_a_wrong_token_is_told_with_what_to_do() -> None:
-    async with watching(BUSY, token="wrong") as watch:
-        await watch.until_shown("The admin token is wrong.", "--token")
-
-
-async def test_an_endpoint_that_is_off_is_told_with_what_to_do() -> None:
-    async with watching(BUSY) as watch:
-        watch.server.refusal = (404, "Nothing is here.")
-        await watch.until_shown("live")
-        await watch.server.stop()
-        await watch.server.start()
-        await watch.until_shown("admin.enabled")
-
-
-async def test_a_status_that_is_not_understood_is_told() -> None:
-    async with seeing(BUSY) as watch:
-        watch.server.send("status", b'{"server": 3}')
-        await watch.press("5")
-        await watch.until_shown("top.disconnected")
-        await watch.press("enter")
-        await watch.until_shown("not as mlxd of this version")
-
-
-async def test_events_that_are_not_known_are_passed_over() -> None:
-    async with seeing(BUSY) as watch:
-        watch.server.send("fireworks", b"!")
-        await watch.tell(crowded(2))
-        assert "live" in watch.text
-
-
-async def test_silence_counts_as_a_lost_connection() -> None:
-    server = FakeAdmin(BUSY)
-    await server.start()
-    app = TopApp(lambda: server.client(), backoff=(60.0,), silence=0.05)
-    async with app.run_test(size=SMALL) as pilot:
-        watch = Watch(app, server, pilot, [0.0])
-        await watch.until_shown("nothing came for")
-    await server.stop()
-
-
-async def test_only_the_newest_of_many_statuses_is_shown() -> None:
-    shown: list[Status] = []
-
-    class Counting(TopApp):
-        def show_status(self, status: Status) -> None:
-            shown.append(status)
-            super().show_status(status)
-
-    server = FakeAdmin(BUSY)
-    await server.start()
-    app = Counting(lambda: server.client())
-    async with app.run_test(size=SMALL) as pilot:
-        watch = Watch(app, server, pilot, [0.0])
-        await watch.until_shown("live")
-        for number in range(200):
-            server.tell(replace(BUSY, max_queue=number))
-        await watch.until(lambda: shown[-1].max_queue == 199)
-        assert len(shown) < 150
-    await server.stop()

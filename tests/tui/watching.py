@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textual.app import App
 from textual.pilot import Pilot
 
-from mlxd.status import Status
+from mlxd.status import History, Status
 from mlxd.tui.client import Client
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.top import TopApp
@@ -76,10 +76,12 @@ async def watching(
     *,
     token: str = TOKEN,
     server: FakeAdmin | None = None,
+    history: History | None = None,
 ) -> AsyncIterator[Watch]:
     """The app on a server that tells `status`; `server` if it is not a running one."""
     async with fake_admin(status) as fake:
         used = server or fake
+        fake.history = history or History()
         now = [1000.0]
         app = TopApp(lambda: Client(used.url, token), terminal, clock=lambda: now[0], backoff=QUICK)
         async with app.run_test(size=size) as pilot:
