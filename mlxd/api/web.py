@@ -31,8 +31,10 @@ Send = Callable[[Any], Awaitable[None]]
 
 CODEX = b"responses_websockets"
 """In the header `openai-beta` of clients that speak another protocol over a WebSocket."""
-MAX_WAITING = 1
+MAX_WAITING = 8
 """Messages of a WebSocket that wait while one is answered."""
+MAX_BESIDE = 64 * 1024
+"""Bytes of a message that may wait beside others."""
 
 
 def new_request_id() -> str:
@@ -157,9 +159,10 @@ class ApiSocketConnection(ASGIWebsocketConnection):
     async def handle_messages(self, receive: Receive) -> None:
         while (event := await receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
-                if self.queue.qsize() >= MAX_WAITING:
+                message = event.get("bytes") or event["text"]
+                if self.queue.qsize() >= (1 if len(message) > MAX_BESIDE else MAX_WAITING):
                     return
-                self.queue.put_nowait(event.get("bytes") or event["text"])
+                self.queue.put_nowait(message)
 
     async def handle_websocket(self, websocket: Websocket, send: Send) -> None:
         ours = cast(ApiSocket, websocket)
