@@ -1,7 +1,7 @@
 """Answers in the background: followed, cancelled, deleted, begun again, and always stored once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -260,25 +260,27 @@ async def test_a_request_that_the_engine_always_dies_of_is_given_up() -> None:
     assert (body["status"], len(server.heard())) == ("failed", 3)
 
 
+Make = Callable[..., Iterator[Event]]
+KINDS: tuple[Make, ...] = (text, reasoning, lambda index, *pieces: call(index, "f", *pieces))
 BLOCKS = st.lists(
     st.tuples(
-        st.sampled_from([text, reasoning, lambda index, *pieces: call(index, "f", *pieces)]),
+        st.sampled_from(KINDS),
         st.lists(st.text(alphabet="ab", min_size=1, max_size=3), max_size=4),
     ),
     max_size=3,
 )
 
 
-def script(blocks: list[tuple[object, list[str]]]) -> list[Event]:
+def script(blocks: list[tuple[Make, list[str]]]) -> list[Event]:
     events: list[Event] = [STARTED]
     for index, (make, pieces) in enumerate(blocks):
-        events += make(index, *pieces)  # type: ignore[operator]
+        events += make(index, *pieces)
     return [*events, finished()]
 
 
 @given(BLOCKS, st.lists(st.integers(0, 20), max_size=3))
 def test_an_answer_told_in_pieces_is_the_answer_told_at_once(
-    blocks: list[tuple[object, list[str]]], cuts: list[int]
+    blocks: list[tuple[Make, list[str]]], cuts: list[int]
 ) -> None:
     whole = script(blocks)
     retelling, told = Retelling(), []
