@@ -53,6 +53,8 @@ def chat(
 ) -> int:
     """Chat with a model. With a PROMPT or a pipe: print the answer and nothing else."""
     target = find_target(url, api_key, config_file)
+    if url is None and config_file is None:
+        target = _running(target)
     if prompt is None and is_terminal(sys.stdin):
         if is_terminal(sys.stdout):
             return _full_screen(target, model, system)
@@ -107,6 +109,14 @@ def find_target(url: str | None, key: str | None, config_file: Path | None) -> T
     if key is None and keys and urlsplit(address).netloc == urlsplit(own).netloc:
         key = keys[0]
     return Target(address, key or "")
+
+
+def _running(target: Target) -> Target:
+    """`target` if a server runs there, else the server that this account started last."""
+    from mlxd.admin_token import find
+
+    access = None if find(target.url) else find()
+    return Target(access.url, target.key) if access else target
 
 
 def _configured(settings: "Settings") -> str:

@@ -1,8 +1,6 @@
 """`mlxd chat` on the whole terminal."""
 
-import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
@@ -31,6 +29,7 @@ from mlxd.tui.chat_text import count, one_line
 from mlxd.tui.chat_transcript import Transcript, TranscriptError
 from mlxd.tui.chat_views import Exchange, Note, NoteTone
 from mlxd.tui.client import Client
+from mlxd.tui.leaving import DEBUG, Crash, end_by_signal
 from mlxd.tui.problems import ServerProblem
 from mlxd.tui.terminal import Terminal, terminal_of
 from mlxd.tui.theme import OURS, theme_names
@@ -115,7 +114,7 @@ class ChatApp(App[int]):
             self.register_theme(theme)
         self.theme = self._themes[0]
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
-        self._end_by_signal()
+        end_by_signal(self)
         self.prompt.focus()
         self.talk.anchor()
         await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")
@@ -348,7 +347,7 @@ class ChatApp(App[int]):
         else:
             await self._say(f"Going on from {name}.")
 
-    # The server, the terminal
+    # The server
 
     async def _look_around(self) -> None:
         """What models there are, and whether the usual one is ready."""
@@ -375,10 +374,6 @@ class ChatApp(App[int]):
     async def _say(self, text: str, tone: NoteTone = "info") -> None:
         await self.talk.mount(Note(text, tone))
 
-    def _end_by_signal(self) -> None:
-        """A terminal that closes, or a polite kill, finds the terminal clean."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # Signals belong to the main thread; elsewhere they are someone else's.
-            with suppress(ValueError, RuntimeError):
-                loop.add_signal_handler(number, self.exit, 128 + number)
+    def _handle_exception(self, error: Exception) -> None:
+        # Textual would print a page of source code.
+        super()._handle_exception(error if os.environ.get(DEBUG) else Crash(error))

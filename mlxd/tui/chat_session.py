@@ -129,6 +129,7 @@ class Session:
         the answer on the server too.
         """
         answer = Answer(asked=self._clock())
+        question = _encodable(question)
         self.unanswered = ""
         try:
             yield answer
@@ -186,9 +187,9 @@ class Session:
         asked = _message("user", question)
         body: dict[str, object] = {"stream": True}
         if self.model:
-            body["model"] = self.model
+            body["model"] = _encodable(self.model)
         if self.system:
-            body["instructions"] = self.system
+            body["instructions"] = _encodable(self.system)
         if self._storing:
             return body | {"conversation": self.conversation, "input": [asked]}
         return body | {"store": False, "input": [*_items(self.turns), asked]}
@@ -277,6 +278,11 @@ class Session:
         if self._storing:
             self._storing = False
             self._notify(why)
+
+
+def _encodable(text: str) -> str:
+    """`text` without the halves of characters that a command line in another encoding leaves."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _items(turns: Iterable[Turn]) -> Iterator[dict[str, object]]:

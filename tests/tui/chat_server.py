@@ -80,18 +80,8 @@ def error(refusal: Refusal) -> tuple[Json, int]:
 GONE = Refusal(404, None, "Conversation with id 'conv' not found.")
 
 
-def build(moody: Moody) -> Quart:
-    """The application."""
-    app = Quart("moody")
-    app.config.update(RESPONSE_TIMEOUT=None)
-
-    @app.get("/health")
-    async def health() -> Json:
-        return {"status": moody.health}
-
-    @app.get("/v1/models")
-    async def models() -> Json:
-        return {"object": "list", "data": [{"id": name} for name in moody.models]}
+def _remember(app: Quart, moody: Moody) -> None:
+    """The endpoints of conversations."""
 
     @app.post("/v1/conversations")
     async def create() -> Any:
@@ -128,6 +118,21 @@ def build(moody: Moody) -> Quart:
         items = moody.conversations[name]
         moody.conversations[name] = [kept for kept in items if kept["id"] != item]
         return {"id": name, "object": "conversation"}
+
+
+def build(moody: Moody) -> Quart:
+    """The application."""
+    app = Quart("moody")
+    app.config.update(RESPONSE_TIMEOUT=None)
+    _remember(app, moody)
+
+    @app.get("/health")
+    async def health() -> Json:
+        return {"status": moody.health}
+
+    @app.get("/v1/models")
+    async def models() -> Json:
+        return {"object": "list", "data": [{"id": name} for name in moody.models]}
 
     @app.post("/v1/responses")
     async def responses() -> Any:

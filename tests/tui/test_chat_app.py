@@ -1,90 +1,18 @@
-"""The chat on the whole terminal: every key, every command, every state."""
+"""The chat on the whole terminal: every key and every state."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.events import Paste
 
 from mlxd.tui.chat_app import ChatApp
 from mlxd.tui.chat_history import InputHistory
-from mlxd.tui.chat_views import Called, Exchange, Grown, Note, Question, Segment, Thought
+from mlxd.tui.chat_views import Called, Exchange, Segment, Thought
 from mlxd.tui.client import Client
 from mlxd.tui.terminal import Terminal
 from tests.server.support import until
+from tests.tui.chat_desk import HELD, Desk, chatting
 from tests.tui.chat_server import Moody, Refusal, Reply, serving
-
-HELD = Reply(("Once", " upon"), hold=True)
-
-
-class Desk:
-    """A person at the chat."""
-
-    def __init__(self, app: ChatApp, pilot: Pilot[int], moody: Moody) -> None:
-        self.app = app
-        self.pilot = pilot
-        self.moody = moody
-
-    async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
-
-    async def enter(self, text: str) -> None:
-        """Write a line and send it."""
-        self.app.prompt.write(text)
-        await self.press("enter")
-
-    async def ask(self, text: str) -> None:
-        """Ask, and wait for the answer's end."""
-        await self.enter(text)
-        await self.quiet()
-
-    async def quiet(self) -> None:
-        """Wait until no answer runs and everything is drawn."""
-        await until(lambda: not self.app.busy)
-        await self.pilot.pause()
-
-    async def saying(self) -> None:
-        """Wait until an answer has begun."""
-        await until(lambda: bool(self.app.answer and self.app.answer.text and self.app.busy))
-        await until(lambda: bool(self.answers and self.answers[-1]))
-
-    @property
-    def notes(self) -> list[str]:
-        return [str(note.content) for note in self.app.query(Note)]
-
-    @property
-    def answers(self) -> list[str]:
-        return [
-            "".join(segment.source for segment in grown.query(Segment))
-            for grown in self.app.query(Grown)
-        ]
-
-    @property
-    def questions(self) -> list[str]:
-        return [str(question.content) for question in self.app.query(Question)]
-
-    def line(self, name: str) -> str:
-        return str(self.app.query_one(f"#{name}", Static).content)
-
-
-@asynccontextmanager
-async def chatting(
-    *replies: Reply | Refusal,
-    size: tuple[int, int] = (80, 24),
-    history: InputHistory | None = None,
-    terminal: Terminal | None = None,
-    models: tuple[str, ...] = ("demo", "other"),
-) -> AsyncIterator[Desk]:
-    moody = Moody(models=list(models))
-    moody.replies.extend(replies)
-    async with serving(moody) as url:
-        app = ChatApp(Client(url), history=history, terminal=terminal or Terminal())
-        async with app.run_test(size=size) as pilot:
-            await until(lambda: bool(app.models))
-            yield Desk(app, pilot, moody)
 
 
 async def test_a_question_gets_its_answer_and_figures() -> None:
@@ -157,8 +85,6 @@ async def test_a_line_can_be_begun_without_sending(key: str) -> None:
 
 async def test_pasted_lines_stay_lines() -> None:
     async with chatting() as desk:
-        from textual.events import Paste
-
         desk.app.prompt.post_message(Paste("one\r\ntwo\rthree\n"))
         await desk.pilot.pause()
         assert desk.app.prompt.text == "one\ntwo\nthree\n"
@@ -277,110 +203,6 @@ async def test_a_server_that_ends_and_comes_back_is_no_end_of_the_chat() -> None
             app.client.url = url
             await desk.ask("/retry")
             assert moody.texts() == [["One?", "Hello there.", "Two?", "Hello there."]]
-
-
-async def test_retry_replaces_the_last_answer() -> None:
-    async with chatting(Reply(("Bad.",))) as desk:
-        await desk.ask("Hello")
-        await desk.ask("/retry")
-        assert desk.questions == ["Hello"]
-        assert desk.answers == ["Hello there."]
-        assert desk.moody.texts() == [["Hello", "Hello there."]]
-
-
-async def test_clear_begins_a_new_conversation() -> None:
-    async with chatting() as desk:
-        await desk.ask("One?")
-        await desk.enter("/clear")
-        assert (desk.questions, desk.answers) == ([], [])
-        await desk.ask("Two?")
-        assert len(desk.moody.conversations) == 2
-
-
-async def test_model_and_system_count_from_the_next_question() -> None:
-    async with chatting() as desk:
-        await desk.enter("/model")
-        assert desk.notes[-1] == "Asking the server's default. There are:\n  demo\n  other"
-        await desk.enter("/model other")
-        assert desk.notes[-1] == "other answers from now on."
-        await desk.enter("/model nope")
-        assert desk.notes[-1] == ("nope answers from now on. The server lists only: demo, other.")
-        await desk.enter("/system")
-        assert desk.notes[-1] == "There is no system prompt."
-        await desk.enter("/system Be brief.\nVery.")
-        assert desk.notes[-1] == "System prompt: Be brief.\nVery."
-        await desk.ask("Hello")
-        assert desk.moody.asked[0]["instructions"] == "Be brief.\nVery."
-        assert desk.moody.asked[0]["model"] == "nope"
-        await desk.enter("/system -")
-        assert desk.notes[-1] == "There is no system prompt."
-
-
-@pytest.mark.parametrize("name", ["chat.json", "chat.md"])
-async def test_a_saved_conversation_can_be_gone_on_from(name: str, tmp_path: Path) -> None:
-    file = tmp_path / name
-    async with chatting(Reply(("Hi.",), reasoning=("Hm.",))) as desk:
-        await desk.enter(f"/save {file}")
-        assert desk.notes[-1] == "There is nothing to save yet."
-        await desk.ask("One?")
-        await desk.enter(f"/save {file}")
-        assert desk.notes[-1] == f"Saved 1 answer in {file}."
-        await desk.enter(f"/save {file}")
-        assert desk.notes[-1] == f"{file} exists; /save! overwrites it."
-        await desk.enter(f"/save! {file}")
-        assert desk.notes[-1] == f"Saved 1 answer in {file}."
-    async with chatting() as desk:
-        await desk.enter(f"/load {file}")
-        await until(lambda: desk.notes[-1] == f"Going on from {file}.")
-        assert desk.questions == ["One?"]
-        assert desk.answers == ["", "Hi."]
-        await desk.ask("Two?")
-        assert desk.moody.texts() == [["One?", "Hi.", "Two?", "Hello there."]]
-
-
-async def test_a_file_that_is_no_chat_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
-    async with chatting() as desk:
-        await desk.ask("One?")
-        await desk.enter(f"/load {tmp_path}/x.json")
-        assert "can't be loaded: it is no chat" in desk.notes[-1]
-        await desk.enter(f"/load {tmp_path}/nothing.md")
-        assert desk.notes[-1].endswith("can't be read: No such file or directory.")
-        await desk.enter(f"/save {tmp_path}/no/where.md")
-        assert desk.notes[-1].endswith("can't be written: No such file or directory.")
-        assert desk.answers == ["Hello there."]
-
-
-async def test_help_names_every_command_and_quit_leaves() -> None:
-    async with chatting() as desk:
-        await desk.enter("/help")
-        for name in ("/model", "/system", "/clear", "/save", "/load", "/retry", "/help", "/quit"):
-            assert name in desk.notes[-1]
-        await desk.enter("/quit")
-        assert desk.app.return_value == 0
-
-
-async def test_an_unknown_command_names_the_nearest() -> None:
-    async with chatting() as desk:
-        await desk.enter("/modle x")
-        assert desk.notes[-1] == "There is no command /modle. Did you mean /model?"
-        await desk.enter("/xyzzy")
-        assert desk.notes[-1] == "There is no command /xyzzy. /help shows them."
-        await desk.ask("/etc/hosts is what?")
-        assert desk.questions == ["/etc/hosts is what?"]
-
-
-async def test_tab_completes_and_choices_are_shown() -> None:
-    async with chatting() as desk:
-        await desk.press("slash", "s")
-        assert desk.line("choices") == "/system\n/save"
-        await desk.press("y", "tab")
-        assert desk.app.prompt.text == "/system "
-        desk.app.prompt.write("/model o")
-        await desk.press("tab")
-        assert desk.app.prompt.text == "/model other"
-        await desk.press("ctrl+c")
-        assert not desk.app.query_one("#choices").display
 
 
 async def test_the_server_that_can_not_store_is_named() -> None:
