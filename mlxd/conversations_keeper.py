@@ -9,7 +9,7 @@ from typing import TypeVar
 from mlxd.config import Conversations
 from mlxd.conversations_archive import archived, write
 from mlxd.conversations_clock import Mark, StoreTime
-from mlxd.conversations_file import TROUBLE, StoreFile, Trouble, is_damage, reason_of
+from mlxd.conversations_file import TROUBLE, StoreFile, StoreInUse, Trouble, is_damage, reason_of
 from mlxd.conversations_tables import Tables
 from mlxd.conversations_threads import Thread, forget_deleted, last_use, oldest, remove
 from mlxd.errors import ConfigError, StoreUnavailable
@@ -154,7 +154,11 @@ class Keeper:
         return self._tables
 
     def _open(self) -> Tables:
-        self._file.lock()
+        try:
+            self._file.lock()
+        except StoreInUse as error:
+            # It could not be taken at the start, and now another server has it.
+            raise StoreUnavailable(reason="another server uses the store's file") from error
         before = self._file.moved
         db = self._file.connect(check=not self._checked)
         if self._file.moved != before:
@@ -231,8 +235,7 @@ class Keeper:
     def _remove_thread(self, thread: Thread) -> None:
         """Archive a thread, if that is wanted, and remove it. Raises `OSError`."""
         if self._archive is not None:
-            rows = self._ready()
-            data = archived(rows, thread, now=self._time.wall())
+            data = self.read(lambda tables: archived(tables, thread, now=self._time.wall()))
             try:
                 write(self._archive, thread.name, data)
             except OSError:

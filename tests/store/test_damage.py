@@ -145,6 +145,18 @@ async def test_what_a_lock_file_says_is_only_information(tmp_path: Path, left: b
     await works(tmp_path)
 
 
+async def test_a_file_that_another_server_took_meanwhile_is_told_of(tmp_path: Path) -> None:
+    folder = store_file(tmp_path).parent
+    folder.write_text("a file is in the way")
+    async with opened(tmp_path) as late:
+        folder.unlink()
+        async with opened(tmp_path) as other:
+            with pytest.raises(StoreUnavailable, match="another server"):
+                await late.put_response(turn("a"))
+            await other.put_response(turn("a"))
+        assert await late.response(ME, "a")
+
+
 async def test_two_stores_in_memory_do_not_meet(tmp_path: Path) -> None:
     async with opened(tmp_path, "memory") as one, opened(tmp_path, "memory") as two:
         await one.put_response(turn("a"))
