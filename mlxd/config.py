@@ -8,7 +8,7 @@ its default, and a test keeps the two equal.
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -68,6 +68,9 @@ AliasPattern = Annotated[
     ),
 ]
 ApiKey = Annotated[str, _matching(r"[\x21-\x7e]+", "visible ASCII characters without spaces")]
+AdminToken = Annotated[
+    str, _matching(r"|[\x21-\x7e]{16,}", "at least 16 visible ASCII characters without spaces")
+]
 HostName = Annotated[str, _matching(r"[^\s/@]+", "a host name without scheme or path")]
 Origin = Annotated[
     str,
@@ -239,6 +242,8 @@ class Responses(Section):
 class Admin(Section):
     enabled: bool = True
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
+    token: Annotated[AdminToken, Field(repr=False)] = ""
+    """A token of your own, the same after every start; empty: a new one is made at each."""
     token_file: str = ""
     """File that the token is written to, readable by you alone; empty: in the user's state
     folder."""
@@ -310,6 +315,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments alone: the environment and the file are merged by `mlxd.config_file.load`."""
         return (init_settings,)
+
+
+SECRETS = (("server", "api_keys"), ("admin", "token"))
+"""Settings that are shown to nobody."""
+
+
+def without_secrets(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values, what is secret masked."""
+    tree = settings.model_dump(mode="json")
+    for section, key in SECRETS:
+        value = tree[section][key]
+        tree[section][key] = ["****"] * len(value) if isinstance(value, list) else value and "****"
+    return tree
 
 
 class Conflict(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlxd.config import Model, Section, Settings
+from mlxd.config import SECRETS, Model, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""
@@ -30,7 +30,6 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
     "less_than": ("less than", "lt"),
 }
-_SECRET: KeyPath = ("server", "api_keys")
 _LONGEST_VALUE = 60
 
 
@@ -140,7 +139,7 @@ def follow(loc: KeyPath, values: Mapping[str, Any]) -> tuple[KeyPath, object]:
 
 def _got(path: KeyPath, value: object) -> str:
     """ ", got …" with the value, unless it is or may hold a secret."""
-    shown = path[: len(_SECRET)] != _SECRET and _SECRET[: len(path)] != path
+    shown = not any(path[: len(each)] == each or each[: len(path)] == path for each in SECRETS)
     return f", got {describe(value, shown=shown)}"
 
 

@@ -23,7 +23,7 @@ import click
 from mlxd import __version__, logs
 from mlxd.admin_token import Access, chosen, published
 from mlxd.allocator import return_freed_memory
-from mlxd.api.admin_status import Facts
+from mlxd.api.admin_status import Facts, new_token
 from mlxd.api.app import create_app
 from mlxd.config import Conversations, DialectName, Settings
 from mlxd.connection import Limits
@@ -211,6 +211,7 @@ class Server:
 
     def _facts(self, config_file: Path | None) -> Facts:
         return Facts(
+            token=self.settings.admin.token or new_token(),
             url=base_url(self.settings.server.host, self.sockets),
             config_file=str(config_file.absolute()) if config_file else "",
             connections=lambda: self._connections(),

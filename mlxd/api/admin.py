@@ -25,7 +25,7 @@ from mlxd.api.metrics import CONTENT_TYPE
 from mlxd.api.routing import find_model, listed_names
 from mlxd.api.sse import encode
 from mlxd.api.web import Api, current_request
-from mlxd.config import Settings
+from mlxd.config import Settings, without_secrets
 from mlxd.engine.handle import Engine
 
 log = logging.getLogger(__name__)
@@ -104,8 +104,7 @@ class Admin:
 
     async def config(self) -> Response:
         """The settings in effect, without secrets."""
-        shown = self._settings.model_dump(mode="json")
-        shown["server"]["api_keys"] = ["****"] * len(shown["server"]["api_keys"])
+        shown = without_secrets(self._settings)
         return json_response({"file": self._facts.config_file, "settings": shown}, 200, UNSEEN)
 
     async def metrics(self) -> Response:

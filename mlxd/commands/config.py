@@ -17,25 +17,24 @@ def config() -> None:
 @config_option
 def show(*, config_file: Path | None) -> int:
     """Print the effective value of every key and where it came from."""
+    from mlxd.config import without_secrets
     from mlxd.config_file import candidates
 
     loaded = load(config_file)
-    values = dict(_flat(loaded.settings.model_dump()))
+    values = dict(_flat(without_secrets(loaded.settings)))
     if loaded.file:
         click.echo(f"# file: {click.format_filename(loaded.file.absolute())}")
     else:
         click.echo(f"# no file; looked for {' and '.join(map(str, candidates()))}")
-    lines = [(f"{key} = {_shown(key, values[key])}", loaded.origins[key]) for key in values]
+    lines = [(f"{key} = {_shown(values[key])}", loaded.origins[key]) for key in values]
     width = min(max(len(line) for line, _ in lines), 60)
     for line, origin in lines:
         click.echo(f"{line:{width}}  # {origin}")
     return 0
 
 
-def _shown(key: str, value: object) -> str:
-    """The value as TOML writes it; keys of callers are masked."""
-    if key == "server.api_keys" and isinstance(value, tuple):
-        value = ["****"] * len(value)
+def _shown(value: object) -> str:
+    """The value as TOML writes it."""
     return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -22,6 +22,8 @@ from tests.scripts import SCRIPTS, STARTED, finished, text
 
 ANTHROPIC: dict[str, Any] = {"model": "demo", "max_tokens": 9, "messages": HELLO}
 
+SCRAPED = "a-token-that-stays-the-same"
+
 
 def held() -> tuple[Watched, asyncio.Event]:
     """A server whose answers wait in the middle."""
@@ -167,11 +169,15 @@ async def test_a_restart_fails_what_runs_with_the_reason_and_is_remembered() -> 
 
 
 async def test_the_configuration_is_told_without_its_keys() -> None:
-    settings = Settings(server=Server(api_keys=("first-key", "second-key")))
+    settings = Settings(
+        server=Server(api_keys=("first-key", "second-key")), admin=Admin(token=SCRAPED)
+    )
     body = await json_of(await watched(settings=settings).admin("/admin/config"))
     assert body["settings"]["server"]["api_keys"] == ["****", "****"]
     assert body["settings"]["admin"]["enabled"] is True
+    assert body["settings"]["admin"]["token"] == "****"
     assert "first-key" not in json.dumps(body)
+    assert SCRAPED not in json.dumps(body)
     assert TOKEN not in json.dumps(body)
 
 

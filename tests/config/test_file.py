@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mlxd.config import Defaults, Engine, Log, Model, Server, Settings, ToolFormat
+from mlxd.config import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
 from mlxd.config_file import load
 from mlxd.config_template import MODEL_EXAMPLE, template
 from mlxd.engine.toolcalls import NOTATIONS
@@ -80,3 +80,4 @@ def test_settings_are_immutable() -> None:
 
 def test_settings_keep_api_keys_out_of_their_representation() -> None:
     assert "hush" not in repr(Settings(server=Server(api_keys=("hush",))))
+    assert "hush" not in repr(Settings(admin=Admin(token="hush-" * 4)))

@@ -228,6 +228,7 @@ def test_a_mistake_in_a_flag_says_so() -> None:
     "text",
     [
         "server.api_keys = ['sk-hush hush']",
+        "admin.token = 'sk-hush hush'",
         "server.api_keys = 'sk-hush'",
         "server.api_keys = {hush = 'sk-hush'}",
         "server.api_key = 'sk-hush'",
