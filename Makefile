@@ -14,7 +14,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 .PHONY: help serve test test-fast check bench soak coverage clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, ARGS="--log-level debug")
 	@if $(BIN)/mlxd config show 2>/dev/null | grep -q '^# no file'; then $(BIN)/mlxd init | sed -n 1p; fi
@@ -39,6 +39,10 @@ bench: $(VENV)/.installed ## Measure against raw mlx-lm and mlx_lm.server (BENCH
 
 soak: $(VENV)/.installed-dev ## Kill the server under load 300 times, and look for what it promised (SOAK="--cycles 20")
 	@$(BIN)/python -m soak $(SOAK)
+
+screenshots: $(VENV)/.installed ## Make the README's pictures anew from a run with the demo model
+	@$(BIN)/mlxd pull demo
+	@$(BIN)/python -m docs.screenshots $(ARGS)
 
 coverage: $(VENV)/.installed-dev ## Run the fast tests and show what they leave out
 	@$(BIN)/coverage run -m pytest -q tests/kernel tests/engine tests/api tests/server

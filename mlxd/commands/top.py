@@ -116,11 +116,13 @@ def _snapshot(connect: "Callable[[], Client]", as_json: bool) -> int:
     from mlxd.tui.link import remedy
     from mlxd.tui.problems import ServerProblem
     from mlxd.tui.snapshot import as_text, fetch, pretty
+    from mlxd.tui.terminal import UNICODE
 
     try:
         status = asyncio.run(fetch(connect))
     except ServerProblem as problem:
-        fail(f"{problem} {remedy(problem)}".strip())
+        # The words are the server's, and may hold what a terminal takes for commands.
+        fail(UNICODE.clean(f"{problem} {remedy(problem)}").strip())
         return NOT_SEEN
     click.echo(pretty(status) if as_json else as_text(status))
     return 0

@@ -27,7 +27,7 @@ from mlxd.tui.tables import (
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.throughput import Throughput
 from mlxd.tui.toned import Lines
-from mlxd.tui.tones import Line, apart, cut, wrapped
+from mlxd.tui.tones import Line, apart, cleaned, cut, wrapped
 
 SMALLEST = (60, 15)
 """Columns and lines below which only the header is shown."""
@@ -164,7 +164,7 @@ class Dashboard(Screen[None]):
             size = f"{self.size.width}x{self.size.height}"
             needed = "x".join(map(str, SMALLEST))
             line = [*line, (f"The terminal is {size}; more needs {needed}.", "warn")]
-        lines = wrapped(line, self.size.width, self._glyphs)
+        lines = wrapped(cleaned(line, self._glyphs), self.size.width, self._glyphs)
         self.notice.display = bool(lines)
         if lines:
             self.notice.styles.height = len(lines)

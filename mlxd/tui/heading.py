@@ -3,7 +3,7 @@
 from mlxd.status import EnginePart, Rates, Status
 from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
-from mlxd.tui.tones import Line, Tone, apart, joined
+from mlxd.tui.tones import Line, Tone, apart, cleaned, joined
 
 MEMORY_BAR = 10
 HIGH, FULL = 0.85, 0.97
@@ -15,12 +15,12 @@ BAD_STATES = ("failed", "stalled", "stopped")
 def heading(status: Status, link: Line, width: int, glyphs: Glyphs) -> list[Line]:
     """Three lines; `link` says how fresh they are."""
     name: Line = [("mlxd ", "title"), (status.server.version, "plain")]
-    server = [name, *_server(status)]
+    server = [cleaned(group, glyphs) for group in (name, *_server(status))]
     first = joined(server, max(0, width - sum(len(text) for text, _ in link) - 2), glyphs)
     return [
         apart(first, link, width, glyphs),
-        joined(_engine(status, glyphs), width, glyphs),
-        joined(_traffic(status), width, glyphs),
+        joined([cleaned(group, glyphs) for group in _engine(status, glyphs)], width, glyphs),
+        joined([cleaned(group, glyphs) for group in _traffic(status)], width, glyphs),
     ]
 
 
@@ -47,10 +47,10 @@ def _engine(status: Status, glyphs: Glyphs) -> list[Line]:
     engine = status.engine
     state: Line = [("engine ", "dim"), (engine.state, state_tone(engine.state))]
     if engine.reason:
-        state.append((f" {glyphs.clean(engine.reason)}", "warn"))
-    groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at, glyphs)]
+        state.append((f" {engine.reason}", "warn"))
+    groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at)]
     device = " ".join(filter(None, (engine.device, engine.blas and f"({engine.blas})")))
-    groups.append([(glyphs.clean(device), "plain")])
+    groups.append([(device, "plain")])
     groups.append([("step ", "dim"), (span(engine.step), "plain")] if engine.step else [])
     if engine.idle >= 1:
         groups.append([(f"no progress for {span(engine.idle)}", "warn")])
@@ -70,14 +70,14 @@ def _memory(engine: EnginePart, glyphs: Glyphs) -> Line:
     ]
 
 
-def _restarts(engine: EnginePart, now: float, glyphs: Glyphs) -> list[Line]:
+def _restarts(engine: EnginePart, now: float) -> list[Line]:
     """How often it was replaced, and the last time."""
     if not engine.restarts:
         return []
     groups: list[Line] = [[(plural(engine.restarts, "restart"), "warn")]]
     if engine.last_restarts:
         last = engine.last_restarts[-1]
-        told = f"{span(now - last.at)} ago: {glyphs.clean(last.reason)}"
+        told = f"{span(now - last.at)} ago: {last.reason}"
         groups.append([(f"last {told}", "warn")])
     return groups
 

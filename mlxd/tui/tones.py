@@ -24,6 +24,11 @@ def plain(line: Sequence[Span]) -> str:
     return "".join(text for text, _ in line)
 
 
+def cleaned(line: Sequence[Span], glyphs: Glyphs) -> Line:
+    """The line without anything that a terminal would take for a command."""
+    return [(glyphs.clean(text), tone) for text, tone in line]
+
+
 def joined(groups: Sequence[Line], width: int, glyphs: Glyphs) -> Line:
     """The groups that fit into `width` with a separator between them; the earlier ones matter more.
 

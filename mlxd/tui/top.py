@@ -282,7 +282,7 @@ class TopApp(App[int]):
 
     def _say(self, line: Line) -> None:
         self._said_at = self._clock()
-        self.dashboard.say([(self._glyphs.clean(text), tone) for text, tone in line])
+        self.dashboard.say(line)
 
     def second_passed(self) -> None:
         """Show what changes with time alone."""

@@ -1,11 +1,15 @@
 """`mlxd top`: servers that are not there, go, come back, or are not understood."""
 
+import asyncio
+
+import pytest
 from msgspec.structs import replace
 
+from mlxd.cli import main
 from mlxd.status import Status
 from mlxd.tui.top import TopApp
-from tests.tui.fake_admin import FakeAdmin
-from tests.tui.pictures import BUSY, IDLE, crowded
+from tests.tui.fake_admin import TOKEN, FakeAdmin, fake_admin
+from tests.tui.pictures import BUSY, IDLE, crowded, event
 from tests.tui.watching import SMALL, Watch, seeing, watching
 
 
@@ -102,3 +106,33 @@ async def test_only_the_newest_of_many_statuses_is_shown() -> None:
         await watch.until(lambda: shown[-1].max_queue == 199)
         assert len(shown) < 150
     await server.stop()
+
+
+@pytest.mark.parametrize("size", [SMALL, (300, 60)])
+async def test_no_words_of_a_server_reach_the_terminal_as_commands(size: tuple[int, int]) -> None:
+    evil = "x\x1b]0;owned\x07\x9b2J\n"
+    status = replace(
+        BUSY,
+        server=replace(BUSY.server, version=evil, reason=evil, url=evil),
+        engine=replace(BUSY.engine, reason=evil, device=evil, blas=evil),
+        models=(replace(BUSY.models[0], id=evil, reason=evil, state=evil),),
+        store=replace(BUSY.store, problem=evil),
+    )
+    async with seeing(status, size) as watch:
+        watch.server.happen(event("log", evil))
+        watch.server.refusal = (400, evil)
+        await watch.press("c", "y")
+        await watch.until_shown("x ]0;owned")
+        for key in ("4", "enter", "escape", "5", "enter"):
+            assert all(line.isprintable() for line in watch.text.splitlines())
+            await watch.press(key)
+
+
+async def test_a_servers_words_are_harmless_on_stderr_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with fake_admin(BUSY) as server:
+        server.refusal = (400, "x\x1b]0;owned\x07")
+        arguments = ["top", "--once", "--url", server.url, "--token", TOKEN]
+        assert await asyncio.to_thread(main, arguments) == 1
+    assert capsys.readouterr().err == "mlxd: x ]0;owned\n"
