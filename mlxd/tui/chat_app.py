@@ -46,12 +46,15 @@ ALWAYS = ("help", "quit", "save")
 class ChatApp(App[int]):
     """A conversation with a prompt below it."""
 
+    TITLE = "mlxd chat"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #talk { height: 1fr; padding: 1 0 0 0; scrollbar-size-vertical: 1; }
     #choices { height: auto; max-height: 8; padding: 0 2; color: $text-muted; display: none; }
     #prompt { height: auto; max-height: 8; border: round $primary; padding: 0 1; }
     #bottom { height: 1; padding: 0 2; }
+    .-ascii #prompt { border: ascii $primary; }
+    .-ascii Question { border-left: ascii $primary; }
     #figures { width: 1fr; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
     #model { width: auto; max-width: 40%; color: $text-muted; text-wrap: nowrap; }
     """
@@ -113,6 +116,7 @@ class ChatApp(App[int]):
         for theme in OURS:
             self.register_theme(theme)
         self.theme = self._themes[0]
+        self.screen.set_class(not self._terminal.unicode, "-ascii")
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
         end_by_signal(self)
         self.prompt.focus()

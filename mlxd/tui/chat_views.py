@@ -143,9 +143,10 @@ class Exchange(Vertical):
     Exchange { height: auto; }
     Exchange MarkdownHeader { content-align: left middle; margin: 0 0 1 0; }
     Exchange Collapsible { margin: 0 1 1 1; border: none; background: transparent; padding: 0 1; }
+    Exchange Collapsible:ansi { border: none; background: transparent; }
     Exchange Collapsible Contents { padding: 0; }
     Exchange Collapsible Grown { margin: 1 0 0 0; color: $text-muted; }
-    Exchange CollapsibleTitle { padding: 0; color: $text-muted; }
+    Exchange CollapsibleTitle { width: 1fr; padding: 0; color: $text-muted; }
     """
 
     def __init__(self, question: str) -> None:

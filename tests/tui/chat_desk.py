@@ -1,6 +1,7 @@
 """A person at the chat, with a server that has moods."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from textual.pilot import Pilot
@@ -13,6 +14,7 @@ from mlxd.tui.client import Client
 from mlxd.tui.terminal import Terminal
 from tests.server.support import until
 from tests.tui.chat_server import Moody, Refusal, Reply, serving
+from tests.tui.watching import text_of
 
 HELD = Reply(("Once", " upon"), hold=True)
 
@@ -49,6 +51,14 @@ class Desk:
         await until(lambda: bool(self.app.answer and self.app.answer.text and self.app.busy))
         await until(lambda: bool(self.answers and self.answers[-1]))
 
+    async def settled(self) -> None:
+        """Wait until what the screen shows stays the same for a while."""
+        shown, times = "", 0
+        while times < 10:
+            await self.pilot.pause()
+            now = text_of(self.app)
+            shown, times = now, times + 1 if now == shown else 0
+
     @property
     def notes(self) -> list[str]:
         return [str(note.content) for note in self.app.query(Note)]
@@ -75,11 +85,12 @@ async def chatting(
     history: InputHistory | None = None,
     terminal: Terminal | None = None,
     models: tuple[str, ...] = ("demo", "other"),
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Desk]:
     moody = Moody(models=list(models))
     moody.replies.extend(replies)
     async with serving(moody) as url:
-        app = ChatApp(Client(url), history=history, terminal=terminal or Terminal())
+        app = ChatApp(Client(url), history=history, terminal=terminal or Terminal(), clock=clock)
         async with app.run_test(size=size) as pilot:
             await until(lambda: bool(app.models))
             yield Desk(app, pilot, moody)

@@ -1,0 +1,49 @@
+"""The chat's main screens, as the text that they are: `--update-golden` writes them anew."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mlxd.tui.terminal import FEW, Terminal
+from tests.tui.chat_desk import chatting
+from tests.tui.chat_server import Refusal, Reply
+from tests.tui.watching import text_of
+
+FOLDER = Path(__file__).with_name("golden")
+PLAIN = Terminal(unicode=False, colors=FEW)
+ANSWER = Reply(
+    (
+        "# Tides\n\nThe **moon** pulls the water:\n\n- twice a day it rises\n",
+        "- twice a day it falls\n\n```python\nprint('tide')\n```\n",
+    ),
+    reasoning=("The moon and the sun.",),
+)
+BROKEN = Refusal(
+    503, "engine_failed", "The inference engine is restarting after a failure: it died."
+)
+SCREENS: dict[str, tuple[Reply | Refusal, tuple[int, int], Terminal, tuple[str, ...]]] = {
+    "chat-answered-80x24": (ANSWER, (80, 24), Terminal(), ()),
+    "chat-unfolded-80x24": (ANSWER, (80, 24), Terminal(), ("ctrl+t",)),
+    "chat-answered-80x24-ascii": (ANSWER, (80, 24), PLAIN, ()),
+    "chat-answered-120x40": (ANSWER, (120, 40), Terminal(), ()),
+    "chat-tiny-30x10": (ANSWER, (30, 10), Terminal(), ()),
+    "chat-choices-80x24": (ANSWER, (80, 24), Terminal(), ("slash",)),
+    "chat-help-80x24": (ANSWER, (80, 24), Terminal(), ("slash", *"help", "enter")),
+    "chat-restarting-80x24": (BROKEN, (80, 24), Terminal(), ()),
+}
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest) -> None:
+    reply, size, terminal, keys = SCREENS[name]
+    async with chatting(reply, size=size, terminal=terminal, clock=lambda: 100.0) as desk:
+        await desk.ask("Why are there tides?")
+        await desk.press(*keys)
+        await desk.settled()
+        # The port is another one each time, but as long.
+        text = re.sub(r":\d{5}(?=\.)", ":84848", text_of(desk.app)) + "\n"
+    file = FOLDER / f"{name}.txt"
+    if request.config.getoption("--update-golden"):
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")
