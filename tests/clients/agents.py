@@ -38,7 +38,7 @@ class Agent:
 
 
 def opencode(name: str, npm: str) -> Agent:
-    """It looks for `/chat/completions` or `/messages` below the address."""
+    """It looks for the path of the package's API below the address."""
     provider = {
         "npm": npm,
         "options": {"baseURL": "http://127.0.0.1:{port}/v1", "apiKey": "unused"},
@@ -91,7 +91,7 @@ def qwen(name: str, api: str, environment: Mapping[str, str]) -> Agent:
     }
     return Agent(
         name,
-        "@qwen-code/qwen-code@0.15.10",
+        "@qwen-code/qwen-code@0.24.4",
         "qwen",
         ("--auth-type", api, "-m", "demo", "--bare", "--yolo", "-o", "json", "-p", QUESTION),
         {".qwen/settings.json": quiet},
@@ -101,12 +101,19 @@ def qwen(name: str, api: str, environment: Mapping[str, str]) -> Agent:
 
 AGENTS = (
     opencode("opencode-chat", "@ai-sdk/openai-compatible"),
+    opencode("opencode-responses", "@ai-sdk/openai"),
     opencode("opencode-messages", "@ai-sdk/anthropic"),
     pi("pi-chat", "openai-completions", "http://127.0.0.1:{port}/v1"),
+    pi("pi-responses", "openai-responses", "http://127.0.0.1:{port}/v1"),
     pi("pi-messages", "anthropic-messages", "http://127.0.0.1:{port}"),
     qwen(
         "qwen-chat",
         "openai",
+        {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "unused"},
+    ),
+    qwen(
+        "qwen-responses",
+        "openai-responses",
         {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "unused"},
     ),
     qwen(
