@@ -34,7 +34,7 @@ LOST = "The connection was lost in the middle of the answer."
 NOT_STORED = "The server can't store the conversation now; the whole of it is sent each time."
 STORED_AGAIN = "The server stores the conversation again."
 NO_STORE = "This server keeps no conversations; the whole of it is sent each time."
-EXPIRED = "The conversation had expired on the server and was created anew."
+EXPIRED = "The server no longer had the conversation; it was created anew."
 
 
 class _Model(msgspec.Struct, frozen=True):
