@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import resource
+import select
 import struct
 import subprocess
 import termios
@@ -114,11 +115,14 @@ def run(command: list[str], seconds: float) -> Cost:
     written, end, told = 0, time.monotonic() + seconds, False
     # On Linux reading fails when the last writer is gone.
     with contextlib.suppress(OSError):
-        while data := os.read(master, 1 << 16):
-            written += len(data)
+        while True:
             if time.monotonic() > end and not told:
                 told = True
                 process.terminate()
+            if select.select([master], [], [], 0.1)[0]:
+                written += len(data := os.read(master, 1 << 16))
+                if not data:
+                    break
     process.wait()
     os.close(master)
     return Cost(children_cpu() - before, written)
@@ -135,14 +139,17 @@ async def stream() -> AsyncIterator[int]:
     """An admin endpoint whose requests change; the port it listens on."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 if b" /admin/events?" in head:
                     await tell(writer)
                 body = b'{"seconds": []}'
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers.append(asyncio.create_task(answer(reader, writer)))
@@ -156,6 +163,7 @@ async def stream() -> AsyncIterator[int]:
         for task in answers:
             task.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
+        await server.wait_closed()
 
 
 async def tell(writer: asyncio.StreamWriter) -> None:

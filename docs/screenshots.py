@@ -90,7 +90,7 @@ async def chat(access: admin_token.Access) -> None:
         await pilot.press(*QUESTION, "enter")
         async with asyncio.timeout(PATIENCE):
             await pilot.pause(1.0)
-            while app.answer is not None:
+            while app.busy:
                 await pilot.pause(0.1)
         await pilot.pause(1.0)
 

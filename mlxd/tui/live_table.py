@@ -199,11 +199,10 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
     def render_line(self, y: int) -> Strip:
         line = self._line(y)
         self._drawn[y] = line
-        strip = self.strip_of(line, self.size.width)
-        if y >= HEADER and y - HEADER + self.scroll_offset.y == self.cursor and self.rows:
-            name = "cursor" if self.has_focus else "cursor-blurred"
-            strip = strip.apply_style(self.style_of(name))
-        return strip
+        over = None
+        if self.rows and y >= HEADER and y - HEADER + self.scroll_offset.y == self.cursor:
+            over = self.style_of("cursor" if self.has_focus else "cursor-blurred")
+        return self.strip_of(line, self.size.width, over)
 
     def on_resize(self, event: events.Resize) -> None:
         self._drawn.clear()

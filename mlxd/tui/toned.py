@@ -51,18 +51,22 @@ class Toned(Widget):
         found = self._styles_of_tones.get(tone)
         if found is None:
             found = self.get_component_rich_style(f"toned--{tone}")
-            if not tone.startswith("cursor"):
-                # The background is the widget's, or the cursor's.
-                found = found.without_color + Style(color=found.color)
+            if tone.startswith("cursor"):
+                # It goes over the tones of a row, and keeps their colours.
+                found = found.without_color + Style(bgcolor=found.bgcolor)
+            else:
+                background = self.rich_style.bgcolor
+                found = found.without_color + Style(color=found.color, bgcolor=background)
             if self.stale:
                 found = found + Style(dim=True)
             self._styles_of_tones[tone] = found
         return found
 
-    def strip_of(self, line: Sequence[Span], width: int) -> Strip:
-        """A line as Textual draws it."""
-        segments = [Segment(text, self.style_of(tone)) for text, tone in line]
-        return Strip(segments).adjust_cell_length(width, self.style_of("plain"))
+    def strip_of(self, line: Sequence[Span], width: int, over: Style | None = None) -> Strip:
+        """A line as Textual draws it, with a style over all of it."""
+        over = over or Style()
+        segments = [Segment(text, self.style_of(tone) + over) for text, tone in line]
+        return Strip(segments).adjust_cell_length(width, self.style_of("plain") + over)
 
     def set_stale(self, stale: bool) -> None:
         """Show that what is seen is of an earlier time."""
