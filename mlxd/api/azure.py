@@ -44,7 +44,7 @@ def moved(route: Route, base: str) -> Route:
 
 
 class Azure:
-    """The dialect; `deployments` are names with the models behind them, None: models' own names.
+    """The dialect; `deployments` are names with the models behind them; without any, the models' own.
 
     Its paths of Responses are those of `responses`, moved. With `filter_results` the choices of
     chat answers say that a filter found nothing.
@@ -61,7 +61,7 @@ class Azure:
     ) -> None:
         self._chat = OpenAIChat()
         self._responses = responses or OpenAIResponses()
-        self._deployments = deployments
+        self._deployments = deployments or {}
         self._filter_results = filter_results
         remembering = (
             *(moved(route, base) for base in BASES for route in self._responses.routes),
@@ -130,7 +130,7 @@ class Azure:
         )
 
     def _model_behind(self, asked: str) -> str:
-        if not asked or self._deployments is None:
+        if not asked or not self._deployments:
             return asked
         if asked not in self._deployments:
             raise ModelNotFound(model=asked[:MAX_ECHO], available=list(self._deployments))

@@ -44,7 +44,7 @@ def deployed(
     models: Sequence[ModelInfo], deployments: Mapping[str, str] | None
 ) -> Sequence[ModelInfo]:
     """`models` under the names of their deployments; under their own where there are none."""
-    if deployments is None:
+    if not deployments:
         return models
     behind = [(name, find_model(model, models)) for name, model in deployments.items()]
     return [replace(model, id=name, aliases=()) for name, model in behind if model is not None]

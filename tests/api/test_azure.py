@@ -93,6 +93,13 @@ async def test_an_unknown_deployment_is_not_found(
         }
 
 
+async def test_a_table_without_deployments_leaves_the_models_their_names() -> None:
+    server = deploying({})
+    assert (await server.post({"messages": HELLO}, AZURE_CHAT)).status_code == 200
+    body = await (await server.get("/openai/v1/models")).get_json()
+    assert [model["id"] for model in body["data"]] == ["demo", "gpt-4o", "other"]
+
+
 async def test_any_deployment_is_answered_while_there_is_only_one_model() -> None:
     server = front(*SCRIPTS["text"])
     response = await server.post({"messages": HELLO}, "/openai/deployments/x/chat/completions")

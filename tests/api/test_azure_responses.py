@@ -1,5 +1,6 @@
 """Responses and Conversations as Azure has them: the same answers at Azure's paths."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from mlxd import errors
 from mlxd.api.openai_responses import OpenAIResponses
 from mlxd.api.web import Tuning
 from mlxd.config import Azure, Model, Responses, Server, Settings
-from tests.api.support import DEMO, OTHER, Front, bytes_of, error_of, front, raising
+from tests.api.support import DEMO, LIMIT, OTHER, Front, bytes_of, error_of, front, raising
 from tests.scripts import SCRIPTS
 
 VERSION = "api-version=2025-04-01-preview"
@@ -108,6 +109,23 @@ async def test_a_conversation_is_kept_with_its_items(base: str) -> None:
     await sent(server, "POST", f"{base}/responses", answer)
     assert len((await sent(server, "GET", f"{one}/items"))["data"]) == 3
     assert (await sent(server, "DELETE", one))["deleted"]
+
+
+@every_base
+async def test_a_websocket_is_answered_by_the_model_of_the_deployment(base: str) -> None:
+    server = deploying()
+    message = {"type": "response.create", **HELLO}
+    async with asyncio.timeout(LIMIT), server.client.websocket(f"{base}/responses") as socket:
+        await socket.send_json({**message, "model": "nobody"})
+        refusal = await socket.receive_json()
+        await socket.send_json({**message, "model": "prod"})
+        event: Any = {"type": ""}
+        while event["type"] != "response.completed":
+            event = await socket.receive_json()
+    assert (refusal["status"], refusal["error"]["code"]) == (404, "DeploymentNotFound")
+    assert event["response"]["model"] == "prod"
+    (request,) = server.heard()
+    assert (request.model, request.source.dialect) == ("other", "azure")
 
 
 async def test_a_response_that_was_made_at_one_path_is_found_at_the_others() -> None:
