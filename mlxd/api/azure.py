@@ -44,7 +44,7 @@ def moved(route: Route, base: str) -> Route:
 
 
 class Azure:
-    """The dialect; `deployments` are names with the models behind them; without any, the models' own.
+    """The dialect; `deployments` are names and the models behind them; without any, models' own.
 
     Its paths of Responses are those of `responses`, moved. With `filter_results` the choices of
     chat answers say that a filter found nothing.
