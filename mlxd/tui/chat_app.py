@@ -206,6 +206,7 @@ class ChatApp(App[int]):
 
     def _ask(self, question: str, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.answer = Answer(asked=self._clock())
         self.talk.anchor()
         self._pace.begin()
         self._work = self.run_worker(self._asking(question, exchange))
@@ -235,6 +236,9 @@ class ChatApp(App[int]):
         if self._ticker is not None:
             self._ticker.pause()
         answer, exchange = message.answer, message.exchange
+        if not answer.ended:
+            # It was stopped before it was asked for.
+            answer.stop(self._clock())
         await exchange.show(answer, self._clock())
         await exchange.end(answer)
         self._show_figures()

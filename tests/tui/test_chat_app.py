@@ -55,6 +55,17 @@ async def test_ctrl_c_stops_the_answer_and_closes_its_stream() -> None:
         assert desk.answers == ["Once upon", "Hello there."]
 
 
+async def test_an_answer_can_be_stopped_at_once() -> None:
+    async with chatting() as desk:
+        await desk.ask("One?")
+        desk.app.prompt.write("Two?")
+        await desk.pilot.press("enter", "ctrl+c")
+        await desk.quiet()
+        assert desk.questions == ["One?", "Two?"]
+        await desk.ask("Three?")
+        assert desk.answers[-1] == "Hello there."
+
+
 async def test_ctrl_c_empties_the_prompt_and_leaves_when_pressed_twice() -> None:
     async with chatting() as desk:
         desk.app.prompt.write("never mind")

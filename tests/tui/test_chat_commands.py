@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.support import until
-from tests.tui.chat_desk import chatting
+from tests.tui.chat_desk import HELD, chatting
 from tests.tui.chat_server import Reply
 
 
@@ -87,6 +87,15 @@ async def test_help_names_every_command_and_quit_leaves() -> None:
         for name in ("/model", "/system", "/clear", "/save", "/load", "/retry", "/help", "/quit"):
             assert name in desk.notes[-1]
         await desk.enter("/quit")
+        assert desk.app.return_value == 0
+
+
+async def test_leaving_ends_the_answer_that_runs() -> None:
+    async with chatting(HELD) as desk:
+        await desk.enter("Story?")
+        await desk.saying()
+        await desk.enter("/quit")
+        await until(lambda: desk.moody.open == 0)
         assert desk.app.return_value == 0
 
 
