@@ -7,6 +7,7 @@ owner are the same nodes; a fork is a second node with the same parent. None is 
 import sqlite3
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from operator import itemgetter
 
 from mlxd.history import Item
 
@@ -20,8 +21,7 @@ WITH RECURSIVE chain (node, parent, item, depth) AS (
     FROM chain JOIN nodes ON nodes.id = chain.parent
     WHERE chain.parent IS NOT :stop
 )
-SELECT items.name, items.body FROM chain JOIN items ON items.id = chain.item
-ORDER BY chain.depth DESC
+SELECT chain.depth, items.name, items.body FROM chain JOIN items ON items.id = chain.item
 """
 
 _IN_USE = """
@@ -37,8 +37,10 @@ def items_between(db: sqlite3.Connection, head: Node, stop: Node = None) -> tupl
     """The items from after `stop` up to `head`, oldest first."""
     if head is None or head == stop:
         return ()
-    rows = db.execute(_WALK, {"head": head, "stop": stop})
-    return tuple(Item(name, body) for name, body in rows)
+    rows = db.execute(_WALK, {"head": head, "stop": stop}).fetchall()
+    # SQLite would sort with the bodies, and write a long history to a file of its own for that.
+    rows.sort(key=itemgetter(0), reverse=True)
+    return tuple(Item(name, body) for _, name, body in rows)
 
 
 def extend(db: sqlite3.Connection, owner: str, node: Node, items: Iterable[Item]) -> Node:

@@ -1,6 +1,7 @@
 """What a store promises, in a file and in memory alike."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import msgspec
 import pytest
 
 from mlxd.conversations import ConversationStore
+from mlxd.conversations_nodes import extend, items_between
+from mlxd.conversations_schema import migrate
 from mlxd.errors import (
     ConversationNotFound,
     ItemNotFound,
@@ -278,3 +281,19 @@ async def test_a_caller_that_leaves_does_not_stop_what_others_wait_for(
 
 async def test_closing_a_store_that_was_never_opened_is_no_error(tmp_path: Path) -> None:
     await make(tmp_path).close()
+
+
+def test_a_history_is_read_in_its_order_and_sqlite_sorts_none_of_it() -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(db)
+    history = items("a", "b", "c")
+    head = extend(db, ME, None, history)
+    asked: list[str] = []
+    db.set_trace_callback(asked.append)
+    assert items_between(db, head) == history
+    db.set_trace_callback(None)
+    for query in asked:
+        plan = db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        # Sorting bodies means writing them to a file, once they are many.
+        assert not [step for *_, step in plan if "ORDER BY" in step]
+    db.close()
