@@ -64,9 +64,9 @@ class Toned(Widget):
 
     def strip_of(self, line: Sequence[Span], width: int, over: Style | None = None) -> Strip:
         """A line as Textual draws it, with a style over all of it."""
-        over = over or Style()
-        segments = [Segment(text, self.style_of(tone) + over) for text, tone in line]
-        return Strip(segments).adjust_cell_length(width, self.style_of("plain") + over)
+        strip = Strip([Segment(text, self.style_of(tone)) for text, tone in line])
+        strip = strip.adjust_cell_length(width, self.style_of("plain"))
+        return strip if over is None else Strip(Segment.apply_style(strip, post_style=over), width)
 
     def set_stale(self, stale: bool) -> None:
         """Show that what is seen is of an earlier time."""
