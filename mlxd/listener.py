@@ -181,6 +181,9 @@ class Listener:
         )
         loop = asyncio.get_running_loop()
         try:
+            # asyncio leaves it undone for sockets that name no protocol, like ours. Without it the
+            # kernel holds back a small write until the client has acknowledged the last one.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(lambda: connection, client)
         except OSError:
             client.close()

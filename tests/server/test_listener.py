@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +25,17 @@ async def test_two_requests_share_a_connection() -> None:
         answer = await client.get("/hello")
     assert answer.body == b"hello"
     assert "server" not in answer.headers
+
+
+async def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
+    async with serving() as served, await served.connect() as client:
+        times = []
+        for _ in range(20):
+            begin = time.perf_counter()
+            await client.get("/hello")
+            times.append(time.perf_counter() - begin)
+    # A kernel acknowledges at once in the beginning, and after 40 ms from then on.
+    assert min(times[5:]) < 0.03
 
 
 async def test_a_body_larger_than_every_buffer_arrives_whole() -> None:
