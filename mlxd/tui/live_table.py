@@ -81,6 +81,8 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self._widths: list[int] = []
         self._fitted = -1
         self._drawn: dict[int, Line] = {}
+        self._ready: dict[int, Line] = {}
+        self._ready_for = (0, 0, False, 0)
 
     @property
     def current(self) -> Item | None:
@@ -154,10 +156,17 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
 
     def _draw_changes(self) -> None:
         """Refresh the part of each visible line that is not as it was drawn."""
+        self._ready.clear()
+        self._ready_for = self._place()
         for y, before in list(self._drawn.items()):
             now = self._line(y)
             if now != before:
+                self._ready[y] = now
                 self.refresh(_changed(before, now, y))
+
+    def _place(self) -> tuple[int, int, bool, int]:
+        """What a line depends on besides the rows."""
+        return self.scroll_offset.y, self.cursor, self.has_focus, self._fitted
 
     def _line(self, y: int) -> Line:
         """What line `y` of the widget should show; the first span is the cursor's mark."""
@@ -197,7 +206,8 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         return line
 
     def render_line(self, y: int) -> Strip:
-        line = self._line(y)
+        ready = self._ready.pop(y, None) if self._ready_for == self._place() else None
+        line = self._line(y) if ready is None else ready
         self._drawn[y] = line
         over = None
         if self.rows and y >= HEADER and y - HEADER + self.scroll_offset.y == self.cursor:
