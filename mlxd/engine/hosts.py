@@ -16,7 +16,13 @@ from mlxd.engine.intake import Link, Preparer, own_copy
 from mlxd.engine.models import LoadedModel, load, unload
 from mlxd.engine.prefixes import Prefixes
 from mlxd.engine.prompt import PromptBuilder
-from mlxd.engine.protocol import Answered, Configure, ModelChanged, ModelSpec
+from mlxd.engine.protocol import (
+    Answered,
+    Configure,
+    EngineLimits,
+    ModelChanged,
+    ModelSpec,
+)
 from mlxd.engine.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 
@@ -61,6 +67,7 @@ class Hosts:
         self._specs: dict[str, ModelSpec] = {}
         self._config = Configure(models=())
         self._needs: dict[str, int] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
         self.memory_limit = 0
         """Bytes for weights and KV caches together."""
         self.prefixes = Prefixes(0)
@@ -71,6 +78,11 @@ class Hosts:
         self._specs = {spec.id: spec for spec in config.models}
         self.memory_limit = config.limits.memory_bytes or measured_memory()
         self.prefixes = Prefixes(config.limits.prefix_cache_bytes)
+
+    @property
+    def limits(self) -> EngineLimits:
+        """The limits of this process."""
+        return self._config.limits
 
     def get(self, name: str) -> Host | None:
         """A model if it is loaded."""
@@ -100,10 +112,16 @@ class Hosts:
         active = sum(host.batch.active_bytes for host in self._hosts.values())
         self.prefixes.shrink(max(self.memory_limit - self._weights() - active, 0))
 
-    def provide(self, name: str) -> Host:
-        """The loaded model `name`, loading it now if need be."""
+    def provide(self, name: str, *, asked: float) -> Host:
+        """The loaded model `name`, loading it now if need be.
+
+        Whoever `asked` for it before that failed hears of the same failure.
+        """
         if name in self._hosts:
             return self._hosts[name]
+        failed, reason = self._failed.get(name, (asked, ""))
+        if asked < failed:
+            raise ModelUnusable(name, reason)
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
@@ -113,7 +131,11 @@ class Hosts:
         try:
             host, makers = self._load(spec)
         except ModelUnusable as error:
-            state: ModelState = "unloaded" if isinstance(error, NoRoom) else "failed"
+            state: ModelState = "failed"
+            if isinstance(error, NoRoom):
+                state = "unloaded"
+            else:
+                self._failed[name] = time.monotonic(), error.reason
             self._link.send(ModelChanged(name, state, reason=error.reason))
             raise
         loaded = host.loaded
@@ -153,16 +175,26 @@ class Hosts:
         freed = sum(host.loaded.bytes for host in self._idle())
         return self._weights() - freed + needed <= self.memory_limit
 
+    def in_the_way(self, name: str) -> list[Host]:
+        """The loaded models that have to leave so that `name` fits; small ones may stay."""
+        left = self.memory_limit - self._needs.get(name, 0)
+        leaving: list[Host] = []
+        for host in sorted(self._hosts.values(), key=lambda host: host.loaded.bytes):
+            left -= host.loaded.bytes
+            if left < 0:
+                leaving.append(host)
+        return leaving
+
     def _idle(self) -> list[Host]:
-        live = self._preparer.is_live
-        return [
-            host
-            for host in self._hosts.values()
-            if not host.scheduler.busy and not any(map(live, host.awaited))
-        ]
+        return [host for host in self._hosts.values() if not self._in_use(host)]
+
+    def _in_use(self, host: Host) -> bool:
+        """Whether it computes, or will for whom it was loaded."""
+        host.awaited = set(filter(self._preparer.is_live, host.awaited))
+        return host.scheduler.busy or bool(host.awaited)
 
     def _start(self, loaded: LoadedModel) -> Host:
-        limits = self._config.limits
+        limits = self.limits
         batch = MlxBatch(
             loaded,
             self.prefixes,

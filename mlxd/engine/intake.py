@@ -9,7 +9,8 @@ import os
 import queue
 import socket
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlxd.engine.grammar import Constrainer, Recipe
@@ -65,9 +66,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A command that waits for its model to be loaded."""
+    """A command that waits for its model to be loaded, and when it `asked` for it."""
 
     command: Submit | Count
+    asked: float = field(default_factory=time.monotonic)
 
 
 Job = Prepared | Wanted | Cancel | Load | Unload | Configure

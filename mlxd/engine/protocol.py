@@ -38,7 +38,10 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
-    """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure"."""
+    """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure".
+
+    `swap_patience` is how long a model may get new requests while another waits for its memory.
+    """
 
     max_batch: int = 32
     max_queue: int = 64
@@ -46,6 +49,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     prefix_cache_bytes: int = 0
     memory_bytes: int = 0
     request_seconds: float = 1800.0
+    swap_patience: float = 5.0
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure"):

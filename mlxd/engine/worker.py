@@ -35,8 +35,6 @@ from mlxd.messages import Reasoning, Text
 STATS_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 """The longest wait for one more request when the first of several arrives."""
-SWAP_PATIENCE = 5.0
-"""Seconds for which a loaded model may get new requests while another waits for its memory."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
 
@@ -55,8 +53,8 @@ class Worker:
         self._preparer = preparer
         self._blas = blas
         self._hosts = Hosts(link, preparer)
-        self._postponed: list[Wanted] = []
-        self._postponed_at: dict[int, float] = {}
+        # By the command's id, with the time when it was postponed; in the order of that time.
+        self._postponed: dict[int, tuple[Wanted, float]] = {}
         self._held: list[Prepared] = []
         self._reported = 0.0
 
@@ -78,12 +76,8 @@ class Worker:
     def _change_models(self) -> None:
         """Unload what is no longer wanted, and load what waited for that."""
         self._hosts.unload_unwanted()
-        postponed, self._postponed = self._postponed, []
-        for wanted in postponed:
-            if self._preparer.is_live(wanted.command.id):
-                self._provide(wanted)
-            else:
-                del self._postponed_at[wanted.command.id]
+        for wanted, _ in list(self._postponed.values()):
+            self._provide(wanted)
         held, self._held = self._held, []
         for prepared in held:
             self._submit(prepared)
@@ -123,7 +117,7 @@ class Worker:
         if config.preload is not None:
             # ModelChanged tells what went wrong; the first request for the model gets the reason.
             with suppress(MlxdError):
-                self._hosts.provide(config.preload)
+                self._hosts.provide(config.preload, asked=time.monotonic())
 
     def _submit(self, job: Prepared) -> None:
         request = job.command.request
@@ -133,7 +127,7 @@ class Worker:
         if host is None:
             self._preparer.again(job.command)
             return
-        if host.unloads or self._postponed_long():
+        if host.unloads or self._must_make_way(host, job.command.id):
             self._held.append(job)
             return
         try:
@@ -146,34 +140,41 @@ class Worker:
         host.awaited.discard(job.command.id)
         host.scheduler.submit(row)
 
-    def _postponed_long(self) -> bool:
-        """Whether others have to wait now for those whose model has no room, or these never get it.
+    def _must_make_way(self, host: Host, command_id: int) -> bool:
+        """Whether a new command has to wait for those whose model has no room beside `host`.
 
-        Not at once: two models that are asked in turn would be loaded for each request anew.
+        Not at once: two models that are asked in turn would be loaded for each request anew. And
+        not what the model was loaded for: that was postponed itself.
         """
-        oldest = min(self._postponed_at.values(), default=float("inf"))
-        return time.monotonic() - oldest > SWAP_PATIENCE
+        wanted, since = next(iter(self._postponed.values()), (None, 0.0))
+        if wanted is None or command_id in host.awaited:
+            return False
+        patience = self._hosts.limits.swap_patience
+        if time.monotonic() - since < patience:
+            return False
+        return host in self._hosts.in_the_way(wanted.command.request.model)
 
     def _provide(self, job: Wanted) -> None:
         """Load the model a command waits for."""
-        if not self._preparer.is_live(job.command.id):
+        command = job.command
+        if not self._preparer.is_live(command.id):
+            self._postponed.pop(command.id, None)
             return
         try:
-            host = self._hosts.provide(job.command.request.model)
+            host = self._hosts.provide(command.request.model, asked=job.asked)
         except NoRoom:
             self._postpone(job)
+            return
         except MlxdError as error:
-            self._postponed_at.pop(job.command.id, None)
-            self._preparer.refuse(job.command.id, error)
+            self._preparer.refuse(command.id, error)
         else:
-            host.awaited.add(job.command.id)
-            self._postponed_at.pop(job.command.id, None)
-            self._preparer.again(job.command)
+            host.awaited.add(command.id)
+            self._preparer.again(command)
+        self._postponed.pop(command.id, None)
 
     def _postpone(self, job: Wanted) -> None:
-        self._postponed.append(job)
-        if job.command.id not in self._postponed_at:
-            self._postponed_at[job.command.id] = time.monotonic()
+        if job.command.id not in self._postponed:
+            self._postponed[job.command.id] = job, time.monotonic()
             self._link.send(Postponed(job.command.id))
 
     def _load_or_unload(self, job: Load | Unload) -> None:
@@ -183,7 +184,7 @@ class Worker:
             return
         try:
             if isinstance(job, Load):
-                self._hosts.provide(job.model)
+                self._hosts.provide(job.model, asked=time.monotonic())
         except MlxdError as error:
             self._preparer.refuse(job.id, error)
         else:
