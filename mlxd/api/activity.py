@@ -124,6 +124,9 @@ class Activity:
         """A request ended in an error before anything was generated for it."""
         if record.terminals:
             return
+        if record.error == Cancelled.__name__:
+            self._tell("request.cancelled", "by an administrator", request=record.id)
+            return
         self.rings.add("errors", 1)
         totals = self.totals
         self.totals = replace(totals, errors=totals.errors + 1, refused=totals.refused + 1)

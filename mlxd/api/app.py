@@ -137,6 +137,7 @@ class ApiServer:
             tuning=self._tuning,
             validation_status=self._settings.server.validation_status,
             draining=self.app.draining,
+            refused=self._activity.refused,
         )
         self.app.after_serving(runs.close)
 

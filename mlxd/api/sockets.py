@@ -5,6 +5,7 @@ of its stream, as messages. The latest response can be gone on from even if it i
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
@@ -47,12 +48,14 @@ class Sockets:
         tuning: Tuning,
         validation_status: int,
         draining: asyncio.Event,
+        refused: Callable[[Record], None],
     ) -> None:
         self.memory = memory
         self.reception = reception
         self.tuning = tuning
         self.validation_status = validation_status
         self.draining = draining
+        self.refused = refused
         self._open = 0
 
     async def serve(self, dialect: Dialect, socket: ApiSocket) -> None:
@@ -117,6 +120,7 @@ class Talk:
                 await self._tell(call, caller, record)
         except MlxdError as error:
             record.error = type(error).__name__
+            sockets.refused(record)
             record.status = await self._refuse(error, caller)
             self._forget(continued)
         finally:

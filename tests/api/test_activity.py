@@ -23,8 +23,9 @@ from mlxd.engine.scripted import Gate, ScriptedEngine, ScriptItem
 from mlxd.errors import Cancelled, EngineCrashed
 from mlxd.events import Failed, Finished, Usage
 from mlxd.messages import GenerateRequest, Message, Role, Source, Text, ToolCall, ToolResult
-from tests.api.support import CHAT, DEMO, MESSAGES
+from tests.api.support import CHAT, DEMO, LIMIT, MESSAGES
 from tests.api.watching import Watched, watched
+from tests.remembering import RememberingStore
 from tests.scripts import STARTED, finished, text
 
 
@@ -309,6 +310,28 @@ async def test_what_was_refused_counts_once_and_what_failed_too() -> None:
     await failing.ask(messages="wrong")
     totals = (await failing.status()).totals
     assert (totals.requests, totals.failed, totals.refused, totals.errors) == (2, 2, 1, 3)
+
+
+async def test_what_is_refused_on_a_websocket_counts_as_well() -> None:
+    server = watched(STARTED, Failed(EngineCrashed("killed").report()), store=RememberingStore())
+    async with asyncio.timeout(LIMIT), server.client.websocket("/v1/responses") as socket:
+        for message in ({"type": "wrong"}, {"type": "response.create", "input": "Hi"}):
+            await socket.send_json(message)
+            while (await socket.receive_json())["type"] not in ("error", "response.failed"):
+                pass
+    totals = (await server.status()).totals
+    assert (totals.requests, totals.failed, totals.refused, totals.errors) == (1, 1, 1, 2)
+
+
+async def test_what_is_cancelled_before_it_was_accepted_is_no_error() -> None:
+    server = watched(Gate(asyncio.Event()))
+    asking = asyncio.create_task(server.ask())
+    await server.engine.reaches(lambda engine: engine.running == 1)
+    (waiting,) = (await server.status()).waiting
+    assert (await server.admin(f"/admin/requests/{waiting.id}/cancel", "POST")).status_code == 200
+    assert (await asking).status_code >= 400
+    totals = (await server.status()).totals
+    assert (totals.requests, totals.refused, totals.errors) == (0, 0, 0)
 
 
 async def test_a_client_that_leaves_has_cancelled_its_request() -> None:

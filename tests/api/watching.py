@@ -19,6 +19,7 @@ from mlxd.api.web import Tuning
 from mlxd.config import Settings
 from mlxd.engine.handle import ModelInfo
 from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
+from mlxd.history import Store
 from mlxd.status import History, Lifecycle, Status
 from tests.api.support import DEMO, LIMIT, Front, sse_frames
 
@@ -110,10 +111,12 @@ def watched(
     settings: Settings | None = None,
     models: Sequence[ModelInfo] = (DEMO,),
     max_batch: int = 32,
+    store: Store | None = None,
 ) -> Watched:
     """The application on an engine that plays `script` (or `play`) to every request."""
     engine = ScriptedEngine(play or (lambda _: script), models=tuple(models), max_batch=max_batch)
-    app = create_app(settings or Settings(), engine, tuning=Tuning(), facts=Facts(token=TOKEN))
+    facts = Facts(token=TOKEN)
+    app = create_app(settings or Settings(), engine, tuning=Tuning(), facts=facts, store=store)
     return Watched(app, engine)
 
 
