@@ -77,7 +77,10 @@ def serving(name: str, command: list[str], settings: dict[str, str]) -> Iterator
     with LOG.open("ab") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=log, stderr=log, env={**os.environ, **IN_MEMORY, **settings}
+            [*command, "--port", str(port)],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **IN_MEMORY, **settings},
         )
     try:
         yield Server(name=name, process=process, port=port, started=started)

@@ -4,7 +4,7 @@ Every value of a label comes from us: dialects, configured models, names of erro
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -42,7 +42,7 @@ def outcome_of(end: Finished | Failed | None) -> Outcome:
 
 
 # A second series beside each counter, of the time when it began, is of no use here.
-disable_created_metrics()
+cast(Callable[[], None], disable_created_metrics)()
 
 
 class Metrics:

@@ -69,7 +69,7 @@ def bodies(found: Iterable[Item]) -> list[Json]:
 def frames_of(script: Iterable[Event], **fields: Any) -> list[Frame]:
     """The whole stream that `script` becomes."""
     renderer = answered(**fields).renderer
-    frames = []
+    frames: list[Frame] = []
     event: Event | None = None
     for event in script:
         frames += renderer.frames(0, event)

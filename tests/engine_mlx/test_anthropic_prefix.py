@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mlxd.api.anthropic import Anthropic
-from mlxd.api.anthropic_messages import sign
 from mlxd.api.dialect import Caller
+from mlxd.api.sealed import seal
 from tests.engine_mlx.prompting import build_with, read
 from tests.templates import IN_PLACE
 
@@ -62,7 +62,7 @@ def question(*, first: bool) -> list[Json]:
 
 def call(number: int, name: str) -> Json:
     """What the agent sends back of an answer: thinking without its text, and a call."""
-    thought = {"type": "thinking", "thinking": "", "signature": sign(f"I need {name}.")}
+    thought = {"type": "thinking", "thinking": "", "signature": seal(f"I need {name}.")}
     use = {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {"command": "ls"}}
     return {"role": "assistant", "content": [thought, use]}
 
