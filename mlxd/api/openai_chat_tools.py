@@ -1,12 +1,19 @@
 """The tools of a Chat Completions request, what may be called, and the older names for both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from mlxd.api.openai_tools import custom_tool, function_tool, require_offered
+from mlxd.api.openai_tools import (
+    FreeInput,
+    InputGrammar,
+    custom_tool,
+    function_tool,
+    input_type_tag,
+    require_offered,
+)
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
 from mlxd.messages import (
     AllowedTools,
@@ -31,9 +38,26 @@ class FunctionTool(Wire):
     function: FunctionDefinition
 
 
+class GrammarFormat(Wire):
+    type: Literal["grammar"]
+    grammar: InputGrammar
+
+
+Format = Annotated[
+    Annotated[FreeInput, Tag("#text")] | Annotated[GrammarFormat, Tag("#grammar")],
+    Discriminator(input_type_tag),
+    AN_OBJECT,
+]
+
+
 class CustomDefinition(Wire):
     name: ToolName
     description: str | None = None
+    format: Format | None = None
+
+    @property
+    def input_grammar(self) -> InputGrammar | None:
+        return self.format.grammar if isinstance(self.format, GrammarFormat) else None
 
 
 class CustomTool(Wire):
@@ -145,8 +169,19 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbo
         tools=tools,
         choice=_choice(choice, tools, "tool_choice"),
         custom=frozenset(each.custom.name for each in offered if isinstance(each, CustomTool)),
-        dropped=tuple(f"tools.{each.type}" for each in offered if isinstance(each, OtherTool)),
+        dropped=tuple(_dropped(offered)),
     )
+
+
+def _dropped(offered: Sequence[OfferedTool]) -> Iterator[str]:
+    """The names, as fields, of what is not honoured of the tools."""
+    for tool in offered:
+        if isinstance(tool, OtherTool):
+            yield f"tools.{tool.type}"
+        elif isinstance(tool, CustomTool):
+            grammar = tool.custom.input_grammar
+            if grammar is not None and not grammar.enforced:
+                yield "tools.custom.format"
 
 
 def legacy_toolbox(functions: Sequence[FunctionDefinition], choice: LegacyChoice | None) -> Toolbox:
@@ -159,7 +194,7 @@ def _tool(offered: FunctionTool | CustomTool) -> Tool:
     if isinstance(offered, FunctionTool):
         return _function(offered.function)
     custom = offered.custom
-    return custom_tool(custom.name, custom.description)
+    return custom_tool(custom.name, custom.description, custom.input_grammar)
 
 
 def _function(function: FunctionDefinition) -> Tool:

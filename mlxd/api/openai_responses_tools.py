@@ -8,7 +8,14 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.openai_errors import unsupported
-from mlxd.api.openai_tools import custom_tool, function_tool, require_offered
+from mlxd.api.openai_tools import (
+    FreeInput,
+    InputGrammar,
+    custom_tool,
+    function_tool,
+    input_type_tag,
+    require_offered,
+)
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
 from mlxd.messages import (
     AllowedTools,
@@ -34,17 +41,22 @@ class FunctionTool(Wire):
     allowed_callers: Any = None
 
 
-class CustomFormat(Wire):
-    type: str = "text"
-    syntax: str | None = None
-    definition: str | None = None
+class GrammarFormat(InputGrammar):
+    type: Literal["grammar"]
+
+
+Format = Annotated[
+    Annotated[FreeInput, Tag("#text")] | Annotated[GrammarFormat, Tag("#grammar")],
+    Discriminator(input_type_tag),
+    AN_OBJECT,
+]
 
 
 class CustomTool(Wire):
     type: Literal["custom"]
     name: ToolName
     description: str | None = None
-    format: CustomFormat | None = None
+    format: Format | None = None
     allowed_callers: Any = None
 
 
@@ -210,7 +222,9 @@ def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
             yield f"tools.{tool.type}"
         elif isinstance(tool, NamespaceTool):
             yield from dropped_tools(tool.tools)
-        elif isinstance(tool, CustomTool) and tool.format and tool.format.type != "text":
+        elif isinstance(tool, FunctionTool):
+            pass
+        elif isinstance(tool.format, InputGrammar) and not tool.format.enforced:
             yield "tools.format"
 
 
@@ -234,12 +248,8 @@ def _flat(
 def _tool(tool: FunctionTool | CustomTool, name: str) -> Tool:
     if isinstance(tool, FunctionTool):
         return function_tool(name, tool.description, tool.parameters, strict=tool.strict or False)
-    described = tool.description or ""
-    if tool.format and tool.format.definition:
-        # It is not enforced; the model can still be told.
-        notation = tool.format.syntax or "grammar"
-        described += f"\n\nThe input must match this {notation}:\n{tool.format.definition}"
-    return custom_tool(name, described.strip())
+    grammar = tool.format if isinstance(tool.format, InputGrammar) else None
+    return custom_tool(name, tool.description, grammar)
 
 
 def neutral_choice(choice: WireChoice | None, box: Toolbox) -> ToolChoice:

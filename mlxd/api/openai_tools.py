@@ -1,11 +1,13 @@
 """Tools of OpenAI's APIs in no dialect, and custom tools, which the model sees as functions."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from mlxd.api.openai_errors import wrong_value
+from mlxd.api.openai_wire import Wire, type_tag
 from mlxd.messages import Tool
 
 NO_PARAMETERS = Tool(name="").parameters
@@ -14,6 +16,32 @@ CUSTOM_PARAMETERS = (
     '"additionalProperties":false}'
 )
 """What the model sees of a custom tool: a function of one string."""
+
+_LAST = re.compile(r"(?<!\\)(?:\\\\)*\$\Z")
+"""A dollar sign at the end that is not an escaped one."""
+
+
+class FreeInput(Wire):
+    """A custom tool's input may be any text."""
+
+    type: Literal["text"] = "text"
+
+
+class InputGrammar(Wire):
+    """What a custom tool's input must match as a whole."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+    @property
+    def enforced(self) -> bool:
+        """Whether it bounds what the model writes; it is told to the model in any case."""
+        return self.syntax == "regex"
+
+
+def input_type_tag(value: dict[str, Any]) -> str:
+    """The branch of a custom tool's format."""
+    return type_tag(value) or "#text"
 
 
 def function_tool(
@@ -28,9 +56,23 @@ def function_tool(
     )
 
 
-def custom_tool(name: str, description: str | None) -> Tool:
-    """A tool that takes free text."""
-    return Tool(name, description or "", CUSTOM_PARAMETERS)
+def custom_tool(name: str, description: str | None, grammar: InputGrammar | None = None) -> Tool:
+    """A tool that takes free text, or text that matches `grammar`."""
+    if grammar is None:
+        return Tool(name, description or "", CUSTOM_PARAMETERS)
+    rule = f"The input must match this {grammar.syntax}:\n{grammar.definition}"
+    told = "\n\n".join(filter(None, (description, rule)))
+    if not grammar.enforced:
+        return Tool(name, told, CUSTOM_PARAMETERS)
+    parameters = msgspec.json.decode(CUSTOM_PARAMETERS)
+    parameters["properties"]["input"]["pattern"] = _whole(grammar.definition)
+    return Tool(name, told, msgspec.json.encode(parameters).decode(), strict=True)
+
+
+def _whole(pattern: str) -> str:
+    """A pattern that matches all of a text or nothing."""
+    inner = pattern.removeprefix("^")
+    return f"^(?:{inner[:-1] if _LAST.search(inner) else inner})$"
 
 
 def custom_arguments(text: str) -> str:

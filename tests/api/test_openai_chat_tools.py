@@ -161,6 +161,17 @@ async def test_calls_of_custom_tools_carry_their_text_and_not_arguments() -> Non
 
 
 @needs_spec
+async def test_a_custom_tools_pattern_is_enforced_and_other_grammars_are_told() -> None:
+    for syntax, ignored in (("regex", None), ("lark", "tools.custom.format")):
+        grammar = {"type": "grammar", "grammar": {"syntax": syntax, "definition": "[a-z]+"}}
+        tool = {"type": "custom", "custom": {"name": "sql", "format": grammar}}
+        response = await SERVER.ask(tools=[tool])
+        assert response.headers.get("x-mlxd-ignored") == ignored
+        (heard_tool,) = SERVER.heard()[-1].tools
+        assert heard_tool.description == f"The input must match this {syntax}:\n[a-z]+"
+        assert heard_tool.strict is (syntax == "regex")
+
+
 async def test_calls_of_custom_tools_are_what_openai_publishes() -> None:
     response = await front(*CUSTOM_CALL).ask(tools=[SQL, TIME])
     check_against("CreateChatCompletionResponse", await response.get_json())

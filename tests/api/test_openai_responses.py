@@ -1,5 +1,6 @@
 """What the engine hears of a Responses request, and what the response repeats of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -221,6 +222,26 @@ def test_the_model_is_told_of_a_grammar_that_is_not_enforced() -> None:
     assert tool.description.endswith("lark:\nstart: /a+/")
     assert parsed(tools=[{**CUSTOM, "format": grammar}]).ignored == ("tools.format",)
     assert parsed(tools=[{**CUSTOM, "format": {"type": "text"}}]).ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("definition", "pattern"),
+    [
+        ("[a-z]+", "^(?:[a-z]+)$"),
+        ("^[a-z]+$", "^(?:[a-z]+)$"),
+        (r"a\$", r"^(?:a\$)$"),
+        (r"a\\$", r"^(?:a\\)$"),
+    ],
+)
+def test_a_custom_tools_pattern_is_enforced_as_a_whole(definition: str, pattern: str) -> None:
+    grammar = {"type": "grammar", "syntax": "regex", "definition": definition}
+    space = {**SPACE, "tools": [{**CUSTOM, "format": grammar}]}
+    for tools in ([{**CUSTOM, "format": grammar}], [space]):
+        (tool,) = heard(tools=tools).tools
+        assert tool.strict
+        assert json.loads(tool.parameters)["properties"]["input"]["pattern"] == pattern
+        assert definition in tool.description
+        assert parsed(tools=tools).ignored == ()
 
 
 def test_items_can_bring_tools_along() -> None:

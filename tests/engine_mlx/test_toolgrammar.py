@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import jsonschema
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load_tokenizer
 
+from mlxd.api.openai_tools import InputGrammar, custom_input, custom_tool
 from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.grammar import Constrainer, Recipe
 from mlxd.engine.handle import Markup
@@ -17,6 +19,7 @@ from mlxd.engine.prompt import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.toolcalls import NOTATIONS
 from mlxd.engine.toolgrammar import FORMS
+from mlxd.errors import InvalidField
 from mlxd.events import BlockEnd, Finished, Timings, Usage
 from mlxd.messages import (
     AutoTools,
@@ -43,6 +46,13 @@ MARKERS = (
 )
 MORE = 100
 """Tokens that a call may take beyond the shortest one."""
+PATTERNS = (
+    r"[a-z]{2,5}-\d{1,3}",
+    "^(red|green)$",
+    "^red|green$",
+    'say "[a-z ]{0,4}"',
+    r"a\\b|c\n d",
+)
 BETA = Tool("beta", "", json.dumps({"type": "object", "properties": {}}))
 
 
@@ -154,3 +164,32 @@ def test_a_strict_tool_may_be_called_or_not_and_only_as_its_schema_says(
         for call in calls:
             if call.name == "alpha":
                 jsonschema.validate(json.loads(call.arguments), schema)
+
+
+@pytest.mark.parametrize("tool_format", [name for name in FORMS if name != "mistral_named"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_text_of_a_custom_tool_matches_its_pattern_as_a_whole(
+    bench: Bench, tool_format: str, pattern: str
+) -> None:
+    rng = random.Random(13)
+    constrainer, markup = bench.constrainer(tool_format), Markup((), tool_format)
+    tool = custom_tool("alpha", None, InputGrammar(syntax="regex", definition=pattern))
+    asked = request((tool,), RequiredTools())
+    recipe = constrainer.recipe(asked, Prompt([1]))
+    assert recipe is not None
+    for _ in range(3):
+        text, ended = bench.walk(recipe, rng)
+        assert ended, text
+        calls, _, finished = read(markup, asked, text)
+        assert calls, text
+        assert finished.notes == (), text
+        for call in calls:
+            assert re.fullmatch(pattern, custom_input(call.arguments)), text
+
+
+def test_a_pattern_that_can_not_be_enforced_is_refused(bench: Bench) -> None:
+    for pattern in ("(?=a)b", "(", "x" * 2000):
+        tool = custom_tool("alpha", None, InputGrammar(syntax="regex", definition=pattern))
+        with pytest.raises(InvalidField) as refused:
+            bench.constrainer("json_tools").recipe(request((tool,), AutoTools()), Prompt([1]))
+        assert refused.value.field == "tools"
