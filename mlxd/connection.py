@@ -18,6 +18,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import (
     AppWrapper,
@@ -90,8 +91,13 @@ class Http11(H11Protocol):
             await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        if not self._refused:
-            await super().stream_send(event)
+        if self._refused:
+            return
+        if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
+            # The rest of the body will not be read, so no other request can follow it. Clients that
+            # are not told keep the connection for their next request, which then fails.
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
 
     async def time_out(self) -> None:
         """The request did not arrive in time; says so unless nothing of it arrived."""

@@ -38,6 +38,15 @@ async def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
     assert min(times[5:]) < 0.03
 
 
+async def test_an_answer_before_the_end_of_its_body_says_that_the_connection_ends() -> None:
+    async with serving() as served, await served.connect() as client:
+        client.send(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nwhole")
+        assert "connection" not in (await client.answer()).headers
+        client.send(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        assert (await client.answer()).headers["connection"] == "close"
+        assert await client.rest() == b""
+
+
 async def test_a_body_larger_than_every_buffer_arrives_whole() -> None:
     async with serving() as served, await served.connect() as client:
         client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
