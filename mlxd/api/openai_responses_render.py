@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from mlxd.api.dialect import Frame, JsonObject, Settled
 from mlxd.api.openai_responses_blocks import (
@@ -211,7 +212,8 @@ class ResponsesRenderer:
     def _ended(self, event: Finished | Failed) -> Ending:
         if self._wanted.silent and isinstance(event, Finished):
             # However much it was to say, all of it is left out.
-            event = msgspec.structs.replace(event, reason="stop")
+            usage = replace(event.usage, completion=0, reasoning=0)
+            event = replace(event, reason="stop", usage=usage)
         return _ending(event)
 
     def _id(self, prefix: str) -> str:

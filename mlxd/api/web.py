@@ -29,8 +29,6 @@ from mlxd.api.record import Record
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-CODEX = b"responses_websockets"
-"""In the header `openai-beta` of clients that speak another protocol over a WebSocket."""
 MAX_WAITING = 8
 """Messages of a WebSocket that wait while one is answered."""
 MAX_BESIDE = 64 * 1024
@@ -206,9 +204,7 @@ class Api(Quart):
             return self.refuse_host(cast(ApiSocket, websocket))
 
     def _is_socket(self, scope: Any) -> bool:
-        """Whether a WebSocket is served on that path, and to that client."""
-        if any(name == b"openai-beta" and CODEX in value for name, value in scope["headers"]):
-            return False
+        """Whether a WebSocket is served on that path."""
         paths = self.url_map.bind("localhost", url_scheme="ws")
         return paths.test(scope["path"] or "/", "GET")
 

@@ -17,7 +17,7 @@ from mlxd.engine.scripted import Gate, ScriptItem
 from mlxd.errors import ContextTooLong
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, Text
-from tests.api.remembered import KEYS, RESPONSES, UNIQUE, Json, gated, got, serving
+from tests.api.remembered import KEYS, RESPONSES, UNIQUE, Json, gated, got, serving, text_of
 from tests.api.support import LIMIT, Front, front, listening
 from tests.remembering import RememberingStore
 from tests.scripts import CRASH, SCRIPTS, STARTED, text
@@ -75,6 +75,22 @@ async def test_the_latest_response_is_gone_on_from_though_it_is_not_stored() -> 
     assert prompts[-1] == ["A", answer, "B", answer, "C"]
     (stored,) = store.responses.values()
     assert len(stored.input) == 5
+
+
+async def test_a_client_that_gets_ready_first_goes_on_from_that() -> None:
+    store = RememberingStore()
+    server = serving(store=store)
+    async with talking(server, **{"openai-beta": "responses_websockets=2026-02-06"}) as socket:
+        first, *_, ready = await turn(socket, input="A", store=False, generate=False)
+        assert (first["type"], ready["type"]) == ("response.created", "response.completed")
+        assert ready["response"]["output"] == []
+        assert ready["response"]["usage"]["output_tokens"] == 0
+        name = ready["response"]["id"]
+        end = (await turn(socket, input="B", store=False, previous_response_id=name))[-1]
+    assert text_of(end["response"]) == "Hello there."
+    *_, asked = server.heard()
+    assert [message.parts for message in asked.messages] == [(Text("A"),), (Text("B"),)]
+    assert (store.puts, server.engine.running) == ([], 0)
 
 
 async def test_another_connection_knows_only_what_is_stored() -> None:

@@ -1,4 +1,4 @@
-"""Codex against a scripted server: a tool round trip with any kind of provider, a full window.
+"""Codex against a scripted server: a tool round trip with any kind of provider, errors.
 
 Not part of `make test`, because it needs Codex, a program of some hundred megabytes from npm:
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ wire_api = "responses"
 env_key = "MLXD_API_KEY"
 {more}
 """
+OVER_WEBSOCKET = OURS.replace("{more}", "supports_websockets = true")
 BUILT_IN = 'openai_base_url = "http://127.0.0.1:{port}/v1"'
 """The provider that it comes with, at another address: it tries a WebSocket first."""
 
@@ -107,45 +109,85 @@ def a_tool_call_goes_round(cli: str, folder: Path) -> None:
     goes_round(cli, folder, OURS.replace("{more}", ""))
 
 
-def a_tool_call_goes_round_where_a_websocket_is_tried_first(cli: str, folder: Path) -> None:
-    """The same with a provider that is said to take a WebSocket: it goes on without one at once."""
-    goes_round(cli, folder, OURS.replace("{more}", "supports_websockets = true"))
+def a_tool_call_goes_round_over_a_websocket(cli: str, folder: Path) -> None:
+    """The same with a provider that is said to take a WebSocket."""
+    goes_round(cli, folder, OVER_WEBSOCKET, prepared=True)
 
 
 def a_tool_call_goes_round_with_the_built_in_provider(cli: str, folder: Path) -> None:
-    """The same with OpenAI's own provider at this address."""
-    goes_round(cli, folder, BUILT_IN)
+    """The same with OpenAI's own provider at this address, which takes a WebSocket if it can."""
+    goes_round(cli, folder, BUILT_IN, prepared=True)
 
 
 def a_full_window_is_understood(cli: str, folder: Path) -> None:
     """It knows the error for what it is, and does not try again."""
-    with serve(folder, "--scripted", "agent", toml=TOML.format(window=2048)) as server:
-        told = ask(cli, folder, server, OURS.replace("{more}", ""))
-        refused = [line for line in server.log.splitlines() if "ContextTooLong" in line]
-    expect(any("ran out of room" in error for error in told.errors), told)
-    expect(len(refused) == 1, refused)
+    is_full(cli, folder, OURS.replace("{more}", ""), refusals=1)
+
+
+def a_full_window_is_understood_over_a_websocket(cli: str, folder: Path) -> None:
+    """The same; what gets ready for the turn is refused too."""
+    is_full(cli, folder, OVER_WEBSOCKET, refusals=2)
+
+
+def an_engine_that_fails_is_asked_again(cli: str, folder: Path) -> None:
+    """A turn that failed is tried again as a whole."""
+    recovers(cli, folder, OURS.replace("{more}", ""))
+
+
+def an_engine_that_fails_is_asked_again_over_a_websocket(cli: str, folder: Path) -> None:
+    """The same: the history that the connection has forgotten is sent again."""
+    recovers(cli, folder, OVER_WEBSOCKET)
 
 
 CHECKS = (
     a_tool_call_goes_round,
-    a_tool_call_goes_round_where_a_websocket_is_tried_first,
+    a_tool_call_goes_round_over_a_websocket,
     a_tool_call_goes_round_with_the_built_in_provider,
     a_full_window_is_understood,
+    a_full_window_is_understood_over_a_websocket,
+    an_engine_that_fails_is_asked_again,
+    an_engine_that_fails_is_asked_again_over_a_websocket,
 )
 
 
-def goes_round(cli: str, folder: Path, provider: str) -> None:
-    """One call, one answer, nothing tried twice, and the second turn reuses the first's prompt."""
+def goes_round(cli: str, folder: Path, provider: str, *, prepared: bool = False) -> None:
+    """One call, one answer, nothing tried twice, and each prompt reuses the one before.
+
+    Where it is `prepared`, a request without an answer comes first.
+    """
     with serve(folder, "--scripted", "agent", toml=TOML.format(window=WINDOW)) as server:
         told = ask(cli, folder, server, provider)
         turns = answered(server)
     expect(not told.errors, told)
     expect(any("mlxd" in output for output in told.commands), told)
     expect(told.last.startswith(ANSWER), told)
-    expect([turn["finish"] for turn in turns] == ["tool_calls", "stop"], turns)
-    first, second = turns
-    # The end of a prompt, where the answer begins, is one token.
-    expect(int(second["cached"]) >= int(first["prompt"]) - 1, turns)
+    expect(len(turns) == 2 + prepared, turns)
+    expect([turn["finish"] for turn in turns[-2:]] == ["tool_calls", "stop"], turns)
+    for before, after in pairwise(turns):
+        # The end of a prompt, where the answer begins, is one token.
+        expect(int(after["cached"]) >= int(before["prompt"]) - 1, turns)
+
+
+def is_full(cli: str, folder: Path, provider: str, *, refusals: int) -> None:
+    """The user is told, and there are no more refusals than these."""
+    with serve(folder, "--scripted", "agent", toml=TOML.format(window=2048)) as server:
+        told = ask(cli, folder, server, provider)
+        refused = [line for line in server.log.splitlines() if "ContextTooLong" in line]
+    expect(any("ran out of room" in error for error in told.errors), told)
+    expect(len(refused) == refusals, refused)
+
+
+def recovers(cli: str, folder: Path, provider: str) -> None:
+    """One turn fails in the middle of its answer, and the next attempt is good."""
+    crash = {"fail": {"kind": "EngineCrashed", "facts": {"reason": "killed"}}}
+    answers = ([{"text": "On"}, crash], [{"text": ANSWER}])
+    script = [{"when": {"contains": QUESTION}, "events": events} for events in answers]
+    (folder / "script.json").write_text(json.dumps([*script, [{"text": "Ready."}]]), "utf-8")
+    with serve(folder, "--scripted", "script.json", toml=TOML.format(window=WINDOW)) as server:
+        told = ask(cli, folder, server, provider)
+        crashes = [line for line in server.log.splitlines() if "EngineCrashed" in line]
+    expect(told.last == ANSWER, told)
+    expect(len(crashes) == 1, crashes)
 
 
 def ask(cli: str, folder: Path, server: Served, provider: str) -> Told:
