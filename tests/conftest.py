@@ -4,6 +4,7 @@ No test reaches a network: connecting to anything but this machine is an error.
 """
 
 import asyncio
+import gc
 import ipaddress
 import sys
 from collections.abc import AsyncIterator
@@ -24,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the transcripts of tests/api/golden anew instead of comparing with them",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests and their modules stay; looking through them takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_this_machine(host: str) -> bool:

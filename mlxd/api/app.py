@@ -21,6 +21,7 @@ from mlxd.api.health import SERVING, health_body, health_of
 from mlxd.api.memory import MemoryViews
 from mlxd.api.models import deployed, deployment_list, model_list, one_model
 from mlxd.api.origins import cors_headers
+from mlxd.api.rules import MatchedRule
 from mlxd.api.runs import Runs
 from mlxd.api.sockets import Sockets
 from mlxd.api.turns import Memory
@@ -113,6 +114,7 @@ class ApiServer:
             tuning = self._tuning
 
         app = Api("mlxd", static_folder=None, template_folder=None)
+        app.url_rule_class = MatchedRule
         app.request_class = BoundRequest
         app.websocket_class = BoundSocket
         app.config["MAX_CONTENT_LENGTH"] = self._settings.server.max_body

@@ -1,5 +1,6 @@
 """OpenAI's published schema, to hold bodies and chunks against where it is at hand."""
 
+import gc
 import json
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ def schemas(document: str = OPENAI) -> dict[str, Any]:
     """All schemas by name, as JSON Schema."""
     read: dict[str, Any] = json.loads((FOLDER / document).read_text(encoding="utf-8"))
     found: dict[str, Any] = _nullable(read["components"]["schemas"])
+    gc.freeze()
     return found
 
 
