@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from mlxd.errors import (
     ConversationNotFound,
     ItemNotFound,
+    PreviousNotFound,
     ResponseNotFound,
     StoreUnavailable,
 )
@@ -61,8 +62,10 @@ class RememberingStore:
         before = self.responses.get(response.id)
         if response.id in self._deleted or (before and before.state not in RUNNING):
             return
-        if response.previous and response.previous not in self.responses:
-            raise ResponseNotFound(response.previous)
+        if before is None and response.previous and response.previous not in self.responses:
+            raise PreviousNotFound(response.previous)
+        if before is None and response.conversation and response.conversation not in self._items:
+            raise ConversationNotFound(response.conversation)
         self.puts.append((response.id, response.state))
         self.responses[response.id] = response
         items = self._items.get(response.conversation)

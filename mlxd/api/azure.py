@@ -85,9 +85,17 @@ class Azure:
             return self._chat_call(self._chat.parse(body, caller))
         return self._memory_call(self._responses.parse(body, caller))
 
-    def items(self, values: object, field: str) -> tuple[Item, ...]:
+    def references(self, values: object, field: str) -> tuple[str, ...]:
+        """See `ItemDialect.references`."""
+        return self._responses.references(values, field)
+
+    def items(self, values: object, field: str, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
         """See `ItemDialect.items`."""
-        return self._responses.items(values, field)
+        return self._responses.items(values, field, referenced)
+
+    def metadata(self, value: object) -> bytes:
+        """See `ItemDialect.metadata`."""
+        return self._responses.metadata(value)
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""

@@ -171,8 +171,9 @@ class MemoryCall:
     """A request body, understood as far as that goes without the store.
 
     `previous` or `conversation` names what it goes on from, `references` the items it mentions by
-    id alone, `input` what it adds to the history. `recall` makes the whole call; it raises
-    `InvalidField` or `ItemNotFound`.
+    id alone, `input` what it adds to the history. `store` says that the response can be asked for
+    again, `appends` that what is said in it becomes part of `conversation`, stored or not. `recall`
+    makes the whole call; it raises `InvalidField` or `ItemNotFound`.
     """
 
     id: str
@@ -183,6 +184,7 @@ class MemoryCall:
     recall: Callable[[Past], AnsweredCall]
     previous: str = ""
     conversation: str = ""
+    appends: bool = False
     references: tuple[str, ...] = ()
     input: tuple[Item, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -210,5 +212,14 @@ class Dialect(Protocol):
 class ItemDialect(Dialect, Protocol):
     """A dialect whose callers keep items on the server."""
 
-    def items(self, values: object, field: str) -> tuple[Item, ...]:
-        """Items as a caller wrote them in `field`, each with an id; raises `InvalidField`."""
+    def references(self, values: object, field: str) -> tuple[str, ...]:
+        """The ids of items that `values` mentions and does not hold; raises `InvalidField`."""
+
+    def items(self, values: object, field: str, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
+        """Items as a caller wrote them in `field`, each with an id, those it mentions put in.
+
+        Raises `InvalidField` or `ItemNotFound`.
+        """
+
+    def metadata(self, value: object) -> bytes:
+        """A caller's `metadata` as JSON; raises `InvalidField`."""

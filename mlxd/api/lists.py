@@ -25,8 +25,13 @@ class Page:
     after: str = ""
 
     def of(self, items: Sequence[Item]) -> bytes:
-        """The JSON of the list, from `items` in the order they came; raises `ItemNotFound`."""
-        ordered = list(items) if self.order == "asc" else list(reversed(items))
+        """The JSON of the list, from `items` in the order they came; raises `ItemNotFound`.
+
+        What came again under its id is listed once: pages go on from ids.
+        """
+        ordered = list({item.id: item for item in reversed(items)}.values())
+        if self.order == "asc":
+            ordered.reverse()
         begin = self._begin(ordered)
         return item_list(
             ordered[begin : begin + self.limit], more=len(ordered) > begin + self.limit

@@ -124,7 +124,9 @@ class MemoryViews:
         if not response.frames:
             message = "Only the stream of a background response can be read again."
             raise InvalidField("stream", "unsupported", message)
-        return _streamed(Response(b"".join(response.frames[after + 1 :]), 200, STREAM_HEADERS))
+        # The last frame comes in any case: a stream without its end is one that broke off.
+        begin = min(after + 1, len(response.frames) - 1)
+        return _streamed(Response(b"".join(response.frames[begin:]), 200, STREAM_HEADERS))
 
 
 def _streamed(response: Response) -> Response:

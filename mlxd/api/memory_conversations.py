@@ -6,7 +6,7 @@ from typing import cast
 import msgspec
 from quart import Response
 
-from mlxd.api.calls import Asked, Operation, Reception
+from mlxd.api.calls import Asked, Operation, Reception, ignored_header
 from mlxd.api.dialect import ItemDialect, JsonObject
 from mlxd.api.envelopes import json_response
 from mlxd.api.lists import asked_page, item_list
@@ -15,12 +15,8 @@ from mlxd.history import Conversation, Item, Store
 
 MAX_ITEMS = 20
 """Items that are added at once."""
-MAX_PAIRS = 16
-"""Keys of a conversation's metadata."""
-MAX_KEY = 64
-"""Characters of such a key."""
-MAX_VALUE = 512
-"""Characters of its value."""
+FIELDS = ("items", "metadata")
+"""What the bodies of these endpoints hold."""
 
 
 class ConversationViews:
@@ -48,10 +44,10 @@ class ConversationViews:
         body = await self._reception.body(asked, may_be_empty=True)
         conversation = await self._store.create_conversation(
             asked.owner,
-            metadata=checked_metadata(body.get("metadata")),
-            items=checked_items(asked, body.get("items")),
+            metadata=_dialect(asked).metadata(body.get("metadata")),
+            items=await self._checked_items(asked, body.get("items")),
         )
-        return json_response(conversation_object(conversation))
+        return json_response(conversation_object(conversation), headers=_ignored(body))
 
     async def read(self, asked: Asked) -> Response:
         """A conversation without its items."""
@@ -67,9 +63,9 @@ class ConversationViews:
         conversation = await self._store.update_conversation(
             asked.owner,
             asked.path("conversation"),
-            metadata=checked_metadata(body["metadata"]),
+            metadata=_dialect(asked).metadata(body["metadata"]),
         )
-        return json_response(conversation_object(conversation))
+        return json_response(conversation_object(conversation), headers=_ignored(body))
 
     async def delete(self, asked: Asked) -> Response:
         """Forget a conversation."""
@@ -88,9 +84,9 @@ class ConversationViews:
         body = await self._reception.body(asked)
         if "items" not in body:
             raise InvalidField("items", "missing", "Missing required parameter: 'items'.")
-        items = checked_items(asked, body["items"])
+        items = await self._checked_items(asked, body["items"])
         await self._store.add_items(asked.owner, asked.path("conversation"), items)
-        return json_bytes(item_list(items))
+        return json_bytes(item_list(items), _ignored(body))
 
     async def item(self, asked: Asked) -> Response:
         """One item."""
@@ -106,6 +102,21 @@ class ConversationViews:
             asked.owner, asked.path("conversation"), asked.path("item")
         )
         return json_response(conversation_object(conversation))
+
+    async def _checked_items(self, asked: Asked, values: object) -> tuple[Item, ...]:
+        """The items of a body; raises `InvalidField` or `ItemNotFound`."""
+        if values is None:
+            return ()
+        if isinstance(values, list) and len(values) > MAX_ITEMS:
+            message = (
+                f"Invalid 'items': array too long. Expected an array with maximum length "
+                f"{MAX_ITEMS}, but got an array with length {len(values)} instead."
+            )
+            raise InvalidField("items", "value", message, "array_above_max_length")
+        dialect = _dialect(asked)
+        names = dialect.references(values, "items")
+        referenced = await self._store.find_items(asked.owner, names) if names else {}
+        return dialect.items(values, "items", referenced)
 
 
 def json_bytes(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -123,40 +134,10 @@ def conversation_object(conversation: Conversation) -> JsonObject:
     }
 
 
-def checked_items(asked: Asked, values: object) -> tuple[Item, ...]:
-    """The items of a body; raises `InvalidField`."""
-    if values is None:
-        return ()
-    if isinstance(values, list) and len(values) > MAX_ITEMS:
-        message = (
-            f"Invalid 'items': array too long. Expected an array with maximum length {MAX_ITEMS}, "
-            f"but got an array with length {len(values)} instead."
-        )
-        raise InvalidField("items", "value", message, "array_above_max_length")
-    return cast(ItemDialect, asked.dialect).items(values, "items")
+def _dialect(asked: Asked) -> ItemDialect:
+    return cast(ItemDialect, asked.dialect)
 
 
-def checked_metadata(value: object) -> bytes:
-    """Metadata as JSON; raises `InvalidField`."""
-    if value is None:
-        return b"{}"
-    if not isinstance(value, dict):
-        raise InvalidField("metadata", "type", "Invalid type for 'metadata': expected an object.")
-    if len(value) > MAX_PAIRS:
-        message = f"Invalid 'metadata': at most {MAX_PAIRS} keys, but got {len(value)}."
-        raise InvalidField("metadata", "value", message, "object_above_max_properties")
-    for key, text in value.items():
-        _check_pair(key, text)
-    return msgspec.json.encode(value)
-
-
-def _check_pair(key: str, text: object) -> None:
-    field = f"metadata.{key[:MAX_KEY]}"
-    if len(key) > MAX_KEY:
-        message = f"Invalid 'metadata': a key has more than {MAX_KEY} characters."
-        raise InvalidField("metadata", "value", message, "string_above_max_length")
-    if not isinstance(text, str):
-        raise InvalidField(field, "type", f"Invalid type for '{field}': expected a string.")
-    if len(text) > MAX_VALUE:
-        message = f"Invalid '{field}': at most {MAX_VALUE} characters, but got {len(text)}."
-        raise InvalidField(field, "value", message, "string_above_max_length")
+def _ignored(body: JsonObject) -> dict[str, str]:
+    """The header that names what of a body changed nothing."""
+    return ignored_header([n for n, value in body.items() if n not in FIELDS and value is not None])

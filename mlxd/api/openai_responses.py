@@ -1,8 +1,10 @@
 """OpenAI's Responses: from the wire's request to a neutral one, and the table of errors."""
 
 import secrets
+from collections.abc import Mapping
 from typing import TypeVar
 
+import msgspec
 from pydantic import ValidationError
 
 from mlxd.api.dialect import (
@@ -14,15 +16,16 @@ from mlxd.api.dialect import (
     Past,
     Route,
 )
-from mlxd.api.openai_errors import error_reply, from_pydantic
+from mlxd.api.openai_errors import error_reply, from_pydantic, wrong_type
 from mlxd.api.openai_responses_compact import CompactRenderer, compaction
 from mlxd.api.openai_responses_history import neutral_said
-from mlxd.api.openai_responses_items import ITEMS, as_items, kept
+from mlxd.api.openai_responses_items import ITEMS, InputItem, as_items, kept, mentioned
 from mlxd.api.openai_responses_object import response_id, settled_fields
-from mlxd.api.openai_responses_recall import History, recalled
+from mlxd.api.openai_responses_recall import History, recalled, resolved
 from mlxd.api.openai_responses_render import ResponsesRenderer, Wanted
 from mlxd.api.openai_responses_request import (
     check,
+    check_metadata,
     generate_request,
     ignored_fields,
     require_input,
@@ -73,20 +76,39 @@ class OpenAIResponses:
             return _compact(body, caller)
         return _respond(body, caller, self._reasoning_events)
 
-    def items(self, values: object, field: str) -> tuple[Item, ...]:
+    def references(self, values: object, field: str) -> tuple[str, ...]:
+        """See `ItemDialect.references`."""
+        return mentioned(_checked(values, field))
+
+    def items(self, values: object, field: str, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
         """See `ItemDialect.items`."""
-        try:
-            items = ITEMS.validate_python(values)
-        except ValidationError as error:
-            raise from_pydantic(error, field) from None
-        for index, item in enumerate(items):
-            list(neutral_said(item, f"{field}.{index}"))
+        models = _checked(values, field)
+        for index, model in enumerate(models):
+            list(neutral_said(model, f"{field}.{index}"))
         # Items of a conversation are told apart by their ids, whatever they say.
-        return kept(values if isinstance(values, list) else [], secrets.token_hex(16))
+        items = kept(values if isinstance(values, list) else [], secrets.token_hex(16))
+        past = Past(referenced=referenced)
+        return tuple(resolved(*each, past)[0] for each in zip(items, models, strict=True))
+
+    def metadata(self, value: object) -> bytes:
+        """See `ItemDialect.metadata`."""
+        if value is None:
+            return b"{}"
+        if not isinstance(value, dict):
+            raise wrong_type("metadata", "an object", value)
+        check_metadata(value)
+        return msgspec.json.encode(value)
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
         return error_reply(error, validation_status=caller.validation_status, prompt="input")
+
+
+def _checked(values: object, field: str) -> list[InputItem]:
+    try:
+        return ITEMS.validate_python(values)
+    except ValidationError as error:
+        raise from_pydantic(error, field) from None
 
 
 def _wire(model: type[Wire], body: JsonObject) -> Wire:
@@ -138,7 +160,8 @@ def _respond(body: JsonObject, caller: Caller, events: ReasoningEvents) -> Memor
         recall=recall,
         previous=wire.previous_response_id or "",
         conversation=wire.conversation.id if wire.conversation else "",
-        references=wire.references,
+        appends=caller.operation == "respond" and wire.generate is not False,
+        references=mentioned(wire.input or []),
         input=items,
         ignored=ignored,
     )
@@ -170,7 +193,7 @@ def _compact(body: JsonObject, caller: Caller) -> MemoryCall:
         recall=recall,
         previous=wire.previous_response_id or "",
         conversation=wire.conversation.id if wire.conversation else "",
-        references=wire.references,
+        references=mentioned(wire.input or []),
         input=items,
         ignored=ignored,
     )

@@ -6,7 +6,7 @@ keys of other versions are taken everywhere.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -176,6 +176,11 @@ ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 def read(item: Item) -> InputItem:
     """An item that was kept."""
     return ITEM.validate_json(item.body)
+
+
+def mentioned(models: Iterable[InputItem]) -> tuple[str, ...]:
+    """The ids of items that are referred to and not sent."""
+    return tuple(model.id for model in models if isinstance(model, ReferenceItem))
 
 
 PREFIXES = {

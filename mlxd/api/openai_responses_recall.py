@@ -43,7 +43,7 @@ class History:
 def recalled(wire: HistoryRequest, items: Sequence[Item], past: Past) -> History:
     """Raises `InvalidField` or `ItemNotFound`."""
     before = [(item, read(item)) for item in past.items]
-    added = [_resolved(*each, past) for each in zip(items, wire.input or [], strict=True)]
+    added = [resolved(*each, past) for each in zip(items, wire.input or [], strict=True)]
     pieces = [Said("system", (Text(wire.instructions),))] if wire.instructions else []
     for _, model in before:
         pieces += neutral_said(model, "input")
@@ -62,7 +62,8 @@ def recalled(wire: HistoryRequest, items: Sequence[Item], past: Past) -> History
     )
 
 
-def _resolved(item: Item, model: InputItem, past: Past) -> tuple[Item, InputItem]:
+def resolved(item: Item, model: InputItem, past: Past) -> tuple[Item, InputItem]:
+    """What a reference refers to, anything else as it is; raises `ItemNotFound`."""
     if not isinstance(model, ReferenceItem):
         return item, model
     if (found := past.referenced.get(model.id)) is None:

@@ -36,7 +36,7 @@ from mlxd.messages import (
 )
 
 MAX_PAIRS = 16
-"""Keys of a response's metadata."""
+"""Keys of metadata."""
 MAX_KEY = 64
 """Characters of such a key."""
 MAX_VALUE = 512
@@ -45,7 +45,7 @@ MAX_VALUE = 512
 
 def check(wire: ResponsesRequest) -> None:
     """Raises `InvalidField` for metadata that is too much, and fields that don't go together."""
-    _check_metadata(wire.metadata or {})
+    check_metadata(wire.metadata or {})
     if wire.background and wire.store is False:
         raise wrong_value("background", "only allowed when 'store' is true.")
     if wire.prompt is not None and wire.input is None and not _goes_on(wire):
@@ -54,7 +54,8 @@ def check(wire: ResponsesRequest) -> None:
     require_input(wire)
 
 
-def _check_metadata(metadata: Mapping[str, object]) -> None:
+def check_metadata(metadata: Mapping[str, object]) -> None:
+    """Raises `InvalidField` for metadata that is too much, or not text."""
     if len(metadata) > MAX_PAIRS:
         why = f"too many keys. Expected at most {MAX_PAIRS}, but got {len(metadata)} instead."
         raise wrong_value("metadata", why, "object_above_max_properties")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai_responses_blocks import Style
-from mlxd.api.openai_responses_items import InputItems, ReferenceItem, as_items
+from mlxd.api.openai_responses_items import InputItems, as_items
 from mlxd.api.openai_responses_tools import OfferedTool, WireChoice
 from mlxd.api.openai_sampling import Effort, SamplingFields, TokenLimit
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
@@ -84,11 +84,6 @@ class HistoryRequest(Wire):
     previous_response_id: Annotated[str, Field(min_length=1)] | None = None
     conversation: Annotated[ConversationReference, BeforeValidator(_as_reference)] | None = None
     prompt_cache_key: str | None = None
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The ids of items that are mentioned and not sent."""
-        return tuple(item.id for item in self.input or [] if isinstance(item, ReferenceItem))
 
 
 class CompactRequest(HistoryRequest):

@@ -16,7 +16,7 @@ from mlxd.api.dialect import KEEP_ALIVE, Answering, Frame, JsonObject, Settled
 from mlxd.api.exchange import BEFORE_TEXT, End
 from mlxd.api.record import Record
 from mlxd.api.sse import encode
-from mlxd.api.turns import Turn
+from mlxd.api.turns import Turn, keep
 from mlxd.engine.handle import Engine
 from mlxd.errors import EngineStopped, InternalError, InvalidField, MlxdError, StoreUnavailable
 from mlxd.events import Failed, Finished
@@ -52,6 +52,11 @@ class Tape:
     def since(self, number: int) -> list[bytes]:
         """The frames from `number` on."""
         return self._frames[max(0, number - self.first) :]
+
+    @property
+    def last(self) -> bytes:
+        """The last frame so far."""
+        return self._frames[-1]
 
     def whole(self, end: Iterable[Frame]) -> tuple[bytes, ...]:
         """All frames, with those of its `end`; none if some are gone."""
@@ -137,6 +142,9 @@ class Run:
                 position += len(news)
                 yield b"".join(news)
             elif self.over:
+                if position == after + 1:
+                    # A stream without its end is one that broke off.
+                    yield self._tape.last
                 return
             elif not await _set_within(change, self._idle):
                 yield encode([KEEP_ALIVE])
@@ -209,9 +217,8 @@ class Run:
 
     async def _store_end(self, settled: Settled, frames: list[Frame]) -> None:
         """Store the whole, then tell its end; what can't be stored has failed."""
-        whole = self.turn.kept(settled, self._tape.whole(frames))
         try:
-            await self._store.put_response(whole)
+            await keep(self._store, self.turn, settled, self._tape.whole(frames))
         except StoreUnavailable as error:
             self.stored = False
             self._record.error = type(error).__name__

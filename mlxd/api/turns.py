@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -15,6 +15,7 @@ from mlxd.api.record import Record
 from mlxd.engine.handle import Engine
 from mlxd.errors import (
     ContextTooLong,
+    ConversationNotFound,
     InvalidField,
     PreviousNotFound,
     ResponseNotFound,
@@ -104,10 +105,19 @@ class Turn:
             output=settled.output,
             previous=origin.previous,
             root=origin.root,
-            conversation="" if settled.state == "failed" else call.conversation,
+            conversation=call.conversation if self.appends(settled) else "",
             background=call.background,
             frames=tuple(frames),
         )
+
+    def appends(self, settled: Settled) -> bool:
+        """Whether what was said becomes part of a conversation; what failed does not."""
+        return self.call.appends and bool(self.call.conversation) and settled.state != "failed"
+
+    def alone(self) -> "Turn":
+        """The same turn when what it went on from is gone: it keeps the whole history itself."""
+        origin = Origin(self.origin.items, self.origin.root, carried=self.origin.items)
+        return replace(self, call=replace(self.call, conversation=""), origin=origin)
 
     def unfinished(self, state: ResponseState) -> StoredResponse:
         """What is stored while it runs."""
@@ -126,6 +136,22 @@ def _seeded(request: GenerateRequest) -> GenerateRequest:
         return request
     sampling = with_fields(request.sampling, seed=secrets.randbelow(2**31))
     return with_fields(request, sampling=sampling)
+
+
+async def keep(store: Store, turn: Turn, settled: Settled, frames: Sequence[bytes] = ()) -> None:
+    """Store what a turn has become, as far as its caller wants that kept.
+
+    What it went on from may have been deleted meanwhile. Raises `StoreUnavailable`.
+    """
+    if turn.call.store:
+        try:
+            await store.put_response(turn.kept(settled, frames))
+        except (PreviousNotFound, ConversationNotFound):
+            await store.put_response(turn.alone().kept(settled, frames))
+    elif turn.appends(settled):
+        items = (*turn.answer.input, *settled.output)
+        with suppress(ConversationNotFound):
+            await store.add_items(turn.owner, turn.call.conversation, items)
 
 
 class Settling:
@@ -147,8 +173,7 @@ class Settling:
             return end
         settled = self._turn.answer.renderer.settle(end)
         try:
-            if self._turn.call.store:
-                await self._store.put_response(self._turn.kept(settled))
+            await keep(self._store, self._turn, settled)
         except StoreUnavailable as error:
             return end if failed else Failed(error.report(), usage=end.usage)
         if not failed:

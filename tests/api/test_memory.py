@@ -1,7 +1,9 @@
 """What is remembered between requests: chains, forks, conversations, and what can't be stored."""
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +21,17 @@ from tests.api.remembered import (
     Json,
     asked,
     events_of,
+    gated,
     got,
     seen,
     serving,
     text_of,
+    until,
 )
-from tests.api.support import Front, bytes_of, error_of
+from tests.api.support import LIMIT, Front, bytes_of, error_of
 from tests.remembering import RememberingStore
 from tests.scripts import CRASH, SCRIPTS, STARTED, text
+from tests.store.support import opened
 
 
 def said(request: GenerateRequest) -> list[str]:
@@ -121,6 +126,54 @@ async def test_what_is_not_stored_can_neither_be_read_nor_gone_on_from() -> None
     assert (await error_of(refused))["code"] == "previous_response_not_found"
 
 
+async def test_a_conversation_grows_by_answers_that_are_not_stored() -> None:
+    server = serving()
+    name = (await asked(server, CONVERSATIONS))["id"]
+    made = await asked(server, conversation=name, store=False)
+    assert made["conversation"] == {"id": name}
+    await got(server, f"{RESPONSES}/{made['id']}", 404)
+    listed = await got(server, f"{CONVERSATIONS}/{name}/items")
+    assert [item["role"] for item in listed["data"]] == ["assistant", "user"]
+    await asked(server, f"{RESPONSES}/compact", model="demo", conversation=name)
+    assert len((await got(server, f"{CONVERSATIONS}/{name}/items"))["data"]) == 2
+
+
+@pytest.mark.parametrize("way", ["whole", "live", "background"])
+@pytest.mark.parametrize("gone", ["previous_response_id", "conversation"])
+async def test_an_answer_outlives_what_it_went_on_from(tmp_path: Path, way: str, gone: str) -> None:
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    def play(request: GenerateRequest) -> Iterator[ScriptItem]:
+        begun.set()
+        yield from gated(gate)(request)
+
+    async with asyncio.timeout(LIMIT), opened(tmp_path, "memory") as store:
+        server = serving(play=play, store=store)
+        gate.set()
+        first = {"role": "user", "content": "First"}
+        if gone == "conversation":
+            origin, path = (await asked(server, CONVERSATIONS, items=[first]))["id"], CONVERSATIONS
+        else:
+            origin, path = (await asked(server, input=[first]))["id"], RESPONSES
+        gate.clear()
+        begun.clear()
+        fields = {gone: origin, "stream": way == "live", "background": way == "background"}
+        body = {"model": "demo", "input": "More", **fields}
+        asking = asyncio.create_task(server.post(body, RESPONSES))
+        await begun.wait()
+        assert (await server.client.delete(f"{path}/{origin}")).status_code == 200
+        gate.set()
+        response = await asking
+        assert response.status_code == 200
+        data = await bytes_of(response)
+        name = (events_of(data)[-1]["response"] if way == "live" else json.loads(data))["id"]
+        told = await until(server, name, "completed", "failed")
+        assert told["status"] == "completed"
+        listed = await got(server, f"{RESPONSES}/{name}/input_items?order=asc")
+        words = [item["content"][0]["text"] for item in listed["data"]]
+        assert (words[0], words[-1]) == ("First", "More")
+
+
 async def test_two_answers_in_one_conversation_at_once_are_both_kept() -> None:
     server = serving()
     conversation = await asked(server, CONVERSATIONS, metadata={"topic": "x"})
@@ -167,6 +220,30 @@ async def test_items_are_added_read_and_taken_out() -> None:
     assert left["object"] == "conversation"
     await got(server, f"{path}/{first['id']}", 404)
     assert [each["id"] for each in (await got(server, path))["data"]] == [second["id"]]
+
+
+async def test_an_item_that_is_referred_to_becomes_part_of_a_conversation() -> None:
+    server = serving()
+    answer = (await asked(server))["output"][0]
+    made = await asked(server, CONVERSATIONS, items=[{"id": answer["id"]}])
+    listed = await got(server, f"{CONVERSATIONS}/{made['id']}/items")
+    assert listed["data"] == [answer]
+    refused = await server.post({"items": [{"id": "msg_none"}]}, CONVERSATIONS)
+    assert refused.status_code == 404
+
+
+async def test_an_item_that_comes_twice_is_listed_once_and_pages_end() -> None:
+    server = serving()
+    same = {"id": "msg_same", "role": "user", "content": "x"}
+    made = await asked(server, CONVERSATIONS, items=[same, {**same, "id": "msg_other"}, same])
+    path = f"{CONVERSATIONS}/{made['id']}/items"
+    for order in ("asc", "desc"):
+        assert sorted(await pages(server, path, 1, order)) == ["msg_other", "msg_same"]
+
+
+async def test_fields_of_a_conversation_that_nobody_knows_are_named() -> None:
+    response = await serving().post({"metadata": {}, "topic": "x"}, CONVERSATIONS)
+    assert response.headers["x-mlxd-ignored"] == "topic"
 
 
 async def pages(server: Front, path: str, limit: int, order: str) -> list[str]:

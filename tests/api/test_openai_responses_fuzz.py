@@ -62,7 +62,7 @@ def attempt(body: Json, operation: str) -> MlxdError | None:
         for event in SCRIPTS["text"]:
             list(renderer.frames(0, event))
         parsed().recall(Past(call.input))
-        DIALECT.items(body["input"], "items")
+        DIALECT.items(body["input"], "items", {})
     except MlxdError as error:
         return error
     return None

@@ -275,7 +275,7 @@ def test_the_same_words_later_in_a_conversation_are_another_item() -> None:
         )
     }
     assert len(ids) == 4
-    first, second = (DIALECT.items([user("Hello")], "items")[0].id for _ in range(2))
+    first, second = (DIALECT.items([user("Hello")], "items", {})[0].id for _ in range(2))
     assert first != second
 
 

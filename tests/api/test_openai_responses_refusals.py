@@ -198,7 +198,7 @@ def test_items_of_a_conversation_are_refused_by_their_place() -> None:
         ([{"role": "user", "content": [{"type": "input_audio"}]}], "items.0.content.0.type"),
     ):
         with pytest.raises(errors.InvalidField) as refused:
-            DIALECT.items(values, "items")
+            DIALECT.items(values, "items", {})
         assert refused.value.field == field
 
 
