@@ -157,7 +157,8 @@ class ApiSocketConnection(ASGIWebsocketConnection):
     async def handle_messages(self, receive: Receive) -> None:
         while (event := await receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
-                message = event.get("bytes") or event["text"]
+                text = event.get("text")
+                message = event["bytes"] if text is None else text
                 if self.queue.qsize() >= (1 if len(message) > MAX_BESIDE else MAX_WAITING):
                     return
                 self.queue.put_nowait(message)

@@ -158,6 +158,14 @@ async def test_a_wrong_message_is_refused_in_words(message: str, param: str | No
         assert (await turn(socket))[-1]["type"] == ENDS[0]
 
 
+@pytest.mark.parametrize("message", ["", b""])
+async def test_a_message_of_nothing_is_refused_like_any_other(message: str | bytes) -> None:
+    async with talking(serving()) as socket:
+        await socket.send(message)
+        assert (await socket.receive_json())["status"] == 400
+        assert (await turn(socket))[-1]["type"] == "response.completed"
+
+
 async def test_a_background_turn_is_an_ordinary_one() -> None:
     async with talking(serving()) as socket:
         end = (await turn(socket, background=True, stream=False))[-1]
