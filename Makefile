@@ -24,8 +24,9 @@ serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, AR
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-fast: $(VENV)/.installed-dev ## Run the tests that need no model and no server process
-	@$(BIN)/python -m pytest -n auto tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
+test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no server process and no vendor's client
+	@$(BIN)/python -m pytest -n auto --ignore-glob='*client*' --ignore-glob='*agents.py' \
+		tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
 	@$(BIN)/ruff check .

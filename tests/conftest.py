@@ -31,6 +31,7 @@ def pytest_collection_finish() -> None:
     """Thousands of collected tests and their modules stay; looking through them takes long."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _is_this_machine(host: str) -> bool:
