@@ -29,7 +29,7 @@ from mlxd.tui.chat_text import count, one_line
 from mlxd.tui.chat_transcript import Transcript, TranscriptError
 from mlxd.tui.chat_views import Exchange, Note, NoteTone
 from mlxd.tui.client import Client
-from mlxd.tui.leaving import DEBUG, Crash, end_by_signal
+from mlxd.tui.leaving import DEBUG, Crash, end_by_signal, repaint_on_return
 from mlxd.tui.problems import ServerProblem
 from mlxd.tui.terminal import Terminal, terminal_of
 from mlxd.tui.theme import OURS, theme_names
@@ -61,6 +61,7 @@ class ChatApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Stop", priority=True, show=False),
         Binding("ctrl+t", "thoughts", "Reasoning", priority=True, show=False),
+        Binding("ctrl+z", "suspend_process", priority=True, show=False),
         Binding("f2", "other_theme", "Light or dark", show=False),
         Binding("pageup", "scroll('up')", priority=True, show=False),
         Binding("pagedown", "scroll('down')", priority=True, show=False),
@@ -119,6 +120,7 @@ class ChatApp(App[int]):
         self.screen.set_class(not self._terminal.unicode, "-ascii")
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
         end_by_signal(self)
+        repaint_on_return(self)
         self.prompt.focus()
         self.talk.anchor()
         await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")

@@ -12,6 +12,7 @@ KEYS = (
     ("Ctrl+T", "unfold the last answer's reasoning"),
     ("F2", "light or dark"),
     ("Ctrl+D", "leave, on an empty prompt"),
+    ("Ctrl+Z", "to the shell; fg comes back"),
 )
 
 

@@ -8,10 +8,12 @@ from mlxd.tui.chat_app import ChatApp
 from mlxd.tui.chat_history import InputHistory, default_file
 from mlxd.tui.chat_problems import NOT_RUNNING, code_of, remedy_in_shell, words
 from mlxd.tui.client import Client
-from mlxd.tui.problems import ServerProblem
+from mlxd.tui.problems import ConnectionLost, ServerProblem
 from mlxd.tui.terminal import terminal_of
 
 FAILED = 1
+PATIENCE = 10.0
+"""Seconds in which a server lists its models."""
 NO_SERVER = 3
 
 
@@ -40,7 +42,10 @@ async def _unfit(url: str, key: str) -> ServerProblem | None:
     """What keeps a chat with this server from beginning."""
     async with Client(url, key) as client:
         try:
-            await client.get("/v1/models", dict[str, object])
+            async with asyncio.timeout(PATIENCE):
+                await client.get("/v1/models", dict[str, object])
         except ServerProblem as problem:
             return problem
+        except TimeoutError:
+            return ConnectionLost(client.url, f"no answer in {PATIENCE:.0f} s")
     return None

@@ -1,4 +1,4 @@
-"""Leaving the terminal clean, however an app ends."""
+"""Leaving the terminal clean, however an app ends, and coming back to it."""
 
 import asyncio
 import signal
@@ -30,3 +30,8 @@ def end_by_signal(app: App[Any]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         loop.add_signal_handler(number, app.exit, 128 + number)
+
+
+def repaint_on_return(app: App[Any]) -> None:
+    """Draw everything again after Ctrl+Z and `fg`: the terminal has forgotten it."""
+    app.app_resume_signal.subscribe(app, lambda _: app.refresh(layout=True))

@@ -17,7 +17,7 @@ from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart, Sta
 from mlxd.tui.dashboard import Dashboard
 from mlxd.tui.detail import conversation_lines, event_lines, model_lines, request_lines
 from mlxd.tui.feed import BACKOFF, INTERVAL, SILENCE, Feed, Opening, perform
-from mlxd.tui.leaving import DEBUG, Crash, end_by_signal
+from mlxd.tui.leaving import DEBUG, Crash, end_by_signal, repaint_on_return
 from mlxd.tui.link import Link
 from mlxd.tui.live_table import LiveTable
 from mlxd.tui.messages import Arrived, Connected, Done, Failed, Happened, Lost
@@ -49,6 +49,7 @@ class TopApp(App[int]):
         Binding("p,space", "pause", "Pause", key_display="p"),
         Binding("t", "other_theme", show=False),
         Binding("R", "restart", show=False),
+        Binding("ctrl+z", "suspend_process", show=False),
         Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
     ]
 
@@ -92,6 +93,7 @@ class TopApp(App[int]):
         self.set_interval(1.0, self.second_passed)
         if not self.is_headless:
             end_by_signal(self)
+        repaint_on_return(self)
 
     def on_connected(self, message: Connected) -> None:
         self._link = replace(self._link, connected=True, problem=None)

@@ -30,7 +30,7 @@ c           cancel the request under the cursor
 l  u        load, unload the model under the cursor
 R           restart the engine
 t           light or dark
-q           leave
+q           leave (ctrl+z: to the shell, fg comes back)
 
 CACHED is the part of a prompt that the prefix cache answered. It stands
 out where a prefix was missed; the request's details say why.

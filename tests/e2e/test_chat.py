@@ -190,6 +190,27 @@ def test_a_signal_leaves_the_terminal_clean(
         os.close(far)
 
 
+def test_ctrl_z_gives_the_terminal_back_until_fg(server: Served, tmp_path: Path) -> None:
+    near, far = pty.openpty()
+    termios.tcsetwinsize(near, (24, 80))
+    before = termios.tcgetattr(far)
+    try:
+        with started(tmp_path, server, stdin=far, stdout=far, stderr=far) as process:
+            read_until(near, b"shows keys")
+            os.write(near, b"\x1a")
+            read_until(near, b"\x1b[?1049l")
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+            assert termios.tcgetattr(far) == before
+            process.send_signal(signal.SIGCONT)
+            read_until(near, b"shows keys")
+            os.write(near, b"\x04")
+            read_until(near, b"\x1b[?1049l")
+            assert process.wait(LIMIT) == 0
+    finally:
+        os.close(near)
+        os.close(far)
+
+
 def test_on_a_terminal_an_answer_can_not_command_it(server: Served, tmp_path: Path) -> None:
     near, far = pty.openpty()
     try:

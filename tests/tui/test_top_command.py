@@ -116,9 +116,25 @@ class Terminal:
             while words not in self.output:
                 self.output += await asyncio.to_thread(os.read, self.master, 65536)
 
+    def press(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+    async def until_left(self) -> None:
+        """Wait until the app has given the screen and the cursor back."""
+        await self.read_until(LEAVES_THE_SCREEN)
+        await self.read_until(SHOWS_THE_CURSOR)
+
+    async def until_stopped(self) -> None:
+        """Wait until the process is stopped, as a shell would."""
+        async with asyncio.timeout(30):
+            await self.until_left()
+            _, status = await asyncio.to_thread(os.waitpid, self.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert termios.tcgetattr(self.slave) == self.before
+
     async def end(self) -> int:
         async with asyncio.timeout(30):
-            await self.read_until(LEAVES_THE_SCREEN)
+            await self.until_left()
             code = await asyncio.to_thread(self.process.wait)
         assert termios.tcgetattr(self.slave) == self.before
         os.close(self.slave)
@@ -132,14 +148,26 @@ async def test_the_terminal_is_left_clean(server: FakeAdmin, how: str, code: int
     await terminal.read_until(b"live")
     match how:
         case "key":
-            os.write(terminal.master, b"q")
+            terminal.press(b"q")
         case "ctrl+c":
-            os.write(terminal.master, b"\x03")
+            terminal.press(b"\x03")
         case _:
             terminal.process.send_signal(signal.SIGTERM)
     assert await terminal.end() == code
-    assert SHOWS_THE_CURSOR in terminal.output
     assert b"Traceback" not in terminal.output
+
+
+async def test_ctrl_z_gives_the_terminal_back_until_fg(server: FakeAdmin) -> None:
+    terminal = Terminal(server.url)
+    await terminal.read_until(b"live")
+    terminal.press(b"\x1a")
+    await terminal.until_stopped()
+    terminal.output = b""
+    terminal.process.send_signal(signal.SIGCONT)
+    for shown in (b"\x1b[?1049h", b"serving", b"live", b"beef0001"):
+        await terminal.read_until(shown)
+    terminal.press(b"q")
+    assert await terminal.end() == 0
 
 
 async def test_a_crash_is_one_line_without_a_traceback(
