@@ -36,20 +36,16 @@ class Asking:
     request once.
     """
 
-    def __init__(self, engine: Engine, turn: Turn, record: Record, *, idle: float) -> None:
+    def __init__(self, engine: Engine, turn: Turn, record: Record) -> None:
         self.turn = turn.seeded()
         self.record = record
         self.accepted = asyncio.Event()
         self.released = asyncio.Event()
         self._engine = engine
-        self._idle = idle
         self._retelling = Retelling()
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
-        """The events; an empty list after `idle` seconds without any.
-
-        Raises what refuses the request.
-        """
+        """The events; raises what refuses the request."""
         for _ in range(TRIES):
             self._retelling.begin_again()
             try:
@@ -65,6 +61,11 @@ class Asking:
                 break
         yield self.broken_off(failed)
 
+    def cancel(self) -> bool:
+        """Have the engine end it with what it has cost; whether the engine has it just now."""
+        (request,) = self.turn.answer.requests
+        return self._engine.cancel(request.id)
+
     def broken_off(self, failed: Failed) -> list[Event]:
         """What ends the stream with `failed`, wherever it stands."""
         return self._retelling.end(failed)
@@ -74,11 +75,10 @@ class Asking:
             generation = await self._enter(stack)
             self.accepted.set()
             await self.released.wait()
-            async with aclosing(merged((generation,), lambda: self._idle)) as batches:
-                async for ready in batches:
-                    batch = ready[0][1] if ready else []
+            async with aclosing(merged((generation,), lambda: None)) as batches:
+                async for ((_, batch),) in batches:
                     yield list(self._retelling.new(batch))
-                    if batch and isinstance(batch[-1], Failed):
+                    if isinstance(batch[-1], Failed):
                         yield self._failed(batch[-1])
 
     def _failed(self, failed: Failed) -> list[Event]:

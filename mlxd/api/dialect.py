@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from mlxd.errors import MlxdError
-from mlxd.events import Answer, Event, Failed, Finished
+from mlxd.events import Answer, Event, Failed, Finished, Usage
 from mlxd.history import Item, ResponseState
 from mlxd.messages import GenerateRequest
 
@@ -131,7 +131,7 @@ class Answering(Renderer, Protocol):
         `Failed` when storing failed.
         """
 
-    def cancel(self) -> Iterable[Frame]:
+    def cancel(self, usage: Usage) -> Iterable[Frame]:
         """The frames that end a cancelled answer; afterwards `snapshot` says `cancelled`."""
 
 

@@ -178,7 +178,7 @@ class CustomCallBlock(_Block):
         self._names = names
 
     def opening(self) -> Iterator[Step]:
-        yield self._added(self._item("in_progress", ""))
+        yield self._added(self.item("in_progress"))
 
     def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
         self._pieces.append(text)
@@ -192,9 +192,7 @@ class CustomCallBlock(_Block):
         yield self._done(self.item(status))
 
     def item(self, status: ItemStatus) -> JsonObject:
-        return self._item(status, custom_input(self._text))
-
-    def _item(self, status: ItemStatus, given: str) -> JsonObject:
+        given = "" if status == "in_progress" else custom_input(self._text)
         head = {"id": self.id, "type": "custom_tool_call", "status": status}
         return {**head, "call_id": self._call.id, **self._names, "input": given}
 

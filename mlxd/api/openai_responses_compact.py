@@ -71,7 +71,7 @@ class CompactRenderer:
         """See `Renderer.end`."""
         return ()
 
-    def cancel(self) -> Iterable[Frame]:
+    def cancel(self, usage: Usage) -> Iterable[Frame]:
         """See `Answering.cancel`."""
         return ()
 

@@ -116,7 +116,9 @@ class ResponsesRenderer:
 
     def snapshot(self) -> JsonObject:
         """See `Answering.snapshot`."""
-        return self._object(self._ending, self._output)
+        block = self._open
+        output = [*self._output, *([block.item("in_progress")] if block else [])]
+        return self._object(self._ending, output)
 
     def settle(self, event: Finished | Failed) -> Settled:
         """See `Answering.settle`."""
@@ -126,11 +128,11 @@ class ResponsesRenderer:
         items = tuple(Item(item["id"], _encode(item)) for item in output)
         return Settled(ending.state, self._object(ending, output), items)
 
-    def cancel(self) -> Iterable[Frame]:
+    def cancel(self, usage: Usage) -> Iterable[Frame]:
         """See `Answering.cancel`."""
         if self._ending is not None:
             return ()
-        steps = self._finish(Ending("cancelled"))
+        steps = self._finish(Ending("cancelled", usage))
         return [*(self._frame(*step) for step in steps), DONE]
 
     def _steps(self, event: Event) -> Iterator[Step]:

@@ -13,12 +13,19 @@ import msgspec
 from mlxd.api.asking import Asking
 from mlxd.api.crash import crashes_told
 from mlxd.api.dialect import KEEP_ALIVE, Answering, Frame, JsonObject, Settled
-from mlxd.api.exchange import BEFORE_TEXT, End
+from mlxd.api.exchange import End
 from mlxd.api.record import Record
 from mlxd.api.sse import encode
 from mlxd.api.turns import Turn, keep
 from mlxd.engine.handle import Engine
-from mlxd.errors import EngineStopped, InternalError, InvalidField, MlxdError, StoreUnavailable
+from mlxd.errors import (
+    Cancelled,
+    EngineStopped,
+    InternalError,
+    InvalidField,
+    MlxdError,
+    StoreUnavailable,
+)
 from mlxd.events import Failed, Finished
 from mlxd.history import Item, Store
 
@@ -80,7 +87,7 @@ class Run:
         self._idle = idle
         self._decided = asyncio.Event()
         self._wanted = False
-        self._begun = False
+        self._halted = False
         self._tape = Tape()
         self._change = asyncio.Event()
         self._verdict: MlxdError | None = None
@@ -121,10 +128,14 @@ class Run:
         self._decided.set()
 
     def halt(self, verdict: MlxdError | None = None) -> None:
-        """End it now: as failed with `verdict`, or as cancelled. What has ended stays as it is."""
-        if not self._answering.done():
-            self._verdict = verdict
-            self._answering.cancel()
+        """End it now: as failed with `verdict`, or as cancelled. What has ended stays as it is.
+
+        The engine, if it has the request, ends it and says what it has cost.
+        """
+        if not (self._halted or self._answering.done()):
+            self._halted, self._verdict = True, verdict
+            if not self._asking.cancel():
+                self._answering.cancel()
 
     async def ended(self) -> None:
         """Wait until its end is stored and told."""
@@ -159,12 +170,9 @@ class Run:
         """Tell the answer but for its end, which is returned."""
         async with aclosing(self._asking.batches()) as batches:
             async for batch in batches:
-                if not batch and not self._begun:
-                    self._keep(self.renderer.idle())
                 for event in batch:
                     if isinstance(event, Finished | Failed):
                         return event
-                    self._begun = self._begun or not isinstance(event, BEFORE_TEXT)
                     self._keep(self.renderer.frames(0, event))
         raise InternalError("an answer ended without an end")
 
@@ -186,16 +194,12 @@ class Run:
         self._pulse()
 
     async def _end(self) -> None:
-        try:
-            with crashes_told(self._record.id):
-                end = self._answering.result()
-        except asyncio.CancelledError:
+        end = self._outcome()
+        if self._halted and isinstance(end, Failed):
             if self._verdict is None:
-                await self._cancel()
+                await self._cancel(end)
                 return
-            end = self._break_off(self._verdict)
-        except MlxdError as error:
-            end = self._break_off(error)
+            end = Failed(self._verdict.report(), usage=end.usage)
         self._record.terminal(0, end)
         settled = self.renderer.settle(end)
         frames = list(self.renderer.frames(0, end))
@@ -203,15 +207,25 @@ class Run:
             frames += self.renderer.end()
         await self._store_end(settled, frames)
 
+    def _outcome(self) -> End:
+        try:
+            with crashes_told(self._record.id):
+                return self._answering.result()
+        except asyncio.CancelledError:
+            return self._break_off(self._verdict or Cancelled())
+        except MlxdError as error:
+            return self._break_off(error)
+
     def _break_off(self, error: MlxdError) -> Failed:
         failed = Failed(error.report())
         for event in self._asking.broken_off(failed)[:-1]:
             self._keep(self.renderer.frames(0, event))
         return failed
 
-    async def _cancel(self) -> None:
+    async def _cancel(self, end: Failed) -> None:
         self._record.error = "cancelled"
-        frames = list(self.renderer.cancel())
+        self._record.terminal(0, end)
+        frames = list(self.renderer.cancel(end.usage))
         body = self.renderer.snapshot()
         await self._store_end(Settled("cancelled", body, _items(body)), frames)
 
@@ -259,7 +273,7 @@ class Runs:
         """
         if self._closing:
             raise EngineStopped
-        asking = Asking(self._engine, turn, record, idle=self._idle)
+        asking = Asking(self._engine, turn, record)
         run = Run(asking, self._store, idle=self._idle)
         try:
             await run.accepted(ENTRY)

@@ -10,6 +10,7 @@ from mlxd.api.dialect import AnsweredCall
 from mlxd.errors import ContextTooLong, InvalidField, MlxdError, QueueFull, RateLimited
 from mlxd.events import (
     TERMINAL,
+    BlockDelta,
     BlockStart,
     Event,
     Failed,
@@ -274,25 +275,54 @@ def test_a_background_response_is_queued_until_it_begins() -> None:
     assert answer.renderer.snapshot()["status"] == "in_progress"
 
 
+def half_a_call(name: str) -> list[Event]:
+    return [BlockStart(0, ToolCall("call_0", name, "")), BlockDelta(0, '{"in')]
+
+
 def test_cancelling_keeps_what_was_written() -> None:
     renderer = started(background=True).renderer
     for event in (*reasoning(0, "Hm."), *list(text(1, "One", "two"))[:2]):
         list(renderer.frames(0, event))
-    *frames, done = renderer.cancel()
+    assert [item["status"] for item in renderer.snapshot()["output"]] == [
+        "completed",
+        "in_progress",
+    ]
+    *frames, done = renderer.cancel(Usage(7, 0, 3))
     assert done.data == b"[DONE]"
     last = json.loads(frames[-1].data)
     assert last["response"] == renderer.snapshot()
     assert renderer.snapshot()["status"] == "cancelled"
+    assert renderer.snapshot()["usage"]["total_tokens"] == 10
     assert [item["status"] for item in renderer.snapshot()["output"]] == [
         "completed",
         "incomplete",
     ]
-    assert list(renderer.cancel()) == []
+    assert list(renderer.cancel(Usage())) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        (list(text(0, "One", "two"))[:2], {"type": "message", "text": "One"}),
+        (list(reasoning(0, "Hm."))[:2], {"type": "reasoning", "text": "Hm."}),
+        (half_a_call("get_weather"), {"type": "function_call", "arguments": '{"in'}),
+        (half_a_call("patch"), {"type": "custom_tool_call", "input": ""}),
+    ],
+)
+def test_the_item_that_is_being_written_is_shown_as_far_as_it_is(
+    events: list[Event], shown: Json
+) -> None:
+    renderer = started(tools=[{"type": "custom", "name": "patch"}]).renderer
+    for event in events:
+        list(renderer.frames(0, event))
+    (item,) = renderer.snapshot()["output"]
+    (part,) = item.get("content", [{}])
+    assert (part | item).items() >= {**shown, "status": "in_progress"}.items()
 
 
 def test_cancelling_before_the_beginning_is_an_end_too() -> None:
     renderer = answered(background=True).renderer
-    frame, _ = renderer.cancel()
+    frame, _ = renderer.cancel(Usage())
     assert json.loads(frame.data)["response"]["status"] == "cancelled"
     assert renderer.snapshot()["output"] == []
 
@@ -301,7 +331,7 @@ def test_cancelling_before_the_beginning_is_an_end_too() -> None:
 def test_nobody_gets_to_see_half_a_call_as_a_whole_one(end: Failed | None) -> None:
     renderer = started().renderer
     list(renderer.frames(0, BlockStart(0, ToolCall("call_0", "get_weather", ""))))
-    frames = list(renderer.frames(0, end) if end else renderer.cancel())
+    frames = list(renderer.frames(0, end) if end else renderer.cancel(Usage()))
     assert not any(frame.event == "response.output_item.done" for frame in frames)
     assert renderer.snapshot()["output"] == []
 

@@ -15,7 +15,7 @@ from mlxd.api.retelling import Differs, Retelling
 from mlxd.api.runs import Tape
 from mlxd.config import Settings
 from mlxd.engine.handle import Generation
-from mlxd.engine.scripted import Play, ScriptedEngine
+from mlxd.engine.scripted import Gate, Play, ScriptedEngine
 from mlxd.errors import EngineFailed, EngineStalled, MlxdError
 from mlxd.events import Event, Failed, check_order
 from mlxd.messages import GenerateRequest
@@ -54,7 +54,8 @@ async def test_a_run_goes_on_without_its_client_and_is_stored_whole() -> None:
     gate = asyncio.Event()
     server = serving(play=gated(gate))
     name = await begun(server)
-    assert (await got(server, f"{RESPONSES}/{name}"))["status"] == "in_progress"
+    now = await got(server, f"{RESPONSES}/{name}")
+    assert (now["status"], text_of(now)) == ("in_progress", "One")
     gate.set()
     body = await until(server, name, *FINAL)
     assert (body["status"], text_of(body)) == ("completed", WHOLE)
@@ -92,12 +93,28 @@ async def test_a_streamed_run_outlives_its_first_reader() -> None:
     assert text_of(await until(server, name, *FINAL)) == WHOLE
 
 
+async def test_waiting_for_the_first_word_is_told_to_followers_and_not_kept() -> None:
+    gate = asyncio.Event()
+    server = serving(play=lambda _: [STARTED, Gate(gate), *text(0, WHOLE), finished()])
+    name = (await asked(server, background=True))["id"]
+    path = f"{RESPONSES}/{name}?stream=true"
+    await seen(server, b": keep-alive\n\n: keep-alive\n\n", path)
+    gate.set()
+    await until(server, name, *FINAL)
+    events = await streamed(server, path)
+    assert [event["type"] for event in events].count("response.in_progress") == 1
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
 async def test_cancelling_frees_the_slot_keeps_what_was_said_and_may_be_repeated() -> None:
     server = serving(play=gated(asyncio.Event()))
     name = await begun(server)
     first = await asked(server, f"{RESPONSES}/{name}/cancel")
     assert (first["status"], text_of(first)) == ("cancelled", "One")
-    assert (server.engine.running, server.engine.cancelled) == (0, 1)
+    assert server.engine.running == 0
+    assert (first["usage"]["input_tokens"], first["usage"]["output_tokens"]) == (4, 1)
+    *_, told = await streamed(server, f"{RESPONSES}/{name}?stream=true")
+    assert (told["type"], told["response"]) == ("response.incomplete", first)
     assert await asked(server, f"{RESPONSES}/{name}/cancel") == first
     assert await got(server, f"{RESPONSES}/{name}") == first
 
