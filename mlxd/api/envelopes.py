@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from quart import Response
@@ -15,7 +16,7 @@ from werkzeug.exceptions import (
 )
 
 from mlxd.api.crash import told
-from mlxd.api.dialect import Dialect
+from mlxd.api.dialect import Dialect, Route
 from mlxd.api.web import Visit
 from mlxd.errors import (
     BodyTooLarge,
@@ -29,13 +30,26 @@ MAX_ECHO = 200
 """Characters of a path that an error repeats."""
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """A dialect owns the paths that begin with `prefix`; with a `header` only if that is sent."""
+
+    prefix: str
+    header: str
+    dialect: Dialect
+
+    def header_is_in(self, request: Visit) -> bool:
+        return not self.header or self.header in request.headers
+
+
 class Envelopes:
     """Turns what was raised into the response of the dialect that owns the path."""
 
     def __init__(
         self, dialects: Sequence[Dialect], *, max_body: int, validation_status: int
     ) -> None:
-        self._dialects = dialects
+        self._first = dialects[0]
+        self._claims = tuple(_claims(dialects))
         self._max_body = max_body
         self._validation_status = validation_status
 
@@ -57,7 +71,11 @@ class Envelopes:
 
     def owner(self, request: Visit) -> Dialect:
         """The dialect with the longest route that the path begins with; else the first."""
-        return max(self._dialects, key=lambda dialect: _overlap(dialect, request))
+        path = f"{request.path}/"
+        for claim in self._claims:
+            if path.startswith(claim.prefix) and claim.header_is_in(request):
+                return claim.dialect
+        return self._first
 
     def _translate(self, error: Exception, request: Visit) -> MlxdError:
         match error:
@@ -87,12 +105,21 @@ def retry_after(seconds: float) -> str:
     return str(max(1, math.ceil(seconds)))
 
 
-def _overlap(dialect: Dialect, request: Visit) -> int:
-    """Characters of the longest route of `dialect` that the path begins with."""
-    path = request.path
-    routes = (
-        route for route in dialect.routes if not route.header or route.header in request.headers
+def _claims(dialects: Sequence[Dialect]) -> list[_Claim]:
+    """What the dialects own, the longest paths first, and of those the first dialect's."""
+    claims = {
+        (prefix, route.header): _Claim(f"{prefix}/", route.header, dialect)
+        for dialect in reversed(dialects)
+        for route in dialect.routes
+        for prefix in _prefixes(route)
+    }
+    place = {dialect.name: number for number, dialect in enumerate(dialects)}
+    return sorted(
+        claims.values(), key=lambda claim: (-len(claim.prefix), place[claim.dialect.name])
     )
-    prefixes = (route.rule.partition("<")[0].rstrip("/") for route in routes)
-    variants = (each for prefix in prefixes for each in (prefix, prefix.removeprefix("/v1")))
-    return max((len(each) for each in variants if f"{path}/".startswith(f"{each}/")), default=0)
+
+
+def _prefixes(route: Route) -> tuple[str, str]:
+    """The fixed part of a route's path, and the same for clients that leave out the version."""
+    prefix = route.rule.partition("<")[0].rstrip("/")
+    return prefix, prefix.removeprefix("/v1")
