@@ -2,10 +2,13 @@
 
 A step is the type of an event of the stream and its fields, without the sequence number. An item
 has the same shape whenever it is asked for, so that the end of a stream repeats its items exactly.
+There is a step for every token: what those of an item share is encoded once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.openai_logprobs import logprob_list
@@ -15,9 +18,20 @@ from mlxd.events import TokenLogprob
 from mlxd.messages import ToolCall
 
 Step = tuple[str, JsonObject]
+Piece = tuple[str, bytes]
+"""A step for more text; its fields are JSON without the braces."""
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Style = Literal["text", "summary", "none"]
 """How thinking is shown: as it is, as if it were its summary, or not at all."""
+
+TEXT = "response.output_text.delta"
+ARGUMENTS = "response.function_call_arguments.delta"
+THINKING: Mapping[Style, str] = {
+    "text": "response.reasoning_text.delta",
+    "summary": "response.reasoning_summary_text.delta",
+}
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Block(Protocol):
@@ -26,8 +40,8 @@ class Block(Protocol):
     def opening(self) -> Iterator[Step]:
         """The steps before the first piece."""
 
-    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
-        """The steps for more text."""
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Piece | None:
+        """The step for more text, if it is told now."""
 
     def closing(self, status: ItemStatus) -> Iterator[Step]:
         """The steps after the last piece."""
@@ -39,10 +53,11 @@ class Block(Protocol):
 class _Block:
     """What the kinds have in common: where they stand, and what was written."""
 
-    def __init__(self, id_: str, index: int) -> None:
+    def __init__(self, id_: str, index: int, **place: int) -> None:
         self.id = id_
         self._place: JsonObject = {"item_id": id_, "output_index": index}
         self._index = index
+        self._head = _encode({**self._place, **place})[1:-1] + b',"delta":'
         self._pieces: list[str] = []
 
     @property
@@ -63,7 +78,7 @@ class MessageBlock(_Block):
     """Text; with `told`, its logprobs too."""
 
     def __init__(self, id_: str, index: int, *, told: bool) -> None:
-        super().__init__(id_, index)
+        super().__init__(id_, index, content_index=0)
         self._told = told
         self._logprobs: list[JsonObject] = []
 
@@ -71,12 +86,14 @@ class MessageBlock(_Block):
         yield self._added(self._item("in_progress", []))
         yield self._step("content_part.added", content_index=0, part=_text_part("", []))
 
-    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
-        listed = logprob_list(logprobs) if self._told else []
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Piece | None:
         self._pieces.append(text)
-        self._logprobs += listed
-        if text or listed:
-            yield self._step("output_text.delta", content_index=0, delta=text, logprobs=listed)
+        head = self._head + _encode(text)
+        if self._told and logprobs:
+            listed = logprob_list(logprobs)
+            self._logprobs += listed
+            return (TEXT, head + b',"logprobs":' + _encode(listed))
+        return (TEXT, head + b',"logprobs":[]') if text else None
 
     def closing(self, status: ItemStatus) -> Iterator[Step]:
         part = _text_part(self._text, self._logprobs)
@@ -97,8 +114,10 @@ class ReasoningBlock(_Block):
     """Thinking; `sealed` says that it also goes out in a form that only comes back."""
 
     def __init__(self, id_: str, index: int, *, style: Style, sealed: bool) -> None:
-        super().__init__(id_, index)
+        place = "summary_index" if style == "summary" else "content_index"
+        super().__init__(id_, index, **{place: 0})
         self._style = style
+        self._kind = THINKING.get(style)
         self._sealed = sealed
 
     def opening(self) -> Iterator[Step]:
@@ -111,12 +130,9 @@ class ReasoningBlock(_Block):
             part = _summary_part("")
             yield self._step("reasoning_summary_part.added", summary_index=0, part=part)
 
-    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Piece | None:
         self._pieces.append(text)
-        if text and self._style == "text":
-            yield self._step("reasoning_text.delta", content_index=0, delta=text)
-        elif text and self._style == "summary":
-            yield self._step("reasoning_summary_text.delta", summary_index=0, delta=text)
+        return (self._kind, self._head + _encode(text)) if text and self._kind else None
 
     def closing(self, status: ItemStatus) -> Iterator[Step]:
         text = self._text
@@ -153,10 +169,9 @@ class CallBlock(_Block):
     def opening(self) -> Iterator[Step]:
         yield self._added(self.item("in_progress"))
 
-    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Piece | None:
         self._pieces.append(text)
-        if text:
-            yield self._step("function_call_arguments.delta", delta=text)
+        return (ARGUMENTS, self._head + _encode(text)) if text else None
 
     def closing(self, status: ItemStatus) -> Iterator[Step]:
         told = {"name": self._names["name"], "arguments": self._text}
@@ -180,9 +195,9 @@ class CustomCallBlock(_Block):
     def opening(self) -> Iterator[Step]:
         yield self._added(self.item("in_progress"))
 
-    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Step]:
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> Piece | None:
         self._pieces.append(text)
-        return iter(())
+        return None
 
     def closing(self, status: ItemStatus) -> Iterator[Step]:
         given = custom_input(self._text)

@@ -95,6 +95,8 @@ class ResponsesRenderer:
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `Renderer.frames`."""
+        if isinstance(event, BlockDelta):
+            return self._delta(event)
         frames = [self._frame(*step) for step in self._steps(event)]
         return [*frames, DONE] if isinstance(event, Failed) else frames
 
@@ -135,17 +137,23 @@ class ResponsesRenderer:
         steps = self._finish(Ending("cancelled", usage))
         return [*(self._frame(*step) for step in steps), DONE]
 
+    def _delta(self, event: BlockDelta) -> Iterable[Frame]:
+        block = self._open
+        if block is None or (piece := block.piece(event.text, event.logprobs)) is None:
+            return ()
+        kind, fields = piece
+        number, self._sequence = self._sequence, self._sequence + 1
+        head = b'{"type":"%b","sequence_number":%d,' % (kind.encode(), number)
+        return (Frame(b"".join((head, fields, b"}")), kind),)
+
     def _steps(self, event: Event) -> Iterator[Step]:
         match event:
-            case BlockDelta(text=text, logprobs=logprobs):
-                if self._open is not None:
-                    yield from self._open.piece(text, logprobs)
             case BlockStart(part=part):
                 yield from self._close("completed")
                 if (block := self._block(part)) is not None:
                     self._open = block
                     yield from block.opening()
-            case BlockEnd() | Progress():
+            case BlockDelta() | BlockEnd() | Progress():
                 pass
             case Started(model=model):
                 yield from self._start(model)
