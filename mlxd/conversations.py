@@ -81,7 +81,7 @@ class ConversationStore:
         self._wake = asyncio.Event()
 
     async def open(self) -> None:
-        """As `Store.open`. Raises `ConfigError` if another server or a newer mlxd owns the file.
+        """As `Store.open`. Raises `StoreInUse`, and `ConfigError` for the file of a newer mlxd.
 
         A large file goes on being checked in the background; who asks for something waits for it.
         """

@@ -45,8 +45,8 @@ Trouble = sqlite3.Error | OSError | UnicodeDecodeError
 """What working on a file may end in; text that is no UTF-8 is damage."""
 
 
-class StoreInUse(ConfigError):
-    """Another server holds the store's file."""
+class StoreInUse(Exception):
+    """Another server holds the store's file; the text is for whoever starts this one."""
 
 
 class Damaged(Exception):
@@ -261,12 +261,13 @@ class StoreFile:
 
     def _in_use(self, holder: str) -> StoreInUse:
         who = f" (process {holder})" if holder.isdecimal() else ""
-        return StoreInUse(
+        wrong = ConfigError(
             str(self.path),
             "conversations.path",
             f"another mlxd server{who} uses this file",
             'Stop it, or give this server another path, or store = "memory".',
         )
+        return StoreInUse(str(wrong))
 
     def _too_new(self, version: int, known: int) -> ConfigError:
         return ConfigError(

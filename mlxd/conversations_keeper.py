@@ -52,7 +52,10 @@ class Keeper:
         self.status = StoreStatus(kind=settings.store, path=path)
 
     def claim(self) -> None:
-        """Take the file for this process. Raises `ConfigError` if it is another's, or newer."""
+        """Take the file for this process.
+
+        Raises `StoreInUse` if it is another's, `ConfigError` if it is of a newer mlxd.
+        """
         try:
             self._file.lock()
             self._file.check_version()

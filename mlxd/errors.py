@@ -41,11 +41,13 @@ Errors carry facts as fields and cross the engine's socket as an `ErrorReport`.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 FieldProblem = Literal["missing", "type", "value", "unsupported"]
+LONGEST_ID = 256
+"""Characters of an id that nobody knows, as far as it is repeated."""
 
 
 class ErrorReport(msgspec.Struct, frozen=True):
@@ -190,33 +192,31 @@ class NotStored(RequestError):
     """`id` is as the caller wrote it. Someone else's is not found either."""
 
     id: str
+    what: ClassVar[str] = "Object"
 
     def __str__(self) -> str:
-        return f"'{self.id}' not found."
+        name = self.id if len(self.id) <= LONGEST_ID else f"{self.id[:LONGEST_ID]}…"
+        return f"{self.what} with id '{name}' not found."
 
 
 @dataclass(eq=False)
 class ResponseNotFound(NotStored):
-    def __str__(self) -> str:
-        return f"Response with id '{self.id}' not found."
+    what = "Response"
 
 
 @dataclass(eq=False)
 class PreviousNotFound(NotStored):
-    def __str__(self) -> str:
-        return f"Previous response with id '{self.id}' not found."
+    what = "Previous response"
 
 
 @dataclass(eq=False)
 class ConversationNotFound(NotStored):
-    def __str__(self) -> str:
-        return f"Conversation with id '{self.id}' not found."
+    what = "Conversation"
 
 
 @dataclass(eq=False)
 class ItemNotFound(NotStored):
-    def __str__(self) -> str:
-        return f"Item with id '{self.id}' not found."
+    what = "Item"
 
 
 @dataclass(eq=False)

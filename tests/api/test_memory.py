@@ -115,6 +115,14 @@ async def test_a_failed_answer_leaves_its_conversation_as_it_was(live: bool) -> 
     assert items["data"] == []
 
 
+async def test_an_id_that_nobody_made_is_not_repeated_at_length() -> None:
+    for fields in ({"previous_response_id": "x" * 70_000}, {"input": [{"id": "x" * 70_000}]}):
+        body = {"model": "demo", "input": "Hi", **fields}
+        refused = await error_of(await serving().post(body, RESPONSES))
+        assert "xxx…' not found." in refused["message"]
+        assert len(refused["message"]) < 400
+
+
 async def test_what_is_not_stored_can_neither_be_read_nor_gone_on_from() -> None:
     server = serving()
     made = await asked(server, store=False)
