@@ -29,7 +29,7 @@ from mlxd.status import ConversationPart
 WINDOW = 900.0
 """Seconds that a conversation is shown after its last activity."""
 SHOWN = 200
-"""Conversations that are known at once; those that rested longest are forgotten first."""
+"""Conversations that are known at once; of those that rest the oldest is forgotten first."""
 NAMES = 4000
 """Names and beginnings by which they are recognised."""
 SAMPLE = 2048
@@ -74,7 +74,7 @@ class Conversations:
         """The id of the conversation that `request` belongs to, which it is a turn of now."""
         beginnings = list(_beginnings(request))
         names = [(request.source.key, kind, value.encode()) for kind, value in _named(request)]
-        known = self._find(names, beginnings) or self._begin(request, names)
+        known = self._find(names, beginnings) or self._begin(request)
         for name in (*names, *beginnings[-1:]):
             self._names[name] = known.id
             self._names.move_to_end(name)
@@ -118,15 +118,19 @@ class Conversations:
     def _called(self, name: tuple[str, str, bytes]) -> Known | None:
         return self._known.get(self._names.get(name, ""))
 
-    def _begin(self, request: GenerateRequest, names: Sequence[tuple[str, str, bytes]]) -> Known:
+    def _begin(self, request: GenerateRequest) -> Known:
         source = request.source
         kind, value = next(iter(_named(request)), ("prefix", request.id))
-        known = Known(_public_id(kind, value, source.key), kind, source, request.model, self._now())
+        name = _public_id(kind, value, source.key)
+        if (forgotten := self._known.get(name)) is not None:
+            # Only its names were forgotten.
+            return forgotten
+        if len(self._known) >= SHOWN:
+            resting = (each.id for each in self._known.values() if not each.running)
+            del self._known[next(resting, next(iter(self._known)))]
+        known = self._known[name] = Known(name, kind, source, request.model, self._now())
         if self._show_text:
             known.text = _first_question(request.messages)[:BEGINNING]
-        self._known[known.id] = known
-        while len(self._known) > SHOWN:
-            self._known.popitem(last=False)
         return known
 
     def _take_turn(self, known: Known, request: GenerateRequest) -> None:

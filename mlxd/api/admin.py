@@ -116,6 +116,8 @@ class Admin:
         """The status again and again, and what happens in between."""
         request = current_request()
         interval = 1.0 / _rate(request.args.get("rate", ""))
+        if request.method == "HEAD":
+            return Response(b"", 200, STREAM_HEADERS)
         reader = request.stack.enter_context(self._activity.feed.reader())
         response = Response(self._told(reader, interval), 200, STREAM_HEADERS)
         response.timeout = None

@@ -174,6 +174,33 @@ def test_only_so_many_are_remembered() -> None:
     assert len(known.parts({})) == SHOWN
 
 
+def test_what_runs_is_not_forgotten_for_what_rests() -> None:
+    known = conversations()
+    running = known.joined(said("running"))
+    for number in range(SHOWN + 10):
+        known.ended(known.joined(said(f"question {number}")), Usage())
+    assert running in [part.id for part in known.parts({})]
+    for number in range(SHOWN + 10):
+        known.joined(said(f"running {number}"))
+    assert len(known.parts({})) == SHOWN
+
+
+def test_a_conversation_whose_name_was_forgotten_while_it_runs_stays_one() -> None:
+    known = conversations()
+
+    def turn() -> str:
+        return known.joined(said("Hi", session="mine"))
+
+    first = turn()
+    with_names = known.joined(said("another"))
+    for number in range(NAMES):
+        assert known.joined(said("another", f"turn {number}")) == with_names
+    assert turn() == first
+    known.ended(first, Usage())
+    known.ended(first, Usage())
+    assert [part.running for part in known.parts({}) if part.id == first] == [0]
+
+
 def test_a_huge_prompt_is_looked_at_in_no_time() -> None:
     known = conversations()
     huge = "word " * 2_000_000

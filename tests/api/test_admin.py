@@ -265,6 +265,9 @@ async def test_readers_are_limited_and_come_back() -> None:
     server = watched()
     async with AsyncExitStack() as readers:
         for _ in range(MAX_READERS):
+            # Who asks for the headers alone takes nobody's place.
+            head = await server.admin("/admin/events", "HEAD")
+            assert (head.status_code, await head.get_data()) == (200, b"")
             watch = await readers.enter_async_context(server.watching())
             await watch.next_status()
         assert (await server.admin("/admin/events")).status_code == 503
