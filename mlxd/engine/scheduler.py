@@ -149,13 +149,16 @@ class Scheduler:
         if self._rows.pop(row_id, None) is not None:
             self._batch.remove(row_id)
 
+    def admit(self) -> tuple[PrefillRow, ...]:
+        """Let in what fits; what these rows begin with."""
+        return tuple(self._progress(row, row.cached) for row in self._admit())
+
     def turn(self) -> Turn:
         """Admit what fits, compute one step, report it."""
-        admitted = self._admit()
+        prefill = [*self.admit()]
         step = self._batch.step()
         for row_id in (*step.broken, *step.faults):
             self._rows.pop(row_id, None)
-        prefill = [self._progress(row, row.cached) for row in admitted]
         prefill += [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
         decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
         return Turn(tuple(prefill), tuple(decode), tuple(step.broken), step.faults)

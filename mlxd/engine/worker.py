@@ -202,6 +202,9 @@ class Worker:
         begun = time.perf_counter()
         held = host.scheduler.ids
         try:
+            # Told before the step: a piece of prefill can take long, and is no waiting in a queue.
+            if admitted := host.scheduler.admit():
+                self._link.send(Step(admitted))
             turn = host.scheduler.turn()
         except Exception as error:  # One batch failed; the process and other models go on.
             log.exception("a generation step failed")

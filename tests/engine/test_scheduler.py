@@ -136,6 +136,16 @@ def test_a_row_is_prefilled_then_decoded_then_gone() -> None:
     assert [item.end.reason for item in rows_of(turns, 1) if item.end] == ["length"]
 
 
+def test_who_is_let_in_is_told_once_before_anything_is_computed() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch, max_batch=1)
+    for number in (1, 2):
+        scheduler.submit(row(number))
+    assert [(item.id, item.done) for item in scheduler.admit()] == [(1, 0)]
+    assert batch.done == {1: 0}
+    assert [(item.id, item.done) for item in scheduler.turn().prefill] == [(1, 5)]
+
+
 def test_stop_string_across_tokens_ends_the_row_and_frees_its_place() -> None:
     batch = CountingBatch()
     scheduler = make(batch)
