@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import ClassVar, assert_never
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
@@ -16,6 +16,7 @@ from textual.widgets import Static
 from textual.worker import Worker
 
 from mlxd.tui import chat_files
+from mlxd.tui.app import TerminalApp
 from mlxd.tui.chat_answer import Answer
 from mlxd.tui.chat_commands import Command, Unknown, hint, missing, parse
 from mlxd.tui.chat_help import HELP
@@ -29,10 +30,8 @@ from mlxd.tui.chat_text import count, one_line
 from mlxd.tui.chat_transcript import Transcript, TranscriptError
 from mlxd.tui.chat_views import Exchange, Note, NoteTone
 from mlxd.tui.client import Client
-from mlxd.tui.leaving import DEBUG, Crash, end_by_signal, repaint_on_return
 from mlxd.tui.problems import ServerProblem
 from mlxd.tui.terminal import Terminal, terminal_of
-from mlxd.tui.theme import OURS, theme_names
 
 SECOND_PRESS = 2.0
 """Seconds in which a second Ctrl-C leaves."""
@@ -43,11 +42,10 @@ ALWAYS = ("help", "quit", "save")
 """Commands that need not wait for an answer's end."""
 
 
-class ChatApp(App[int]):
+class ChatApp(TerminalApp):
     """A conversation with a prompt below it."""
 
     TITLE = "mlxd chat"
-    ENABLE_COMMAND_PALETTE = False
     CSS = """
     #talk { height: 1fr; padding: 1 0 0 0; scrollbar-size-vertical: 1; }
     #choices { height: auto; max-height: 8; padding: 0 2; color: $text-muted; display: none; }
@@ -61,7 +59,6 @@ class ChatApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Stop", priority=True, show=False),
         Binding("ctrl+t", "thoughts", "Reasoning", priority=True, show=False),
-        Binding("ctrl+z", "suspend_process", priority=True, show=False),
         Binding("f2", "other_theme", "Light or dark", show=False),
         Binding("pageup", "scroll('up')", priority=True, show=False),
         Binding("pagedown", "scroll('down')", priority=True, show=False),
@@ -90,15 +87,13 @@ class ChatApp(App[int]):
         terminal: Terminal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__()
+        super().__init__(terminal or terminal_of(os.environ))
         self.client = client
         self.session = Session(client, model=model, system=system, notify=self._remark, clock=clock)
         self.models: list[str] = []
         self.answer: Answer | None = None
         self._clock = clock
         self._history = history or InputHistory(None)
-        self._terminal = terminal or terminal_of(os.environ)
-        self._themes = theme_names(self._terminal)
         self._pace = Pace(clock)
         self._work: Worker[None] | None = None
         self._exchange: Exchange | None = None
@@ -114,13 +109,9 @@ class ChatApp(App[int]):
             yield Static(id="model", markup=False)
 
     async def on_mount(self) -> None:
-        for theme in OURS:
-            self.register_theme(theme)
-        self.theme = self._themes[0]
-        self.screen.set_class(not self._terminal.unicode, "-ascii")
+        self.take_terminal()
+        self.screen.set_class(not self.terminal.unicode, "-ascii")
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
-        end_by_signal(self)
-        repaint_on_return(self)
         self.prompt.focus()
         self.talk.anchor()
         await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")
@@ -183,10 +174,6 @@ class ChatApp(App[int]):
     def action_thoughts(self) -> None:
         for exchange in list(self.query(Exchange))[-1:]:
             exchange.toggle_thoughts()
-
-    def action_other_theme(self) -> None:
-        first, other = self._themes
-        self.theme = other if self.theme == first else first
 
     def action_scroll(self, way: str) -> None:
         if way == "up":
@@ -383,7 +370,3 @@ class ChatApp(App[int]):
 
     async def _say(self, text: str, tone: NoteTone = "info") -> None:
         await self.talk.mount(Note(text, tone))
-
-    def _handle_exception(self, error: Exception) -> None:
-        # Textual would print a page of source code.
-        super()._handle_exception(error if os.environ.get(DEBUG) else Crash(error))

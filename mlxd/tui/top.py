@@ -1,6 +1,5 @@
 """`mlxd top`: the app around the dashboard. It keeps what workers tell and shows it."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,21 +8,19 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import quote
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart, Status
+from mlxd.tui.app import TerminalApp
 from mlxd.tui.dashboard import Dashboard
 from mlxd.tui.detail import conversation_lines, event_lines, model_lines, request_lines
 from mlxd.tui.feed import BACKOFF, INTERVAL, SILENCE, Feed, Opening, perform
-from mlxd.tui.leaving import DEBUG, Crash, end_by_signal, repaint_on_return
 from mlxd.tui.link import Link
 from mlxd.tui.live_table import LiveTable
 from mlxd.tui.messages import Arrived, Connected, Done, Failed, Happened, Lost
 from mlxd.tui.tables import LogLine, short_id
 from mlxd.tui.terminal import Terminal
-from mlxd.tui.theme import OURS, theme_names
 from mlxd.tui.tones import Line
 from mlxd.tui.top_screens import ConfirmScreen, DetailScreen, HelpScreen
 
@@ -34,12 +31,11 @@ SAID = 6.0
 ENDINGS = ("request.finished", "request.failed", "request.cancelled", "request.refused")
 
 
-class TopApp(App[int]):
-    """Follows the server that `connect` makes clients for; the exit code is the app's result."""
+class TopApp(TerminalApp):
+    """Follows the server that `connect` makes clients for."""
 
     CSS_PATH = Path(__file__).with_name("top.tcss")
     TITLE = "mlxd top"
-    ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1,h", "help", "Help", key_display="?"),
@@ -49,7 +45,6 @@ class TopApp(App[int]):
         Binding("p,space", "pause", "Pause", key_display="p"),
         Binding("t", "other_theme", show=False),
         Binding("R", "restart", show=False),
-        Binding("ctrl+z", "suspend_process", show=False),
         Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
     ]
 
@@ -63,10 +58,9 @@ class TopApp(App[int]):
         backoff: Sequence[float] = BACKOFF,
         silence: float = SILENCE,
     ) -> None:
-        super().__init__()
+        super().__init__(terminal or Terminal())
         self._connect = connect
-        self._terminal = terminal or Terminal()
-        self._glyphs = self._terminal.glyphs
+        self._glyphs = self.terminal.glyphs
         self._clock = clock
         self._feed = Feed(
             connect, self.post_message, interval=interval, backoff=backoff, silence=silence
@@ -76,7 +70,6 @@ class TopApp(App[int]):
         self._link = Link()
         self._events: deque[LogLine] = deque(maxlen=LOG_LINES)
         self._numbers = 0
-        self._themes = theme_names(self._terminal)
         self._said_at = 0.0
         self._detail: DetailScreen | None = None
 
@@ -84,16 +77,11 @@ class TopApp(App[int]):
         return self.dashboard
 
     def on_mount(self) -> None:
-        for theme in OURS:
-            self.register_theme(theme)
-        self.theme = self._themes[0]
-        self.set_class(not self._terminal.unicode, "-ascii")
+        self.take_terminal()
+        self.set_class(not self.terminal.unicode, "-ascii")
         self.animation_level = "none"
         self.run_worker(self._feed.run(), name="feed", group="feed")
         self.set_interval(1.0, self.second_passed)
-        if not self.is_headless:
-            end_by_signal(self)
-        repaint_on_return(self)
 
     def on_connected(self, message: Connected) -> None:
         self._link = replace(self._link, connected=True, problem=None)
@@ -145,11 +133,6 @@ class TopApp(App[int]):
         """Stop the picture, or let it go on."""
         self._link = replace(self._link, paused=0.0 if self._link.paused else self._clock())
         self._show()
-
-    def action_other_theme(self) -> None:
-        """Light or dark."""
-        first, other = self._themes
-        self.theme = other if self.theme == first else first
 
     def action_cancel(self) -> None:
         """Ask, then cancel the request under the cursor."""
@@ -293,13 +276,6 @@ class TopApp(App[int]):
             self.dashboard.say([])
         else:
             self.dashboard.refresh_words()
-
-    def _handle_exception(self, error: Exception) -> None:
-        # Textual would print a page of source code.
-        if os.environ.get(DEBUG):
-            super()._handle_exception(error)
-        else:
-            super()._handle_exception(Crash(error))
 
 
 def _own(kind: str, message: str, level: Literal["info", "warning", "error"]) -> Lifecycle:

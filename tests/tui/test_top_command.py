@@ -16,10 +16,10 @@ import pytest
 
 from mlxd.cli import main
 from mlxd.status import Status
-from mlxd.tui.leaving import Crash
+from mlxd.tui.app import Crash
 from mlxd.tui.top import TopApp
 from tests.tui.fake_admin import TOKEN, FakeAdmin, fake_admin
-from tests.tui.pictures import BUSY
+from tests.tui.pictures import BUSY, IDLE
 from tests.tui.watching import SMALL, Watch
 
 LEAVES_THE_SCREEN = b"\x1b[?1049l"
@@ -168,6 +168,17 @@ async def test_ctrl_z_gives_the_terminal_back_until_fg(server: FakeAdmin) -> Non
         await terminal.read_until(shown)
     terminal.press(b"q")
     assert await terminal.end() == 0
+
+
+async def test_input_that_is_not_utf_8_ends_nothing(server: FakeAdmin) -> None:
+    terminal = Terminal(server.url)
+    await terminal.read_until(b"live")
+    terminal.press(b"\x9b31m \xe9\xff")
+    server.tell(IDLE)
+    await terminal.read_until(b"no request runs")
+    terminal.press(b"q")
+    assert await terminal.end() == 0
+    assert b"Error" not in terminal.output
 
 
 async def test_a_crash_is_one_line_without_a_traceback(

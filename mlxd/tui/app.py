@@ -1,0 +1,76 @@
+"""What the terminal apps share: themes, and a terminal that is clean however they end."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.drivers.linux_driver import LinuxDriver
+
+from mlxd.tui.terminal import Terminal
+from mlxd.tui.theme import OURS, theme_names
+
+DEBUG = "MLXD_DEBUG"
+"""Environment variable; with any value, unexpected errors end in a traceback."""
+
+
+class Crash(Exception):
+    """An unexpected error, as a person gets to see it: in one line, after the screen is back."""
+
+    def __init__(self, error: Exception) -> None:
+        reason = " ".join(str(error).split())
+        super().__init__(
+            f"mlxd: unexpected {type(error).__name__}: {reason}. {DEBUG}=1 shows where."
+        )
+        self.__cause__ = error
+
+    def __rich__(self) -> Text:
+        return Text(str(self))
+
+
+class TolerantDriver(LinuxDriver):
+    """A driver for Linux and macOS that leaves out input which is not UTF-8 instead of ending."""
+
+    def run_input_thread(self) -> None:
+        while not self.exit_event.is_set():
+            with suppress(UnicodeDecodeError):
+                super().run_input_thread()
+
+
+class TerminalApp(App[int]):
+    """An app on `terminal`; the exit code is its result."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+z", "suspend_process", priority=True, show=False),
+    ]
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(driver_class=TolerantDriver)
+        self.terminal = terminal
+        self._themes = theme_names(terminal)
+
+    def take_terminal(self) -> None:
+        """Set the theme, and end as by a key when asked to; to be called when mounted."""
+        for theme in OURS:
+            self.register_theme(theme)
+        self.theme = self._themes[0]
+        # After Ctrl+Z and `fg` the terminal has forgotten the picture.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                loop.add_signal_handler(number, self.exit, 128 + number)
+
+    def action_other_theme(self) -> None:
+        """Light or dark."""
+        first, other = self._themes
+        self.theme = other if self.theme == first else first
+
+    def _handle_exception(self, error: Exception) -> None:
+        # Textual would print a page of source code.
+        super()._handle_exception(error if os.environ.get(DEBUG) else Crash(error))
