@@ -38,6 +38,7 @@ SECOND_PRESS = 2.0
 TICK = 0.1
 PLACEHOLDER = "Message (Enter sends, Ctrl+J begins a line, /help)"
 BUSY = "An answer is running; Ctrl-C stops it."
+LOADING = "A conversation is being loaded; Ctrl-C stops that."
 ALWAYS = ("help", "quit", "save")
 """Commands that need not wait for an answer's end."""
 
@@ -96,6 +97,7 @@ class ChatApp(TerminalApp):
         self._history = history or InputHistory(None)
         self._pace = Pace(clock)
         self._work: Worker[None] | None = None
+        self._loading = False
         self._exchange: Exchange | None = None
         self._ticker: Timer | None = None
         self._leave_until = 0.0
@@ -130,8 +132,11 @@ class ChatApp(TerminalApp):
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is running."""
+        """Whether an answer is running, or a conversation being loaded."""
         return self._work is not None
+
+    def _say_busy(self) -> None:
+        self.notify(LOADING if self._loading else BUSY, severity="warning", timeout=3)
 
     # What the person does
 
@@ -185,7 +190,7 @@ class ChatApp(TerminalApp):
 
     async def _send(self, text: str) -> None:
         if self.busy:
-            self.notify(BUSY, severity="warning", timeout=3)
+            self._say_busy()
             return
         self.prompt.remember(text)
         self.prompt.clear_text()
@@ -248,9 +253,11 @@ class ChatApp(TerminalApp):
     # Commands
 
     async def _command(self, command: Command, written: str) -> None:
-        wrong = missing(command)
-        if wrong or (self.busy and command.name not in ALWAYS):
-            self.notify(wrong or BUSY, severity="warning", timeout=3)
+        if wrong := missing(command):
+            self.notify(wrong, severity="warning", timeout=3)
+            return
+        if self.busy and command.name not in ALWAYS:
+            self._say_busy()
             return
         self.prompt.remember(written)
         self.prompt.clear_text()
@@ -329,20 +336,37 @@ class ChatApp(TerminalApp):
             await self._say(str(error), "error")
             return
         await self._clear()
-        self.run_worker(self._loaded(transcript, name))
+        self._loading = True
+        self._work = self.run_worker(self._loaded(transcript, name))
 
     async def _loaded(self, transcript: Transcript, name: str) -> None:
-        for turn in transcript.turns:
-            exchange = Exchange(turn.question)
-            await self.talk.mount(exchange)
-            await exchange.show_old(turn)
+        """Show a transcript and give it to the server; no question is sent meanwhile."""
+        tone: NoteTone = "info"
         try:
+            for turn in transcript.turns:
+                exchange = Exchange(turn.question)
+                await self.talk.mount(exchange)
+                await exchange.show_old(turn)
             await self.session.load(transcript)
         except ServerProblem as problem:
+            tone = "error"
             told = f"{words(problem)} {remedy(code_of(problem), models=self.models)}"
-            await self._say(told.rstrip(), "error")
         else:
-            await self._say(f"Going on from {name}.")
+            told = f"Going on from {name}. {self._take_model(transcript.model)}"
+        finally:
+            self._work, self._loading = None, False
+        await self._say(told.rstrip(), tone)
+
+    def _take_model(self, named: str) -> str:
+        """Ask a file's model from now on, unless the person has chosen one; what to say of it."""
+        if not named or named == self.session.model:
+            return ""
+        if self.session.model or named not in self.models:
+            current = self.session.model or "the server's default"
+            return f"The file's model is {one_line(named)}; {current} is asked."
+        self.session.model = named
+        self._show_figures()
+        return f"{named} is asked, as in the file."
 
     # The server
 

@@ -1,9 +1,11 @@
 """The chat's commands, each as a person gives it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from mlxd.tui.chat_prompt import Prompt
 from tests.server.support import until
 from tests.tui.chat_desk import HELD, chatting
 from tests.tui.chat_server import Reply
@@ -61,11 +63,47 @@ async def test_a_saved_conversation_can_be_gone_on_from(name: str, tmp_path: Pat
         assert desk.notes[-1] == f"Saved 1 answer in {file}."
     async with chatting() as desk:
         await desk.enter(f"/load {file}")
-        await until(lambda: desk.notes[-1] == f"Going on from {file}.")
+        await until(lambda: f"Going on from {file}." in desk.notes)
         assert desk.questions == ["One?"]
         assert desk.answers == ["", "Hi."]
         await desk.ask("Two?")
         assert desk.moody.texts() == [["One?", "Hi.", "Two?", "Hello there."]]
+
+
+async def test_nothing_is_asked_while_a_conversation_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    async with chatting() as desk:
+        await desk.ask("One?")
+        await desk.enter(f"/save {file}")
+        await desk.enter("/clear")
+        for written in (f"/load {file}", "Two?"):
+            desk.app.prompt.post_message(Prompt.Sent(written))
+        await until(lambda: f"Going on from {file}." in desk.notes)
+        assert desk.questions == ["One?"]
+        await desk.ask("Three?")
+        assert desk.moody.texts()[-1] == ["One?", "Hello there.", "Three?", "Hello there."]
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen", "asked", "told"),
+    [
+        ("other", "", "other", " other is asked, as in the file."),
+        ("other", "demo", "demo", " The file's model is other; demo is asked."),
+        ("gpt", "", "", " The file's model is gpt; the server's default is asked."),
+        ("other", "other", "other", ""),
+    ],
+)
+async def test_a_file_tells_the_model_unless_the_person_or_the_server_says_otherwise(
+    tmp_path: Path, named: str, chosen: str, asked: str, told: str
+) -> None:
+    file = tmp_path / "chat.json"
+    said = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Hi."}]
+    file.write_text(json.dumps({"model": named, "messages": said}), encoding="utf-8")
+    async with chatting() as desk:
+        desk.app.session.model = chosen
+        await desk.enter(f"/load {file}")
+        await until(lambda: f"Going on from {file}.{told}" in desk.notes)
+        assert desk.app.session.model == asked
 
 
 async def test_a_file_that_is_no_chat_is_refused_in_words(tmp_path: Path) -> None:
