@@ -4,6 +4,7 @@ The last user message of a request says what happens to it:
 
     say WORD …          the words come back, one a step
     pause WORD …        the same, once there is a file FOLDER/go
+    postpone WORD …     the same, but accepted only then, and told to wait for memory until then
     endless             a word a step, for ever
     hold STATE          the request reaches the state, then nothing more is heard of it
     FAULT at STATE      the process does that when the request reaches the state
@@ -46,6 +47,7 @@ from mlxd.engine.protocol import (
     FrameReader,
     Load,
     ModelChanged,
+    Postponed,
     PrefillRow,
     Ready,
     Refused,
@@ -199,6 +201,10 @@ class FakeEngine:
         if words == ["refuse"]:
             self._send(Refused(number, ContextTooLong(9000, 4096).report()))
             return
+        if words[:1] == ["postpone"]:
+            self._send(Postponed(number))
+            while not self._go.exists():
+                yield None
         if words == ["stray"]:
             yield DecodeRow(number, "a", 1)
         if words == ["misfit"]:

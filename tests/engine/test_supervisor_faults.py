@@ -142,6 +142,20 @@ async def test_silence_about_what_runs_is_a_stall_even_if_the_process_answers(la
         assert isinstance(await held, EngineStalled)
 
 
+async def test_who_waits_for_another_models_memory_is_no_stall(lab: Lab) -> None:
+    async with lab.running(lab.make(stall_timeout=STALL)) as supervisor:
+        await until_ready(supervisor)
+        async with supervisor.generate(say("endless")) as running:
+            waiting = asyncio.create_task(answer_of(supervisor, say("postpone a")))
+            begun = time.monotonic()
+            async for _ in running:
+                if time.monotonic() - begun > 2 * STALL:
+                    break
+            lab.go()
+            assert (await waiting).text == "> a "
+        assert supervisor.status().restarts == 0
+
+
 async def test_a_load_that_never_ends_is_a_stall(lab: Lab) -> None:
     async with lab.running(lab.make(load_timeout=STALL)) as supervisor:
         await until_ready(supervisor)

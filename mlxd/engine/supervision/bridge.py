@@ -225,6 +225,7 @@ class Bridge:
         self._moved(reply.id)
         if (work := self._rows.get(reply.id) or self._calls.get(reply.id)) is not None:
             work.envelope.postponed = True
+            self._look()
 
     def _answer(self, reply: Answered) -> None:
         self._moved(reply.id)
