@@ -196,7 +196,7 @@ def _so_far(status: RequestStatus) -> Usage:
 def _told_end(end: Finished | Failed | None) -> tuple[str, str, Level]:
     match end:
         case None:
-            return "request.cancelled", "its client has left", "info"
+            return "request.cancelled", "left by its caller", "info"
         case Failed(error=error) if error.kind == Cancelled.__name__:
             return "request.cancelled", "by an administrator", "info"
         case Failed(error=error):
