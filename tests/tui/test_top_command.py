@@ -111,6 +111,16 @@ class Terminal:
         self.slave = slave
         self.output = b""
 
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A thread may still read; it ends with the last who could write."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
     async def read_until(self, words: bytes) -> None:
         async with asyncio.timeout(30):
             while words not in self.output:
@@ -137,48 +147,46 @@ class Terminal:
             await self.until_left()
             code = await asyncio.to_thread(self.process.wait)
         assert termios.tcgetattr(self.slave) == self.before
-        os.close(self.slave)
-        os.close(self.master)
         return code
 
 
 @pytest.mark.parametrize(("how", "code"), [("key", 0), ("ctrl+c", 0), ("SIGTERM", 143)])
 async def test_the_terminal_is_left_clean(server: FakeAdmin, how: str, code: int) -> None:
-    terminal = Terminal(server.url)
-    await terminal.read_until(b"live")
-    match how:
-        case "key":
-            terminal.press(b"q")
-        case "ctrl+c":
-            terminal.press(b"\x03")
-        case _:
-            terminal.process.send_signal(signal.SIGTERM)
-    assert await terminal.end() == code
-    assert b"Traceback" not in terminal.output
+    with Terminal(server.url) as terminal:
+        await terminal.read_until(b"live")
+        match how:
+            case "key":
+                terminal.press(b"q")
+            case "ctrl+c":
+                terminal.press(b"\x03")
+            case _:
+                terminal.process.send_signal(signal.SIGTERM)
+        assert await terminal.end() == code
+        assert b"Traceback" not in terminal.output
 
 
 async def test_ctrl_z_gives_the_terminal_back_until_fg(server: FakeAdmin) -> None:
-    terminal = Terminal(server.url)
-    await terminal.read_until(b"live")
-    terminal.press(b"\x1a")
-    await terminal.until_stopped()
-    terminal.output = b""
-    terminal.process.send_signal(signal.SIGCONT)
-    for shown in (b"\x1b[?1049h", b"serving", b"live", b"beef0001"):
-        await terminal.read_until(shown)
-    terminal.press(b"q")
-    assert await terminal.end() == 0
+    with Terminal(server.url) as terminal:
+        await terminal.read_until(b"live")
+        terminal.press(b"\x1a")
+        await terminal.until_stopped()
+        terminal.output = b""
+        terminal.process.send_signal(signal.SIGCONT)
+        for shown in (b"\x1b[?1049h", b"serving", b"live", b"beef0001"):
+            await terminal.read_until(shown)
+        terminal.press(b"q")
+        assert await terminal.end() == 0
 
 
 async def test_input_that_is_not_utf_8_ends_nothing(server: FakeAdmin) -> None:
-    terminal = Terminal(server.url)
-    await terminal.read_until(b"live")
-    terminal.press(b"\x9b31m \xe9\xff")
-    server.tell(IDLE)
-    await terminal.read_until(b"no request runs")
-    terminal.press(b"q")
-    assert await terminal.end() == 0
-    assert b"Error" not in terminal.output
+    with Terminal(server.url) as terminal:
+        await terminal.read_until(b"live")
+        terminal.press(b"\x9b31m \xe9\xff")
+        server.tell(IDLE)
+        await terminal.read_until(b"no request runs")
+        terminal.press(b"q")
+        assert await terminal.end() == 0
+        assert b"Error" not in terminal.output
 
 
 async def test_a_crash_is_one_line_without_a_traceback(
