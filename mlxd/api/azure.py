@@ -3,7 +3,7 @@
 A body is read, and its answer written, by the OpenAI dialect that the path belongs to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -14,6 +14,7 @@ from mlxd.api.dialect import (
     AnsweredCall,
     Caller,
     ErrorReply,
+    Frame,
     JsonObject,
     MemoryCall,
     ParsedCall,
@@ -96,6 +97,10 @@ class Azure:
     def metadata(self, value: object) -> bytes:
         """See `ItemDialect.metadata`."""
         return self._responses.metadata(value)
+
+    def ending(self, body: bytes, number: int) -> Iterable[Frame]:
+        """See `ItemDialect.ending`."""
+        return self._responses.ending(body, number)
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""

@@ -223,3 +223,9 @@ class ItemDialect(Dialect, Protocol):
 
     def metadata(self, value: object) -> bytes:
         """A caller's `metadata` as JSON; raises `InvalidField`."""
+
+    def ending(self, body: bytes, number: int) -> Iterable[Frame]:
+        """The end of the stream of an ended response whose frames are gone; `number` comes next.
+
+        `body` is the response as JSON.
+        """

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import cast
 
 from quart import Response
 
 from mlxd.api.calls import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
-from mlxd.api.dialect import MemoryCall
+from mlxd.api.dialect import ItemDialect, MemoryCall
 from mlxd.api.envelopes import json_response
 from mlxd.api.lists import asked_page, is_true, whole_number
 from mlxd.api.memory_conversations import ConversationViews, json_bytes
 from mlxd.api.record import Record
 from mlxd.api.runs import Run, Runs
+from mlxd.api.sse import encode
 from mlxd.api.turns import Memory, Turn
 from mlxd.errors import InvalidField, NotCancellable
 
@@ -121,9 +123,13 @@ class MemoryViews:
             run.check_place(after)
             return _streamed(Response(run.follow(after), 200, STREAM_HEADERS))
         response = await self._store.response(asked.owner, asked.path("response"))
-        if not response.frames:
+        if not response.background:
             message = "Only the stream of a background response can be read again."
             raise InvalidField("stream", "unsupported", message)
+        if not response.frames:
+            # They were lost with a server, or were too many to be kept.
+            end = cast(ItemDialect, asked.dialect).ending(response.body, after + 1)
+            return _streamed(Response(encode(end), 200, STREAM_HEADERS))
         # The last frame comes in any case: a stream without its end is one that broke off.
         begin = min(after + 1, len(response.frames) - 1)
         return _streamed(Response(b"".join(response.frames[begin:]), 200, STREAM_HEADERS))

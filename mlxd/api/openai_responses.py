@@ -1,7 +1,7 @@
 """OpenAI's Responses: from the wire's request to a neutral one, and the table of errors."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ from mlxd.api.dialect import (
     AnsweredCall,
     Caller,
     ErrorReply,
+    Frame,
     JsonObject,
     MemoryCall,
     Past,
@@ -22,7 +23,7 @@ from mlxd.api.openai_responses_history import neutral_said
 from mlxd.api.openai_responses_items import ITEMS, InputItem, as_items, kept, mentioned
 from mlxd.api.openai_responses_object import response_id, settled_fields
 from mlxd.api.openai_responses_recall import History, recalled, resolved
-from mlxd.api.openai_responses_render import ResponsesRenderer, Wanted
+from mlxd.api.openai_responses_render import ResponsesRenderer, Wanted, last_frames
 from mlxd.api.openai_responses_request import (
     check,
     check_metadata,
@@ -98,6 +99,10 @@ class OpenAIResponses:
             raise wrong_type("metadata", "an object", value)
         check_metadata(value)
         return msgspec.json.encode(value)
+
+    def ending(self, body: bytes, number: int) -> Iterable[Frame]:
+        """See `ItemDialect.ending`."""
+        return last_frames(body, number)
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""

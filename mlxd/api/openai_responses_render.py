@@ -179,8 +179,7 @@ class ResponsesRenderer:
         self._ending, self._state = ending, ending.state
         if ending.error is not None:
             yield ("error", error_event(ending.error))
-        # There is no event of its own for a cancelled response.
-        yield self._told("incomplete" if ending.state == "cancelled" else ending.state)
+        yield self._told(_last_kind(ending.state))
 
     def _close(self, status: ItemStatus) -> Iterator[Step]:
         if self._open is not None:
@@ -253,6 +252,19 @@ class ResponsesRenderer:
             "output": list(output),
             "usage": usage_body(ending.usage) if ending else None,
         }
+
+
+def last_frames(body: bytes, number: int) -> tuple[Frame, Frame]:
+    """The last frames of the stream of an ended response, the first of them with that number."""
+    response: JsonObject = msgspec.json.decode(body)
+    kind = f"response.{_last_kind(response['status'])}"
+    event = {"type": kind, "sequence_number": number, "response": response}
+    return (Frame(_encode(event), kind), DONE)
+
+
+def _last_kind(state: ResponseState) -> str:
+    """The last event; there is none of its own for a cancelled response."""
+    return "incomplete" if state == "cancelled" else state
 
 
 SAFE = (MessageBlock, ReasoningBlock)
