@@ -35,7 +35,8 @@ def _server(status: Status) -> list[Line]:
     server = status.server
     shown = server.state if server.health in ("ok", server.state) else server.health
     groups: list[Line] = [[(shown, state_tone(shown))], [(f"up {span(server.uptime)}", "plain")]]
-    if server.reason:
+    # The engine's line has its own.
+    if server.reason and server.reason != status.engine.reason:
         groups.insert(1, [(server.reason, "warn")])
     groups.append([(server.url, "dim")])
     groups.append([(f"server {size(server.memory)}", "dim")] if server.memory else [])
@@ -47,7 +48,7 @@ def _engine(status: Status, glyphs: Glyphs) -> list[Line]:
     engine = status.engine
     state: Line = [("engine ", "dim"), (engine.state, state_tone(engine.state))]
     if engine.reason:
-        state.append((f" {engine.reason}", "warn"))
+        state.append((f": {engine.reason}", "warn"))
     groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at)]
     device = " ".join(filter(None, (engine.device, engine.blas and f"({engine.blas})")))
     groups.append([(device, "plain")])
@@ -77,8 +78,8 @@ def _restarts(engine: EnginePart, now: float) -> list[Line]:
     groups: list[Line] = [[(plural(engine.restarts, "restart"), "warn")]]
     if engine.last_restarts:
         last = engine.last_restarts[-1]
-        told = f"{span(now - last.at)} ago: {last.reason}"
-        groups.append([(f"last {told}", "warn")])
+        reason = "" if last.reason == engine.reason else f": {last.reason}"
+        groups.append([(f"last {span(now - last.at)} ago{reason}", "warn")])
     return groups
 
 

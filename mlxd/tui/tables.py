@@ -106,6 +106,9 @@ def running_columns(glyphs: Glyphs) -> Sequence[Column[RequestPart]]:
         number("first", "TTFT", lambda r: r.first_token, span, rank=5),
         number("cached", "CACHED", cached_fraction, percent, tone=cached_tone, rank=4, zero=True),
         number("age", "AGE", lambda r: r.age, span, rank=6, zero=True),
+        words(
+            "why", "WHY NOT CACHED", lambda r: r.cache_note, width=36, grow=3, tone="warn", rank=8
+        ),
     )
 
 

@@ -166,7 +166,7 @@ def restarting() -> Status:
         restarts=2,
         last_restarts=(Restart(NOW - 400, "it died"), Restart(NOW - 4, why)),
     )
-    server = replace(BUSY.server, health="restarting")
+    server = replace(BUSY.server, health="restarting", reason=why)
     return replace(BUSY, engine=engine, server=server)
 
 

@@ -28,8 +28,22 @@ async def test_a_busy_server_shows_requests_queue_and_conversations() -> None:
 
 async def test_an_engine_that_restarts_says_why() -> None:
     async with seeing(restarting(), LARGE) as watch:
-        for words in ("restarting", "2 restarts", "last 4.0s ago: it made no progress"):
+        for words in ("engine restarting: it made no progress", "2 restarts", "last 4.0s ago"):
             assert words in watch.text
+        assert watch.text.count("it made no progress") == 1
+
+
+async def test_an_engine_that_is_back_tells_of_its_last_restart() -> None:
+    status = restarting()
+    engine = replace(status.engine, state="ready", reason="")
+    async with seeing(replace(status, engine=engine), LARGE) as watch:
+        assert "last 4.0s ago: it made no progress" in watch.text
+
+
+async def test_a_wide_table_tells_why_a_prefix_was_missed() -> None:
+    async with seeing(BUSY, (200, 50)) as watch:
+        assert "WHY NOT CACHED" in watch.text
+        assert MISSED in watch.text
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE, (300, 90), (60, 15), (100, 50)])
@@ -74,7 +88,7 @@ async def test_no_character_beyond_ascii_is_used_where_none_arrives() -> None:
 async def test_control_characters_of_clients_never_reach_the_terminal() -> None:
     request = replace(decoding(0), agent="evil\x1b]0;title\x07\r\n\x9b")
     async with seeing(replace(BUSY, running=(request,)), LARGE) as watch:
-        await watch.until_shown("evil ]0;title")
+        await watch.until_shown("evil ]0;tit")
         for key in ("enter", "c", "n"):
             assert all(line.isprintable() for line in watch.text.splitlines())
             await watch.press(key)
