@@ -248,5 +248,9 @@ def _field(request: GenerateRequest) -> str:
 
 def _reason(error: str) -> str:
     """llguidance's reason without its place in a grammar that the caller never saw."""
-    line = error.split("\n", 1)[0].strip()
-    return _PLACE.sub("", line)[:MAX_REASON] or "it is too complex."
+    first, *others = error.split("\n")
+    line = _PLACE.sub("", first.strip())
+    if line.endswith(":"):
+        # Of a regular expression the reason stands below a drawing of the place.
+        line += next((f" {each[7:]}" for each in others if each.startswith("error: ")), "")
+    return line[:MAX_REASON] or "it is too complex."

@@ -188,8 +188,9 @@ def test_the_text_of_a_custom_tool_matches_its_pattern_as_a_whole(
 
 
 def test_a_pattern_that_can_not_be_enforced_is_refused(bench: Bench) -> None:
-    for pattern in ("(?=a)b", "(", "x" * 2000):
+    for pattern, why in (("(?=a)b", "look-around"), ("(", "unclosed"), ("x" * 2000, "1024")):
         tool = custom_tool("alpha", None, InputGrammar(syntax="regex", definition=pattern))
         with pytest.raises(InvalidField) as refused:
             bench.constrainer("json_tools").recipe(request((tool,), AutoTools()), Prompt([1]))
         assert refused.value.field == "tools"
+        assert why in str(refused.value)
