@@ -11,7 +11,7 @@ FIND_PYTHON = for python in $(CANDIDATES); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then break; fi; \
 	python=""; done
 
-.PHONY: help serve test test-fast check bench soak coverage clean
+.PHONY: help serve test test-fast check bench soak screenshots coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
