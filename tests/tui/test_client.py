@@ -118,13 +118,16 @@ def test_events_do_not_depend_on_any_cuts(cuts: list[int]) -> None:
     assert asyncio.run(events_of([STREAM.encode(), *pieces])) == TOLD
 
 
-async def test_leaving_a_stream_closes_its_connection() -> None:
+@pytest.mark.parametrize("read", [0, 1])
+async def test_leaving_a_stream_closes_its_connection(read: int) -> None:
     endless = saying(STREAM.encode(), b"data: 1\n\n", end=False)
     async with serving(endless) as (canned, url), Client(url) as client:
         async with client.stream("POST", "/v1/responses", {"stream": True}) as events:
-            assert (await anext(events)).data == "1"
+            for _ in range(read):
+                assert (await anext(events)).data == "1"
             assert not canned.left.is_set()
-        await canned.left.wait()
+        async with asyncio.timeout(10):
+            await canned.left.wait()
 
 
 async def test_cancelling_whoever_reads_closes_the_connection_too() -> None:
