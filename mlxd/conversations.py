@@ -60,7 +60,10 @@ def build_store(settings: Conversations, config_file: Path | None) -> "Conversat
 
 
 class ConversationStore:
-    """Responses and conversations, in a file or in memory."""
+    """Responses and conversations, in a file or in memory.
+
+    It sweeps by itself from time to time, unless `sweeping` is false.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,9 @@ class ConversationStore:
         *,
         clock: Clock = REAL,
         reserve: int = RESERVE,
+        sweeping: bool = True,
     ) -> None:
+        self._sweeps = sweeping
         self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, settings.ttl / SWEEPS))
         file = StoreFile(path, max_bytes=settings.max_bytes, clock=clock, reserve=reserve)
         self._keeper = Keeper(settings, file, archive, self._interval)
@@ -88,7 +93,8 @@ class ConversationStore:
         await self._run(self._keeper.claim)
         self._opening = asyncio.ensure_future(self._run(self._keeper.begin))
         await asyncio.wait({self._opening}, timeout=PATIENCE)
-        self._sweeping = asyncio.create_task(self._sweep_always(), name="conversations sweep")
+        if self._sweeps:
+            self._sweeping = asyncio.create_task(self._sweep_always(), name="conversations sweep")
 
     async def close(self) -> None:
         """As `Store.close`."""

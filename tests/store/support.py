@@ -55,14 +55,24 @@ def archive_of(folder: Path) -> Path:
 
 
 def make(
-    folder: Path, kind: Kind = "sqlite", *, clock: FakeClock | None = None, **options: Any
+    folder: Path,
+    kind: Kind = "sqlite",
+    *,
+    clock: FakeClock | None = None,
+    sweeping: bool = True,
+    **options: Any,
 ) -> ConversationStore:
     """A store in `folder` that is not open yet; `options` are settings of `[conversations]`."""
     settings = Conversations(**{"store": kind, "ttl": TTL, "archive": False, **options})
     path = store_file(folder) if kind == "sqlite" else MEMORY
     archive = archive_of(folder) if settings.archive else None
     return ConversationStore(
-        settings, path, archive, clock=(clock or FakeClock()).clock(), reserve=1024 * 1024
+        settings,
+        path,
+        archive,
+        clock=(clock or FakeClock()).clock(),
+        reserve=1024 * 1024,
+        sweeping=sweeping,
     )
 
 

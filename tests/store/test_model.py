@@ -69,7 +69,7 @@ class Machine(RuleBasedStateMachine):
         self.store = self.reopened()
 
     def reopened(self) -> ConversationStore:
-        store = make(self.folder, self.kind, clock=self.clock)
+        store = make(self.folder, self.kind, clock=self.clock, sweeping=False)
         self.run(store.open())
         return store
 
