@@ -10,11 +10,9 @@ ServerProblem
 
 from dataclasses import dataclass
 
-from mlxd.errors import MlxdError
-
 
 @dataclass(eq=False)
-class ServerProblem(MlxdError):
+class ServerProblem(Exception):
     """`url` is the server's address, as the caller gave it."""
 
     url: str

@@ -120,6 +120,8 @@ def started(
         cwd=folder,
         env=surroundings(folder, server),
         start_new_session=True,
+        # What runs in the background may have been told to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         yield process
