@@ -1,4 +1,7 @@
-"""The main screens, as the text that they are: `--update-golden` writes them anew."""
+"""The main screens, as the text that they are, and two with their colours as SVG.
+
+`--update-golden` writes them anew.
+"""
 
 import time
 from collections.abc import Iterator
@@ -42,8 +45,11 @@ def _clock_of_nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def compare(name: str, text: str, update: bool) -> None:
-    file = FOLDER / f"{name}.txt"
+PICTURES = ("busy-80x24", "restarting-140x44")
+
+
+def compare(name: str, text: str, update: bool, *, kind: str = "txt") -> None:
+    file = FOLDER / f"{name}.{kind}"
     if update:
         FOLDER.mkdir(exist_ok=True)
         file.write_text(text + "\n", encoding="utf-8")
@@ -59,7 +65,10 @@ async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest
         await watch.until(lambda: len(watch.app.dashboard.log_table.rows) == 1)
         await watch.press(*keys)
         await watch.pilot.pause()
-        compare(name, watch.text, request.config.getoption("--update-golden"))
+        update = request.config.getoption("--update-golden")
+        compare(name, watch.text, update)
+        if name in PICTURES:
+            compare(name, watch.app.export_screenshot(), update, kind="svg")
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
