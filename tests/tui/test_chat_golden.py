@@ -1,16 +1,18 @@
-"""The chat's main screens, as the text that they are: `--update-golden` writes them anew."""
+"""The chat's main screens, as the text that they are, and one with its colours as SVG.
+
+`--update-golden` writes them anew.
+"""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from mlxd.tui.terminal import FEW, Terminal
 from tests.tui.chat_desk import chatting
 from tests.tui.chat_server import Refusal, Reply
+from tests.tui.goldens import compare
 from tests.tui.watching import text_of
 
-FOLDER = Path(__file__).with_name("golden")
 PLAIN = Terminal(unicode=False, colors=FEW)
 ANSWER = Reply(
     (
@@ -33,6 +35,8 @@ SCREENS: dict[str, tuple[Reply | Refusal, tuple[int, int], Terminal, tuple[str, 
     "chat-restarting-80x24": (BROKEN, (80, 24), Terminal(), ()),
 }
 
+PICTURE = "chat-answered-80x24"
+
 
 @pytest.mark.parametrize("name", SCREENS)
 async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest) -> None:
@@ -41,9 +45,12 @@ async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest
         await desk.ask("Why are there tides?")
         await desk.press(*keys)
         await desk.settled()
-        # The port is another one each time, but as long.
-        text = re.sub(r":\d{5}(?=\.)", ":84848", text_of(desk.app)) + "\n"
-    file = FOLDER / f"{name}.txt"
-    if request.config.getoption("--update-golden"):
-        file.write_text(text, encoding="utf-8")
-    assert text == file.read_text(encoding="utf-8")
+        update = request.config.getoption("--update-golden")
+        compare(name, _elsewhere(text_of(desk.app)), update)
+        if name == PICTURE:
+            compare(name, _elsewhere(desk.app.export_screenshot()), update, kind="svg")
+
+
+def _elsewhere(screen: str) -> str:
+    """The screen without what differs from run to run: the port, and an id made of it."""
+    return re.sub(r"terminal-\d+", "terminal-1", re.sub(r":\d{5}(?=\.)", ":84848", screen))

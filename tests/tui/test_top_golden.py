@@ -5,17 +5,16 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mlxd.status import Status
 from mlxd.tui.snapshot import as_text
 from mlxd.tui.terminal import FEW, Terminal
+from tests.tui.goldens import compare
 from tests.tui.pictures import BUSY, HISTORY, IDLE, crowded, event, restarting
 from tests.tui.watching import LARGE, SMALL, watching
 
-FOLDER = Path(__file__).with_name("golden")
 PLAIN = Terminal(unicode=False, colors=FEW)
 SCREENS: dict[str, tuple[Status, tuple[int, int], Terminal, tuple[str, ...]]] = {
     "idle-80x24": (IDLE, SMALL, Terminal(), ()),
@@ -46,14 +45,6 @@ def _clock_of_nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 PICTURES = ("busy-80x24", "restarting-140x44")
-
-
-def compare(name: str, text: str, update: bool, *, kind: str = "txt") -> None:
-    file = FOLDER / f"{name}.{kind}"
-    if update:
-        FOLDER.mkdir(exist_ok=True)
-        file.write_text(text + "\n", encoding="utf-8")
-    assert text + "\n" == file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SCREENS)
