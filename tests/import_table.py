@@ -85,7 +85,7 @@ LAYERS: dict[str, Layer] = {
     "openai wording": Layer(
         (
             *("api.openai_errors", "api.openai_wire", "api.openai_sampling"),
-            *("api.openai_tools", "api.openai_logprobs"),
+            *("api.openai_tools", "api.openai_logprobs", "api.openai_images"),
         ),
         (*HTTP_CONTRACT, "wire"),
     ),

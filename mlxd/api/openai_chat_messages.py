@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, assert_never
 import msgspec
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from mlxd.api.images import ImageRefused, image_from_url
-from mlxd.api.openai_errors import unsupported, wrong_value
+from mlxd.api.openai_errors import unsupported
+from mlxd.api.openai_images import read_image
 from mlxd.api.openai_tools import custom_arguments
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
@@ -212,16 +212,9 @@ def _content(parts: Sequence[ContentPart], field: str) -> Iterator[Text | Image]
                 if text:
                     yield Text(text)
             case ImagePart():
-                yield _image(part, f"{field}.content.{index}.image_url.url")
+                yield read_image(part.image_url.url, f"{field}.content.{index}.image_url.url")
             case OtherPart():
                 reason = f"this server can't read parts of type '{part.type}'."
                 raise unsupported(f"{field}.content.{index}.type", reason)
             case _:
                 assert_never(part)
-
-
-def _image(part: ImagePart, field: str) -> Image:
-    try:
-        return image_from_url(part.image_url.url)
-    except ImageRefused as error:
-        raise (unsupported if error.remote else wrong_value)(field, str(error)) from None

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from mlxd.api.images import ImageRefused, image_from_url
-from mlxd.api.openai_errors import unsupported, wrong_value
+from mlxd.api.openai_errors import unsupported
+from mlxd.api.openai_images import read_image
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
 from mlxd.messages import Image, Text
 
@@ -100,11 +100,7 @@ def neutral_parts(parts: Sequence[ContentPart], field: str) -> Iterator[Text | I
 def _image(part: ImagePart, field: str) -> Image:
     if part.image_url is None:
         raise _not_here("images", f"{field}.file_id")
-    try:
-        return image_from_url(part.image_url)
-    except ImageRefused as error:
-        refuse = unsupported if error.remote else wrong_value
-        raise refuse(f"{field}.image_url", str(error)) from None
+    return read_image(part.image_url, f"{field}.image_url")
 
 
 def _file(part: FilePart, field: str) -> Text:

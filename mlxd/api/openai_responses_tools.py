@@ -15,6 +15,7 @@ from mlxd.api.openai_tools import (
     function_tool,
     input_type_tag,
     require_offered,
+    tool_type_tag,
 )
 from mlxd.api.openai_wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
 from mlxd.messages import (
@@ -68,16 +69,11 @@ class OtherTool(Wire):
     type: str
 
 
-def _inner_type_tag(value: dict[str, Any]) -> str | None:
-    tag = type_tag(value)
-    return tag if tag in ("#function", "#custom", None) else "#other"
-
-
 InnerTool = Annotated[
     Annotated[FunctionTool, Tag("#function")]
     | Annotated[CustomTool, Tag("#custom")]
     | Annotated[OtherTool, Tag("#other")],
-    Discriminator(_inner_type_tag),
+    Discriminator(tool_type_tag),
     AN_OBJECT,
 ]
 
@@ -91,7 +87,7 @@ class NamespaceTool(Wire):
 
 def _offered_type_tag(value: dict[str, Any]) -> str | None:
     tag = type_tag(value)
-    return tag if tag in ("#function", "#custom", "#namespace", None) else "#other"
+    return tag if tag == "#namespace" else tool_type_tag(value)
 
 
 OfferedTool = Annotated[

@@ -39,6 +39,12 @@ class InputGrammar(Wire):
         return self.syntax == "regex"
 
 
+def tool_type_tag(value: dict[str, Any]) -> str | None:
+    """The branch of an offered tool: a kind that can be called here, or any other."""
+    tag = type_tag(value)
+    return tag if tag in ("#function", "#custom", None) else "#other"
+
+
 def input_type_tag(value: dict[str, Any]) -> str:
     """The branch of a custom tool's format."""
     return type_tag(value) or "#text"
