@@ -12,16 +12,24 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.clients.claude_code import PATIENCE, QUESTION, TOML, WINDOW, answered, expect, tell
+from tests.clients.checks import (
+    ANSWER,
+    PATIENCE,
+    QUESTION,
+    TOML,
+    WINDOW,
+    answered,
+    expect,
+    installed,
+    passes,
+)
 from tests.e2e.support import serve
-
-ANSWER = "I looked. The result is: "
 
 
 @dataclass(frozen=True)
@@ -127,27 +135,20 @@ AGENTS = (
 def main() -> int:
     """Run every agent that is asked for; the exit code is the number of those that failed."""
     wanted = tuple(sys.argv[1:]) or ("",)
-    failed = 0
-    for agent in AGENTS:
-        if agent.name.startswith(wanted):
-            failed += not passes(agent)
-    return failed
+    agents = [agent for agent in AGENTS if agent.name.startswith(wanted)]
+    return sum(
+        not passes(agent.name, partial(a_tool_call_goes_round, agent, installed_agent(agent)))
+        for agent in agents
+    )
 
 
-def passes(agent: Agent) -> bool:
-    """Whether a tool call goes round with this agent; says so."""
-    cli = installed(agent)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            a_tool_call_goes_round(agent, cli, Path(folder))
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        tell(f"FAILED {agent.name}: {error}")
-        return False
-    tell(f"ok     {agent.name}")
-    return True
+def installed_agent(agent: Agent) -> str:
+    """The tested version of an agent."""
+    package, _, version = agent.package.rpartition("@")
+    return installed(package, version, agent.program)
 
 
-def a_tool_call_goes_round(agent: Agent, cli: Path, folder: Path) -> None:
+def a_tool_call_goes_round(agent: Agent, cli: str, folder: Path) -> None:
     """It calls a tool, sends the result once, and the second turn reuses the first's prompt."""
     with serve(folder, "--scripted", "agent", toml=TOML.format(window=WINDOW)) as server:
         told = run(agent, cli, folder / "home", server.port)
@@ -160,7 +161,7 @@ def a_tool_call_goes_round(agent: Agent, cli: Path, folder: Path) -> None:
     expect(max(int(turn["cached"]) for turn in turns) >= int(calls[0]["prompt"]) - 1, turns)
 
 
-def run(agent: Agent, cli: Path, home: Path, port: int) -> str:
+def run(agent: Agent, cli: str, home: Path, port: int) -> str:
     """What an agent prints of one run."""
     work = home / "work"
     work.mkdir(parents=True)
@@ -181,18 +182,6 @@ def run(agent: Agent, cli: Path, home: Path, port: int) -> str:
     )
     expect(done.returncode == 0, done)
     return done.stdout
-
-
-def installed(agent: Agent) -> Path:
-    """The tested version from npm, kept in the folder for temporary files."""
-    version = agent.package.rpartition("@")[2]
-    folder = Path(tempfile.gettempdir()) / f"{agent.program}-{version}"
-    cli = folder / "node_modules" / ".bin" / agent.program
-    if not cli.exists():
-        tell(f"Installing {agent.package} into {folder}")
-        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*npm, agent.package], check=True)
-    return cli
 
 
 if __name__ == "__main__":

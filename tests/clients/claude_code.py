@@ -11,53 +11,35 @@ It gives Claude Code a home folder of its own and talks to nothing but a server 
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from tests.clients.checks import (
+    PATIENCE,
+    QUESTION,
+    TOML,
+    WINDOW,
+    Json,
+    answered,
+    expect,
+    installed,
+    passes,
+)
 from tests.e2e.support import Served, serve
 
 PACKAGE = "@anthropic-ai/claude-code"
 VERSION = "2.1.330"
-WINDOW = 65536
-PATIENCE = 120.0
-"""Seconds that one run of Claude Code may take."""
-TOML = """
-[models.demo]
-source = "demo"
-aliases = ["claude-*"]
-context_length = {window}
-"""
-QUESTION = "Run a command and tell me what it prints."
-
-Json = dict[str, Any]
 
 
 def main() -> int:
     """Run every check; the exit code is the number of those that failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cli", help="an installed Claude Code, instead of one from npm")
-    cli = parser.parse_args().cli or installed()
-    failed = 0
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory() as folder:
-            failed += not passes(check, cli, Path(folder))
-    return failed
-
-
-def passes(check: Callable[[str, Path], None], cli: str, folder: Path) -> bool:
-    """Whether a check holds; says so."""
-    try:
-        check(cli, folder)
-    except AssertionError as error:
-        tell(f"FAILED {check.__name__}: {error}")
-        return False
-    tell(f"ok     {check.__name__}")
-    return True
+    cli = parser.parse_args().cli or installed(PACKAGE, VERSION, "claude")
+    return sum(not passes(check.__name__, partial(check, cli)) for check in CHECKS)
 
 
 def a_tool_call_goes_round(cli: str, folder: Path) -> None:
@@ -138,33 +120,6 @@ def environment(folder: Path, port: int, model: str) -> Mapping[str, str]:
         "DISABLE_TELEMETRY": "1",
         "DISABLE_AUTOUPDATER": "1",
     }
-
-
-def answered(server: Served) -> list[dict[str, str]]:
-    """What the log says of each generation, in order."""
-    lines = [line for line in server.log.splitlines() if " completion=" in line]
-    return [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines]
-
-
-def installed() -> str:
-    """The tested version from npm, kept in the folder for temporary files."""
-    folder = Path(tempfile.gettempdir()) / f"claude-code-{VERSION}"
-    cli = folder / "node_modules" / ".bin" / "claude"
-    if not cli.exists():
-        tell(f"Installing {PACKAGE} {VERSION} into {folder}")
-        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*npm, f"{PACKAGE}@{VERSION}"], check=True)
-    return str(cli)
-
-
-def expect(holds: bool, told: object) -> None:
-    if not holds:
-        raise AssertionError(told)
-
-
-def tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -13,19 +13,27 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from tests.clients.claude_code import PATIENCE, QUESTION, TOML, WINDOW, answered, expect, tell
+from tests.clients.checks import (
+    ANSWER,
+    PATIENCE,
+    QUESTION,
+    TOML,
+    WINDOW,
+    Json,
+    answered,
+    expect,
+    installed,
+    passes,
+)
 from tests.e2e.support import Served, serve
 
 PACKAGE = "@openai/codex"
 VERSION = "0.169.0"
-ANSWER = "I looked. The result is: "
 CONFIG = """
 model = "demo"
 model_context_window = {window}
@@ -53,8 +61,6 @@ BUILT_IN = 'openai_base_url = "http://127.0.0.1:{port}/v1"'
 
 FAILURES = ("error", "turn.failed")
 """Events by which it tells of a reconnection, or gives up."""
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,23 +91,8 @@ def main() -> int:
     """Run every check; the exit code is the number of those that failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cli", help="an installed Codex, instead of one from npm")
-    cli = parser.parse_args().cli or installed()
-    failed = 0
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory() as folder:
-            failed += not passes(check, cli, Path(folder))
-    return failed
-
-
-def passes(check: Callable[[str, Path], None], cli: str, folder: Path) -> bool:
-    """Whether a check holds; says so."""
-    try:
-        check(cli, folder)
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        tell(f"FAILED {check.__name__}: {error}")
-        return False
-    tell(f"ok     {check.__name__}")
-    return True
+    cli = parser.parse_args().cli or installed(PACKAGE, VERSION, "codex")
+    return sum(not passes(check.__name__, partial(check, cli)) for check in CHECKS)
 
 
 def a_tool_call_goes_round(cli: str, folder: Path) -> None:
@@ -216,17 +207,6 @@ def ask(cli: str, folder: Path, server: Served, provider: str) -> Told:
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     expect(bool(lines), done)
     return Told([json.loads(line) for line in lines])
-
-
-def installed() -> str:
-    """The tested version from npm, kept in the folder for temporary files."""
-    folder = Path(tempfile.gettempdir()) / f"codex-{VERSION}"
-    cli = folder / "node_modules" / ".bin" / "codex"
-    if not cli.exists():
-        tell(f"Installing {PACKAGE} {VERSION} into {folder}")
-        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*npm, f"{PACKAGE}@{VERSION}"], check=True)
-    return str(cli)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tests.clients.claude_code import TOML, WINDOW, tell
+from tests.clients.checks import TOML, WINDOW, Json, tell
 from tests.e2e.support import serve
 
 SUITE = "https://github.com/openresponses/openresponses.git"
@@ -30,8 +29,6 @@ PATIENCE = 180.0
 LIST = 'import { testTemplates } from "./src/lib/compliance-tests";\n' + (
     "console.log(JSON.stringify(testTemplates.map((template) => template.id)));\n"
 )
-
-Json = dict[str, Any]
 
 
 def main() -> int:
