@@ -41,7 +41,9 @@ LAYERS: dict[str, Layer] = {
         (*ENGINE_CONTRACT, "reading"),
     ),
     # The engine process, and what only it needs. The pure half does not know the MLX half.
-    "scheduling": Layer(("engine.scheduler", "engine.pace"), (*ENGINE_CONTRACT, "reading")),
+    "scheduling": Layer(
+        ("engine.scheduler", "engine.pace", "engine.prefill"), (*ENGINE_CONTRACT, "reading")
+    ),
     "prompting": Layer(
         (
             *("engine.turns", "engine.template", "engine.traits", "engine.escape"),

@@ -18,29 +18,30 @@ from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
 
 from mlxd.engine.models import LoadedModel
-from mlxd.engine.pace import PrefillPace
-from mlxd.engine.prefixes import Prefixes
+from mlxd.engine.prefill import Prefill
+from mlxd.engine.prefixes import Prefixes, PrefixHit
 from mlxd.engine.sampling import RowSampling, draw, logits_processors, masked, resolve
 from mlxd.engine.scheduler import BatchStep, Prefilled, Row, Token
 from mlxd.engine.steering import Steering
 from mlxd.engine.tokentext import TokenText
 from mlxd.events import TokenLogprob, TopLogprob
 
-PREFILL_BATCH = 8
-"""Prompts that are prefilled together."""
-PREFILL_CHUNK = (32, 2048)
-"""Fewest and most tokens, over all prompts, in one piece of prefill.
-
-A piece with fewer takes as long, since every weight is read for it; so it tells nothing of speed.
-"""
-FIRST_CHUNK = 256
-"""Tokens in a piece while the speed is not known."""
-MOST_SHARE = 2.0
-"""How much longer a piece of prefill may take when many rows wait for it and few decode."""
 PADDING_NOISE = 0.1
 """How far a padded prompt's state may be from an unpadded one's, as a share of its length."""
 FLOOR = -9999.0
 """Stands for the logarithm of zero, as OpenAI writes it."""
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """A row whose prefill has not begun."""
+
+    row: Row
+    hit: PrefixHit
+
+    @property
+    def to_prefill(self) -> int:
+        return len(self.row.tokens) - self.hit.cached
 
 
 @dataclass
@@ -48,6 +49,8 @@ class _Running:
     row: Row
     uid: int
     sampling: RowSampling
+    to_prefill: int
+    """Tokens of the prompt that are not computed yet."""
 
     @property
     def steering(self) -> Steering | None:
@@ -174,20 +177,21 @@ class MlxBatch:
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
-        self._prefill_budget = prefill_budget
+        self._prefill = Prefill(prefill_budget)
+        self._alone = not pads_prompts(loaded.model)
         self.kv_bytes = 0
         self._generator = BatchGenerator(
             loaded.model,
             stop_tokens=[[token] for token in sorted(loaded.eos_ids)],
             completion_batch_size=max_batch,
-            prefill_batch_size=min(PREFILL_BATCH if pads_prompts(loaded.model) else 1, max_batch),
+            prefill_batch_size=max_batch,
             stream=mx.default_stream(mx.default_device()),
         )
+        self._queue: dict[int, _Queued] = {}
         self._running: dict[int, _Running] = {}
         self._uids: dict[int, int] = {}
         self._draws = _Draws(self._generator, self._running)
         self._text = TokenText(loaded.tokenizer)
-        self._pace = PrefillPace()
         layers = make_prompt_cache(loaded.model)
         self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
 
@@ -215,19 +219,11 @@ class MlxBatch:
     def insert(self, row: Row) -> None:
         hit = self._prefixes.find(self._scope(row), row.tokens)
         row.cached, row.cache_note = hit.cached, hit.note
-        sampling = resolve(row.sampling, self._loaded.spec.sampling)
-        (uid,) = self._generator.insert_segments(
-            [self._segments(row, hit.cached)],
-            max_tokens=[row.max_tokens],
-            caches=None if hit.cache is None else [hit.cache],
-            all_tokens=[row.tokens[: hit.cached]],
-            samplers=[self._draws],
-            logits_processors=[logits_processors(sampling, len(row.tokens))],
-        )
-        self._uids[row.id] = uid
-        self._running[uid] = _Running(row, uid, sampling)
+        self._queue[row.id] = _Queued(row, hit)
 
     def remove(self, row_id: int) -> None:
+        if self._queue.pop(row_id, None) is not None:
+            return
         uid = self._uids[row_id]
         self._keep_computed(uid)
         self._generator.remove([uid])
@@ -237,7 +233,7 @@ class MlxBatch:
         self._keep_computed(self._uids[row_id])
 
     def step(self) -> BatchStep:
-        self._set_chunk()
+        merged = self._plan_prefill()
         self._draws.expect_step()
         begun = time.perf_counter()
         counters = self._generator._counters
@@ -245,8 +241,8 @@ class MlxBatch:
         prompts, generated = self._generator.next()
         computed = counters.prompt_tokens - before[0]
         spent = time.perf_counter() - begun - (counters.decode_time - before[1])
-        if computed >= PREFILL_CHUNK[0] and spent > 0:
-            self._pace.took(computed, spent)
+        if not merged:
+            self._prefill.took(computed, spent)
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
         for response in generated:
@@ -262,21 +258,51 @@ class MlxBatch:
                 self._end(response, keep=token is not None)
         return BatchStep(prefilled, tokens, broken, faults)
 
-    def _set_chunk(self) -> None:
-        """Size the next piece of prefill; the more wait for it, the longer it may be."""
-        decoding = len(self._generator._generation_batch)
-        waiting = len(self._running) - decoding
-        share = min(MOST_SHARE, 1 + (waiting - 1) / decoding) if decoding else MOST_SHARE
-        budget = self._prefill_budget * share
-        chunk = self._pace.tokens_in(budget) if self._pace.known else FIRST_CHUNK
-        low, high = PREFILL_CHUNK
-        rows = min(max(waiting, 1), self._generator.prefill_batch_size)
-        size = max(low, min(high, chunk)) // rows
-        self._generator.prefill_step_size = size
-        self._generator._prompt_batch.prefill_step_size = size
+    def _plan_prefill(self) -> bool:
+        """Choose whose prompts are computed next, and how much of them.
+
+        Says whether cached prefixes are to be merged with it, which takes longer than the piece.
+        """
+        decoding = self._generator._generation_batch.uids
+        left = [row.to_prefill for uid, row in self._running.items() if uid not in decoding]
+        begun = self._next_prompts(left)
+        left += [self._begin(queued) for queued in begun]
+        if left:
+            waiting = len(left) + len(self._queue)
+            size = self._prefill.piece(left, waiting=waiting, decoding=len(decoding))
+            self._generator.prefill_step_size = size
+            self._generator._prompt_batch.prefill_step_size = size
+        return any(queued.hit.cached for queued in begun)
+
+    def _next_prompts(self, left: Sequence[int]) -> list[_Queued]:
+        """Those of the queue that begin now, beside prompts with so many tokens `left`."""
+        queue = list(self._queue.values())
+        if self._alone:
+            return queue[: 0 if left else 1]
+        if left:
+            return [row for row in queue if self._prefill.overtakes(left, row.to_prefill)]
+        return queue[: self._prefill.together([row.to_prefill for row in queue])]
+
+    def _begin(self, queued: _Queued) -> int:
+        """Hand a row over to mlx-lm; its tokens to prefill."""
+        row, hit = queued.row, queued.hit
+        sampling = resolve(row.sampling, self._loaded.spec.sampling)
+        (uid,) = self._generator.insert_segments(
+            [self._segments(row, hit.cached)],
+            max_tokens=[row.max_tokens],
+            caches=None if hit.cache is None else [hit.cache],
+            all_tokens=[row.tokens[: hit.cached]],
+            samplers=[self._draws],
+            logits_processors=[logits_processors(sampling, len(row.tokens))],
+        )
+        self._uids[row.id] = uid
+        self._running[uid] = _Running(row, uid, sampling, queued.to_prefill)
+        del self._queue[row.id]
+        return queued.to_prefill
 
     def _prefilled(self, response: PromptProcessingBatch.Response) -> Prefilled:
-        row = self._running[response.uid].row
+        running, row = self._running[response.uid], self._running[response.uid].row
+        running.to_prefill = response.progress[1] - response.progress[0]
         if response.end_of_segment and not response.end_of_prompt and not self._cut_anywhere:
             self._keep_computed(response.uid)
         return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)

@@ -32,7 +32,10 @@ class PrefillPace:
         self._products = FORGET * self._products + tokens * seconds
 
     def tokens_in(self, seconds: float) -> int:
-        """How many tokens a piece may have to take so long; 0 if not even one."""
+        """How many tokens a piece may have to take so long.
+
+        At least so many that no more than half of its time is the fixed cost.
+        """
         mean_tokens, mean_seconds = self._tokens / self._weight, self._seconds / self._weight
         variance = self._squares / self._weight - mean_tokens**2
         if variance > (SPREAD * mean_tokens) ** 2:
@@ -40,4 +43,4 @@ class PrefillPace:
             fixed = mean_seconds - slope * mean_tokens
             self._fixed_share = min(max(fixed / mean_seconds, 0.0), 0.9)
         fixed = self._fixed_share * mean_seconds
-        return int(max(0.0, seconds - fixed) * mean_tokens / (mean_seconds - fixed))
+        return int(max(fixed, seconds - fixed) * mean_tokens / (mean_seconds - fixed))

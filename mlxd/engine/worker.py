@@ -35,6 +35,10 @@ from mlxd.messages import Reasoning, Text
 STATS_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 """The longest wait for one more request when the first of several arrives."""
+QUIET_SECONDS = 0.006
+"""The wait for one more request that nothing is known of: the server reads them one by one."""
+GATHER_LIMIT = 0.2
+"""The longest that the first request waits for all that come with it."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
 
@@ -91,9 +95,11 @@ class Worker:
 
     def _gather(self) -> None:
         """Let requests that come together begin together: the first would hold the others up."""
+        end = time.monotonic() + GATHER_LIMIT
         with suppress(queue.Empty):
-            while self._preparer.more_to_come:
-                self._handle(self._jobs.get(timeout=GATHER_SECONDS))
+            while time.monotonic() < end:
+                patience = GATHER_SECONDS if self._preparer.more_to_come else QUIET_SECONDS
+                self._handle(self._jobs.get(timeout=patience))
 
     def _handle(self, job: Job) -> None:
         match job:

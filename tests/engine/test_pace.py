@@ -41,5 +41,5 @@ def test_pieces_of_one_size_tell_a_rate() -> None:
     assert paced(0, 0.001, [256] * 5).tokens_in(0.25) == pytest.approx(250, abs=1)
 
 
-def test_a_budget_below_the_fixed_cost_leaves_no_tokens() -> None:
-    assert paced(0.1, 0.001, [50, 100, 200]).tokens_in(0.05) == 0
+def test_half_of_a_piece_at_least_is_spent_on_its_tokens() -> None:
+    assert paced(0.1, 0.001, [50, 100, 200]).tokens_in(0.05) == pytest.approx(100, abs=1)

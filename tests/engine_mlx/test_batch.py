@@ -13,6 +13,7 @@ import pytest
 from mlxd.engine.batch import MlxBatch
 from mlxd.engine.detokenize import RowText
 from mlxd.engine.models import LoadedModel, load
+from mlxd.engine.prefill import PREFILL_CHUNK
 from mlxd.engine.prefixes import Prefixes
 from mlxd.engine.protocol import ModelSpec, PrefillRow
 from mlxd.engine.scheduler import Row, Scheduler
@@ -151,7 +152,9 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) ->
     alone = [run(loaded, [item])[0].output for item in pool]
     compared = 0
     for schedule in range(100):
-        bench = Bench(loaded, prefixes=Prefixes(prefix_bytes))
+        # With so small a budget prompts wait for each other; with the usual one they go together.
+        budget = rng.choice([0.25, 1e-9])
+        bench = Bench(loaded, prefixes=Prefixes(prefix_bytes), prefill_budget=budget)
         todo = [rng.randrange(len(pool)) for _ in range(rng.randint(2, 11))]
         order = dict(enumerate(todo))
         left, cancelled = list(order), set[int]()
@@ -253,6 +256,27 @@ def test_prefill_goes_in_pieces_while_another_row_decodes(loaded: LoadedModel) -
     assert done == sorted(done)
     assert len(done) > 10
     assert bench.got[0].tokens - before >= len(done) - 2
+
+
+def test_a_short_prompt_overtakes_a_long_one_and_another_long_one_waits(
+    loaded: LoadedModel,
+) -> None:
+    bench = Bench(loaded, prefill_budget=1e-9)
+    long = [tuple((n + start) % 100 for n in range(600)) for start in (0, 50)]
+    bench.submit(0, Wanted(tokens=long[0], max_tokens=1))
+    for _ in range(3):
+        bench.turn()
+    bench.submit(1, Wanted(tokens=long[1], max_tokens=1))
+    bench.submit(2, Wanted(tokens=(1, 2, 3), max_tokens=1))
+    bench.submit(3, Wanted(tokens=long[1], max_tokens=1))
+    while not bench.got[0].tokens:
+        bench.turn()
+    assert bench.got[2].tokens == 1
+    # Its first piece may come with the step that ends the other.
+    assert bench.got[1].prefill[-1].done <= PREFILL_CHUNK[0]
+    bench.scheduler.cancel(1)
+    assert bench.run()[3].tokens == 1
+    assert bench.got[1].tokens == 0
 
 
 def test_values_that_are_no_numbers_end_their_row_only(loaded: LoadedModel) -> None:
