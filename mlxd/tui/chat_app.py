@@ -101,14 +101,17 @@ class ChatApp(TerminalApp):
         self._exchange: Exchange | None = None
         self._ticker: Timer | None = None
         self._leave_until = 0.0
+        # Held, not looked up: what is still on its way when the app ends finds no screen.
+        self._figures_line = Static(id="figures", markup=False)
+        self._model_line = Static(id="model", markup=False)
 
     def compose(self) -> ComposeResult:
         yield VerticalScroll(id="talk", can_focus=False)
         yield Static(id="choices", markup=False)
         yield Prompt(self._history, placeholder=PLACEHOLDER)
         with Horizontal(id="bottom"):
-            yield Static(id="figures", markup=False)
-            yield Static(id="model", markup=False)
+            yield self._figures_line
+            yield self._model_line
 
     async def on_mount(self) -> None:
         self.take_terminal()
@@ -243,12 +246,11 @@ class ChatApp(TerminalApp):
     def _show_figures(self) -> None:
         told = figures(self.answer, self._clock()) if self.answer else ""
         # Laying everything out many times a second is too much for a line of fixed size.
-        self.query_one("#figures", Static).update(told, layout=False)
+        self._figures_line.update(told, layout=False)
         asked = self.session.model or (self.models[0] if self.models else "")
         name = one_line((self.answer.model if self.answer else "") or asked, 60)
-        model = self.query_one("#model", Static)
-        if str(model.content) != name:
-            model.update(name)
+        if str(self._model_line.content) != name:
+            self._model_line.update(name)
 
     # Commands
 
