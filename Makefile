@@ -24,8 +24,8 @@ serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, AR
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no server process and no vendor's client
-	@$(BIN)/python -m pytest -n auto --ignore-glob='*client*' --ignore-glob='*agents.py' \
+test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no other process and no vendor's client
+	@$(BIN)/python -m pytest -n auto --ignore-glob='*client*' --ignore-glob='*agents.py' --ignore-glob='*test_supervisor*' \
 		tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
