@@ -17,6 +17,8 @@ class PrefillPace:
         self._weight = self._tokens = self._seconds = 0.0
         self._squares = self._products = 0.0
         self._fixed_share = 0.0
+        self.latest = 0
+        """Tokens of the latest piece."""
 
     @property
     def known(self) -> bool:
@@ -25,6 +27,7 @@ class PrefillPace:
 
     def took(self, tokens: int, seconds: float) -> None:
         """A piece of so many tokens took so long."""
+        self.latest = tokens
         self._weight = FORGET * self._weight + 1
         self._tokens = FORGET * self._tokens + tokens
         self._seconds = FORGET * self._seconds + seconds

@@ -17,6 +17,8 @@ FIRST_CHUNK = 256
 """Tokens in a piece while the speed is not known."""
 MOST_SHARE = 2.0
 """How much longer a piece of prefill may take when many rows wait for it and few decode."""
+GROWTH = 4
+"""How many times more tokens than the latest a piece may have: far off, the fit knows little."""
 PIECE_SLACK = 0.25
 """How much longer than allowed pieces may become to save one, as a share of a piece."""
 TOGETHER = 8.0
@@ -56,7 +58,10 @@ class Prefill:
         """
         share = min(MOST_SHARE, 1 + (waiting - 1) / decoding) if decoding else MOST_SHARE
         low, high = PREFILL_CHUNK
-        chunk = max(low, min(high, self._tokens_in(share * self._budget)))
+        chunk = self._tokens_in(share * self._budget)
+        if self._pace.known:
+            chunk = min(chunk, GROWTH * self._pace.latest)
+        chunk = max(low, min(high, chunk))
         allowed = max(LEAST_EACH, math.ceil(chunk / len(left)))
         # A prompt's last token is computed with the step that draws the first one of the answer.
         longest = max(1, max(left) - 1)

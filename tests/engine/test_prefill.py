@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.engine.prefill import FIRST_CHUNK, LEAST_EACH, PIECE_SLACK, PREFILL_CHUNK, Prefill
+from mlxd.engine.prefill import FIRST_CHUNK, GROWTH, LEAST_EACH, PIECE_SLACK, PREFILL_CHUNK, Prefill
 
 LENGTHS = st.lists(st.integers(1, 4000), min_size=1, max_size=32)
 RATE = 400
@@ -81,3 +81,11 @@ def test_a_piece_with_too_few_tokens_teaches_nothing() -> None:
     prefill.took(PREFILL_CHUNK[0] - 1, 10.0)
     assert prefill.piece([4000], waiting=1, decoding=0) == math.ceil(3999 / 16)
     assert math.ceil(3999 / 16) <= FIRST_CHUNK
+
+
+def test_a_wrong_guess_does_not_make_a_piece_endless() -> None:
+    # Pieces of very different sizes that took alike: by the fit, tokens cost nothing.
+    prefill = Prefill(0.25)
+    for tokens in (400, 40, 400, 40):
+        prefill.took(tokens, 0.4)
+    assert prefill.piece([4000], waiting=1, decoding=0) <= GROWTH * 40 * (1 + PIECE_SLACK)
