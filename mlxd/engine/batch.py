@@ -190,6 +190,7 @@ class MlxBatch:
         self._queue: dict[int, _Queued] = {}
         self._running: dict[int, _Running] = {}
         self._uids: dict[int, int] = {}
+        self._ended: list[tuple[Row, list[int], Any]] = []
         self._draws = _Draws(self._generator, self._running)
         self._text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
@@ -232,7 +233,14 @@ class MlxBatch:
     def share(self, row_id: int) -> None:
         self._keep_computed(self._uids[row_id])
 
+    def settle(self) -> None:
+        """Keep what ended rows computed; it takes a while, so the rows' ends are told first."""
+        ended, self._ended = self._ended, []
+        for row, tokens, cache in ended:
+            self._keep(row, tokens, cache)
+
     def step(self) -> BatchStep:
+        self.settle()
         merged = self._plan_prefill()
         self._draws.expect_step()
         begun = time.perf_counter()
@@ -341,7 +349,7 @@ class MlxBatch:
                 self._generator.remove([response.uid])
         else:
             row = self._running[response.uid].row
-            self._keep(row, response.all_tokens, response.prompt_cache)
+            self._ended.append((row, response.all_tokens, response.prompt_cache))
         self._forget(response.uid)
 
     def _keep_computed(self, uid: int) -> None:

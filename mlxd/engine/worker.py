@@ -225,6 +225,14 @@ class Worker:
         for row in turn.decode:
             if row.end is not None:
                 self._preparer.drop(row.id)
+        self._settle(host)
+
+    def _settle(self, host: Host) -> None:
+        try:
+            host.batch.settle()
+        except Exception as error:  # As in a step.
+            log.exception("keeping a prefix failed")
+            self._rebuild(host, error, host.scheduler.ids)
 
     def _rebuild(self, host: Host, error: Exception, held: list[int]) -> None:
         """Fail what the broken batch `held` and begin with an empty one.

@@ -94,6 +94,7 @@ class Bench:
 
     def turn(self) -> None:
         turn = self.scheduler.turn()
+        self.batch.settle()
         for number in turn.broken:
             self.got[number].broken = True
         for row in turn.prefill:
