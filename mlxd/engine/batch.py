@@ -309,10 +309,11 @@ class MlxBatch:
         return queued.to_prefill
 
     def _prefilled(self, response: PromptProcessingBatch.Response) -> Prefilled:
-        running, row = self._running[response.uid], self._running[response.uid].row
+        running = self._running[response.uid]
         running.to_prefill = response.progress[1] - response.progress[0]
         if response.end_of_segment and not response.end_of_prompt and not self._cut_anywhere:
             self._keep_computed(response.uid)
+        row = running.row
         return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)
 
     def _token(self, response: Any) -> Token | None:
