@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.prompts import Chat, ask
+from mlxd.allocator import with_huge_pages
+from mlxd.engine.blas import SPIN
 
 START_LIMIT = 180.0
 """Seconds a server may take until its model answers."""
 IN_MEMORY = {"MLXD_CONVERSATIONS__STORE": "memory", "MLXD_CONVERSATIONS__ARCHIVE": "false"}
 """Nothing of a measurement gets among the user's own conversations."""
+OPENBLAS_SPIN_BITS = "26"
+"""What OpenBLAS takes when nobody says anything."""
 STOP_LIMIT = 20.0
 """Seconds a process may take to end before it is killed."""
 
@@ -111,9 +115,10 @@ def mlxd(model: Path, settings: dict[str, str]) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def mlx_lm_server(model: Path) -> Iterator[Server]:
-    """`mlx_lm.server` with its defaults."""
+    """`mlx_lm.server` with its defaults, and those of OpenBLAS."""
     command = [*WITH_BLAS, "mlx_lm.server", "--model", str(model), "--log-level", "ERROR"]
-    with serving("mlx_lm.server", command, {"HF_HUB_OFFLINE": "1"}) as server:
+    settings = {"HF_HUB_OFFLINE": "1", SPIN: OPENBLAS_SPIN_BITS}
+    with serving("mlx_lm.server", command, settings) as server:
         yield server
 
 
@@ -148,7 +153,11 @@ def raw_generator(model: Path) -> Iterator[RawGenerator]:
     command = [*WITH_BLAS, "bench.raw_worker", str(model)]
     with LOG.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=with_huge_pages(os.environ),
         )
     try:
         yield RawGenerator(process)

@@ -32,13 +32,14 @@ LAYERS: dict[str, Layer] = {
         ),
         ENGINE_CONTRACT,
     ),
+    "memory pages": Layer(("allocator",)),
     # The server's side of the engine: asyncio, no MLX.
     "engine face": Layer(
         (
             *("engine.supervisor", "engine.supervision", "engine.supervision.*", "engine.phases"),
             *("engine.scripted", "engine.scripts", "engine.scripts.*"),
         ),
-        (*ENGINE_CONTRACT, "reading"),
+        (*ENGINE_CONTRACT, "reading", "memory pages"),
     ),
     # The engine process, and what only it needs. The pure half does not know the MLX half.
     "scheduling": Layer(
@@ -118,10 +119,11 @@ LAYERS: dict[str, Layer] = {
     # What is remembered between requests; the only ones with `sqlite3`.
     "store": Layer(("conversations", "conversations_*"), ("kernel", "configuration")),
     "server": Layer(
-        ("server", "logs", "allocator"),
+        ("server", "logs"),
         (
             *(*HTTP_CONTRACT, "engine contract", "engine face", "configuration"),
             *("dialect list", "http", "connections", "store", "admin token"),
+            "memory pages",
         ),
     ),
     # Terminal apps: they know the server by its wire alone.

@@ -16,6 +16,14 @@ from pathlib import Path
 SWITCH = "MLXD_BLAS"
 """Environment variable; `reference` keeps the BLAS that MLX was linked with."""
 REMEDY = "install OpenBLAS, for example `apt install libopenblas0`"
+SPIN = "OPENBLAS_THREAD_TIMEOUT"
+"""OpenBLAS's environment variable for how long an idle thread spins until it sleeps: 2^n cycles."""
+SPIN_BITS = "18"
+"""What it is set to unless the user did.
+
+With its own 2^26 a thread never sleeps while a model decodes. It spins through all that is no
+matrix product, on a core that MLX, the server or another program could use.
+"""
 
 
 def load_blas() -> str:
@@ -26,6 +34,7 @@ def load_blas() -> str:
         return f"reference ({SWITCH}=reference)"
     if "mlx.core" in sys.modules:
         return "reference (slow): MLX was imported before OpenBLAS could be loaded"
+    os.environ.setdefault(SPIN, SPIN_BITS)
     for candidate in (_bundled, _bundled_beside_fortran, _system):
         library = candidate()
         if library is not None and hasattr(library, "cblas_sgemm"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from pathlib import Path
 
@@ -278,6 +279,18 @@ async def test_status_tells_what_runs(lab: Lab) -> None:
     assert (status.step_seconds, status.restarts) == (0.001, 0)
     assert status.pid > 0
     assert status.uptime > 0
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting, seen in /proc")
+async def test_the_engine_process_asks_for_huge_pages(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await until_ready(supervisor)
+        environment = await asyncio.to_thread(environment_of, supervisor.status().pid)
+    assert b"glibc.malloc.hugetlb=1" in environment
 
 
 async def test_stopping_waits_for_what_runs_and_refuses_what_is_new(lab: Lab) -> None:

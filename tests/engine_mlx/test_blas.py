@@ -31,6 +31,18 @@ for _ in range(30):
 print(json.dumps({"blas": blas, "seconds": best}))
 """
 
+REST = """
+import time
+from mlxd.engine.blas import load_blas
+load_blas()
+import mlx.core as mx
+a = mx.random.normal((512, 512))
+mx.eval(a @ a)
+before = time.process_time()
+time.sleep(0.2)
+print(time.process_time() - before)
+"""
+
 
 def run(code: str, **variables: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "MLXD_BLAS"} | variables
@@ -60,6 +72,16 @@ def test_openblas_answers_matrix_products_several_times_faster() -> None:
 
 def test_the_description_follows_the_thread_count() -> None:
     assert describe(OPENBLAS_NUM_THREADS="1").endswith(", 1 thread)")
+
+
+def test_threads_sleep_soon_after_the_last_product() -> None:
+    # By itself OpenBLAS would spin for 2^26 cycles, 20 ms and more.
+    assert float(run(REST, OPENBLAS_NUM_THREADS="2")) < 0.01
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="a single core has no other thread that spins")
+def test_how_long_threads_spin_is_the_users_to_change() -> None:
+    assert float(run(REST, OPENBLAS_NUM_THREADS="2", OPENBLAS_THREAD_TIMEOUT="30")) > 0.1
 
 
 def test_openblas_loads_without_a_fortran_runtime_of_the_system() -> None:

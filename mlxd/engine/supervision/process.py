@@ -14,6 +14,7 @@ from typing import IO, Self
 
 import msgspec
 
+from mlxd.allocator import with_huge_pages
 from mlxd.engine.protocol import FrameReader, Reply, decode_reply
 
 logger = logging.getLogger("mlxd.engine")
@@ -183,7 +184,7 @@ async def _execute(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"},
+        env=with_huge_pages(os.environ) | {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"},
         # Ctrl-C in the terminal is the server's to handle.
         start_new_session=True,
     )
