@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.prompts import Chat, ask
-from mlxd.allocator import with_huge_pages
 from mlxd.engine.blas import SPIN
 
 START_LIMIT = 180.0
 """Seconds a server may take until its model answers."""
 IN_MEMORY = {"MLXD_CONVERSATIONS__STORE": "memory", "MLXD_CONVERSATIONS__ARCHIVE": "false"}
 """Nothing of a measurement gets among the user's own conversations."""
-OPENBLAS_SPIN_BITS = "26"
-"""What OpenBLAS takes when nobody says anything."""
+AS_IT_COMES = {SPIN: "26"}
+"""For the others: OpenBLAS with the default of its own, where mlxd has another."""
 STOP_LIMIT = 20.0
 """Seconds a process may take to end before it is killed."""
 
@@ -115,9 +114,9 @@ def mlxd(model: Path, settings: dict[str, str]) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def mlx_lm_server(model: Path) -> Iterator[Server]:
-    """`mlx_lm.server` with its defaults, and those of OpenBLAS."""
+    """`mlx_lm.server` with its defaults."""
     command = [*WITH_BLAS, "mlx_lm.server", "--model", str(model), "--log-level", "ERROR"]
-    settings = {"HF_HUB_OFFLINE": "1", SPIN: OPENBLAS_SPIN_BITS}
+    settings = {"HF_HUB_OFFLINE": "1"} | AS_IT_COMES
     with serving("mlx_lm.server", command, settings) as server:
         yield server
 
@@ -157,7 +156,7 @@ def raw_generator(model: Path) -> Iterator[RawGenerator]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=with_huge_pages(os.environ),
+            env={**os.environ, **AS_IT_COMES},
         )
     try:
         yield RawGenerator(process)
