@@ -76,7 +76,8 @@ class RequestPart(msgspec.Struct, frozen=True, kw_only=True):
 
     `conversation` names an entry of `Status.conversations`. `first_token` is the time to the first
     token, 0 before it; `rate` is decode tokens a second; `cache_note` says in words why a prefix
-    was not found. `text` is the end of the answer so far, only there with `admin.show_text`.
+    was not found, `wait_note` why it is still queued. `text` is the end of the answer so far, only
+    there with `admin.show_text`.
     """
 
     id: str
@@ -101,6 +102,7 @@ class RequestPart(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 0
     rate: float = 0.0
     cache_note: str = ""
+    wait_note: str = ""
     text: str = ""
 
 

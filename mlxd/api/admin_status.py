@@ -188,6 +188,7 @@ class Snapshots:
             max_tokens=status.max_tokens or usual,
             rate=round(status.rate, 2),
             cache_note=status.cache_note,
+            wait_note=status.wait_note,
             text=live.tail if live else "",
         )
 

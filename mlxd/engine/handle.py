@@ -51,7 +51,8 @@ class RequestStatus(msgspec.Struct, frozen=True):
 
     Times are in seconds: `queued`, `prefill` and `decode` are how long it was in each phase so far,
     `first_token` is the time from its arrival to its first token, 0 before. `rate` is tokens a
-    second of decoding; `max_tokens` is 0 where the request leaves it to the model.
+    second of decoding; `max_tokens` is 0 where the request leaves it to the model. `wait_note` says
+    in words why it is still queued, as far as that is known.
     """
 
     id: str
@@ -64,6 +65,7 @@ class RequestStatus(msgspec.Struct, frozen=True):
     prefilled_tokens: int = 0
     completion_tokens: int = 0
     cache_note: str = ""
+    wait_note: str = ""
     queued: float = 0.0
     prefill: float = 0.0
     decode: float = 0.0

@@ -7,6 +7,9 @@ from mlxd.engine.handle import RequestStatus
 from mlxd.events import Phase, Timings, Usage
 from mlxd.messages import GenerateRequest
 
+BATCH_FULL = "every place in the batch is taken"
+"""Why a request is queued, in words, where it is that."""
+
 
 class Clock:
     """When a request came to its phases; `now` gives the time in seconds."""

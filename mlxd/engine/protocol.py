@@ -6,6 +6,7 @@ process `Reply`s. Per decode step the engine sends one `Step` with all rows.
 
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -158,6 +159,20 @@ class PrefillRow(msgspec.Struct, frozen=True, array_like=True):
     cache_note: str = ""
 
 
+WaitReason = Literal["batch", "memory", "prefix"]
+
+
+class WaitRow(msgspec.Struct, frozen=True, array_like=True):
+    """Why an accepted submission is still in the queue; told when it is another reason.
+
+    `batch`: all places in it are taken. `memory`: there is no room for its KV cache. `prefix`:
+    another submission is computing the beginning of its prompt.
+    """
+
+    id: int
+    reason: WaitReason
+
+
 class EndRow(msgspec.Struct, frozen=True, array_like=True):
     """Why a row ended: `stop` (end token), `stop_sequence`, or `length`."""
 
@@ -187,6 +202,7 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     prefill: tuple[PrefillRow, ...] = ()
     decode: tuple[DecodeRow, ...] = ()
     seconds: float = 0.0
+    waiting: tuple[WaitRow, ...] = ()
 
 
 class Stats(msgspec.Struct, frozen=True, tag="stats"):

@@ -7,13 +7,13 @@ One scheduler serves one model. It decides who enters the batch and turns the ba
 final text; the batch computes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
 from mlxd.engine.detokenize import Piece, RowText
-from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow
+from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
 
@@ -59,6 +59,7 @@ class Row:
 
     `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
+    `waits` is why it is still waiting, as it was told last.
     """
 
     id: int
@@ -80,6 +81,7 @@ class Row:
     awaited: bool = False
     awaits: int | None = None
     reached: int = 0
+    waits: WaitReason | None = None
 
     @property
     def most_tokens(self) -> int:
@@ -117,6 +119,7 @@ class Turn:
     decode: tuple[DecodeRow, ...] = ()
     broken: tuple[int, ...] = ()
     faults: Mapping[int, str] = field(default_factory=dict)
+    waiting: tuple[WaitRow, ...] = ()
 
 
 class Scheduler:
@@ -149,19 +152,26 @@ class Scheduler:
         if self._rows.pop(row_id, None) is not None:
             self._batch.remove(row_id)
 
-    def admit(self) -> tuple[PrefillRow, ...]:
-        """Let in what fits; what these rows begin with."""
-        return tuple(self._progress(row, row.cached) for row in self._admit())
+    def admit(self) -> Turn:
+        """Let in what fits; what these rows begin with, and why the others still wait."""
+        prefill = tuple(self._progress(row, row.cached) for row in self._admit())
+        return Turn(prefill, waiting=tuple(self._new_reasons()))
 
     def turn(self) -> Turn:
         """Admit what fits, compute one step, report it."""
-        prefill = [*self.admit()]
+        admitted = self.admit()
         step = self._batch.step()
         for row_id in (*step.broken, *step.faults):
             self._rows.pop(row_id, None)
-        prefill += [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
+        prefill = [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
         decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
-        return Turn(tuple(prefill), tuple(decode), tuple(step.broken), step.faults)
+        return Turn(
+            prefill=(*admitted.prefill, *prefill),
+            decode=tuple(decode),
+            broken=tuple(step.broken),
+            faults=step.faults,
+            waiting=admitted.waiting,
+        )
 
     def _admit(self) -> list[Row]:
         admitted: list[Row] = []
@@ -175,6 +185,18 @@ class Scheduler:
             self._rows[row.id] = row
             admitted.append(row)
         return admitted
+
+    def _new_reasons(self) -> Iterator[WaitRow]:
+        """Why each row waits that was not admitted, where that has not been told."""
+        full = len(self._rows) >= self._max_batch
+        prefilling = {row.id for row in self._rows.values() if not row.decoding}
+        for row in self._waiting:
+            reason: WaitReason = (
+                "batch" if full else "prefix" if row.awaits in prefilling else "memory"
+            )
+            if reason != row.waits:
+                row.waits = reason
+                yield WaitRow(row.id, reason)
 
     def _next(self) -> Row | None:
         """The first waiting row of the least served group that may start now."""

@@ -147,7 +147,7 @@ class Supervisor:
             prefix_hits=stats.prefix_hits,
             prefix_hit_tokens=stats.prefix_hit_tokens,
             models=board.models,
-            requests=tuple(row.status() for row in bridge.rows),
+            requests=bridge.statuses(),
             last_restarts=tuple(bridge.keeper.losses),
         )
 

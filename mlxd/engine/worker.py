@@ -209,15 +209,16 @@ class Worker:
         held = host.scheduler.ids
         try:
             # Told before the step: a piece of prefill can take long, and is no waiting in a queue.
-            if admitted := host.scheduler.admit():
-                self._link.send(Step(admitted))
+            admitted = host.scheduler.admit()
+            if admitted.prefill or admitted.waiting:
+                self._link.send(Step(admitted.prefill, waiting=admitted.waiting))
             turn = host.scheduler.turn()
         except Exception as error:  # One batch failed; the process and other models go on.
             log.exception("a generation step failed")
             self._rebuild(host, error, held)
             return
         seconds = time.perf_counter() - begun
-        self._link.send(Step(turn.prefill, turn.decode, seconds))
+        self._link.send(Step(turn.prefill, turn.decode, seconds, turn.waiting))
         for row_id in turn.broken:
             self._preparer.refuse(row_id, InvalidLogits(host.loaded.spec.id))
         for row_id, reason in turn.faults.items():

@@ -26,6 +26,7 @@ def request_lines(
         state = ("state", ended.message or ended.kind, tone)
     facts: list[Fact] = [
         state,
+        ("waits", item.wait_note, "warn"),
         ("model", _model(item), "plain"),
         ("dialect", f"{dialect(item.dialect)}{', streamed' if item.stream else ''}", "plain"),
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),

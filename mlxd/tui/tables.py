@@ -121,6 +121,7 @@ def waiting_columns() -> Sequence[Column[RequestPart]]:
         words("model", "MODEL", lambda r: r.model, width=8, grow=2),
         number("prompt", "PROMPT", lambda r: r.prompt_tokens, count),
         words("client", "CLIENT", who, width=8, grow=3),
+        words("why", "WHY", lambda r: r.wait_note, width=34, grow=3, tone="warn", rank=3),
     )
 
 

@@ -32,7 +32,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from mlxd.engine.handle import Markup
 from mlxd.engine.protocol import (
@@ -57,6 +57,8 @@ from mlxd.engine.protocol import (
     Step,
     Submit,
     Unload,
+    WaitReason,
+    WaitRow,
     decode_command,
     encode,
 )
@@ -211,6 +213,10 @@ class FakeEngine:
             self._send(Refused(number, ErrorReport("QueueFull", {"size": 1})))
         self._send(Accepted(number, len(words)))
         yield from self._reach("queued", state, fault)
+        if words[:1] == ["wait"]:
+            self._send(Step(waiting=tuple(WaitRow(number, each) for each in get_args(WaitReason))))
+            while not self._go.exists():
+                yield None
         yield PrefillRow(number, 1, len(words), 1, "shared")
         yield from self._reach("prefill", state, fault)
         yield DecodeRow(number, "> ", 1)

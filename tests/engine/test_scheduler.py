@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from mlxd.engine.detokenize import RowText
-from mlxd.engine.protocol import DecodeRow
+from mlxd.engine.protocol import DecodeRow, WaitRow
 from mlxd.engine.scheduler import SHARED_TOKENS, BatchStep, Prefilled, Row, Scheduler, Token, Turn
 
 
@@ -141,7 +141,7 @@ def test_who_is_let_in_is_told_once_before_anything_is_computed() -> None:
     scheduler = make(batch, max_batch=1)
     for number in (1, 2):
         scheduler.submit(row(number))
-    assert [(item.id, item.done) for item in scheduler.admit()] == [(1, 0)]
+    assert [(item.id, item.done) for item in scheduler.admit().prefill] == [(1, 0)]
     assert batch.done == {1: 0}
     assert [(item.id, item.done) for item in scheduler.turn().prefill] == [(1, 5)]
 
@@ -204,6 +204,28 @@ def test_a_row_that_does_not_fit_waits_and_is_not_overtaken() -> None:
     assert set(batch.rows) == {1}
     finish(scheduler)
     assert batch.out == Counter({1: 5, 2: 5, 3: 5})
+
+
+def test_why_a_row_waits_is_told_when_it_is_new() -> None:
+    scheduler = make(CountingBatch(room=100), max_batch=2)
+    scheduler.submit(row(1, prompt=40, max_tokens=5))
+    scheduler.submit(row(2, prompt=80, max_tokens=5))
+    assert scheduler.admit().waiting == (WaitRow(2, "memory"),)
+    assert scheduler.turn().waiting == ()
+    told = [item for turn in finish(scheduler) for item in turn.waiting]
+    assert told == []
+
+
+def test_a_full_batch_and_a_shared_prefill_are_reasons_to_wait() -> None:
+    scheduler = make(CountingBatch(), max_batch=2)
+    prompt = list(range(SHARED_TOKENS * 3))
+    for number in (1, 2):
+        scheduler.submit(row(number, prompt=prompt, max_tokens=50))
+    assert scheduler.admit().waiting == (WaitRow(2, "prefix"),)
+    scheduler.submit(row(3))
+    scheduler.submit(row(4))
+    told = [(item.id, item.reason) for turn in finish(scheduler) for item in turn.waiting]
+    assert told == [(2, "batch"), (4, "batch"), (2, "prefix")]
 
 
 def test_rows_with_one_prompt_share_its_prefill() -> None:

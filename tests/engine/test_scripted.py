@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from mlxd.engine.handle import Engine, ModelInfo
+from mlxd.engine.phases import BATCH_FULL
 from mlxd.engine.scripted import REMEMBERED_TOKENS, Gate, Pause, ScriptedEngine, ScriptItem
 from mlxd.engine.scripts.playback import LARGEST_BATCH
 from mlxd.engine.scripts.text import IMAGE_TOKENS, block, prompt_tokens, tokens
@@ -271,7 +272,9 @@ async def test_answers_past_the_slots_queue_and_those_past_the_queue_are_refused
         engine.generate(ask()) as second,
     ):
         assert kinds(await anext(second)) == ["Started", "Progress"]
-        assert [status.phase for status in engine.status().requests] == ["prefill", "queued"]
+        statuses = engine.status().requests
+        assert [status.phase for status in statuses] == ["prefill", "queued"]
+        assert [status.wait_note for status in statuses] == ["", BATCH_FULL]
         with pytest.raises(QueueFull, match="queue of 1 requests"):
             await events_of(engine, ask())
         rest = asyncio.create_task(anext(second))

@@ -257,6 +257,7 @@ async def test_requests_wait_while_the_process_starts(lab: Lab) -> None:
     counting = asyncio.create_task(supervisor.count_tokens(say("one two")))
     await until(lambda: bool(supervisor.status().requests))
     assert supervisor.status().state == "starting"
+    assert [row.wait_note for row in supervisor.status().requests] == ["the engine is not ready"]
     async with lab.running(supervisor):
         assert (await waiting).text == "> early "
         assert await counting == 2

@@ -22,6 +22,7 @@ from mlxd.status import (
 
 NOW = 1_790_000_000.0
 GB = 10**9
+WAITS = ("every place in the batch is taken", "its KV cache has no room beside what is running")
 MISSED = "the prompt differs from the cached one after 312 of 4096 tokens"
 
 IDLE = Status(
@@ -113,6 +114,7 @@ def waiting(number: int) -> RequestPart:
         phase="queued",
         age=3.0 + number,
         queued=3.0 + number,
+        wait_note=WAITS[number % len(WAITS)],
         prompt_tokens=800 * (number + 1),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlxd.engine.handle import RequestStatus, Watcher
-from mlxd.engine.phases import Clock
+from mlxd.engine.phases import BATCH_FULL, Clock
 from mlxd.engine.scripts.text import output_tokens
 from mlxd.errors import MlxdError
 from mlxd.events import (
@@ -196,9 +196,10 @@ class Playback:
     def status(self) -> RequestStatus:
         usage = self._filler.usage
         completion = usage.completion + self._filler.unended
-        return self._clock.status(
+        status = self._clock.status(
             self.request, replace(usage, completion=completion), prefilled=self._prefilled
         )
+        return status if self.turn.is_set() else replace(status, wait_note=BATCH_FULL)
 
     def _tell(self, batch: list[Event]) -> None:
         """Tell the watcher what the events of a batch come from."""

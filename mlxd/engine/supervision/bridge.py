@@ -8,7 +8,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.engine.handle import Unwatched, Watcher
+from mlxd.engine.handle import RequestStatus, Unwatched, Watcher
 from mlxd.engine.protocol import (
     Accepted,
     Answered,
@@ -28,6 +28,7 @@ from mlxd.engine.supervision.call import Call
 from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy, reason_of
 from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.engine.supervision.row import Row
+from mlxd.engine.supervision.waiting import wait_note
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
     Cancelled,
@@ -92,6 +93,13 @@ class Bridge:
     def rows(self) -> Sequence[Row]:
         """The rows that have not ended, oldest first."""
         return tuple(self._rows.values())
+
+    def statuses(self) -> tuple[RequestStatus, ...]:
+        """How the rows stand, oldest first."""
+        return tuple(
+            replace(row.status(), wait_note=wait_note(row, self.board.model(row.model)))
+            for row in self._rows.values()
+        )
 
     @property
     def silence(self) -> float:
@@ -199,6 +207,9 @@ class Bridge:
             if (row := self._rows.get(prefill.id)) is not None:
                 prefilled += row.prefill(prefill)
                 self._tidy(row)
+        for item in step.waiting:
+            if (row := self._rows.get(item.id)) is not None:
+                row.waits = item.reason
         self.watcher.computed(prefilled, sum([decode.tokens for decode in step.decode]))
         for decode in step.decode:
             if (row := self._rows.get(decode.id)) is not None:

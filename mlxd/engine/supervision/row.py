@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mlxd.engine.blocks import BlockBuilder
 from mlxd.engine.handle import Markup, ModelInfo, RequestStatus, Watcher
 from mlxd.engine.phases import Clock
-from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit
+from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit, WaitReason
 from mlxd.engine.supervision.call import Entry, Envelope
 from mlxd.engine.supervision.inbox import Inbox, Unread
 from mlxd.engine.supervision.process import BrokenProtocol
@@ -63,6 +63,8 @@ class Row:
         self.accepted = False
         self.ended = False
         """Nothing more will come; there may still be events to read."""
+        self.waits: WaitReason | None = None
+        """Why the engine leaves it in its queue."""
         self._watcher = watcher
         self._terminal: Finished | Failed | None = None
         self._clock = Clock(_now)
@@ -86,6 +88,11 @@ class Row:
     @property
     def model(self) -> str:
         return self.request.model
+
+    @property
+    def queued(self) -> bool:
+        """Whether nothing of it is computed yet."""
+        return self._clock.phase == "queued"
 
     async def entered(self) -> None:
         """Wait until the engine accepts the request; raises why it did not."""
