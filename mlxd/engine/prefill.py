@@ -19,8 +19,11 @@ MOST_SHARE = 2.0
 """How much longer a piece of prefill may take when many rows wait for it and few decode."""
 GROWTH = 4
 """How many times more tokens than the latest a piece may have: far off, the fit knows little."""
-PIECE_SLACK = 0.25
-"""How much longer than allowed pieces may become to save one, as a share of a piece."""
+PIECE_SLACK = 0.5
+"""How much longer than allowed pieces may become to save one, as a share of a piece.
+
+Each piece reads every weight, and one of prompts that are not alike moves their KV caches.
+"""
 TOGETHER = 8.0
 """Prompts are prefilled together if that takes no longer than so many budgets.
 
