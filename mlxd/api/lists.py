@@ -68,8 +68,8 @@ def asked_page(query: Mapping[str, str]) -> Page:
     match query.get("order") or "desc":
         case "asc" | "desc" as order:
             return Page(limit, order, query.get("after", ""))
-        case _:
-            message = "Invalid value for 'order'. Supported values are: 'asc' and 'desc'."
+        case other:
+            message = f"Invalid value: {other!r:.64}. Supported values are: 'asc' and 'desc'."
             raise InvalidField("order", "value", message)
 
 

@@ -138,7 +138,7 @@ class Talk:
     def _understand(self, message: bytes, caller: Caller) -> MemoryCall:
         body = parse_json(message)
         if (kind := body.pop("type", None)) != "response.create":
-            text = "Invalid value for 'type'. Supported values are: 'response.create'."
+            text = f"Invalid value: {kind!r:.64}. Supported values are: 'response.create'."
             raise InvalidField("type", "missing" if kind is None else "value", text)
         wanted = {name: value for name, value in body.items() if name not in NOT_HERE}
         call = self._dialect.parse({**wanted, "stream": True}, caller)
