@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from mlxd.tui.chat_prompt import Prompt
 from mlxd.tui.terminal import FEW, Terminal
 from tests.tui.chat_desk import chatting
 from tests.tui.chat_server import Refusal, Reply
@@ -42,6 +43,8 @@ PICTURE = "chat-answered-80x24"
 async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest) -> None:
     reply, size, terminal, keys = SCREENS[name]
     async with chatting(reply, size=size, terminal=terminal, clock=lambda: 100.0) as desk:
+        # Else the picture would show it or not, as time goes.
+        desk.app.query_one(Prompt).cursor_blink = False
         await desk.ask("Why are there tides?")
         await desk.press(*keys)
         await desk.settled()
