@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no other process and no vendor's client
-	@$(BIN)/python -m pytest -n auto --ignore-glob='*client*' --ignore-glob='*agents.py' --ignore-glob='*test_supervisor*' \
+	@$(BIN)/python -m pytest -n auto -m "not mlx and not process and not client" \
 		tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture

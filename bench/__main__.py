@@ -19,7 +19,7 @@ from bench.processes import LOG
 from bench.report import PAGE, Figure, machine, table, versions, write_page
 from bench.startup import start_and_memory
 from bench.throughput import against_peer, against_raw
-from mlxd.engine.library import locate
+from mlxd.engine.model_files.library import locate
 
 Part = Callable[[Plan], Iterator[Figure]]
 PARTS: dict[str, Part] = {

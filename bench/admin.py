@@ -14,10 +14,10 @@ from bench.plan import Plan
 from bench.processes import Server
 from bench.report import Figure
 from mlxd.admin_token import find
-from mlxd.api.activity import Activity
-from mlxd.api.admin_status import Facts, Snapshots
-from mlxd.config import Settings
-from mlxd.engine.scripted import Pause, ScriptedEngine, ScriptItem
+from mlxd.api.admin.activity import Activity
+from mlxd.api.admin.snapshots import Facts, Snapshots
+from mlxd.config.settings import Settings
+from mlxd.engine.scripted.engine import Pause, ScriptedEngine, ScriptItem
 from mlxd.events import BlockDelta, BlockStart
 from mlxd.messages import GenerateRequest, Message, Text
 

@@ -10,14 +10,14 @@ import sys
 import time
 from typing import Any
 
-from mlxd.engine.batch import MlxBatch
-from mlxd.engine.detokenize import RowText
-from mlxd.engine.grammar import Constrainer
-from mlxd.engine.models import LoadedModel, load
-from mlxd.engine.prefixes import Prefixes
-from mlxd.engine.prompt import Prompt, PromptBuilder
+from mlxd.engine.batching.batch import MlxBatch
+from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.grammar.constrainer import Constrainer
+from mlxd.engine.models.loading import LoadedModel, load
+from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
-from mlxd.engine.scheduler import Row, Scheduler
+from mlxd.engine.scheduling.scheduler import Row, Scheduler
 from mlxd.messages import GenerateRequest, JsonSchemaOutput, Message, Sampling, Text, TextOutput
 
 ROWS = 8

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.prompts import Chat, ask
-from mlxd.engine.blas import SPIN
+from mlxd.engine.process.blas import SPIN
 
 START_LIMIT = 180.0
 """Seconds a server may take until its model answers."""

@@ -116,7 +116,7 @@ def versions() -> str:
 
 def blas() -> str:
     """The BLAS of every contender, as a process of its own tells it."""
-    program = "from mlxd.engine.blas import load_blas; print(load_blas())"
+    program = "from mlxd.engine.process.blas import load_blas; print(load_blas())"
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

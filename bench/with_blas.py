@@ -6,7 +6,7 @@ python -m bench.with_blas mlx_lm.server --model FOLDER
 import runpy
 import sys
 
-from mlxd.engine.blas import load_blas
+from mlxd.engine.process.blas import load_blas
 
 
 def main() -> None:

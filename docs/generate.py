@@ -10,9 +10,9 @@ import click
 from pydantic import BaseModel
 
 from mlxd.cli import cli
-from mlxd.config import Model, Settings
-from mlxd.config_errors import sections
-from mlxd.config_template import MODEL_EXAMPLE, entry, meaning, template
+from mlxd.config.problems import sections
+from mlxd.config.settings import Model, Settings
+from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
 
 ROOT = Path(__file__).resolve().parent.parent
 

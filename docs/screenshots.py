@@ -17,11 +17,11 @@ from textual.pilot import Pilot
 
 from bench.processes import MLXD, serving
 from mlxd import admin_token
-from mlxd.engine.library import locate
-from mlxd.tui.chat_app import ChatApp
+from mlxd.engine.model_files.library import locate
+from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.client import Client
 from mlxd.tui.terminal import Terminal
-from mlxd.tui.top import TopApp
+from mlxd.tui.top.app import TopApp
 
 IMAGES = Path(__file__).resolve().parent / "images"
 # Few at a time, so that there is a queue to be seen.

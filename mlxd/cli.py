@@ -7,11 +7,11 @@ import click
 
 from mlxd import __version__
 from mlxd.commands.chat import chat
-from mlxd.commands.common import fail
 from mlxd.commands.config import config
 from mlxd.commands.doctor import doctor
 from mlxd.commands.init import init
 from mlxd.commands.models import models
+from mlxd.commands.options import fail
 from mlxd.commands.pull import pull
 from mlxd.commands.serve import serve
 from mlxd.commands.top import top

@@ -13,9 +13,9 @@ import pytest
 from quart.typing import TestClientProtocol
 
 from mlxd.api.app import create_app
-from mlxd.api.web import Api
-from mlxd.config import Settings
-from mlxd.engine.scripted import ScriptedEngine
+from mlxd.api.http.framework import Api
+from mlxd.config.settings import Settings
+from mlxd.engine.scripted.engine import ScriptedEngine
 from tests.scripts import SCRIPTS
 
 

@@ -66,6 +66,7 @@ PACKAGE = sources("mlxd")
 TESTS = sources("tests")
 EVERYTHING = [*PACKAGE, *TESTS, *sources("bench"), *sources("soak"), *sources("docs")]
 MODULES = {source.name for source in PACKAGE}
+PACKAGES = {source.name for source in PACKAGE if source.path.name == "__init__.py"}
 
 
 def imported(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.AST, str]]:

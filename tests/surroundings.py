@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.cli import main
-from mlxd.config_file import Loaded, load
+from mlxd.config.load import Loaded, load
 from mlxd.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent

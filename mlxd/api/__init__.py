@@ -1,11 +1,11 @@
 """HTTP: the dialects and the one path from request to response."""
 
-from mlxd.api.anthropic import Anthropic
-from mlxd.api.azure import Azure
+from mlxd.api.anthropic.dialect import Anthropic
+from mlxd.api.azure.dialect import Azure
 from mlxd.api.dialect import Dialect
-from mlxd.api.openai_chat import OpenAIChat
-from mlxd.api.openai_responses import OpenAIResponses
-from mlxd.config import Settings
+from mlxd.api.openai.chat.dialect import OpenAIChat
+from mlxd.api.openai.responses.dialect import OpenAIResponses
+from mlxd.config.settings import Settings
 
 
 def dialects_for(settings: Settings) -> tuple[Dialect, ...]:

@@ -7,25 +7,16 @@ from quart import Response
 from quart.typing import ResponseTypes
 
 from mlxd.api import dialects_for
-from mlxd.api.activity import Activity
-from mlxd.api.admin import Admin, refusal_of
-from mlxd.api.admin_gate import AdminGate, is_admin
-from mlxd.api.admin_status import Facts
-from mlxd.api.auth import Gate
-from mlxd.api.body import BodyBudget
-from mlxd.api.calls import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
+from mlxd.api.admin.activity import Activity
+from mlxd.api.admin.endpoints import Admin, refusal_of
+from mlxd.api.admin.snapshots import Facts
 from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
-from mlxd.api.envelopes import Envelopes, json_response, retry_after
-from mlxd.api.exchange import Exchange, for_model, open_exchange
-from mlxd.api.health import SERVING, health_body, health_of
-from mlxd.api.memory import MemoryViews
-from mlxd.api.models import deployed, deployment_list, model_list, one_model
-from mlxd.api.origins import cors_headers
-from mlxd.api.rules import MatchedRule
-from mlxd.api.runs import Runs
-from mlxd.api.sockets import Sockets
-from mlxd.api.turns import Memory
-from mlxd.api.web import (
+from mlxd.api.http.admin_gate import AdminGate, is_admin
+from mlxd.api.http.auth import Gate
+from mlxd.api.http.body import BodyBudget
+from mlxd.api.http.error_replies import Envelopes, json_response, retry_after
+from mlxd.api.http.exchange import Exchange, for_model, open_exchange
+from mlxd.api.http.framework import (
     Api,
     ApiRequest,
     ApiSocket,
@@ -35,8 +26,17 @@ from mlxd.api.web import (
     current_socket,
     current_visit,
 )
-from mlxd.config import Settings
-from mlxd.engine.handle import Engine, ModelInfo
+from mlxd.api.http.health import SERVING, health_body, health_of
+from mlxd.api.http.model_list import deployed, deployment_list, model_list, one_model
+from mlxd.api.http.origins import cors_headers
+from mlxd.api.http.request_reader import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
+from mlxd.api.http.url_rules import MatchedRule
+from mlxd.api.openai.responses.background import Runs
+from mlxd.api.openai.responses.continuation import Memory
+from mlxd.api.openai.responses.endpoints import MemoryViews
+from mlxd.api.openai.responses.websocket import Sockets
+from mlxd.config.settings import Settings
+from mlxd.engine.interface import Engine, ModelInfo
 from mlxd.errors import Forbidden
 from mlxd.history import Store
 

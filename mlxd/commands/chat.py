@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from mlxd.commands.common import config_option, fail, load
+from mlxd.commands.options import config_option, fail, load
 
 if TYPE_CHECKING:
-    from mlxd.config import Settings
+    from mlxd.config.settings import Settings
 
 USAGE = 2
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -64,14 +64,14 @@ def chat(
     if not question.strip():
         fail(NOTHING_ASKED)
         return USAGE
-    from mlxd.tui.chat_plain import run
+    from mlxd.tui.chat.plain_output import run
     from mlxd.tui.client import Client
 
     return run(lambda: Client(*target), question, model=model, system=system)
 
 
 def _full_screen(target: Target, model: str, system: str) -> int:
-    from mlxd.tui.chat_start import run
+    from mlxd.tui.chat.start import run
 
     return run(*target, model=model, system=system)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mlxd.commands.common import config_option, load
+from mlxd.commands.options import config_option, load
 
 
 @click.group()
@@ -17,8 +17,8 @@ def config() -> None:
 @config_option
 def show(*, config_file: Path | None) -> int:
     """Print the effective value of every key and where it came from."""
-    from mlxd.config import without_secrets
-    from mlxd.config_file import candidates
+    from mlxd.config.load import candidates
+    from mlxd.config.settings import without_secrets
 
     loaded = load(config_file)
     values = dict(_flat(without_secrets(loaded.settings)))
@@ -39,7 +39,7 @@ def _shown(value: object) -> str:
 
 
 def _flat(tree: dict[str, object]) -> list[tuple[str, object]]:
-    from mlxd.config_errors import dotted
+    from mlxd.config.problems import dotted
 
     flat: list[tuple[str, object]] = []
     for name, value in tree.items():

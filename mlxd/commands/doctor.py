@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mlxd.commands.common import config_option
+from mlxd.commands.options import config_option
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -13,7 +13,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @config_option
 def doctor(*, config_file: Path | None) -> int:
     """Check what serving needs: MLX, memory, models, port, configuration."""
-    from mlxd.doctor import examine
+    from mlxd.commands.doctor_checks import examine
 
     failed = False
     for finding in examine(config_file):

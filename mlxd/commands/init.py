@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, fail
+from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, fail
 
 
 @click.command()
@@ -25,7 +25,7 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
     if source is None:
         fail(f'"{model}" is no source. {SOURCE_HELP}')
         return 2
-    from mlxd.config_template import template
+    from mlxd.config.toml_writer import template
 
     alias = alias_for(source)
     text = template({alias: {"source": source}}, _alternatives() if model is None else "")
@@ -53,7 +53,7 @@ def _write(path: Path, text: str, *, force: bool) -> bool:
 
 def _next(source: str, path: Path) -> list[str]:
     """The commands that bring the model of the new file to life."""
-    from mlxd.engine.library import locate
+    from mlxd.engine.model_files.library import locate
 
     pull = [] if locate(source) else [f"mlxd pull {source}"]
     return [*pull, "mlxd serve" if path == Path("mlxd.toml") else f"mlxd serve --config {path}"]
@@ -61,9 +61,9 @@ def _next(source: str, path: Path) -> list[str]:
 
 def _alternatives() -> str:
     """TOML about models of the hub that fit this machine, all of it disabled."""
-    from mlxd.catalog import fitting, gigabytes
-    from mlxd.config_template import disabled, prose
-    from mlxd.machine import has_gpu, memory_bytes, model_memory_bytes
+    from mlxd.config.machine import has_gpu, memory_bytes, model_memory_bytes
+    from mlxd.config.suggested_models import fitting, gigabytes
+    from mlxd.config.toml_writer import disabled, prose
 
     models = fitting(model_memory_bytes(), quick=not has_gpu())
     if not models:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mlxd.commands.common import DEMO, config_option, load
+from mlxd.commands.options import DEMO, config_option, load
 
 if TYPE_CHECKING:
-    from mlxd.config import Settings
+    from mlxd.config.settings import Settings
 
 
 class Row(NamedTuple):
@@ -35,10 +35,10 @@ def models(*, config_file: Path | None) -> int:
 
 def _rows(settings: "Settings") -> Iterator[Row]:
     """The configured models (without any, the demo that is served then), then the others."""
-    from mlxd.catalog import gigabytes
-    from mlxd.config import Model
-    from mlxd.engine.library import downloaded
-    from mlxd.stock import look
+    from mlxd.commands.local_models import look
+    from mlxd.config.settings import Model
+    from mlxd.config.suggested_models import gigabytes
+    from mlxd.engine.model_files.library import downloaded
 
     configured = settings.models or {DEMO: Model(source=DEMO)}
     for alias, model in configured.items():

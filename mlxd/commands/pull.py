@@ -9,7 +9,7 @@ from typing import Self
 
 import click
 
-from mlxd.commands.common import DEMO, SOURCE_HELP, as_source, config_option, fail, load
+from mlxd.commands.options import DEMO, SOURCE_HELP, as_source, config_option, fail, load
 
 
 @click.command()
@@ -23,8 +23,8 @@ def pull(*, source: str, config_file: Path | None) -> int:
     if found is None:
         fail(f'"{source}" is neither a source nor a configured alias. {SOURCE_HELP}')
         return 2
-    from mlxd.catalog import gigabytes
-    from mlxd.engine.library import download, locate, size_on_disk
+    from mlxd.config.suggested_models import gigabytes
+    from mlxd.engine.model_files.library import download, locate, size_on_disk
 
     if found == DEMO and locate(DEMO) is None:
         click.echo("The demo model is downloaded (93 MB), converted and tested: about a minute.")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlxd.commands.common import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
+from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
 
 if TYPE_CHECKING:
-    from mlxd.config import Settings
+    from mlxd.config.settings import Settings
 
 LEVELS = ("debug", "info", "warning", "error")
 AGENT = "agent"
@@ -57,14 +57,14 @@ def serve(
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
     if scripted is None:
         _warn_of_missing(loaded.settings)
-    from mlxd.server import run
+    from mlxd.server.lifecycle import run
 
     return run(loaded.settings, config_file=loaded.file, scripted=scripted)
 
 
 def _warn_of_missing(settings: "Settings") -> None:
     """Say before the engine does that a model is not here, where looking costs nothing."""
-    from mlxd.stock import is_hub_model, look
+    from mlxd.commands.local_models import is_hub_model, look
 
     for alias, model in settings.models.items():
         # Looking into the hub's cache takes its library, which is slow to load.
@@ -101,7 +101,7 @@ def _added(settings: "Settings", source: str) -> Mapping[str, object]:
 
 
 def _neither(settings: "Settings", name: str) -> Exception:
-    from mlxd.config_errors import did_you_mean
+    from mlxd.config.problems import did_you_mean
     from mlxd.errors import ConfigError
 
     reason = f'"{name}" is neither a configured alias nor a source'

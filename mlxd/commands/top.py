@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlxd.commands.common import config_option, fail
+from mlxd.commands.options import config_option, fail
 
 if TYPE_CHECKING:
     from mlxd.tui.client import Client
@@ -61,7 +61,7 @@ def top(
     import os
 
     from mlxd.tui.terminal import terminal_of
-    from mlxd.tui.top import TopApp
+    from mlxd.tui.top.app import TopApp
 
     app = TopApp(connect, terminal_of(os.environ), interval=interval)
     result = app.run()
@@ -97,7 +97,7 @@ def _connector(
 def _token_file(url: str | None, config_file: Path | None) -> Path | None:
     """Where the configuration tells the server to leave its token, if it does."""
     from mlxd.admin_token import chosen
-    from mlxd.commands.common import load
+    from mlxd.commands.options import load
     from mlxd.errors import ConfigError
 
     try:
@@ -113,10 +113,10 @@ def _token_file(url: str | None, config_file: Path | None) -> Path | None:
 def _snapshot(connect: "Callable[[], Client]", as_json: bool) -> int:
     import asyncio
 
-    from mlxd.tui.link import remedy
     from mlxd.tui.problems import ServerProblem
-    from mlxd.tui.snapshot import as_text, fetch, pretty
     from mlxd.tui.terminal import UNICODE
+    from mlxd.tui.top.connection_state import remedy
+    from mlxd.tui.top.text_snapshot import as_text, fetch, pretty
 
     try:
         status = asyncio.run(fetch(connect))

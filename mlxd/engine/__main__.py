@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 
-from mlxd.engine.blas import load_blas
+from mlxd.engine.process.blas import load_blas
 
 MLX_LM_FILES = 4096
 """The limit of open files that mlx-lm sets when it is imported, whether it may or not."""
@@ -42,8 +42,8 @@ def main() -> None:
     # MLX binds to the BLAS that is loaded first.
     blas = load_blas()
 
-    from mlxd.engine.intake import Job, Link, Preparer, read_commands
-    from mlxd.engine.worker import Worker
+    from mlxd.engine.process.input_threads import Job, Link, Preparer, read_commands
+    from mlxd.engine.process.worker import Worker
 
     link = Link(connection)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from mlxd.engine.handle import Markup, ModelState
+from mlxd.engine.interface import Markup, ModelState
 from mlxd.errors import ErrorReport
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar

@@ -1,1 +1,1 @@
-"""The terminal dashboard; a client like any other, over HTTP."""
+"""What both terminal apps share; they know the server by its wire alone."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlxd.api.anthropic import Anthropic
-from mlxd.api.azure import Azure
+from mlxd.api.anthropic.dialect import Anthropic
+from mlxd.api.azure.dialect import Azure
 from mlxd.api.dialect import Dialect, Frame
-from mlxd.api.openai_chat import OpenAIChat
-from mlxd.api.openai_responses import OpenAIResponses
+from mlxd.api.openai.chat.dialect import OpenAIChat
+from mlxd.api.openai.responses.dialect import OpenAIResponses
 from tests.api.support import AZURE_CHAT, CHAT, HELLO, MESSAGES, RESPONSES
 from tests.api.toy import Toy
 

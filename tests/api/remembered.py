@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlxd.api.web import Tuning
-from mlxd.config import Server, Settings
-from mlxd.engine.scripted import Gate, Play, ScriptItem
+from mlxd.api.http.framework import Tuning
+from mlxd.config.settings import Server, Settings
+from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
 from mlxd.history import Store
 from mlxd.messages import GenerateRequest
 from tests.api.support import NOW, Front, bytes_of, front, sse_frames

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlxd.api.dialect import AnsweredCall, Caller, Frame, MemoryCall, Past
-from mlxd.api.openai_responses import OpenAIResponses
-from mlxd.api.openai_responses_items import kept
+from mlxd.api.openai.responses.dialect import OpenAIResponses
+from mlxd.api.openai.responses.format.items import kept
 from mlxd.events import Event, Failed
 from mlxd.history import Item
 from mlxd.messages import GenerateRequest, Message

@@ -16,14 +16,14 @@ from quart.typing import TestHTTPConnectionProtocol
 
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Dialect, Frame
-from mlxd.api.web import Api, Tuning
-from mlxd.config import Server, Settings
-from mlxd.connection import Limits
-from mlxd.engine.handle import ModelInfo
-from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
+from mlxd.api.http.framework import Api, Tuning
+from mlxd.config.settings import Server, Settings
+from mlxd.engine.interface import ModelInfo
+from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
-from mlxd.listener import Listener, bind
 from mlxd.messages import GenerateRequest
+from mlxd.server.connection import Limits
+from mlxd.server.listener import Listener, bind
 from tests.remembering import RememberingStore
 from tests.scripts import STARTED
 

@@ -13,11 +13,13 @@ from anthropic.types import MessageParam, TextBlock, ThinkingBlock, ToolUseBlock
 from anthropic.types.beta import BetaMessageParam
 from pydantic import BaseModel
 
-from mlxd.engine.scripted import Gate, ScriptItem, agent
+from mlxd.engine.scripted.engine import Gate, ScriptItem, agent
 from mlxd.errors import ContextTooLong, EngineCrashed, MlxdError, QueueFull
 from mlxd.messages import GenerateRequest, JsonSchemaOutput, ToolResult
 from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, call, finished, text
+
+pytestmark = pytest.mark.client
 
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "Hello"}]
 WEATHER: Any = {"name": "get_weather", "input_schema": {"type": "object", "properties": {}}}

@@ -10,12 +10,14 @@ import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from mlxd.api.web import Tuning
-from mlxd.config import Azure, Model, Server, Settings
-from mlxd.engine.scripted import Gate
+from mlxd.api.http.framework import Tuning
+from mlxd.config.settings import Azure, Model, Server, Settings
+from mlxd.engine.scripted.engine import Gate
 from mlxd.errors import RateLimited
 from tests.api.support import DEMO, LIMIT, OTHER, Front, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED
+
+pytestmark = pytest.mark.client
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 VERSION = "2025-04-01-preview"

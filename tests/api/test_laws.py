@@ -11,9 +11,9 @@ import pytest
 from mlxd import errors
 from mlxd.api import DIALECTS
 from mlxd.api.dialect import KEEP_ALIVE, Caller, Frame
-from mlxd.api.sse import encode
-from mlxd.config import Settings
-from mlxd.engine.scripted import Gate, Pause, ScriptItem
+from mlxd.api.http.sse import encode
+from mlxd.config.settings import Settings
+from mlxd.engine.scripted.engine import Gate, Pause, ScriptItem
 from mlxd.events import Event
 from mlxd.messages import GenerateRequest, Message, Text
 from tests.api.faces import FACES, OPENAI_CHAT, TOY, Face

@@ -11,13 +11,15 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-from mlxd.engine.scripted import Gate, ScriptItem
+from mlxd.engine.scripted.engine import Gate, ScriptItem
 from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, ToolResult
 from tests.api.clients import talking
 from tests.api.support import LIMIT, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, call, finished, reasoning, text
+
+pytestmark = pytest.mark.client
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 WEATHER: Any = {

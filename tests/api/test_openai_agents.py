@@ -14,11 +14,13 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from mlxd.api.web import Tuning
-from mlxd.engine.scripted import ScriptItem
+from mlxd.api.http.framework import Tuning
+from mlxd.engine.scripted.engine import ScriptItem
 from mlxd.messages import GenerateRequest, Message, Text, ToolCall, ToolResult
 from tests.api.support import LIMIT, Front, front, listening
 from tests.scripts import STARTED, call, finished, reasoning, text
+
+pytestmark = pytest.mark.client
 
 Api = type[agents.OpenAIChatCompletionsModel] | type[agents.OpenAIResponsesModel]
 every_api = pytest.mark.parametrize(

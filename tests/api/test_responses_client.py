@@ -19,15 +19,17 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel
 
-from mlxd.api.web import Tuning
-from mlxd.engine.scripted import Gate, Play, ScriptItem
-from mlxd.engine.scripts.agent import agent
+from mlxd.api.http.framework import Tuning
+from mlxd.engine.scripted.agent import agent
+from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
 from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
 from mlxd.messages import GenerateRequest, Reasoning, ToolCall, ToolResult
 from tests.api.clients import talking
 from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
 from tests.scripts import SCRIPTS, STARTED, finished, reasoning, text
 from tests.scripts import call as tool_call
+
+pytestmark = pytest.mark.client
 
 WEATHER: FunctionToolParam = {
     "type": "function",

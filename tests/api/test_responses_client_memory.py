@@ -9,12 +9,14 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseInputParam, ResponseStreamEvent
 
-from mlxd.api.web import Tuning
-from mlxd.config import Server, Settings
-from mlxd.engine.scripted import Gate, ScriptItem
+from mlxd.api.http.framework import Tuning
+from mlxd.config.settings import Server, Settings
+from mlxd.engine.scripted.engine import Gate, ScriptItem
 from tests.api.clients import talking
 from tests.api.support import Front, front
 from tests.scripts import SCRIPTS, STARTED, finished, text
+
+pytestmark = pytest.mark.client
 
 OVER = ("completed", "failed", "incomplete", "cancelled")
 

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import pytest
 from openai.resources.responses.responses import AsyncResponsesConnection
 
-from mlxd.api.web import Tuning
+from mlxd.api.http.framework import Tuning
 from tests.api.clients import talking
 from tests.api.support import Front, front
 from tests.scripts import SCRIPTS
+
+pytestmark = pytest.mark.client
 
 OVER = ("response.completed", "response.failed", "response.incomplete", "error")
 

@@ -12,13 +12,13 @@ from quart import Response
 from quart.testing import QuartClient
 from quart.typing import TestHTTPConnectionProtocol
 
-from mlxd.api.admin_status import Facts
+from mlxd.api.admin.snapshots import Facts
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Frame
-from mlxd.api.web import Tuning
-from mlxd.config import Settings
-from mlxd.engine.handle import ModelInfo
-from mlxd.engine.scripted import Play, ScriptedEngine, ScriptItem
+from mlxd.api.http.framework import Tuning
+from mlxd.config.settings import Settings
+from mlxd.engine.interface import ModelInfo
+from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
 from mlxd.status import History, Lifecycle, Status
 from tests.api.support import DEMO, LIMIT, Front, sse_frames

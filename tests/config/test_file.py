@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mlxd.config import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
-from mlxd.config_file import load
-from mlxd.config_template import MODEL_EXAMPLE, template
-from mlxd.engine.toolcalls import NOTATIONS
+from mlxd.config.load import load
+from mlxd.config.settings import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
+from mlxd.config.toml_writer import MODEL_EXAMPLE, template
+from mlxd.engine.notations import NOTATIONS
 from tests.surroundings import DEFAULT_FILE, from_text
 
 

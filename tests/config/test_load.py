@@ -7,10 +7,10 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mlxd.config import Settings
-from mlxd.config_errors import dotted
-from mlxd.config_file import find, load
-from mlxd.config_layers import leaves
+from mlxd.config.load import find, load
+from mlxd.config.problems import dotted
+from mlxd.config.settings import Settings
+from mlxd.config.sources import leaves
 from tests.surroundings import DEFAULT_FILE, from_text
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxd.config_file import load
+from mlxd.config.load import load
 from mlxd.errors import ConfigError
 from tests.surroundings import from_text, refusal
 

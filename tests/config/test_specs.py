@@ -2,11 +2,11 @@
 
 import pytest
 
-from mlxd.config import Defaults, Engine, Model, Server, Settings
+from mlxd.config.engine_specs import default_model, engine_limits, model_specs
+from mlxd.config.machine import memory_bytes
+from mlxd.config.settings import Defaults, Engine, Model, Server, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
-from mlxd.machine import memory_bytes
 from mlxd.messages import Sampling
-from mlxd.specs import default_model, engine_limits, model_specs
 
 
 def test_a_model_that_says_nothing_gets_the_defaults() -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from mlxd.engine.handle import Engine, Generation
+from mlxd.engine.interface import Engine, Generation
 from mlxd.events import Answer, Event, check_order, collect
 from mlxd.messages import GenerateRequest, Message, Part, Text, ToolResult
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mlxd.engine.blocks import BlockBuilder
-from mlxd.engine.handle import Markup
+from mlxd.engine.interface import Markup
+from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.events import (
     Answer,
     Event,

@@ -5,7 +5,7 @@ import struct
 import msgspec
 import pytest
 
-from mlxd.engine.handle import Markup
+from mlxd.engine.interface import Markup
 from mlxd.engine.protocol import (
     MAX_FRAME,
     Accepted,

@@ -10,8 +10,8 @@ from typing import Self, cast
 
 from quart import Quart, Response, request
 
-from mlxd.connection import Limits
-from mlxd.listener import Listener, bind
+from mlxd.server.connection import Limits
+from mlxd.server.listener import Listener, bind
 
 DEADLINE = 5.0
 """Seconds after which a test that waits for something has failed."""

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from mlxd.connection import Limits
-from mlxd.listener import bind, is_fair
+from mlxd.server.connection import Limits
+from mlxd.server.listener import bind, is_fair
 from tests.server.support import QUICK, Client, serving, until
 
 PATIENT = replace(QUICK, head=30.0, body=30.0, idle=30.0, stall=30.0, grace=30.0)

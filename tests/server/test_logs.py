@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlxd.logs import JsonLines, TextLines, printable, setup
+from mlxd.server.logs import JsonLines, TextLines, printable, setup
 
 HOSTILE = "a\r\n2026-11-23 INFO mlxd: forged\x1b[2J\x00\u2028\u202e"
 

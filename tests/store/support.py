@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlxd.config import Conversations
-from mlxd.conversations import ConversationStore
-from mlxd.conversations_clock import Clock
-from mlxd.conversations_file import MEMORY
+from mlxd.config.settings import Conversations
 from mlxd.history import Item, ResponseState, StoredResponse
+from mlxd.store.clock import Clock
+from mlxd.store.conversations import ConversationStore
+from mlxd.store.database import MEMORY
 
 Kind = Literal["sqlite", "memory"]
 KINDS: tuple[Kind, ...] = ("sqlite", "memory")

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlxd.config import Conversations
-from mlxd.conversations import archive_folder, store_path
-from mlxd.conversations_archive import write
-from mlxd.conversations_file import MEMORY
+from mlxd.config.settings import Conversations
+from mlxd.store.archive import write
+from mlxd.store.conversations import archive_folder, store_path
+from mlxd.store.database import MEMORY
 from tests.store.support import ME, TTL, FakeClock, archive_of, item, items, opened, response, turn
 
 HOSTILE = [

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.conversations_clock import Clock
-from mlxd.conversations_file import Damaged, StoreFile, StoreInUse, is_damage
-from mlxd.conversations_schema import MIGRATIONS, expected_tables, migrate, tables_of, version_of
 from mlxd.errors import ConfigError, StoreUnavailable
+from mlxd.store.clock import Clock
+from mlxd.store.database import Damaged, StoreFile, StoreInUse, is_damage
+from mlxd.store.schema import MIGRATIONS, expected_tables, migrate, tables_of, version_of
 from tests.store.support import ME, FakeClock, item, items, make, opened, response, store_file, turn
 
 NOBODY = 65534

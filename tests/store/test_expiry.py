@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlxd.conversations_clock import Clock, Mark, StoreTime
 from mlxd.errors import ResponseNotFound, StoreUnavailable
+from mlxd.store.clock import Clock, Mark, StoreTime
 from tests.server.support import until
 from tests.store.support import (
     INTERVAL,

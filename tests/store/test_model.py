@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlxd.conversations import ConversationStore
 from mlxd.errors import NotStored
 from mlxd.history import RUNNING, Item, ResponseState, StoredResponse
+from mlxd.store.conversations import ConversationStore
 from tests.store.support import INTERVAL, ME, OTHER, TTL, FakeClock, Kind, items, make, response
 
 T = TypeVar("T")

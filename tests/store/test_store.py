@@ -8,9 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlxd.conversations import ConversationStore
-from mlxd.conversations_nodes import extend, items_between
-from mlxd.conversations_schema import migrate
 from mlxd.errors import (
     ConversationNotFound,
     ItemNotFound,
@@ -18,6 +15,9 @@ from mlxd.errors import (
     PreviousNotFound,
     ResponseNotFound,
 )
+from mlxd.store.conversations import ConversationStore
+from mlxd.store.nodes import extend, items_between
+from mlxd.store.schema import migrate
 from tests.store.support import (
     KINDS,
     ME,

@@ -5,7 +5,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from mlxd.conversations import ConversationStore
+from mlxd.store.conversations import ConversationStore
 from tests.store.support import ME, opened, turn
 
 WRITERS = 4

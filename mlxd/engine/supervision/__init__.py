@@ -1,1 +1,1 @@
-"""What the supervisor is made of: process, restarts, watching, and the routing of replies."""
+"""The engine as the server sees it: a process that is watched and replaced."""

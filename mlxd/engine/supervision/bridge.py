@@ -8,7 +8,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.engine.handle import RequestStatus, Unwatched, Watcher
+from mlxd.engine.interface import RequestStatus, Unwatched, Watcher
 from mlxd.engine.protocol import (
     Accepted,
     Answered,
@@ -23,12 +23,12 @@ from mlxd.engine.protocol import (
     Stats,
     Step,
 )
-from mlxd.engine.supervision.board import Board
 from mlxd.engine.supervision.call import Call
-from mlxd.engine.supervision.keeper import Keeper, Loss, RestartPolicy, reason_of
+from mlxd.engine.supervision.last_report import Board
 from mlxd.engine.supervision.process import BrokenProtocol
-from mlxd.engine.supervision.row import Row
-from mlxd.engine.supervision.waiting import wait_note
+from mlxd.engine.supervision.request import Row
+from mlxd.engine.supervision.restarts import Keeper, Loss, RestartPolicy, reason_of
+from mlxd.engine.supervision.wait_reasons import wait_note
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
     Cancelled,

@@ -14,8 +14,8 @@ from typing import IO, Self
 
 import msgspec
 
-from mlxd.allocator import with_huge_pages
 from mlxd.engine.protocol import FrameReader, Reply, decode_reply
+from mlxd.engine.supervision.allocator import with_huge_pages
 
 logger = logging.getLogger("mlxd.engine")
 

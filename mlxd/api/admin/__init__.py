@@ -1,0 +1,1 @@
+"""`/admin` and `/metrics`, and the activity that they show."""

@@ -1,0 +1,162 @@
+"""`/metrics`: counters and histograms of requests, and the state of the server, for Prometheus.
+
+Every value of a label comes from us: dialects, configured models, names of errors.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, cast
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mlxd.engine.interface import RequestStatus
+from mlxd.errors import Cancelled
+from mlxd.events import Failed, Finished, Usage
+from mlxd.status import Status
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+"""Bounds in seconds of what takes as long as a request or a prompt."""
+SHORT = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+"""Bounds in seconds of the time between two tokens."""
+
+Outcome = Literal["finished", "failed", "cancelled"]
+
+
+def outcome_of(end: Finished | Failed | None) -> Outcome:
+    """What became of a request; one without an end was left by its client."""
+    match end:
+        case None:
+            return "cancelled"
+        case Failed(error=error):
+            return "cancelled" if error.kind == Cancelled.__name__ else "failed"
+        case Finished(reason=reason):
+            return "cancelled" if reason == "cancelled" else "finished"
+
+
+# A second series beside each counter, of the time when it began, is of no use here.
+cast(Callable[[], None], disable_created_metrics)()
+
+
+class Metrics:
+    """What is counted as requests end; each server has its own registry."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._requests = self._counter(
+            "requests", "Requests that the engine accepted, by how they ended.", "finish"
+        )
+        self._errors = Counter(
+            "mlxd_request_errors",
+            "Requests that were refused or failed, by the name of the error.",
+            ("kind",),
+            registry=self._registry,
+        )
+        self._tokens = Counter(
+            "mlxd_tokens", "Tokens of requests that ended.", ("kind",), registry=self._registry
+        )
+        self._first = self._histogram("time_to_first_token", "From arrival to the first token.")
+        self._between = self._histogram(
+            "inter_token_latency", "Mean time between the tokens of an answer.", SHORT
+        )
+        self._queue = self._histogram("queue", "Waiting for a slot.")
+        self._prefill = self._histogram("prefill", "Reading the prompt.")
+        self._whole = self._histogram("request", "From arrival to the end.")
+
+    def ended(self, status: RequestStatus, usage: Usage, end: Finished | Failed | None) -> None:
+        """A request that was accepted is over."""
+        finish = end.reason if isinstance(end, Finished) else outcome_of(end)
+        self._requests.labels(status.dialect, status.model, finish).inc()
+        if isinstance(end, Failed) and finish == "failed":
+            self._errors.labels(end.error.kind).inc()
+        for kind, tokens in (
+            ("prompt", usage.prompt),
+            ("cached", usage.cached),
+            ("completion", usage.completion),
+            ("reasoning", usage.reasoning),
+        ):
+            self._tokens.labels(kind).inc(tokens)
+        self._observe(status)
+
+    def refused(self, error: str) -> None:
+        """A request was refused with the error of this name."""
+        self._errors.labels(error).inc()
+
+    def page(self, status: Callable[[], Status]) -> bytes:
+        """Everything in Prometheus' text format, with the gauges of now."""
+        return generate_latest(self._registry) + generate_latest(_now(status))
+
+    def _observe(self, status: RequestStatus) -> None:
+        self._queue.observe(status.queued)
+        self._whole.observe(status.age)
+        if status.phase != "queued":
+            self._prefill.observe(status.prefill)
+        if status.first_token:
+            self._first.observe(status.first_token)
+        if status.rate:
+            self._between.observe(1 / status.rate)
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        labels = ("dialect", "model", label)
+        return Counter(f"mlxd_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...] = LONG) -> Histogram:
+        return Histogram(f"mlxd_{name}_seconds", text, buckets=bounds, registry=self._registry)
+
+
+def _now(status: Callable[[], Status]) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Gauges(status))
+    return registry
+
+
+class _Gauges(Collector):
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        yield from map(_gauge, *zip(*_gauges(status), strict=True))
+        for name, text, value in _counters(status):
+            yield CounterMetricFamily(f"mlxd_{name}", text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"mlxd_{name}", text, value=value)
+
+
+def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:
+    engine, prefixes, store = status.engine, status.prefixes, status.store
+    yield "requests_running", "Requests in prefill or decoding.", len(status.running)
+    yield "requests_waiting", "Requests that wait for a slot.", len(status.waiting)
+    yield "engine_up", "1 while the engine process takes requests.", engine.state == "ready"
+    yield "engine_memory_bytes", "Memory that the engine uses.", engine.memory_used
+    yield "engine_memory_peak_bytes", "The most it has used.", engine.memory_peak
+    yield "engine_memory_limit_bytes", "The most it may use.", engine.memory_limit
+    yield "engine_step_seconds", "Median time of the last decode steps.", engine.step
+    yield "server_memory_bytes", "Resident memory of the server process.", status.server.memory
+    yield "uptime_seconds", "Since the server started.", status.server.uptime
+    yield "connections", "Open connections.", status.server.connections
+    yield "conversations_active", "Conversations of the last minutes.", len(status.conversations)
+    yield "models_loaded", "Models in memory.", sum(m.state == "loaded" for m in status.models)
+    yield "prefix_cache_entries", "KV prefixes in memory.", prefixes.entries
+    yield "prefix_cache_bytes", "Memory of KV prefixes.", prefixes.bytes
+    yield "prefix_cache_limit_bytes", "The most they may take.", prefixes.limit
+    yield "store_bytes", "Size of the conversation store.", store.bytes
+    yield "store_responses", "Responses in the store.", store.responses
+    yield "store_conversations", "Conversations in the store.", store.conversations
+    yield "store_up", "1 unless the store has a problem.", not store.problem
+
+
+def _counters(status: Status) -> Iterator[tuple[str, str, float]]:
+    prefixes = status.prefixes
+    yield "engine_restarts", "Times the engine process was replaced.", status.engine.restarts
+    yield "prefix_cache_hits", "Prompts that began with a kept prefix.", prefixes.hits
+    yield "prefix_cache_hit_tokens", "Tokens that were not computed again.", prefixes.hit_tokens

@@ -1,0 +1,188 @@
+"""Anthropic's Messages: from the wire's request to a neutral one, and the table of errors."""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
+from pydantic import ValidationError
+
+from mlxd.api.anthropic.errors import (
+    NO_THREADS,
+    error_reply,
+    from_pydantic,
+    unsupported,
+    wrong_value,
+)
+from mlxd.api.anthropic.messages import Translator, system_message
+from mlxd.api.anthropic.renderer import MessagesRenderer, Wanted
+from mlxd.api.anthropic.tools import Toolbox, toolbox
+from mlxd.api.anthropic.wire import (
+    AdaptiveThinking,
+    CountRequest,
+    EnabledThinking,
+    MessagesRequest,
+)
+from mlxd.api.dialect import Caller, ErrorReply, JsonObject, ParsedCall, Route
+from mlxd.api.wire.base import unknown_fields
+from mlxd.errors import MlxdError
+from mlxd.messages import (
+    GenerateRequest,
+    JsonSchemaOutput,
+    Message,
+    Output,
+    ReasoningOptions,
+    Sampling,
+    Source,
+    TextOutput,
+    Tool,
+)
+
+CLIENT = "anthropic-version"
+"""The header by which Anthropic's clients are known on paths that all vendors' share."""
+MAX_TOKENS = 2**31 - 1
+"""A larger `max_tokens` or budget means the same: the window ends the answer long before."""
+ALL_TOKENS = 1_000_000
+"""A `top_k` from here on is above any vocabulary, and restricts nothing."""
+
+_SESSION = re.compile(r"session(?:_id)?[^0-9a-z]{1,8}([0-9a-f][0-9a-f-]{15,63})")
+
+
+class Anthropic:
+    """The dialect; has no state."""
+
+    name = "anthropic"
+    routes = (
+        Route("POST", "/v1/messages", "generate"),
+        Route("POST", "/v1/messages/count_tokens", "count"),
+        Route("GET", "/v1/models", "models", CLIENT),
+        Route("GET", "/v1/models/<path:name>", "model", CLIENT),
+    )
+
+    def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
+        """See `Dialect.parse`."""
+        _refuse_threads(body)
+        wire = _wire(body, counts=caller.operation == "count")
+        box = toolbox(wire.tools or [], wire.tool_choice)
+        prompt = _prompt(wire, box)
+        request = _request(wire, box, prompt, caller)
+        wanted = Wanted(
+            request_id=caller.request_id,
+            model=wire.model,
+            max_tokens=request.max_tokens,
+            thinking=isinstance(wire.thinking, EnabledThinking | AdaptiveThinking),
+            omitted=getattr(wire.thinking, "display", None) == "omitted",
+        )
+        return ParsedCall(
+            requests=(request,),
+            stream=bool(wire.stream),
+            renderer=MessagesRenderer(wanted),
+            asked_model=wire.model,
+            ignored=_ignored(wire, box, prompt),
+            counted=lambda tokens: {"input_tokens": tokens},
+        )
+
+    def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
+        """See `Dialect.error`."""
+        return error_reply(
+            error, request_id=caller.request_id, validation_status=caller.validation_status
+        )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads, and the names of what was left out of it."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    dropped: tuple[str, ...]
+
+
+def _refuse_threads(body: JsonObject) -> None:
+    """Before all else: the later requests of a thread hold only what is new."""
+    if body.get("thread") is not None:
+        why = "conversations are not kept here; send all messages."
+        raise unsupported("thread", why, NO_THREADS)
+
+
+def _wire(body: JsonObject, *, counts: bool) -> CountRequest:
+    try:
+        return (CountRequest if counts else MessagesRequest).model_validate(body)
+    except ValidationError as error:
+        raise from_pydantic(error) from None
+
+
+def _prompt(wire: CountRequest, box: Toolbox) -> Prompt:
+    translator = Translator(box.known())
+    said = tuple(translator.messages(wire.messages))
+    if not said:
+        raise wrong_value("messages", "At least one message must have content that is read here.")
+    offered = {tool.name for tool in box.offered}
+    loaded = [tool for name, tool in translator.loaded.items() if name not in offered]
+    deferred = tuple(replace(tool, deferred=True) for tool in loaded)
+    messages = (*system_message(wire.system or []), *said)
+    return Prompt(messages, box.offered + deferred, tuple(translator.dropped))
+
+
+def _request(wire: CountRequest, box: Toolbox, prompt: Prompt, caller: Caller) -> GenerateRequest:
+    return GenerateRequest(
+        id=caller.request_id,
+        model=wire.model,
+        messages=prompt.messages,
+        tools=prompt.tools,
+        tool_choice=box.choice,
+        parallel_tools=box.parallel,
+        sampling=_sampling(wire),
+        max_tokens=min(wire.max_tokens, MAX_TOKENS) if wire.max_tokens else None,
+        stop=tuple(stop for stop in wire.stop_sequences or [] if stop),
+        output=_output(wire),
+        reasoning=_reasoning(wire),
+        source=Source(dialect=Anthropic.name, key=caller.key, session=_session(wire)),
+    )
+
+
+def _session(wire: CountRequest) -> str:
+    """The session that Claude Code names in the metadata, for those who watch the server."""
+    user = wire.metadata.user_id if isinstance(wire, MessagesRequest) and wire.metadata else None
+    found = _SESSION.search(user or "")
+    return found[1] if found else ""
+
+
+def _sampling(wire: CountRequest) -> Sampling:
+    top_p, top_k = wire.top_p, wire.top_k
+    if top_k is not None and top_k >= ALL_TOKENS:
+        top_k = 0
+    if top_p == 0:
+        # The smallest set with no mass at all: the likeliest token alone.
+        top_p, top_k = None, 1
+    return Sampling(temperature=wire.temperature, top_p=top_p, top_k=top_k)
+
+
+def _output(wire: CountRequest) -> Output:
+    asked = (wire.output_config and wire.output_config.format) or wire.output_format
+    if asked is None:
+        return TextOutput()
+    schema = msgspec.json.encode(asked.schema_).decode()
+    return JsonSchemaOutput(schema, strict=True)
+
+
+def _reasoning(wire: CountRequest) -> ReasoningOptions:
+    """Thinking is off unless it is asked for; `adaptive` leaves it to the model."""
+    effort = wire.output_config.effort if wire.output_config else None
+    match wire.thinking:
+        case EnabledThinking(budget_tokens=budget):
+            limit = min(budget, MAX_TOKENS) if budget else None
+            return ReasoningOptions(enabled=True, effort=effort, budget=limit)
+        case AdaptiveThinking():
+            return ReasoningOptions(effort=effort)
+        case _:
+            return ReasoningOptions(enabled=False, effort=effort)
+
+
+def _ignored(wire: CountRequest, box: Toolbox, prompt: Prompt) -> tuple[str, ...]:
+    names = [*unknown_fields(wire), *box.dropped, *prompt.dropped]
+    if wire.metadata is not None:
+        names.append("metadata")
+    if "" in (wire.stop_sequences or []):
+        names.append("stop_sequences")
+    return tuple(dict.fromkeys(names))

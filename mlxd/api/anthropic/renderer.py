@@ -1,0 +1,222 @@
+"""Messages answers: events to named events of the wire, or a whole answer to one body."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import msgspec
+
+from mlxd.api.anthropic.errors import error_body
+from mlxd.api.anthropic.messages import UNREADABLE
+from mlxd.api.dialect import Frame, JsonObject
+from mlxd.api.wire.opaque_text import seal
+from mlxd.errors import revive
+from mlxd.events import (
+    Answer,
+    BlockDelta,
+    BlockEnd,
+    BlockStart,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    Started,
+    Usage,
+)
+from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
+
+PING = Frame(b'{"type":"ping"}', "ping")
+STOP = Frame(b'{"type":"message_stop"}', "message_stop")
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the request said about its answer.
+
+    `model` is the name that was asked for, empty for the default. `thinking` says whether blocks of
+    it are shown; with `omitted` they are, without their text.
+    """
+
+    request_id: str
+    model: str = ""
+    max_tokens: int | None = None
+    thinking: bool = False
+    omitted: bool = False
+
+
+class MessagesRenderer:
+    """See `Renderer`."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._index = -1
+        """Of the block that is open, or was last."""
+        self._head: bytes | None = None
+        """What the open block's deltas begin with; None when they are not shown."""
+        self._calls = 0
+
+    def frames(self, choice: int, event: Event) -> Iterable[Frame]:
+        """See `Renderer.frames`."""
+        match event:
+            case BlockDelta(text=text):
+                return self._delta(text) if text else ()
+            case BlockStart(part=part):
+                return self._open(part) if self._shows(part) else ()
+            case BlockEnd(part=part):
+                return self._close(part) if self._shows(part) else ()
+            case Started():
+                return self._start(event)
+            case Progress():
+                return ()
+            case Finished():
+                return (self._finish(event),)
+            case Failed(error=error):
+                body = error_body(revive(error), request_id=self._wanted.request_id)
+                return (Frame(_encode(body), "error"),)
+            case _:
+                assert_never(event)
+
+    def idle(self) -> Iterable[Frame]:
+        """See `Renderer.idle`."""
+        return (PING,)
+
+    def end(self) -> Iterable[Frame]:
+        """See `Renderer.end`."""
+        return (STOP,)
+
+    def body(self, answers: Sequence[Answer]) -> bytes:
+        """See `Renderer.body`."""
+        (answer,) = answers
+        message = self._message(answer.started.model)
+        content = [self._block(part) for part in answer.parts if self._shows(part)]
+        end = self._ending(answer.finished, len(answer.tool_calls))
+        usage = message_usage(answer.finished.usage)
+        return _encode(message | {"content": content, **end, "usage": usage})
+
+    def _message(self, model: str) -> JsonObject:
+        return {
+            "id": f"msg_{self._wanted.request_id.removeprefix('req_')}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._wanted.model or model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+        }
+
+    def _start(self, event: Started) -> Iterable[Frame]:
+        usage = message_usage(Usage(prompt=event.prompt_tokens))
+        message = self._message(event.model) | {"usage": usage}
+        return (_frame("message_start", message=message), PING)
+
+    def _shows(self, part: OutputPart) -> bool:
+        return self._wanted.thinking or not isinstance(part, Reasoning)
+
+    def _open(self, part: OutputPart) -> Iterable[Frame]:
+        self._index += 1
+        head = b'{"type":"content_block_delta","index":%d,"delta":{"type":' % self._index
+        match part:
+            case Text():
+                block: JsonObject = {"type": "text", "text": ""}
+                self._head = head + b'"text_delta","text":'
+            case Reasoning():
+                block = {"type": "thinking", "thinking": "", "signature": ""}
+                shown = head + b'"thinking_delta","thinking":'
+                self._head = None if self._wanted.omitted else shown
+            case ToolCall():
+                self._calls += 1
+                block = _call(part, {})
+                self._head = head + b'"input_json_delta","partial_json":'
+            case _:
+                assert_never(part)
+        opened = _frame("content_block_start", index=self._index, content_block=block)
+        # Anthropic begins the arguments with an empty piece.
+        return (opened, *self._delta("")) if isinstance(part, ToolCall) else (opened,)
+
+    def _delta(self, text: str) -> Iterable[Frame]:
+        if self._head is None:
+            return ()
+        return (Frame(self._head + _encode(text) + b"}}", "content_block_delta"),)
+
+    def _close(self, part: OutputPart) -> Iterable[Frame]:
+        self._head = None
+        closed = _frame("content_block_stop", index=self._index)
+        if not isinstance(part, Reasoning):
+            return (closed,)
+        delta = {"type": "signature_delta", "signature": self._signature(part)}
+        return (_frame("content_block_delta", index=self._index, delta=delta), closed)
+
+    def _finish(self, event: Finished) -> Frame:
+        usage = message_usage(event.usage)
+        changed = {name: usage[name] for name in usage if name not in UNCHANGED}
+        return _frame("message_delta", delta=self._ending(event, self._calls), usage=changed)
+
+    def _block(self, part: OutputPart) -> JsonObject:
+        match part:
+            case Text(text=text):
+                return {"type": "text", "text": text}
+            case Reasoning(text=text):
+                shown = "" if self._wanted.omitted else text
+                return {"type": "thinking", "thinking": shown, "signature": self._signature(part)}
+            case ToolCall():
+                return _call(part, call_input(part.arguments))
+            case _:
+                assert_never(part)
+
+    def _signature(self, part: Reasoning) -> str:
+        """Brings thinking that is not shown back with the next request."""
+        return seal(part.text) if self._wanted.omitted else seal()
+
+    def _ending(self, event: Finished, calls: int) -> JsonObject:
+        """`tool_use` if and only if there are calls, unless the limit cut the last one short."""
+        if event.reason == "length":
+            cut = event.usage.completion < (self._wanted.max_tokens or 0)
+            return _ending("model_context_window_exceeded" if cut else "max_tokens")
+        if calls and event.reason != "cancelled":
+            return _ending("tool_use")
+        if event.reason == "stop_sequence":
+            return _ending("stop_sequence", event.stop_sequence)
+        return _ending("end_turn")
+
+
+UNCHANGED = ("cache_creation", "service_tier")
+"""What a stream says of usage at its beginning alone."""
+
+
+def message_usage(usage: Usage) -> JsonObject:
+    """`usage` of a message; together the three kinds of input are the whole prompt."""
+    return {
+        "input_tokens": usage.prompt - usage.cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
+        "service_tier": "standard",
+    }
+
+
+def call_input(arguments: str) -> Any:
+    """The arguments as an object, exactly as they are written; what is none, inside of one."""
+    if not arguments.strip():
+        return {}
+    try:
+        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return {UNREADABLE: arguments}
+    return msgspec.Raw(arguments.encode())
+
+
+def _call(call: ToolCall, given: Any) -> JsonObject:
+    id_ = f"toolu_{call.id.removeprefix('call_')}"
+    return {"type": "tool_use", "id": id_, "name": call.name, "input": given}
+
+
+def _ending(reason: str, sequence: str | None = None) -> JsonObject:
+    return {"stop_reason": reason, "stop_sequence": sequence}
+
+
+def _frame(event: str, **fields: Any) -> Frame:
+    return Frame(_encode({"type": event, **fields}), event)

@@ -1,0 +1,210 @@
+"""The tools of a Messages request: what the model is told of, and what it may or must call.
+
+Tools that only Anthropic's servers can run are dropped, and named to the caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, assert_never
+
+import msgspec
+from msgspec.structs import replace
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from mlxd.api.anthropic.defined_tools import defined_tool, is_defined
+from mlxd.api.anthropic.errors import unsupported, wrong_value
+from mlxd.api.wire.base import AN_OBJECT, Wire, type_tag
+from mlxd.messages import AutoTools, NamedTool, NoTools, RequiredTools, Tool, ToolChoice
+
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+
+_SERVER_SEARCH = "tool_search_tool_"
+
+
+class Entry(Wire):
+    """What every tool may carry."""
+
+    cache_control: Any = None
+    eager_input_streaming: bool | None = None
+    """Arguments are always streamed as they come."""
+    defer_loading: bool | None = None
+    strict: bool | None = None
+
+
+class CustomTool(Entry):
+    type: Literal["custom"] | None = None
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any]
+
+
+class DefinedTool(Entry):
+    """A tool of `anthropic_defined`."""
+
+    type: str
+    name: ToolName
+
+
+class ServerTool(Wire):
+    """A tool that its vendor runs, or one of a kind nobody has heard of; dropped."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+    name: str | None = None
+
+
+def _offered_type_tag(value: dict[str, Any]) -> str:
+    kind = value.get("type")
+    if kind is None or kind == "custom":
+        return "#custom"
+    return "#defined" if isinstance(kind, str) and is_defined(kind) else "#server"
+
+
+OfferedTool = Annotated[
+    Annotated[CustomTool, Tag("#custom")]
+    | Annotated[DefinedTool, Tag("#defined")]
+    | Annotated[ServerTool, Tag("#server")],
+    Discriminator(_offered_type_tag),
+    AN_OBJECT,
+]
+
+
+class NoneChoice(Wire):
+    type: Literal["none"]
+
+
+class AutoChoice(Wire):
+    type: Literal["auto"]
+    disable_parallel_tool_use: bool | None = None
+
+
+class AnyChoice(Wire):
+    type: Literal["any"]
+    disable_parallel_tool_use: bool | None = None
+
+
+class NamedChoice(Wire):
+    type: Literal["tool"]
+    name: str
+    disable_parallel_tool_use: bool | None = None
+
+
+WireChoice = Annotated[
+    Annotated[NoneChoice, Tag("#none")]
+    | Annotated[AutoChoice, Tag("#auto")]
+    | Annotated[AnyChoice, Tag("#any")]
+    | Annotated[NamedChoice, Tag("#tool")],
+    Discriminator(type_tag),
+    AN_OBJECT,
+]
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools in no dialect.
+
+    `deferred` are by name those that the model learns of when a message refers to them. `dropped`
+    are the fields' names of those that can't be run here.
+    """
+
+    offered: tuple[Tool, ...] = ()
+    deferred: dict[str, Tool] = field(default_factory=dict)
+    choice: ToolChoice = AutoTools()
+    parallel: bool = True
+    dropped: tuple[str, ...] = ()
+
+    def known(self) -> dict[str, Tool]:
+        """Every tool that a message may refer to."""
+        return {tool.name: tool for tool in self.offered} | self.deferred
+
+
+def toolbox(entries: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbox:
+    """The offered tools without those that can't be run here; raises `InvalidField`."""
+    tools = [entry for entry in entries if not isinstance(entry, ServerTool)]
+    servers = [entry for entry in entries if isinstance(entry, ServerTool)]
+    _require_unique_names(tools)
+    deferred = _deferred(tools, servers)
+    if isinstance(choice, NamedChoice):
+        # It has to be called now, so the model has to know it.
+        deferred.discard(choice.name)
+    built = [neutral_tool(entry) for entry in tools]
+    return Toolbox(
+        offered=tuple(tool for tool in built if tool.name not in deferred),
+        deferred={tool.name: tool for tool in built if tool.name in deferred},
+        choice=_choice(choice, tools, servers),
+        parallel=isinstance(choice, NoneChoice | None) or not choice.disable_parallel_tool_use,
+        dropped=tuple(f"tools.{entry.type}" for entry in servers),
+    )
+
+
+def described(tool: Tool) -> str:
+    """The definition of a tool as JSON, the way chat templates write it."""
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": msgspec.Raw(tool.parameters.encode()),
+    }
+    return msgspec.json.encode({"type": "function", "function": function}).decode()
+
+
+def neutral_tool(entry: CustomTool | DefinedTool) -> Tool:
+    """The tool in no dialect."""
+    if isinstance(entry, DefinedTool):
+        return replace(defined_tool(entry.type, entry.name), strict=entry.strict or False)
+    return Tool(
+        name=entry.name,
+        description=entry.description or "",
+        parameters=msgspec.json.encode(entry.input_schema).decode(),
+        strict=entry.strict or False,
+    )
+
+
+def _deferred(tools: Sequence[CustomTool | DefinedTool], servers: Sequence[ServerTool]) -> set[str]:
+    """Names of the tools that are left out until a message refers to them.
+
+    None where nothing could ever do so: the search is the vendor's own, or no tool is left.
+    """
+    if any(entry.type.startswith(_SERVER_SEARCH) for entry in servers):
+        return set()
+    deferred = {entry.name for entry in tools if entry.defer_loading}
+    return deferred if len(deferred) < len(tools) else set()
+
+
+def _require_unique_names(tools: Sequence[CustomTool | DefinedTool]) -> None:
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if tool.name in seen:
+            raise wrong_value(f"tools.{index}.name", "Tool names must be unique.")
+        seen.add(tool.name)
+
+
+def _choice(
+    choice: WireChoice | None,
+    tools: Sequence[CustomTool | DefinedTool],
+    servers: Sequence[ServerTool],
+) -> ToolChoice:
+    match choice:
+        case None | AutoChoice():
+            return AutoTools()
+        case NoneChoice():
+            return NoTools()
+        case AnyChoice():
+            if not tools:
+                raise wrong_value("tool_choice", _none_left(servers))
+            return RequiredTools()
+        case NamedChoice(name=name):
+            if any(entry.name == name for entry in servers):
+                why = f"'{name[:64]}' is a tool of Anthropic's servers, and can't be run here."
+                raise unsupported("tool_choice.name", why)
+            if all(tool.name != name for tool in tools):
+                raise wrong_value("tool_choice.name", f"Tool '{name[:64]}' not found in `tools`.")
+            return NamedTool(name)
+        case _:
+            assert_never(choice)
+
+
+def _none_left(servers: Sequence[ServerTool]) -> str:
+    if servers:
+        return "A call is demanded, but all `tools` are run by Anthropic's servers, not here."
+    return "A call is demanded, but there are no `tools`."

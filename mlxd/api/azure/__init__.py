@@ -1,0 +1,1 @@
+"""Azure OpenAI: OpenAI's APIs at Azure's paths."""

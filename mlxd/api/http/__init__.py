@@ -1,0 +1,1 @@
+"""HTTP without vendors: from bytes to calls, and from events to bytes."""

@@ -1,0 +1,175 @@
+"""The one path from a parsed call to its answer, streamed or whole.
+
+Everything that can be known before the first byte is raised by `open_exchange`; after it, errors
+are frames of the dialect. A whole answer is the fold of the same events that are streamed.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from mlxd.api.dialect import KEEP_ALIVE, AnsweredCall, Frame, ParsedCall
+from mlxd.api.http.internal_errors import crashes_told
+from mlxd.api.http.request_log import Record, printable
+from mlxd.api.http.sse import Batch, encode, merged
+from mlxd.engine.interface import Engine, Generation
+from mlxd.errors import MlxdError, revive
+from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
+from mlxd.messages import GenerateRequest
+
+BEFORE_TEXT = (Started, Progress)
+"""Events of a generation that is still queued or in prefill."""
+
+End = Finished | Failed
+Settle = Callable[[End], Awaitable[End]]
+"""Hears how a generation ended before anyone else does, and says how that is to be told."""
+
+
+async def as_it_ended(end: End) -> End:
+    """Nothing has to be done about an end."""
+    return end
+
+
+@dataclass
+class Exchange:
+    """A call whose generations are running, until the stack they were entered on is left.
+
+    `idle` is the silence in seconds after which a stream gets something that keeps it alive.
+    """
+
+    call: ParsedCall
+    generations: Sequence[Generation]
+    record: Record
+    idle: float
+    settle: Settle = as_it_ended
+    begun: bool = False
+    """A generation has left its prefill behind."""
+    ended: int = 0
+    """Generations that are over."""
+    failed: bool = False
+
+    async def collect(self) -> bytes:
+        """The body of the whole answer; raises the error of a failed generation."""
+        if isinstance(self.call, AnsweredCall):
+            return await self._fold(self.call)
+        collectors = [Collector() for _ in self.generations]
+        with crashes_told(self.record.id):
+            async with aclosing(merged(self.generations, lambda: None)) as batches:
+                async for ready in batches:
+                    self._take_in(ready, collectors)
+            answers = [each.answer for each in collectors if each.answer is not None]
+            return self.call.renderer.body(answers)
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the stream, one piece for all that is ready at once; raises no error."""
+        async with aclosing(self.frames()) as told:
+            async for frames in told:
+                yield encode(frames)
+
+    async def frames(self) -> AsyncGenerator[list[Frame], None]:
+        """The frames of the stream, those that are ready at once together; raises no error."""
+        try:
+            with crashes_told(self.record.id):
+                async with aclosing(self._told()) as told:
+                    async for frames in told:
+                        yield frames
+        except MlxdError as error:
+            yield self._render(0, [Failed(error.report())])
+
+    async def _fold(self, call: AnsweredCall) -> bytes:
+        with crashes_told(self.record.id):
+            async with aclosing(self._told()) as told:
+                async for _ in told:
+                    pass
+            end = self.record.terminals[0]
+            if isinstance(end, Failed):
+                raise revive(end.error)
+            return msgspec.json.encode(call.renderer.snapshot())
+
+    async def _told(self) -> AsyncGenerator[list[Frame], None]:
+        now = asyncio.get_running_loop().time
+        written = now()
+
+        def patience() -> float:
+            return max(0.0, written + self.idle - now())
+
+        async with aclosing(merged(self.generations, patience)) as batches:
+            async for ready in batches:
+                if frames := await self._answer(ready) if ready else self._idle():
+                    yield frames
+                    written = now()
+                if self.failed:
+                    return
+
+    def _take_in(self, ready: Sequence[Batch], collectors: Sequence[Collector]) -> None:
+        for number, batch in ready:
+            self._notice(number, batch[-1])
+            for event in batch:
+                collectors[number].add(event)
+
+    async def _answer(self, ready: Sequence[Batch]) -> list[Frame]:
+        frames: list[Frame] = []
+        for number, batch in ready:
+            if isinstance(end := batch[-1], Finished | Failed):
+                frames += self._render(number, batch[:-1])
+                batch = [await self.settle(end)]
+            frames += self._render(number, batch)
+            if self.failed:
+                return frames
+        if self.ended == len(self.generations):
+            frames += self.call.renderer.end()
+        return frames
+
+    def _render(self, number: int, batch: list[Event]) -> list[Frame]:
+        render = self.call.renderer.frames
+        frames = [frame for event in batch for frame in render(number, event)]
+        if batch:
+            self._notice(number, batch[-1])
+        return frames
+
+    def _notice(self, number: int, last: Event) -> None:
+        """Take in how far a generation is by the last event of a batch."""
+        self.begun = self.begun or not isinstance(last, BEFORE_TEXT)
+        if isinstance(last, Finished | Failed):
+            self.ended += 1
+            self.failed = self.failed or isinstance(last, Failed)
+            self.record.terminal(number, last)
+
+    def _idle(self) -> list[Frame]:
+        return [KEEP_ALIVE] if self.begun else list(self.call.renderer.idle())
+
+
+async def open_exchange(
+    engine: Engine, call: ParsedCall, stack: AsyncExitStack, *, record: Record, idle: float
+) -> Exchange:
+    """Start every generation of `call` on `stack`; raises what forbids even one of them."""
+    async with AsyncExitStack() as entering:
+        generations = [
+            await entering.enter_async_context(engine.generate(signed(request, call, record)))
+            for request in call.requests
+        ]
+        stack.push_async_exit(entering.pop_all())
+    return Exchange(call, generations, record, idle)
+
+
+def signed(request: GenerateRequest, call: ParsedCall, record: Record) -> GenerateRequest:
+    """`request` with what is known of the client that sent it."""
+    client = record.client
+    source = msgspec.structs.replace(
+        request.source,
+        asked_model=printable(call.asked_model),
+        stream=call.stream,
+        client=client.address,
+        agent=client.agent,
+        session=client.session or request.source.session,
+    )
+    return msgspec.structs.replace(request, source=source)
+
+
+def for_model(call: ParsedCall, model: str) -> ParsedCall:
+    """`call` with the configured model that answers it."""
+    requests = tuple(msgspec.structs.replace(each, model=model) for each in call.requests)
+    return replace(call, requests=requests)

@@ -1,0 +1,54 @@
+"""What `/health` says: the engine's own view of itself, in one word and in detail."""
+
+from typing import Any, Literal
+
+from mlxd.engine.interface import EngineStatus, ModelInfo
+
+Health = Literal["ok", "loading", "restarting", "stalled", "failed", "draining"]
+
+SERVING: tuple[Health, ...] = ("ok", "loading")
+"""Requests are taken; while a model loads they wait."""
+
+
+def health_of(status: EngineStatus, stall_timeout: float) -> Health:
+    """One word for the state; `stall_timeout` in seconds."""
+    match status.state:
+        case "starting":
+            return "loading"
+        case "ready" if status.idle_seconds > stall_timeout:
+            return "stalled"
+        case "ready":
+            return _models_health(status.models)
+        case "stopping" | "stopped":
+            return "draining"
+        case "restarting" | "failed" as state:
+            return state
+
+
+def health_body(status: EngineStatus, health: Health) -> dict[str, Any]:
+    """The state with its reasons, for callers who may know them; nothing of what they ask."""
+    waiting = sum(request.phase == "queued" for request in status.requests)
+    return {
+        "status": health,
+        "engine": {
+            "state": status.state,
+            "reason": status.reason,
+            "restarts": status.restarts,
+            "uptime": round(status.uptime, 1),
+            "device": status.device,
+        },
+        "models": [_model(model) for model in status.models],
+        "requests": {"running": len(status.requests) - waiting, "waiting": waiting},
+    }
+
+
+def _models_health(models: tuple[ModelInfo, ...]) -> Health:
+    states = {model.state for model in models}
+    if states == {"failed"}:
+        return "failed"
+    return "loading" if "loading" in states and "loaded" not in states else "ok"
+
+
+def _model(model: ModelInfo) -> dict[str, Any]:
+    body = {"id": model.id, "state": model.state}
+    return body | ({"reason": model.reason} if model.reason else {})

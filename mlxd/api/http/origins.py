@@ -1,0 +1,128 @@
+"""Which Host headers and browser origins are served: the defence against DNS rebinding and CSRF.
+
+A page on any site can make its visitor's browser call this machine. Under a name of its own that
+resolves here it would send that name as Host; from its own site it sends its Origin. Both must be
+on a list, on every bind and for every method.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlxd.config.settings import Server
+
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>\d{1,5}))?"
+)
+_ORIGIN = re.compile(r"https?://(?P<host>[^/@?#\\\s]+)", re.IGNORECASE)
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2000}")
+
+EXPOSED = "x-request-id, x-mlxd-model, x-mlxd-ignored, retry-after"
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+USUAL_HEADERS = "authorization, x-api-key, api-key, anthropic-version, anthropic-beta, content-type"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host, lower case and without brackets, and a port, None when none was written."""
+
+    name: str
+    port: int | None = None
+
+
+def parse_host(text: str) -> Address | None:
+    """What a Host header names; None when it is not one host."""
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return None
+    port = match["port"]
+    if port is not None and int(port) > 65535:
+        return None
+    return Address(_canonical(match["name"]), None if port is None else int(port))
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a canonical host name can mean this machine only."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class HostList:
+    """Loopback names, the configured host, and what the configuration adds.
+
+    An entry with a port is served with that port only. A server that listens on every address
+    (`0.0.0.0`, `::`) also answers to the address a connection came in on.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._any_address = server.host in ("0.0.0.0", "::")
+        self._allowed = {
+            address
+            for entry in (server.host, *server.allowed_hosts)
+            if (address := _entry(entry)) is not None
+        }
+
+    def allows(self, header: str, local_address: str = "") -> bool:
+        """Whether a request with this Host header is answered."""
+        address = parse_host(header)
+        if address is None:
+            return False
+        if is_loopback(address.name):
+            return True
+        if self._any_address and local_address and address.name == _canonical(local_address):
+            return True
+        return address in self._allowed or Address(address.name) in self._allowed
+
+
+class OriginList:
+    """Loopback origins of any port, and those the configuration names exactly."""
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._exact = {origin.lower() for origin in origins}
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of `origin` may call."""
+        if "*" in self._exact or origin.lower() in self._exact:
+            return True
+        match = _ORIGIN.fullmatch(origin)
+        address = parse_host(match["host"]) if match else None
+        return address is not None and is_loopback(address.name)
+
+
+def cors_headers(origin: str) -> dict[str, str]:
+    """What lets a page of `origin` read the response."""
+    return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED}
+
+
+def preflight_headers(origin: str, asked: str, *, private_network: bool) -> dict[str, str]:
+    """The answer to a browser that asks before it calls; `asked` are the headers it would send."""
+    headers = {
+        **cors_headers(origin),
+        "access-control-allow-methods": METHODS,
+        "access-control-allow-headers": asked if _HEADER_NAMES.fullmatch(asked) else USUAL_HEADERS,
+        "access-control-max-age": "600",
+    }
+    if private_network:
+        headers["access-control-allow-private-network"] = "true"
+    return headers
+
+
+def _entry(text: str) -> Address | None:
+    """A configured host; an IPv6 address may stand there without brackets."""
+    try:
+        return Address(_canonical(str(ipaddress.ip_address(text))))
+    except ValueError:
+        return parse_host(text)
+
+
+def _canonical(name: str) -> str:
+    bare = name.strip("[]").lower()
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare.removesuffix(".")

@@ -1,0 +1,115 @@
+"""What is logged of a request: one line at its end, with counts and times, never text or keys."""
+
+import logging
+
+from mlxd.api.http.client_info import NOBODY, Client
+from mlxd.events import Failed, Finished, Timings, Usage, total_usage
+
+log = logging.getLogger("mlxd.request")
+
+MAX_NAME = 80
+"""Characters of a model name that a caller made up."""
+
+
+class Record:
+    """Gathers what is known of one request as it goes."""
+
+    def __init__(self, request_id: str, client: Client = NOBODY) -> None:
+        self.id = request_id
+        self.client = client
+        self.dialect = ""
+        self.asked_model = ""
+        self.model = ""
+        self.stream = False
+        self.counted = False
+        """Tokens were counted and nothing is to be generated."""
+        self.queued = False
+        """The answer is made in the background, and has a line of its own."""
+        self.status = 0
+        self.error = ""
+        self.terminals: dict[int, Finished | Failed] = {}
+
+    def terminal(self, choice: int, event: Finished | Failed) -> None:
+        """How the generation numbered `choice` ended."""
+        self.terminals[choice] = event
+
+    def usage(self) -> Usage:
+        """Tokens of all choices; they share one prompt."""
+        return total_usage([event.usage for event in self.terminals.values()])
+
+    def timings(self) -> Timings:
+        """The longest of each phase; the choices run side by side."""
+        timings = [
+            event.timings for event in self.terminals.values() if isinstance(event, Finished)
+        ]
+        return Timings(
+            queue=max((each.queue for each in timings), default=0.0),
+            prefill=max((each.prefill for each in timings), default=0.0),
+            decode=max((each.decode for each in timings), default=0.0),
+        )
+
+    def finish(self) -> str:
+        """How it ended, in one word: a finish reason, an error's name, or `disconnected`."""
+        if self.error:
+            return self.error
+        for _, event in sorted(self.terminals.items()):
+            return event.reason if isinstance(event, Finished) else event.error.kind
+        if self.counted or self.queued:
+            return "counted" if self.counted else "queued"
+        return "disconnected" if self.model else ""
+
+    def notes(self) -> tuple[str, ...]:
+        """What the engine had to remark, without repeating it."""
+        return tuple(dict.fromkeys(note for event in self._finished() for note in event.notes))
+
+    def facts(self) -> dict[str, str | int | bool]:
+        """Name and value of everything that is logged; times in milliseconds."""
+        facts: dict[str, str | int | bool] = {"id": self.id, "status": self.status}
+        if self.dialect:
+            facts["dialect"] = self.dialect
+        if self.model or self.asked_model:
+            facts["model"] = self._model()
+            facts["stream"] = self.stream
+        if self.terminals:
+            usage, timings = self.usage(), self.timings()
+            facts |= {"prompt": usage.prompt, "cached": usage.cached}
+            facts |= {"completion": usage.completion}
+            facts |= {f"{name}_ms": round(1000 * getattr(timings, name)) for name in PHASES}
+        facts["finish"] = self.finish()
+        if notes := self.notes():
+            facts["notes"] = printable("; ".join(notes))
+        return facts
+
+    def write(self) -> None:
+        """Log the one line; requests that generate nothing and work are for debugging only."""
+        quiet = not (self.dialect or self.error)
+        level = logging.DEBUG if quiet else logging.INFO
+        if log.isEnabledFor(level):
+            facts = self.facts()
+            line = " ".join(
+                f"{name}={_value(value)}" for name, value in facts.items() if value != ""
+            )
+            log.log(level, "%s", line, extra={"facts": facts})
+
+    def _finished(self) -> list[Finished]:
+        return [event for event in self.terminals.values() if isinstance(event, Finished)]
+
+    def _model(self) -> str:
+        asked, used = printable(self.asked_model), printable(self.model)
+        return f"{asked}->{used}" if asked and used and asked != used else used or asked
+
+
+PHASES = ("queue", "prefill", "decode")
+
+
+def printable(text: str) -> str:
+    """`text` fit for a log line: no control characters, not long."""
+    cut = text[:MAX_NAME] + ("..." if len(text) > MAX_NAME else "")
+    return "".join(char if char.isprintable() else "?" for char in cut)
+
+
+def _value(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return f'"{text}"' if " " in text or "=" in text else text

@@ -1,0 +1,97 @@
+"""Frames to the bytes of server-sent events, and batches of several generations to one stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
+
+from mlxd.api.dialect import Frame
+from mlxd.engine.interface import Generation
+from mlxd.errors import InternalError
+from mlxd.events import TERMINAL, Event, Failed
+
+Batch = tuple[int, list[Event]]
+"""A generation's number and the events that were ready."""
+
+LOST = Failed(InternalError("a generation ended without an end").report())
+
+
+_LINE_ENDS = tuple(
+    (char.encode(), f"\\u{ord(char):04x}".encode()) for char in ("\u0085", "\u2028", "\u2029")
+)
+
+
+def encode(frames: Iterable[Frame]) -> bytes:
+    """The frames as they go over the wire."""
+    pieces: list[bytes] = []
+    for frame in frames:
+        data = frame.data if frame.data.isascii() else _on_one_line(frame.data)
+        if frame.comment is not None:
+            pieces.append(f": {frame.comment}\n\n".encode())
+        elif frame.event is None:
+            pieces += (b"data: ", data, b"\n\n")
+        else:
+            pieces += (b"event: ", frame.event.encode(), b"\ndata: ", data, b"\n\n")
+    return b"".join(pieces)
+
+
+def _on_one_line(data: bytes) -> bytes:
+    """JSON without the characters that end a line for many clients, though not by the standard."""
+    for raw, escaped in _LINE_ENDS:
+        data = data.replace(raw, escaped)
+    return data
+
+
+def merged(
+    generations: Sequence[Generation], patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
+    """The batches of all generations as they become ready, each ending in a terminal event.
+
+    An empty list when nothing came for `patience()` seconds (None: wait for ever). Raises what a
+    generation raises. Closing it leaves no task behind.
+    """
+    if len(generations) == 1:
+        return _one(generations[0], patience)
+    return _all(generations, patience)
+
+
+async def _one(
+    generation: Generation, patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
+    """The common case needs no task for each batch."""
+    ended = False
+    while not ended:
+        ready: list[Batch] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience()):
+                ready = [(0, await _take(generation) or [LOST])]
+        ended = bool(ready) and isinstance(ready[0][1][-1], TERMINAL)
+        yield ready
+
+
+async def _all(
+    generations: Sequence[Generation], patience: Callable[[], float | None]
+) -> AsyncGenerator[list[Batch], None]:
+    waiting = {_next_batch(each): number for number, each in enumerate(generations)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(
+                waiting, timeout=patience(), return_when=asyncio.FIRST_COMPLETED
+            )
+            ready = sorted((waiting.pop(task), task.result() or [LOST]) for task in done)
+            for number, batch in ready:
+                if not isinstance(batch[-1], TERMINAL):
+                    waiting[_next_batch(generations[number])] = number
+            yield ready
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _next_batch(generation: Generation) -> asyncio.Task[list[Event] | None]:
+    return asyncio.ensure_future(_take(generation))
+
+
+async def _take(generation: Generation) -> list[Event] | None:
+    """The next batch, None after the last."""
+    return await anext(aiter(generation), None)

@@ -1,0 +1,127 @@
+"""OpenAI's Chat Completions: from the wire's request to neutral ones, and the table of errors."""
+
+import msgspec
+from pydantic import ValidationError
+
+from mlxd.api.dialect import Caller, ErrorReply, JsonObject, ParsedCall, Route
+from mlxd.api.openai.chat.messages import neutral_messages
+from mlxd.api.openai.chat.output_format import output
+from mlxd.api.openai.chat.renderer import ChatRenderer, Wanted
+from mlxd.api.openai.chat.tools import Toolbox, legacy_toolbox, toolbox
+from mlxd.api.openai.chat.wire import ChatRequest
+from mlxd.api.openai.errors import error_reply, from_pydantic, wrong_value
+from mlxd.api.openai.sampling import (
+    neutral_reasoning,
+    neutral_sampling,
+    template_args,
+    token_limit,
+)
+from mlxd.api.openai.wire import unknown_fields
+from mlxd.errors import MlxdError
+from mlxd.messages import (
+    GenerateRequest,
+    Sampling,
+    Source,
+)
+
+
+class OpenAIChat:
+    """The dialect; has no state."""
+
+    name = "openai_chat"
+    routes = (Route("POST", "/v1/chat/completions", "generate"),)
+
+    def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
+        """See `Dialect.parse`."""
+        try:
+            wire = ChatRequest.model_validate(body)
+        except ValidationError as error:
+            raise from_pydantic(error) from None
+        box = _toolbox(wire)
+        asked = wire.model or ""
+        wanted = Wanted(
+            id=f"chatcmpl-{caller.request_id.removeprefix('req_')}",
+            created=caller.created,
+            model=asked,
+            choices=wire.n or 1,
+            usage=bool(wire.stream_options and wire.stream_options.include_usage),
+            logprobs=bool(wire.logprobs),
+            custom_tools=box.custom,
+            legacy_calls=box.legacy,
+        )
+        return ParsedCall(
+            requests=_requests(wire, box, caller),
+            stream=bool(wire.stream),
+            renderer=ChatRenderer(wanted),
+            asked_model=asked,
+            ignored=_ignored(wire, box),
+        )
+
+    def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
+        """See `Dialect.error`."""
+        return error_reply(error, validation_status=caller.validation_status, prompt="messages")
+
+
+def _toolbox(wire: ChatRequest) -> Toolbox:
+    if wire.tools or not wire.functions:
+        return toolbox(wire.tools or [], wire.tool_choice)
+    return legacy_toolbox(wire.functions, wire.function_call)
+
+
+def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[GenerateRequest, ...]:
+    """One request a choice; they differ in id and seed only."""
+    sampling = neutral_sampling(wire)
+    choices = wire.n or 1
+    first = GenerateRequest(
+        id=caller.request_id,
+        model=wire.model or "",
+        messages=neutral_messages(wire.messages),
+        tools=box.tools,
+        tool_choice=box.choice,
+        parallel_tools=wire.parallel_tool_calls is not False and not box.legacy,
+        sampling=sampling,
+        max_tokens=token_limit(wire.max_completion_tokens or wire.max_tokens),
+        stop=tuple(stop for stop in wire.stop or [] if stop),
+        output=output(wire),
+        reasoning=neutral_reasoning(wire, wire.reasoning_effort),
+        logprobs=_logprobs(wire),
+        template_args=template_args(wire),
+        source=Source(dialect=OpenAIChat.name, key=caller.key, session=_session(wire)),
+    )
+    if choices == 1:
+        return (first,)
+    return tuple(
+        msgspec.structs.replace(
+            first, id=f"{caller.request_id}-{choice}", sampling=_reseeded(sampling, choice)
+        )
+        for choice in range(choices)
+    )
+
+
+def _reseeded(sampling: Sampling, choice: int) -> Sampling:
+    """Another seed for each choice, or all would be the same answer; within 64 bits."""
+    if sampling.seed is None:
+        return sampling
+    seed = (sampling.seed + choice + 2**63) % 2**64 - 2**63
+    return msgspec.structs.replace(sampling, seed=seed)
+
+
+def _logprobs(wire: ChatRequest) -> int | None:
+    if wire.logprobs:
+        return wire.top_logprobs or 0
+    if wire.top_logprobs:
+        raise wrong_value("top_logprobs", "only allowed when 'logprobs' is true.")
+    return None
+
+
+def _session(wire: ChatRequest) -> str:
+    """What the caller calls the conversation, for those who watch the server."""
+    key = (wire.model_extra or {}).get("prompt_cache_key")
+    return key if isinstance(key, str) else ""
+
+
+def _ignored(wire: ChatRequest, box: Toolbox) -> tuple[str, ...]:
+    names = [*unknown_fields(wire), *box.dropped]
+    if "" in (wire.stop or []):
+        names.append("stop")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,258 @@
+"""Chat Completions answers: events to chunks, or whole answers to one body.
+
+Everything that all chunks of a stream share is encoded once; a chunk of text costs the encoding of
+that text and one concatenation.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import msgspec
+
+from mlxd.api.dialect import KEEP_ALIVE, Frame, JsonObject
+from mlxd.api.openai.errors import error_body
+from mlxd.api.openai.logprobs import logprob_list
+from mlxd.api.openai.tools import custom_input
+from mlxd.errors import revive
+from mlxd.events import (
+    Answer,
+    BlockDelta,
+    BlockEnd,
+    BlockStart,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Progress,
+    Started,
+    TokenLogprob,
+    Usage,
+    total_usage,
+)
+from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
+
+DONE = Frame(b"[DONE]")
+FINGERPRINT = "fp_mlxd"
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the request said about its answer; `created` in seconds since 1970.
+
+    `model` is the name that was asked for, empty for the default. Calls of `custom_tools` are of
+    type `custom`; with `legacy_calls` there is at most one, as `function_call`.
+    """
+
+    id: str
+    created: int
+    model: str = ""
+    choices: int = 1
+    usage: bool = False
+    logprobs: bool = False
+    custom_tools: frozenset[str] = frozenset()
+    legacy_calls: bool = False
+
+
+class Choice:
+    """How far one of the answers is."""
+
+    def __init__(self, number: int) -> None:
+        self.index = b'{"index":%d,"delta":' % number
+        self.open: OutputPart | None = None
+        self.calls = 0
+        self.usage = Usage()
+
+
+class ChatRenderer:
+    """See `Renderer`."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._choices = [Choice(number) for number in range(wanted.choices)]
+        self._head = b""
+        self._tail = b'}],"usage":null}' if wanted.usage else b"}]}"
+
+    def frames(self, choice: int, event: Event) -> Iterable[Frame]:
+        """See `Renderer.frames`."""
+        state = self._choices[choice]
+        match event:
+            case BlockDelta(text=text, logprobs=logprobs):
+                return self._delta(state, text, logprobs)
+            case BlockStart(part=part):
+                state.open = part
+                return self._open_call(state, part) if isinstance(part, ToolCall) else ()
+            case BlockEnd(part=part):
+                state.open = None
+                return self._close_call(state, part) if isinstance(part, ToolCall) else ()
+            case Started(model=model):
+                self._head = self._shared(model)
+                delta = b'{"role":"assistant","content":"","refusal":null}'
+                return (self._chunk(state, delta),)
+            case Progress():
+                return ()
+            case Finished(reason=reason, usage=usage):
+                state.usage = usage
+                finish = self._finish_reason(reason, state.calls)
+                return (self._chunk(state, b"{}", finish=_encode(finish)),)
+            case Failed(error=error):
+                return (Frame(_encode(error_body(revive(error), prompt="messages"))), DONE)
+            case _:
+                assert_never(event)
+
+    def idle(self) -> Iterable[Frame]:
+        """See `Renderer.idle`."""
+        return (KEEP_ALIVE,)
+
+    def end(self) -> Iterable[Frame]:
+        """See `Renderer.end`."""
+        if not self._wanted.usage:
+            return (DONE,)
+        usage = usage_body([choice.usage for choice in self._choices])
+        return (Frame(self._head + b'],"usage":' + _encode(usage) + b"}"), DONE)
+
+    def body(self, answers: Sequence[Answer]) -> bytes:
+        """See `Renderer.body`."""
+        return _encode(
+            {
+                **self._envelope("chat.completion", answers[0].started.model),
+                "choices": [self._choice(*numbered) for numbered in enumerate(answers)],
+                "usage": usage_body([answer.finished.usage for answer in answers]),
+            }
+        )
+
+    def _envelope(self, kind: str, model: str) -> JsonObject:
+        return {
+            "id": self._wanted.id,
+            "object": kind,
+            "created": self._wanted.created,
+            "model": self._wanted.model or model,
+            "service_tier": "default",
+            "system_fingerprint": FINGERPRINT,
+        }
+
+    def _shared(self, model: str) -> bytes:
+        """What every chunk begins with."""
+        return _encode(self._envelope("chat.completion.chunk", model))[:-1] + b',"choices":['
+
+    def _chunk(
+        self, choice: Choice, delta: bytes, *, finish: bytes = b"null", logprobs: bytes = b"null"
+    ) -> Frame:
+        return Frame(
+            b"".join(
+                (
+                    *(self._head, choice.index, delta, b',"logprobs":', logprobs),
+                    *(b',"finish_reason":', finish, self._tail),
+                )
+            )
+        )
+
+    def _delta(
+        self, choice: Choice, text: str, logprobs: Sequence[TokenLogprob]
+    ) -> Iterable[Frame]:
+        encoded = _encode(text)
+        match choice.open:
+            case Text():
+                delta = b'{"content":' + encoded + b"}"
+            case Reasoning():
+                delta = b'{"reasoning_content":' + encoded + b',"reasoning":' + encoded + b"}"
+            case ToolCall(name=name):
+                if name in self._wanted.custom_tools:
+                    # The input is a string inside these arguments; it is sent when they are whole.
+                    return ()
+                delta = self._arguments(choice, encoded)
+            case None:
+                return ()
+        if self._wanted.logprobs and logprobs:
+            return (self._chunk(choice, delta, logprobs=_encode(logprobs_body(logprobs))),)
+        return (self._chunk(choice, delta),) if text else ()
+
+    def _open_call(self, choice: Choice, call: ToolCall) -> Iterable[Frame]:
+        choice.calls += 1
+        if call.name in self._wanted.custom_tools:
+            return ()
+        function = {"name": call.name, "arguments": ""}
+        if self._wanted.legacy_calls:
+            return (self._chunk(choice, _encode({"function_call": function})),)
+        return (self._call_chunk(choice, id=call.id, type="function", function=function),)
+
+    def _close_call(self, choice: Choice, call: ToolCall) -> Iterable[Frame]:
+        if call.name not in self._wanted.custom_tools:
+            return ()
+        custom = {"name": call.name, "input": custom_input(call.arguments)}
+        return (self._call_chunk(choice, id=call.id, type="custom", custom=custom),)
+
+    def _call_chunk(self, choice: Choice, **call: Any) -> Frame:
+        delta = {"tool_calls": [{"index": choice.calls - 1, **call}]}
+        return self._chunk(choice, _encode(delta))
+
+    def _arguments(self, choice: Choice, encoded: bytes) -> bytes:
+        if self._wanted.legacy_calls:
+            return b'{"function_call":{"arguments":' + encoded + b"}}"
+        index = b'{"tool_calls":[{"index":%d' % (choice.calls - 1)
+        return index + b',"function":{"arguments":' + encoded + b"}}]}"
+
+    def _choice(self, index: int, answer: Answer) -> JsonObject:
+        wanted = self._wanted.logprobs and answer.logprobs
+        finish = self._finish_reason(answer.finished.reason, len(answer.tool_calls))
+        return {
+            "index": index,
+            "message": self._message(answer),
+            "logprobs": logprobs_body(answer.logprobs) if wanted else None,
+            "finish_reason": finish,
+        }
+
+    def _message(self, answer: Answer) -> JsonObject:
+        calls = [self._call(call) for call in answer.tool_calls]
+        message: JsonObject = {
+            "role": "assistant",
+            "content": None if calls and not answer.text else answer.text,
+            "refusal": None,
+            "annotations": [],
+        }
+        if answer.reasoning:
+            message |= {"reasoning_content": answer.reasoning, "reasoning": answer.reasoning}
+        if calls and self._wanted.legacy_calls:
+            message["function_call"] = calls[0]["function"]
+        elif calls:
+            message["tool_calls"] = calls
+        return message
+
+    def _call(self, call: ToolCall) -> JsonObject:
+        if call.name in self._wanted.custom_tools:
+            custom = {"name": call.name, "input": custom_input(call.arguments)}
+            return {"id": call.id, "type": "custom", "custom": custom}
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"id": call.id, "type": "function", "function": function}
+
+    def _finish_reason(self, reason: FinishReason, calls: int) -> str:
+        """`tool_calls` if and only if there are calls, unless the limit cut the last one short."""
+        if reason == "length":
+            return "length"
+        if not calls or reason == "cancelled":
+            return "stop"
+        return "function_call" if self._wanted.legacy_calls else "tool_calls"
+
+
+def usage_body(usages: Sequence[Usage]) -> JsonObject:
+    """`usage` of an answer with one or several choices."""
+    usage = total_usage(usages)
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def logprobs_body(logprobs: Sequence[TokenLogprob]) -> JsonObject:
+    """`logprobs` of a choice or a chunk."""
+    return {"content": logprob_list(logprobs), "refusal": None}

@@ -1,0 +1,1 @@
+"""The wire format of Responses, both ways: no I/O, no HTTP."""

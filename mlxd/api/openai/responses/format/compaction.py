@@ -1,0 +1,101 @@
+"""Compaction: a history becomes a summary that the model writes and later reads in its place."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from mlxd.api.dialect import Caller, Frame, JsonObject, Settled
+from mlxd.api.openai.responses.format.full_input import History
+from mlxd.api.openai.responses.format.neutral_request import source
+from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
+from mlxd.api.openai.responses.format.wire import CompactRequest
+from mlxd.api.wire.opaque_text import seal
+from mlxd.errors import revive
+from mlxd.events import Answer, BlockEnd, Event, Failed, Finished, Usage
+from mlxd.history import Item, ResponseState
+from mlxd.messages import GenerateRequest, Message, Text
+
+ASK = (
+    "Write a summary of this conversation that will stand in its place. It is read by whoever goes "
+    "on with it and knows nothing else. Keep what was asked for and what was decided and why, "
+    "names, numbers, paths and code that matter, what was tried and how it went, the present "
+    "state, and what is still to be done. Write the summary alone, without a preface."
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def compaction(wire: CompactRequest, history: History, caller: Caller) -> GenerateRequest:
+    """The request for a summary of `history`."""
+    return GenerateRequest(
+        id=caller.request_id,
+        model=wire.model,
+        messages=(*history.messages, Message("user", (Text(ASK),))),
+        source=source(wire, caller),
+    )
+
+
+class CompactRenderer:
+    """See `Answering`; a compaction is never streamed.
+
+    `lasting` are items that stay in front of the summary as they are.
+    """
+
+    def __init__(self, caller: Caller, lasting: Sequence[Item]) -> None:
+        self._id = response_id(caller)
+        self._token = caller.request_id.removeprefix("req_")
+        self._created = caller.created
+        self._lasting = [msgspec.Raw(item.body) for item in lasting]
+        self._texts: list[str] = []
+        self._usage = Usage()
+
+    def frames(self, choice: int, event: Event) -> Iterable[Frame]:
+        """See `Renderer.frames`."""
+        match event:
+            case BlockEnd(part=Text(text=text)):
+                self._texts.append(text)
+            case Finished(usage=usage):
+                self._usage = usage
+            case Failed(error=error):
+                fields = {"type": "error", "sequence_number": 0, **error_event(revive(error))}
+                return (Frame(_encode(fields), "error"),)
+            case _:
+                pass
+        return ()
+
+    def idle(self) -> Iterable[Frame]:
+        """See `Renderer.idle`."""
+        return ()
+
+    def end(self) -> Iterable[Frame]:
+        """See `Renderer.end`."""
+        return ()
+
+    def cancel(self, usage: Usage) -> Iterable[Frame]:
+        """See `Answering.cancel`."""
+        return ()
+
+    def body(self, answers: Sequence[Answer]) -> bytes:
+        """See `Renderer.body`."""
+        (answer,) = answers
+        return _encode(self._object(answer.text, answer.finished.usage))
+
+    def snapshot(self) -> JsonObject:
+        """See `Answering.snapshot`."""
+        return self._object("\n".join(self._texts), self._usage)
+
+    def settle(self, event: Finished | Failed) -> Settled:
+        """See `Answering.settle`."""
+        state: ResponseState = "failed" if isinstance(event, Failed) else "completed"
+        return Settled(state, self._object("\n".join(self._texts), event.usage))
+
+    def _object(self, summary: str, usage: Usage) -> JsonObject:
+        sealed = seal(summary.strip())
+        item = {"id": f"cmp_{self._token}", "type": "compaction", "encrypted_content": sealed}
+        return {
+            "id": self._id,
+            "object": "response.compaction",
+            "created_at": self._created,
+            "output": [*self._lasting, item],
+            "usage": usage_body(usage),
+        }

@@ -1,0 +1,95 @@
+"""What a Responses request goes on from and what it adds, as one conversation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlxd.api.dialect import Past
+from mlxd.api.openai.errors import wrong_value
+from mlxd.api.openai.responses.format.items import (
+    AdditionalToolsItem,
+    CallOutputItem,
+    CompactionItem,
+    CustomCallItem,
+    FunctionCallItem,
+    InputItem,
+    LocalCallItem,
+    MessageItem,
+    ReferenceItem,
+    read,
+)
+from mlxd.api.openai.responses.format.messages import Said, messages, neutral_said
+from mlxd.api.openai.responses.format.tools import OfferedTool
+from mlxd.api.openai.responses.format.wire import HistoryRequest
+from mlxd.errors import InvalidField, ItemNotFound
+from mlxd.history import Item
+from mlxd.messages import Message, Text
+
+CALLS = (FunctionCallItem, CustomCallItem, LocalCallItem)
+
+
+@dataclass(frozen=True)
+class History:
+    """The whole conversation; `input` is what the request adds to it, references put in.
+
+    `tools` are those that items brought along; `lasting` are the items with the system's words.
+    """
+
+    messages: tuple[Message, ...]
+    input: tuple[Item, ...]
+    tools: tuple[OfferedTool, ...]
+    lasting: tuple[Item, ...]
+
+
+def recalled(wire: HistoryRequest, items: Sequence[Item], past: Past) -> History:
+    """Raises `InvalidField` or `ItemNotFound`."""
+    before = [(item, read(item)) for item in past.items]
+    added = [resolved(*each, past) for each in zip(items, wire.input or [], strict=True)]
+    pieces = [Said("system", (Text(wire.instructions),))] if wire.instructions else []
+    for _, model in before:
+        pieces += neutral_said(model, "input")
+    for index, (_, model) in enumerate(added):
+        pieces += neutral_said(model, f"input.{index}")
+    if not pieces:
+        raise wrong_value("input", "nothing in it is read here.")
+    whole = [*before, *added]
+    if wire.previous_response_id is not None:
+        _check_calls([model for _, model in whole])
+    return History(
+        messages=messages(pieces),
+        input=tuple(item for item, _ in added),
+        tools=tuple(tool for _, model in whole for tool in _tools(model)),
+        lasting=tuple(item for item, model in whole if _lasts(model)),
+    )
+
+
+def resolved(item: Item, model: InputItem, past: Past) -> tuple[Item, InputItem]:
+    """What a reference refers to, anything else as it is; raises `ItemNotFound`."""
+    if not isinstance(model, ReferenceItem):
+        return item, model
+    if (found := past.referenced.get(model.id)) is None:
+        raise ItemNotFound(model.id)
+    return found, read(found)
+
+
+def _check_calls(models: Sequence[InputItem]) -> None:
+    """Raises `InvalidField` for the output of a call that nobody made.
+
+    Only for a history that the server has as a whole: callers may leave out what they like, and so
+    does a compaction.
+    """
+    if any(isinstance(model, CompactionItem) for model in models):
+        return
+    made = {model.call_id for model in models if isinstance(model, CALLS)}
+    for model in models:
+        if isinstance(model, CallOutputItem) and model.call_id not in made:
+            message = f"No tool call found for function call output with call_id {model.call_id}."
+            raise InvalidField("input", "value", message)
+
+
+def _tools(model: InputItem) -> Sequence[OfferedTool]:
+    return model.tools if isinstance(model, AdditionalToolsItem) else ()
+
+
+def _lasts(model: InputItem) -> bool:
+    said = isinstance(model, MessageItem) and model.role in ("system", "developer")
+    return said or isinstance(model, AdditionalToolsItem)

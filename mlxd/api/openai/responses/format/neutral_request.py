@@ -1,0 +1,172 @@
+"""A Responses request in no dialect, once the conversation it goes on from is known."""
+
+from collections.abc import Iterator, Mapping
+from typing import assert_never
+
+import msgspec
+
+from mlxd.api.dialect import Caller
+from mlxd.api.openai.errors import missing, unsupported, wrong_type, wrong_value
+from mlxd.api.openai.responses.format.messages import not_read
+from mlxd.api.openai.responses.format.tools import Toolbox, dropped_tools, neutral_choice
+from mlxd.api.openai.responses.format.wire import (
+    UNHEEDED,
+    HistoryRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ResponsesRequest,
+    TextFormat,
+)
+from mlxd.api.openai.sampling import (
+    neutral_reasoning,
+    neutral_sampling,
+    template_args,
+    token_limit,
+)
+from mlxd.api.openai.wire import unknown_fields
+from mlxd.errors import InvalidField
+from mlxd.messages import (
+    GenerateRequest,
+    JsonOutput,
+    JsonSchemaOutput,
+    Message,
+    Output,
+    Source,
+    TextOutput,
+)
+
+MAX_PAIRS = 16
+"""Keys of metadata."""
+MAX_KEY = 64
+"""Characters of such a key."""
+MAX_VALUE = 512
+"""Characters of its value."""
+
+
+def check(wire: ResponsesRequest) -> None:
+    """Raises `InvalidField` for metadata that is too much, and fields that don't go together."""
+    check_metadata(wire.metadata or {})
+    if wire.background and wire.store is False:
+        raise wrong_value("background", "only allowed when 'store' is true.")
+    if wire.prompt is not None and wire.input is None and not _goes_on(wire):
+        why = "prompt templates are not kept here; send what they say as 'input'."
+        raise unsupported("prompt", why, "unsupported_parameter")
+    require_input(wire)
+
+
+def check_metadata(metadata: Mapping[str, object]) -> None:
+    """Raises `InvalidField` for metadata that is too much, or not text."""
+    if len(metadata) > MAX_PAIRS:
+        why = f"too many keys. Expected at most {MAX_PAIRS}, but got {len(metadata)} instead."
+        raise wrong_value("metadata", why, "object_above_max_properties")
+    for key, value in metadata.items():
+        field = f"metadata.{key[:MAX_KEY]}"
+        if len(key) > MAX_KEY:
+            why = f"a key has {len(key)} characters. Expected at most {MAX_KEY}."
+            raise wrong_value("metadata", why, "string_above_max_length")
+        if not isinstance(value, str):
+            raise wrong_type(field, "a string", value)
+        if len(value) > MAX_VALUE:
+            why = f"string too long. Expected at most {MAX_VALUE} characters, but got {len(value)}."
+            raise wrong_value(field, why, "string_above_max_length")
+
+
+def require_input(wire: HistoryRequest) -> None:
+    """Raises `InvalidField` for a request without anything to answer."""
+    if wire.conversation is not None and wire.previous_response_id is not None:
+        message = (
+            "Mutually exclusive parameters: only one of 'previous_response_id' and 'conversation' "
+            "can be given."
+        )
+        code = "mutually_exclusive_parameters"
+        raise InvalidField("previous_response_id", "value", message, code)
+    if _goes_on(wire):
+        return
+    if wire.input is None:
+        raise missing("input")
+    if not wire.input:
+        why = (
+            "empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+        raise wrong_value("input", why, "empty_array")
+
+
+def _goes_on(wire: HistoryRequest) -> bool:
+    return wire.conversation is not None or wire.previous_response_id is not None
+
+
+def generate_request(
+    wire: ResponsesRequest, said: tuple[Message, ...], box: Toolbox, caller: Caller
+) -> GenerateRequest:
+    """Raises `InvalidField`."""
+    return GenerateRequest(
+        id=caller.request_id,
+        model=wire.model or "",
+        messages=said,
+        tools=box.tools,
+        tool_choice=neutral_choice(wire.tool_choice, box),
+        parallel_tools=wire.parallel_tool_calls is not False,
+        sampling=neutral_sampling(wire),
+        # The one token is not told; what counts is the prompt, which the engine then knows.
+        max_tokens=1 if wire.generate is False else token_limit(wire.max_output_tokens),
+        stop=tuple(stop for stop in wire.stop or [] if stop),
+        output=_output(wire),
+        reasoning=neutral_reasoning(wire, wire.reasoning.effort if wire.reasoning else None),
+        logprobs=_logprobs(wire),
+        template_args=template_args(wire),
+        source=source(wire, caller),
+    )
+
+
+def source(wire: HistoryRequest, caller: Caller) -> Source:
+    """Whose request it is, and of which conversation."""
+    conversation = wire.conversation.id if wire.conversation else None
+    session = wire.prompt_cache_key or ""
+    return Source("openai_responses", caller.key, conversation, session=session)
+
+
+def _output(wire: ResponsesRequest) -> Output:
+    asked = wire.text.format if wire.text else None
+    match asked:
+        case None | TextFormat():
+            return TextOutput()
+        case JsonObjectFormat():
+            return JsonOutput()
+        case JsonSchemaFormat():
+            schema = msgspec.json.encode(asked.schema_).decode()
+            return JsonSchemaOutput(schema, asked.name, asked.strict or False)
+        case _:
+            assert_never(asked)
+
+
+def _logprobs(wire: ResponsesRequest) -> int | None:
+    if wire.includes("message.output_text.logprobs"):
+        return wire.top_logprobs or 0
+    return wire.top_logprobs or None
+
+
+def ignored_fields(wire: HistoryRequest) -> tuple[str, ...]:
+    """The names of what is not honoured and changes nothing."""
+    names = [*unknown_fields(wire), *not_read(wire.input or [])]
+    if isinstance(wire, ResponsesRequest):
+        names += _unheeded(wire)
+    return tuple(dict.fromkeys(names))
+
+
+def _unheeded(wire: ResponsesRequest) -> Iterator[str]:
+    yield from dropped_tools(wire.tools or [])
+    for name in UNHEEDED:
+        if getattr(wire, name) is not None:
+            yield name
+    if wire.text and wire.text.verbosity:
+        yield "text.verbosity"
+    if wire.reasoning and wire.reasoning.context is not None:
+        yield "reasoning.context"
+    if wire.reasoning and wire.reasoning.mode is not None:
+        yield "reasoning.mode"
+    if wire.service_tier not in (None, "auto", "default"):
+        yield "service_tier"
+    if wire.stream_options and wire.stream_options.include_obfuscation:
+        yield "stream_options.include_obfuscation"
+    if "" in (wire.stop or []):
+        yield "stop"

@@ -1,0 +1,128 @@
+"""The parts that messages and tool outputs of the Responses API are made of."""
+
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from mlxd.api.openai.errors import unsupported
+from mlxd.api.openai.images import read_image
+from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.messages import Image, Text
+
+
+class TextPart(Wire):
+    """Text under any of its names; what an answer carries with it says nothing new."""
+
+    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
+    text: str
+    annotations: Any = None
+    logprobs: Any = None
+
+
+class RefusalPart(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImagePart(Wire):
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: Any = None
+
+
+class FilePart(Wire):
+    type: Literal["input_file"]
+    file_data: str | None = None
+    file_url: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+    detail: Any = None
+
+
+class OtherPart(Wire):
+    """A part that the API has and this server can't read."""
+
+    type: Literal["input_audio", "input_video", "computer_screenshot"]
+
+
+ContentPart = Annotated[
+    Annotated[TextPart, Tag("#input_text")]
+    | Annotated[TextPart, Tag("#output_text")]
+    | Annotated[TextPart, Tag("#text")]
+    | Annotated[TextPart, Tag("#summary_text")]
+    | Annotated[TextPart, Tag("#reasoning_text")]
+    | Annotated[RefusalPart, Tag("#refusal")]
+    | Annotated[ImagePart, Tag("#input_image")]
+    | Annotated[FilePart, Tag("#input_file")]
+    | Annotated[OtherPart, Tag("#input_audio")]
+    | Annotated[OtherPart, Tag("#input_video")]
+    | Annotated[OtherPart, Tag("#computer_screenshot")],
+    Discriminator(type_tag),
+    AN_OBJECT,
+]
+
+
+def _as_parts(value: object) -> object:
+    if isinstance(value, str):
+        return [{"type": "input_text", "text": value}]
+    if isinstance(value, list):
+        return value
+    if value is None:
+        return []
+    raise expected("one of a string or array of objects")
+
+
+Content = Annotated[list[ContentPart], FAIL_FAST, BeforeValidator(_as_parts)]
+"""A string is the same as one part of text; null the same as none."""
+
+
+def neutral_parts(parts: Sequence[ContentPart], field: str) -> Iterator[Text | Image]:
+    """The parts in no dialect, without empty text; raises `InvalidField`."""
+    for index, part in enumerate(parts):
+        match part:
+            case TextPart(text=text) | RefusalPart(refusal=text):
+                if text:
+                    yield Text(text)
+            case ImagePart():
+                yield _image(part, f"{field}.{index}")
+            case FilePart():
+                yield _file(part, f"{field}.{index}")
+            case OtherPart():
+                reason = f"this server can't read parts of type '{part.type}'."
+                raise unsupported(f"{field}.{index}.type", reason)
+            case _:
+                assert_never(part)
+
+
+def _image(part: ImagePart, field: str) -> Image:
+    if part.image_url is None:
+        raise _not_here("images", f"{field}.file_id")
+    return read_image(part.image_url, f"{field}.image_url")
+
+
+def _file(part: FilePart, field: str) -> Text:
+    """A text file's words in a tag with its name."""
+    if part.file_data is None:
+        raise _not_here("files", f"{field}.{'file_url' if part.file_url else 'file_id'}")
+    name = (part.filename or "file").replace('"', "'")
+    return Text(f'<file name="{name}">\n{_decoded(part.file_data, field)}\n</file>')
+
+
+def _decoded(data: str, field: str) -> str:
+    header, comma, payload = data.partition(",")
+    kind = header.removeprefix("data:").partition(";")[0].strip().lower() if comma else "text/plain"
+    try:
+        text = b64decode(payload if comma else data, validate=True).decode()
+    except ValueError:
+        text = "\0"
+    if "\0" in text:
+        why = f"files of type '{kind[:64]}' are not read here; send their text in UTF-8."
+        raise unsupported(f"{field}.file_data", why)
+    return text
+
+
+def _not_here(what: str, field: str) -> Exception:
+    return unsupported(field, f"{what} are not stored or fetched here; send the content itself.")

@@ -1,0 +1,105 @@
+"""The Response object: what of it the request alone decides, and how usage and errors look."""
+
+from mlxd import errors
+from mlxd.api.dialect import Caller, JsonObject
+from mlxd.api.openai.errors import error_body
+from mlxd.api.openai.responses.format.tools import echoed_tools
+from mlxd.api.openai.responses.format.wire import ResponsesRequest
+from mlxd.events import Usage
+
+
+def response_id(caller: Caller) -> str:
+    """The id of the response to this request."""
+    return f"resp_{caller.request_id.removeprefix('req_')}"
+
+
+def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> JsonObject:
+    """The fields of a response that stay as they are from its beginning to its end."""
+    told: JsonObject = {
+        "id": response_id(caller),
+        "object": "response",
+        "created_at": caller.created,
+        "background": wire.background or False,
+        "instructions": wire.instructions,
+        "max_output_tokens": wire.max_output_tokens,
+        "max_tool_calls": wire.max_tool_calls,
+        "parallel_tool_calls": wire.parallel_tool_calls is not False,
+        "previous_response_id": wire.previous_response_id,
+        "prompt_cache_key": wire.prompt_cache_key,
+        "prompt_cache_retention": wire.prompt_cache_retention,
+        "reasoning": _reasoning(wire),
+        "safety_identifier": wire.safety_identifier,
+        "service_tier": _tier(wire.service_tier),
+        "store": wire.store is not False,
+        "temperature": 1.0 if wire.temperature is None else wire.temperature,
+        "text": _text(body),
+        "tool_choice": body.get("tool_choice") or "auto",
+        "tools": echoed_tools(body.get("tools") or []),
+        "top_logprobs": wire.top_logprobs or 0,
+        "top_p": 1.0 if wire.top_p is None else wire.top_p,
+        "truncation": wire.truncation or "disabled",
+        "metadata": wire.metadata or {},
+        "presence_penalty": wire.presence_penalty or 0.0,
+        "frequency_penalty": wire.frequency_penalty or 0.0,
+    }
+    if wire.user is not None:
+        told["user"] = wire.user
+    if wire.conversation is not None:
+        told["conversation"] = {"id": wire.conversation.id}
+    return told
+
+
+def _tier(asked: str | None) -> str:
+    return "default" if asked in (None, "auto") else asked
+
+
+def _reasoning(wire: ResponsesRequest) -> JsonObject:
+    asked = wire.reasoning
+    if asked is None:
+        return {"effort": None, "summary": None}
+    summary = asked.summary or asked.generate_summary
+    return {"effort": asked.effort, "summary": None if summary == "none" else summary}
+
+
+def _text(body: JsonObject) -> JsonObject:
+    given = body.get("text") or {}
+    told: JsonObject = {"format": given.get("format") or {"type": "text"}}
+    if told["format"]["type"] == "json_schema":
+        defaults = {"name": "response", "strict": False}
+        told["format"] = defaults | {k: v for k, v in told["format"].items() if v is not None}
+    if given.get("verbosity"):
+        told["verbosity"] = given["verbosity"]
+    return told
+
+
+def usage_body(usage: Usage) -> JsonObject:
+    """`usage` of a response."""
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.prompt + usage.completion,
+    }
+
+
+def error_event(error: errors.MlxdError) -> JsonObject:
+    """The fields of an `error` event: flat as it is documented, and nested as it is sent."""
+    told = error_body(error, prompt="input")["error"]
+    code = told["code"] or told["type"]
+    flat = {"code": code, "message": told["message"], "param": told["param"]}
+    return {**flat, "error": {"type": told["type"], **flat}}
+
+
+def response_error(error: errors.MlxdError) -> JsonObject:
+    """`error` of a failed response; clients decide by its code whether to try again."""
+    match error:
+        case errors.ContextTooLong():
+            code = "context_length_exceeded"
+        case errors.RateLimited():
+            code = "rate_limit_exceeded"
+        case errors.RequestError():
+            code = "invalid_prompt"
+        case _:
+            code = "server_error"
+    return {"code": code, "message": error_body(error, prompt="input")["error"]["message"]}

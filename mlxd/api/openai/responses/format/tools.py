@@ -1,0 +1,299 @@
+"""The tools of a Responses request, what may be called, and under which names calls come back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag
+
+from mlxd.api.dialect import JsonObject
+from mlxd.api.openai.errors import unsupported
+from mlxd.api.openai.tools import (
+    FreeInput,
+    InputGrammar,
+    custom_tool,
+    function_tool,
+    input_type_tag,
+    require_offered,
+    tool_type_tag,
+)
+from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
+from mlxd.messages import (
+    AllowedTools,
+    AutoTools,
+    NamedTool,
+    NoTools,
+    RequiredTools,
+    Tool,
+    ToolChoice,
+)
+
+SEPARATOR = "__"
+"""Between a namespace and a name, in the one name that the model sees."""
+
+
+class FunctionTool(Wire):
+    type: Literal["function"]
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    output_schema: Any = None
+    allowed_callers: Any = None
+
+
+class GrammarFormat(InputGrammar):
+    type: Literal["grammar"]
+
+
+Format = Annotated[
+    Annotated[FreeInput, Tag("#text")] | Annotated[GrammarFormat, Tag("#grammar")],
+    Discriminator(input_type_tag),
+    AN_OBJECT,
+]
+
+
+class CustomTool(Wire):
+    type: Literal["custom"]
+    name: ToolName
+    description: str | None = None
+    format: Format | None = None
+    allowed_callers: Any = None
+
+
+class OtherTool(Wire):
+    """A tool that its vendor runs, or one of a kind nobody has heard of; dropped."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+
+
+InnerTool = Annotated[
+    Annotated[FunctionTool, Tag("#function")]
+    | Annotated[CustomTool, Tag("#custom")]
+    | Annotated[OtherTool, Tag("#other")],
+    Discriminator(tool_type_tag),
+    AN_OBJECT,
+]
+
+
+class NamespaceTool(Wire):
+    type: Literal["namespace"]
+    name: ToolName
+    description: str | None = None
+    tools: Annotated[list[InnerTool], FAIL_FAST]
+
+
+def _offered_type_tag(value: dict[str, Any]) -> str | None:
+    tag = type_tag(value)
+    return tag if tag == "#namespace" else tool_type_tag(value)
+
+
+OfferedTool = Annotated[
+    Annotated[FunctionTool, Tag("#function")]
+    | Annotated[CustomTool, Tag("#custom")]
+    | Annotated[NamespaceTool, Tag("#namespace")]
+    | Annotated[OtherTool, Tag("#other")],
+    Discriminator(_offered_type_tag),
+    AN_OBJECT,
+]
+
+
+class ModeChoice(Wire):
+    type: Literal["none", "auto", "required"]
+
+
+class NamedChoice(Wire):
+    type: Literal["function", "custom"]
+    name: str
+    namespace: str | None = None
+
+
+class OtherChoice(Wire):
+    """A tool that only its vendor can run."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+
+
+def _allowed_type_tag(value: dict[str, Any]) -> str | None:
+    tag = type_tag(value)
+    return tag if tag in ("#function", "#custom", None) else "#other"
+
+
+AllowedTool = Annotated[
+    Annotated[NamedChoice, Tag("#function")]
+    | Annotated[NamedChoice, Tag("#custom")]
+    | Annotated[OtherChoice, Tag("#other")],
+    Discriminator(_allowed_type_tag),
+    AN_OBJECT,
+]
+
+
+class AllowedChoice(Wire):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"] = "auto"
+    tools: Annotated[list[AllowedTool], FAIL_FAST]
+
+
+def _as_choice(value: object) -> object:
+    if isinstance(value, str):
+        if value not in MODES:
+            raise expected("one of 'none', 'auto', 'required' or an object")
+        return {"type": value}
+    if isinstance(value, dict):
+        return value
+    raise expected("one of a string or object")
+
+
+MODES = ("none", "auto", "required")
+
+
+def _choice_type_tag(value: dict[str, Any]) -> str | None:
+    tag = type_tag(value)
+    if tag is None or tag in ("#function", "#custom", "#allowed_tools"):
+        return tag
+    return "#mode" if tag[1:] in MODES else "#other"
+
+
+WireChoice = Annotated[
+    Annotated[ModeChoice, Tag("#mode")]
+    | Annotated[NamedChoice, Tag("#function")]
+    | Annotated[NamedChoice, Tag("#custom")]
+    | Annotated[AllowedChoice, Tag("#allowed_tools")]
+    | Annotated[OtherChoice, Tag("#other")],
+    Discriminator(_choice_type_tag),
+    BeforeValidator(_as_choice),
+]
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools in no dialect, and what their calls look like in this one.
+
+    `custom` are the tools that are called with free text; `spaces` are the namespace and the name
+    of those that have a namespace. All by the one name that the model sees.
+    """
+
+    tools: tuple[Tool, ...]
+    custom: frozenset[str]
+    spaces: Mapping[str, tuple[str, str]]
+
+    def names(self, name: str) -> JsonObject:
+        """The names of a tool as a call of it carries them."""
+        if (known := self.spaces.get(name)) is None:
+            return {"name": name}
+        space, inner = known
+        return {"name": inner, "namespace": space}
+
+
+def flat_name(name: str, namespace: str | None) -> str:
+    """The one name that the model sees of a tool."""
+    return f"{namespace}{SEPARATOR}{name}" if namespace else name
+
+
+def toolbox(offered: Sequence[OfferedTool]) -> Toolbox:
+    """The offered tools without those nobody here can run; of two with one name the first."""
+    tools: dict[str, Tool] = {}
+    custom = set()
+    spaces = {}
+    for space, tool in _flat(offered):
+        name = flat_name(tool.name, space)
+        if name in tools:
+            continue
+        tools[name] = _tool(tool, name)
+        if isinstance(tool, CustomTool):
+            custom.add(name)
+        if space:
+            spaces[name] = (space, tool.name)
+    return Toolbox(tuple(tools.values()), frozenset(custom), spaces)
+
+
+def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
+    """The names, as fields, of what is not honoured of the tools."""
+    for tool in offered:
+        if isinstance(tool, OtherTool):
+            yield f"tools.{tool.type}"
+        elif isinstance(tool, NamespaceTool):
+            yield from dropped_tools(tool.tools)
+        elif isinstance(tool, FunctionTool):
+            pass
+        elif isinstance(tool.format, InputGrammar) and not tool.format.enforced:
+            yield "tools.format"
+
+
+def _flat(
+    offered: Sequence[OfferedTool],
+) -> Iterator[tuple[str | None, FunctionTool | CustomTool]]:
+    for tool in offered:
+        match tool:
+            case FunctionTool() | CustomTool():
+                yield None, tool
+            case NamespaceTool(name=space, tools=inner):
+                for each in inner:
+                    if not isinstance(each, OtherTool):
+                        yield space, each
+            case OtherTool():
+                pass
+            case _:
+                assert_never(tool)
+
+
+def _tool(tool: FunctionTool | CustomTool, name: str) -> Tool:
+    if isinstance(tool, FunctionTool):
+        return function_tool(name, tool.description, tool.parameters, strict=tool.strict or False)
+    grammar = tool.format if isinstance(tool.format, InputGrammar) else None
+    return custom_tool(name, tool.description, grammar)
+
+
+def neutral_choice(choice: WireChoice | None, box: Toolbox) -> ToolChoice:
+    """What may be called; raises `InvalidField` for what is not offered, or runs elsewhere."""
+    match choice:
+        case None:
+            return AutoTools()
+        case ModeChoice(type="none"):
+            return NoTools()
+        case ModeChoice(type="auto"):
+            return AutoTools()
+        case ModeChoice():
+            require_offered([], box.tools, "tool_choice")
+            return RequiredTools()
+        case NamedChoice():
+            return NamedTool(_chosen(choice, box))
+        case AllowedChoice(tools=allowed):
+            names = [_chosen(each, box) for each in allowed if isinstance(each, NamedChoice)]
+            required = choice.mode == "required"
+            if required:
+                require_offered([], box.tools if names else (), "tool_choice")
+            return AllowedTools(tuple(names), required=required)
+        case OtherChoice(type=kind):
+            why = f"tools of type '{kind[:64]}' can't be run by this server."
+            raise unsupported("tool_choice", why)
+        case _:
+            assert_never(choice)
+
+
+def _chosen(choice: NamedChoice, box: Toolbox) -> str:
+    name = flat_name(choice.name, choice.namespace)
+    inside = [flat for flat, (_, inner) in box.spaces.items() if inner == choice.name]
+    offered = {tool.name for tool in box.tools}
+    if name not in offered and choice.namespace is None and len(inside) == 1:
+        return inside[0]
+    require_offered([name], box.tools, "tool_choice")
+    return name
+
+
+def echoed_tools(values: Sequence[JsonObject]) -> list[JsonObject]:
+    """The tools as a response repeats them; functions with every field that clients expect."""
+    return [
+        {"description": None, "parameters": None, "strict": False, **_told(value)}
+        if value["type"] == "function"
+        else value
+        for value in values
+    ]
+
+
+def _told(value: JsonObject) -> JsonObject:
+    return {name: given for name, given in value.items() if given is not None}

@@ -1,0 +1,113 @@
+"""One answer, asked for until it is whole, though engine processes come and go meanwhile."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+
+from mlxd.api.http.exchange import signed
+from mlxd.api.http.request_log import Record
+from mlxd.api.http.sse import merged
+from mlxd.api.openai.responses.continuation import MAX_SHORTENED, Turn
+from mlxd.api.openai.responses.resumed_stream import Differs, Retelling
+from mlxd.engine.interface import Engine, Generation
+from mlxd.errors import (
+    ContextTooLong,
+    EngineCrashed,
+    EngineStalled,
+    EngineStopped,
+    Unavailable,
+    revive,
+)
+from mlxd.events import Event, Failed
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""How often an answer is begun; a request may be what the engine dies of."""
+PATIENCE = 60
+"""How often an engine is asked that takes nothing just now."""
+
+
+class Asking:
+    """Makes one stream of events out of as many generations as it takes.
+
+    Nothing is told before `released` is set; `accepted` is set when the engine has taken the
+    request once.
+    """
+
+    def __init__(self, engine: Engine, turn: Turn, record: Record) -> None:
+        self.turn = turn.seeded()
+        self.record = record
+        self.accepted = asyncio.Event()
+        self.released = asyncio.Event()
+        self._engine = engine
+        self._retelling = Retelling()
+
+    async def batches(self) -> AsyncGenerator[list[Event], None]:
+        """The events; raises what refuses the request."""
+        for _ in range(TRIES):
+            self._retelling.begin_again()
+            try:
+                async with aclosing(self._once()) as batches:
+                    async for batch in batches:
+                        yield batch
+                return
+            except (EngineCrashed, EngineStalled) as error:
+                log.info("%s is asked for again: %s", self.turn.call.id, error)
+                failed = Failed(error.report())
+            except Differs:
+                log.info("%s came out differently the second time", self.turn.call.id)
+                break
+        yield self.broken_off(failed)
+
+    def cancel(self) -> bool:
+        """Have the engine end it with what it has cost; whether the engine has it just now."""
+        (request,) = self.turn.answer.requests
+        return self._engine.cancel(request.id)
+
+    def broken_off(self, failed: Failed) -> list[Event]:
+        """What ends the stream with `failed`, wherever it stands."""
+        return self._retelling.end(failed)
+
+    async def _once(self) -> AsyncGenerator[list[Event], None]:
+        async with AsyncExitStack() as stack:
+            generation = await self._enter(stack)
+            self.accepted.set()
+            await self.released.wait()
+            async with aclosing(merged((generation,), lambda: None)) as batches:
+                async for ((_, batch),) in batches:
+                    yield list(self._retelling.new(batch))
+                    if isinstance(batch[-1], Failed):
+                        yield self._failed(batch[-1])
+
+    def _failed(self, failed: Failed) -> list[Event]:
+        error = revive(failed.error)
+        if isinstance(error, EngineCrashed | EngineStalled):
+            raise error
+        return self.broken_off(failed)
+
+    async def _enter(self, stack: AsyncExitStack) -> Generation:
+        for _ in range(PATIENCE):
+            try:
+                return await self._fit(stack)
+            except Unavailable as error:
+                if isinstance(error, EngineStopped) or not self.accepted.is_set():
+                    raise
+                await asyncio.sleep(error.retry_after)
+        return await self._fit(stack)
+
+    async def _fit(self, stack: AsyncExitStack) -> Generation:
+        """Enter with as much of the history as fits."""
+        for _ in range(MAX_SHORTENED):
+            try:
+                return await self._begin(stack)
+            except ContextTooLong as error:
+                self.turn = self.turn.shortened(error)
+        return await self._begin(stack)
+
+    async def _begin(self, stack: AsyncExitStack) -> Generation:
+        answer = self.turn.answer
+        (request,) = answer.requests
+        request = signed(request, answer, self.record)
+        return await stack.enter_async_context(self._engine.generate(request))

@@ -1,0 +1,160 @@
+"""How an answer is drawn, as requests of OpenAI's APIs say it, with what other servers have added.
+
+Sampling, stop strings, seeds, and what a caller may set in the chat template.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mlxd.api.openai.errors import Bound, out_of_range, unsupported, wrong_type, wrong_value
+from mlxd.api.openai.wire import Wire, expected
+from mlxd.messages import ReasoningOptions, Sampling, Scalar
+
+MAX_TOKENS = 2**31 - 1
+"""A larger limit of tokens means the same: the window ends the answer long before."""
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 256
+"""Characters."""
+ALL_TOKENS = 1_000_000
+"""A `top_k` from here on is above any vocabulary, and restricts nothing."""
+MAX_BIASES = 1024
+MAX_TEMPLATE_TEXT = 1000
+"""Characters of a template argument."""
+
+TEMPLATE_ARGS = frozenset(
+    {
+        *("enable_thinking", "thinking", "thinking_budget", "thinking_mode", "reasoning_effort"),
+        *("preserve_thinking", "clear_thinking", "date_string"),
+    }
+)
+"""What a caller may set in a chat template. The rest of its variables are the server's."""
+
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise expected("one of a string or array of strings")
+
+
+Stops = Annotated[
+    list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]],
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(_as_list),
+]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenLimit = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SamplingFields(Wire):
+    """Fields that every request for an answer may have; null is the same as absent."""
+
+    stop: Stops | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Any] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    # What vLLM, SGLang and llama.cpp add, and their clients send.
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    enable_thinking: bool | None = None
+    thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+def token_limit(asked: int | None) -> int | None:
+    """The most tokens of an answer; None for the default."""
+    return min(asked, MAX_TOKENS) if asked else None
+
+
+def neutral_sampling(wire: SamplingFields) -> Sampling:
+    """How tokens are drawn; raises `InvalidField`."""
+    top_p, top_k = wire.top_p, wire.top_k
+    if top_k is not None and not 0 < top_k < ALL_TOKENS:
+        top_k = 0
+    if top_p == 0:
+        # The smallest set with no mass at all: the likeliest token alone.
+        top_p, top_k = None, 1
+    return Sampling(
+        temperature=wire.temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=wire.min_p,
+        repetition_penalty=wire.repetition_penalty,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+        logit_bias=_logit_bias(wire.logit_bias) or None,
+        seed=wire.seed,
+    )
+
+
+def _logit_bias(biases: dict[str, Any] | None) -> dict[int, float]:
+    if biases is None:
+        return {}
+    if len(biases) > MAX_BIASES:
+        why = f"too many keys. Expected at most {MAX_BIASES}, but got {len(biases)} instead."
+        raise wrong_value("logit_bias", why, "object_above_max_properties")
+    return {_token_id(key): _bias(key, value) for key, value in biases.items()}
+
+
+def _token_id(key: str) -> int:
+    if _TOKEN_ID.fullmatch(key) is None or int(key) > 2**31 - 1:
+        why = f"keys must be token ids, but got '{key[:64]}' instead."
+        raise wrong_value("logit_bias", why)
+    return int(key)
+
+
+def _bias(key: str, value: object) -> float:
+    field = f"logit_bias.{key}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(field, "a decimal", value)
+    if value > 100:
+        raise out_of_range(field, value, Bound("<=", 100))
+    if value < -100:
+        raise out_of_range(field, value, Bound(">=", -100))
+    return float(value)
+
+
+def template_args(wire: SamplingFields) -> dict[str, Scalar]:
+    """What the caller sets in the chat template; raises `InvalidField`."""
+    args: dict[str, Scalar] = {}
+    for name, value in (wire.chat_template_kwargs or {}).items():
+        field = f"chat_template_kwargs.{name[:64]}"
+        if name not in TEMPLATE_ARGS:
+            raise unsupported(field, f"one of {', '.join(sorted(TEMPLATE_ARGS))} can be set.")
+        if isinstance(value, dict | list):
+            raise wrong_type(field, "a string, number, boolean or null", value)
+        if isinstance(value, str) and len(value) > MAX_TEMPLATE_TEXT:
+            raise wrong_value(field, f"longer than {MAX_TEMPLATE_TEXT} characters.")
+        args[name] = value
+    return args
+
+
+def neutral_reasoning(wire: SamplingFields, effort: str | None) -> ReasoningOptions:
+    """The fields of the request, and the template argument by which others ask for the same."""
+    enabled = wire.enable_thinking
+    if enabled is None:
+        given = (wire.chat_template_kwargs or {}).get("enable_thinking")
+        enabled = given if isinstance(given, bool) else None
+    if effort == "none":
+        enabled = False
+    return ReasoningOptions(enabled=enabled, effort=effort, budget=_budget(wire))
+
+
+def _budget(wire: SamplingFields) -> int | None:
+    if wire.thinking_budget is not None:
+        return wire.thinking_budget
+    given = (wire.chat_template_kwargs or {}).get("thinking_budget")
+    return given if type(given) is int and given >= 0 else None

@@ -1,0 +1,1 @@
+"""What the bodies of all vendors have in common."""

@@ -1,0 +1,197 @@
+"""Whether mlxd can work on this machine: one finding at a time, each with its remedy."""
+
+import errno
+import http.client
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mlxd.commands.local_models import Stock, can_be_pulled, look
+from mlxd.config.load import Loaded, load
+from mlxd.config.machine import memory_bytes
+from mlxd.config.settings import Conversations, Model, Settings
+from mlxd.config.suggested_models import gigabytes
+from mlxd.errors import ConfigError
+from mlxd.store.conversations import store_path
+from mlxd.store.database import MEMORY, look_at
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+"""The Pythons that mlxd is tested with, first and last."""
+PROBE_SECONDS = 120
+HEALTH_SECONDS = 2.0
+TIGHT = 0.8
+"""A model that takes more than this part of the memory leaves little for prompts."""
+LITTLE_MEMORY = 4_000_000_000
+Facts = Mapping[str, Any]
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def examine(config_file: Path | None) -> Iterator[Finding]:
+    """Look at everything that serving needs, quick things first."""
+    yield python_finding(sys.version_info[:2])
+    loaded, findings = config_findings(config_file)
+    yield from findings
+    settings = loaded.settings if loaded else Settings()
+    yield port_finding(settings.server.host, settings.server.port)
+    yield store_finding(settings.conversations, loaded.file if loaded else None)
+    facts, finding = probe()
+    yield finding
+    yield memory_finding(memory_bytes(), facts)
+    if facts and sys.platform == "linux":
+        yield blas_finding(str(facts["blas"]))
+    memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
+    models = settings.models or {"demo": Model(source="demo")}
+    for alias, model in models.items():
+        yield model_finding(alias, model.source, look(alias, model), memory=memory)
+
+
+def python_finding(version: tuple[int, ...]) -> Finding:
+    """Whether this Python is one that mlxd is tested with."""
+    text = f"Python {platform.python_version()}"
+    if version < OLDEST:
+        return Finding("fail", "python", text, "mlxd needs Python 3.11 or newer.")
+    if version > NEWEST:
+        return Finding("warn", "python", text, "mlxd is tested with Python 3.11 to 3.13.")
+    return Finding("ok", "python", text)
+
+
+def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Finding]]:
+    """The configuration if it is valid, and a finding for each problem."""
+    try:
+        loaded = load(config_file, {})
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        return None, [Finding("fail", "config", line) for line in lines]
+    text = str(loaded.file) if loaded.file else "no file, so the defaults"
+    remedy = "" if loaded.file else "`mlxd init` writes one."
+    return loaded, [Finding("ok", "config", text, remedy)]
+
+
+def probe() -> tuple[Facts | None, Finding]:
+    """Start Python with MLX and ask it for its device."""
+    command = [sys.executable, "-m", "mlxd.engine.process.probe"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None, Finding("fail", "mlx", f"did not load within {PROBE_SECONDS} s")
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return None, Finding(
+            "fail", "mlx", last, "Install mlxd again: pip install --force-reinstall mlxd"
+        )
+    facts: Facts = json.loads(done.stdout.splitlines()[-1])
+    return facts, device_finding(facts)
+
+
+def device_finding(facts: Facts) -> Finding:
+    """What MLX computes on."""
+    text = f"mlx {facts['mlx']}, mlx-lm {facts['mlx_lm']}, on {facts['device']}"
+    if facts["device"] == "cpu" and sys.platform == "darwin":
+        return Finding("warn", "mlx", text, "Metal is not available; it needs Apple silicon.")
+    return Finding("ok", "mlx", text)
+
+
+def memory_finding(total: int, facts: Facts | None) -> Finding:
+    """How much memory there is, and how much of it models may take."""
+    usable = f", {gigabytes(int(facts['memory']))} of it for models" if facts else ""
+    text = f"{gigabytes(total)}{usable}"
+    if total < LITTLE_MEMORY:
+        return Finding("warn", "memory", text, "Only very small models fit.")
+    return Finding("ok", "memory", text)
+
+
+def blas_finding(blas: str) -> Finding:
+    """Which library computes float32 matrix products on Linux."""
+    if blas.startswith("reference"):
+        return Finding("warn", "blas", blas, "Without OpenBLAS prompts are read many times slower.")
+    return Finding("ok", "blas", blas)
+
+
+def port_finding(host: str, port: int) -> Finding:
+    """Whether the server could listen, or already does."""
+    where = f"{host}:{port}"
+    problem = _bind(host, port)
+    if problem is None:
+        return Finding("ok", "port", f"{where} is free" if port else f"any free one of {host}")
+    if problem == errno.EADDRINUSE:
+        if status := running_server(host, port):
+            return Finding("ok", "port", f"an mlxd server answers on {where} ({status})")
+        remedy = "Choose another: mlxd serve --port N, or server.port in the file."
+        return Finding("fail", "port", f"{where} is taken by another program", remedy)
+    reason = os.strerror(problem) if problem > 0 else "unknown host"
+    return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
+
+
+def store_finding(settings: Conversations, config_file: Path | None) -> Finding:
+    """Whether conversations can be kept; nothing is made or changed."""
+    path = store_path(settings, config_file)
+    if path == MEMORY:
+        return Finding("ok", "store", "in memory, gone when the server ends")
+    remedy = "See conversations.path, or keep them in memory: conversations.store."
+    look = look_at(path)
+    if look.problem:
+        return Finding("fail", "store", f"{path}: {look.problem}", remedy)
+    if not look.bytes:
+        return Finding("ok", "store", f"{path} will be made")
+    return Finding("ok", "store", f"{path}, {look.bytes / 1e6:.1f} MB, version {look.version}")
+
+
+def _bind(host: str, port: int) -> int | None:
+    """The error number that listening ends with, negative if the host is unknown."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except socket.gaierror:
+        return -1
+    except OSError as error:
+        return error.errno or -1
+    return None
+
+
+def running_server(host: str, port: int) -> str:
+    """What the `/health` of a running mlxd says in one word; empty if none answers there."""
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    connection = http.client.HTTPConnection(target, port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health", headers={"Host": f"127.0.0.1:{port}"})
+        body = json.loads(connection.getresponse().read(65536))
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+    finally:
+        connection.close()
+    return str(body.get("status", "")) if isinstance(body, dict) else ""
+
+
+def model_finding(alias: str, source: str, stock: Stock, *, memory: int) -> Finding:
+    """Whether a model is here, whole, and fits into `memory` bytes."""
+    subject = f"model {alias}"
+    if stock.bytes is None or stock.reason:
+        remedy = f"mlxd pull {source}" if can_be_pulled(source) else "Check the folder."
+        return Finding("fail", subject, f"{source}: {stock.reason}", remedy)
+    text = f"{source}, {gigabytes(stock.bytes)} of {gigabytes(memory)}"
+    if stock.bytes > memory:
+        return Finding("fail", subject, f"{text}: does not fit", "Choose a smaller one.")
+    if stock.bytes > memory * TIGHT:
+        return Finding("warn", subject, f"{text}: tight", "Long prompts may not fit.")
+    return Finding("ok", subject, text)

@@ -1,0 +1,38 @@
+"""Whether the model behind a configured alias is on this machine, and usable."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mlxd.config.settings import Model
+from mlxd.engine.model_files.library import DEMO, HUB_ID, locate, size_on_disk
+from mlxd.engine.model_files.verification import check
+from mlxd.errors import ModelUnusable
+
+
+class Stock(NamedTuple):
+    """Bytes of weights, None if they are not here; `reason` says why it can't be served."""
+
+    bytes: int | None
+    reason: str = ""
+
+
+def look(alias: str, model: Model) -> Stock:
+    """What is here of a configured model; never asks the network."""
+    folder = locate(model.source)
+    if folder is None:
+        return Stock(None, "not downloaded" if can_be_pulled(model.source) else "no such folder")
+    try:
+        check(folder, alias, trust_remote_code=model.trust_remote_code)
+    except ModelUnusable as error:
+        return Stock(size_on_disk(folder), error.reason)
+    return Stock(size_on_disk(folder))
+
+
+def is_hub_model(source: str) -> bool:
+    """Whether a source names a repository of the hub; a folder of that name comes first."""
+    return HUB_ID.fullmatch(source) is not None and not Path(source).is_dir()
+
+
+def can_be_pulled(source: str) -> bool:
+    """Whether `mlxd pull` could bring it here; a folder it could not."""
+    return source == DEMO or is_hub_model(source)

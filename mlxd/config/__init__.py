@@ -1,0 +1,1 @@
+"""Settings, and what reads, explains and writes them."""

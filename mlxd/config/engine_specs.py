@@ -1,0 +1,73 @@
+"""What the engine is told: `[defaults]` and `[models.*]` merged into its own types.
+
+This merges levels of the configuration only. What a request leaves open is filled in from here by
+the engine.
+"""
+
+from typing import TypeVar
+
+from mlxd.config.machine import memory_bytes
+from mlxd.config.settings import Defaults, Model, Settings
+from mlxd.engine.protocol import EngineLimits, ModelSpec
+from mlxd.messages import Sampling
+
+T = TypeVar("T")
+
+PREFIX_CACHE_SHARE = 10
+"""The prefix cache gets this part of the memory, if the configuration does not say."""
+
+
+def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
+    """The configured models in the configuration's order."""
+    return tuple(_spec(alias, model, settings.defaults) for alias, model in settings.models.items())
+
+
+def default_model(settings: Settings) -> str | None:
+    """Alias of the model that answers when a request names none."""
+    return settings.defaults.model or next(iter(settings.models), None)
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """How much the engine may take on."""
+    engine = settings.engine
+    memory = min(memory_bytes(), engine.memory_bytes or memory_bytes())
+    prefixes = engine.prefix_cache_bytes
+    return EngineLimits(
+        max_batch=engine.max_batch,
+        max_queue=settings.server.max_queue,
+        prefill_budget=engine.prefill_budget,
+        prefix_cache_bytes=memory // PREFIX_CACHE_SHARE if prefixes is None else prefixes,
+        memory_bytes=engine.memory_bytes or 0,
+        request_seconds=settings.server.request_seconds,
+    )
+
+
+def _spec(alias: str, model: Model, defaults: Defaults) -> ModelSpec:
+    return ModelSpec(
+        id=alias,
+        source=model.source,
+        aliases=model.aliases,
+        context_length=model.context_length,
+        max_tokens=_first(model.max_tokens, defaults.max_tokens),
+        sampling=_sampling(model, defaults),
+        reasoning_mode=_first(model.reasoning, defaults.reasoning),
+        template_args=dict(model.template_args),
+        tool_format=model.tool_format,
+        reasoning_tags=model.reasoning_tags,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
+
+
+def _sampling(model: Model, defaults: Defaults) -> Sampling:
+    return Sampling(
+        temperature=_first(model.temperature, defaults.temperature),
+        top_p=_first(model.top_p, defaults.top_p),
+        top_k=_first(model.top_k, defaults.top_k),
+        min_p=_first(model.min_p, defaults.min_p),
+        repetition_penalty=_first(model.repetition_penalty, defaults.repetition_penalty),
+    )
+
+
+def _first(own: T | None, default: T) -> T:
+    return default if own is None else own

@@ -1,0 +1,143 @@
+"""Loading: flags beat `MLXD_*` variables, those beat one TOML file, and that beats the defaults."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import ValidationError
+
+from mlxd.config.problems import KeyPath, Problem, dotted, problems, unknown_key
+from mlxd.config.settings import Settings, conflicts
+from mlxd.config.sources import (
+    Layer,
+    environment,
+    leaves,
+    merged,
+    nested,
+    source_of,
+    together,
+)
+from mlxd.errors import ConfigError
+
+FILE_NAME = "mlxd.toml"
+MAX_FILE = 1024 * 1024
+"""Bytes; a longer file is no configuration."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings, the file that was read, and where each value came from.
+
+    `origins` maps dotted keys to "flag", "environment MLXD_…", "file" or "default".
+    """
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[str, str]
+
+
+def load(path: Path | None, flags: Mapping[str, object]) -> Loaded:
+    """The effective configuration; raises one `ConfigError` that carries all problems.
+
+    `path` is the file to read; without it that is `./mlxd.toml`, or else the one in the user's
+    configuration folder, if there is one. `flags` has dotted keys (`server.port`) or whole tables;
+    None means "not given".
+    """
+    file = path or find()
+    given = [Layer("flag", "command line", nested(flags))]
+    written = [read(file)] if file else []
+    aliases = {alias for layer in (*given, *written) for alias in _aliases(layer)}
+    layers = [*given, *environment(aliases), *written]
+    settings = _validated(layers)
+    return Loaded(
+        settings, file, {dotted(leaf): _origin(leaf, layers) for leaf in leaves(settings)}
+    )
+
+
+def candidates() -> tuple[Path, ...]:
+    """Where a file is looked for when none is named, in this order."""
+    return Path(FILE_NAME), platformdirs.user_config_path("mlxd") / FILE_NAME
+
+
+def find() -> Path | None:
+    """The file that is read when none is named."""
+    return next((path for path in candidates() if os.path.lexists(path)), None)
+
+
+def read(path: Path) -> Layer:
+    """What a file says; raises `ConfigError`."""
+    text = _text(path)
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(str(path), "", "is nested too deeply") from None
+    except ValueError as error:
+        at = re.search(r"\(at line (\d+)", str(error))
+        line = int(at[1]) if at else 0
+        raise ConfigError(str(path), "", f"is not valid TOML: {error}", line=line) from None
+    _resolve_sources(path, values)
+    return Layer("file", str(path), values, text)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ConfigError(str(path), "", f"can't be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise ConfigError(str(path), "", f"is longer than {MAX_FILE} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(str(path), "", "is not UTF-8 text", line=line) from None
+
+
+def _resolve_sources(path: Path, values: dict[str, Any]) -> None:
+    """Make a source such as `./folder` mean a folder next to the file."""
+    models = values.get("models")
+    for model in models.values() if isinstance(models, dict) else ():
+        source = model.get("source") if isinstance(model, dict) else None
+        if isinstance(source, str) and source.startswith(("./", "../")):
+            model["source"] = os.path.normpath(path.parent.absolute() / source)
+
+
+def _aliases(layer: Layer) -> Iterator[str]:
+    models = layer.values.get("models")
+    yield from models if isinstance(models, Mapping) else ()
+
+
+def _validated(layers: list[Layer]) -> Settings:
+    values = merged(layers)
+    # Names with an underscore would be arguments of pydantic's own, so only ours are passed on.
+    found = [unknown_key((name,)) for name in values if name not in Settings.model_fields]
+    try:
+        settings = Settings(
+            **{name: values[name] for name in Settings.model_fields if name in values}
+        )
+    except ValidationError as error:
+        found += problems(error.errors(include_url=False), values)
+    else:
+        found += [Problem(*conflict) for conflict in conflicts(settings)]
+        if not found:
+            return settings
+    raise _told(found, layers)
+
+
+def _told(found: list[Problem], layers: list[Layer]) -> ConfigError:
+    """The problems where the user can find them, those of the file in its order."""
+    errors = []
+    for problem in found:
+        layer = source_of(problem.path, layers) or Layer("file", "configuration", {})
+        errors.append(layer.error(problem))
+    return together(sorted(errors, key=lambda error: error.line))
+
+
+def _origin(path: KeyPath, layers: list[Layer]) -> str:
+    return next((layer.origin for layer in layers if layer.holds(path)), "default")

@@ -1,0 +1,400 @@
+"""The configuration: one frozen tree from flags, environment, one TOML file and defaults.
+
+Nothing is read or created at import. `Settings()` holds the defaults alone; `mlxd.config.load.load`
+is what reads the environment and a file. `config/mlxd.toml` shows every key with its docstring and
+its default, and a test keeps the two equal.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mlxd.messages import ReasoningMode, Scalar
+
+DialectName = Literal["openai_chat", "openai_responses", "anthropic", "azure"]
+ToolFormat = Literal[
+    "json_tools",
+    "hermes",
+    "qwen3_coder",
+    "glm47",
+    "laguna",
+    "longcat",
+    "gemma4",
+    "function_gemma",
+    "kimi_k2",
+    "kimi_k3",
+    "minimax_m2",
+    "minicpm5",
+    "muse_spark",
+    "mistral",
+    "pythonic",
+    "harmony",
+    "llama3_json",
+    "deepseek",
+    "bare_json",
+]
+"""The notations of `mlxd.engine.notations`; a test keeps the two equal."""
+
+
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    """A string that `pattern` matches as a whole; `expected` says so in words."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value):
+            return value
+        raise PydanticCustomError("pattern", "expected {expected}", {"expected": expected})
+
+    return AfterValidator(check)
+
+
+Alias = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
+        "a name of letters, digits, '.', '_', ':', '/' and '-'",
+    ),
+]
+AliasPattern = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9*][A-Za-z0-9._:/*-]{0,127}",
+        "a name of letters, digits, '.', '_', ':', '/', '-' and '*'",
+    ),
+]
+ApiKey = Annotated[str, _matching(r"[\x21-\x7e]+", "visible ASCII characters without spaces")]
+AdminToken = Annotated[
+    str, _matching(r"|[\x21-\x7e]{16,}", "at least 16 visible ASCII characters without spaces")
+]
+HostName = Annotated[str, _matching(r"[^\s/@]+", "a host name without scheme or path")]
+Origin = Annotated[
+    str,
+    _matching(
+        r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+",
+        'an origin such as "https://app.example" (no path), or "*"',
+    ),
+]
+TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+# A half surrogate stands for a byte of an environment variable that is no UTF-8.
+_PRINTABLE = r"[^\x00-\x1f\x7f\ud800-\udfff]"
+NonEmpty = Annotated[
+    str,
+    _matching(
+        rf"(?=.*\S){_PRINTABLE}+",
+        "a string that is not empty and has no control characters",
+    ),
+]
+Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Field(ge=0, le=2**62)]
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
+ContextLength = Annotated[int, Field(ge=16, le=2**31 - 1)]
+
+# TOML has lists where the tree has tuples; everything else must have the type it is declared with.
+Listed = Strict(False)
+
+
+class Section(BaseModel):
+    """A table of the file: immutable, and every key must be known."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class Server(Section):
+    host: HostName = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `api_keys`."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8484
+    """Port to listen on; 0 takes a free one."""
+    api_keys: Annotated[tuple[ApiKey, ...], Listed, Field(repr=False)] = ()
+    """Keys that callers must present; empty means no key is asked for (loopback only)."""
+    allowed_hosts: Annotated[tuple[HostName, ...], Listed] = ()
+    """Host header names that are served besides loopback names and `host` itself."""
+    cors_origins: Annotated[tuple[Origin, ...], Listed] = ()
+    """Browser origins that may call besides loopback ones; "*" allows every origin."""
+    unknown_model: Literal["auto", "default", "refuse"] = "auto"
+    """A model name nobody configured: `default` answers with the default model, `refuse` is a 404,
+    `auto` answers when only one model is configured."""
+    max_queue: Count = 64
+    """Requests that may wait for a slot; past it callers get 503 with Retry-After."""
+    max_connections: Count = 256
+    """Open connections at once."""
+    max_body: Annotated[int, Field(ge=1024, le=2**62)] = 32 * 1024 * 1024
+    """Bytes of one request body."""
+    max_bodies: Annotated[int, Field(ge=1024, le=2**62)] = 128 * 1024 * 1024
+    """Bytes of all request bodies that are being received or parsed at once."""
+    request_seconds: Seconds = 1800.0
+    """The longest a request may run, queueing included."""
+    drain_seconds: Annotated[float, Field(ge=0, le=10_000_000)] = 30.0
+    """How long running requests may go on after SIGTERM or Ctrl-C."""
+    validation_status: Literal[400, 422] = 400
+    """HTTP status of a malformed request; 400 is what the vendors send."""
+
+
+class Defaults(Section):
+    model: str = ""
+    """Alias of the model that answers when a request names none; empty: the first configured."""
+    temperature: Temperature = 0.7
+    """Randomness of sampling; 0 always takes the most likely token."""
+    top_p: TopP = 0.95
+    """Sample from the smallest set of tokens with this probability mass."""
+    top_k: TopK = 0
+    """Sample from this many of the most likely tokens; 0 means all."""
+    min_p: MinP = 0.0
+    """Drop tokens less likely than this share of the most likely one."""
+    max_tokens: Count = 4096
+    """Tokens to generate at most, thinking included."""
+    repetition_penalty: RepetitionPenalty = 1.0
+    """Divides the score of tokens seen before; 1 means no penalty."""
+    reasoning: ReasoningMode = "separate"
+    """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
+
+
+class Model(Section):
+    """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
+
+    source: NonEmpty
+    """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
+    aliases: Annotated[tuple[AliasPattern, ...], Listed] = ()
+    """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
+    context_length: ContextLength | None = None
+    """Window in tokens, if it should be smaller than the model's own."""
+    max_tokens: Count | None = None
+    """As in `[defaults]`."""
+    temperature: Temperature | None = None
+    """As in `[defaults]`."""
+    top_p: TopP | None = None
+    """As in `[defaults]`."""
+    top_k: TopK | None = None
+    """As in `[defaults]`."""
+    min_p: MinP | None = None
+    """As in `[defaults]`."""
+    repetition_penalty: RepetitionPenalty | None = None
+    """As in `[defaults]`."""
+    reasoning: ReasoningMode | None = None
+    """As in `[defaults]`."""
+    template_args: dict[TemplateArg, Scalar] = {}
+    """Arguments for the chat template, such as `enable_thinking = false`."""
+    tool_format: ToolFormat | None = None
+    """Notation of tool calls, if it is not found from the chat template."""
+    reasoning_tags: Annotated[tuple[Tag, Tag], Listed] | None = None
+    """Opening and closing tag of thinking, if they are not found from the vocabulary."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model's files. Only for models you trust as programs."""
+
+
+class Engine(Section):
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Requests decoded together."""
+    prefill_budget: Seconds = 0.25
+    """Seconds of prefill between two decode steps, so that running streams keep moving."""
+    stall_timeout: Seconds = 60.0
+    """Seconds without progress, work being queued, after which the engine process is replaced."""
+    load_timeout: Seconds = 900.0
+    """Seconds without progress, while a model loads, until the engine process is replaced."""
+    prefix_cache_bytes: Bytes | None = None
+    """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
+    machine's memory without it."""
+    memory_bytes: Bytes | None = None
+    """Memory for weights and KV cache together; left out: what the device recommends."""
+
+
+class Conversations(Section):
+    store: Literal["sqlite", "memory"] = "sqlite"
+    """Where responses and conversations are kept: a file that outlives the server, or memory."""
+    path: str = ""
+    """The store's file; empty: in the user's data folder. A relative path starts at the folder of
+    the configuration file."""
+    ttl: Seconds = 3600.0
+    """Seconds since its last use after which a conversation is removed."""
+    archive: bool = True
+    """Write what is removed to `archive_dir`, one JSON file a conversation."""
+    archive_dir: NonEmpty = "conversation_logs"
+    """Folder of the archive. A relative path starts at the folder of the store's file."""
+    max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**62)] = 1024 * 1024 * 1024
+    """Size of the store; beyond it, the conversations that were not used for longest go first."""
+
+
+class Responses(Section):
+    reasoning_events: Literal["auto", "text", "summary", "none"] = "auto"
+    """How the Responses API shows a model's thinking: as it is, as if it were a summary, or not at
+    all; auto: as a summary for requests that ask for one, else as it is."""
+
+
+class Admin(Section):
+    enabled: bool = True
+    """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
+    token: Annotated[AdminToken, Field(repr=False)] = ""
+    """A token of your own, the same after every start; empty: a new one is made at each."""
+    token_file: str = ""
+    """File that the token is written to, readable by you alone; empty: in the user's state
+    folder."""
+    show_text: bool = False
+    """Let the dashboard show the beginning of conversations and the end of answers."""
+
+
+class Azure(Section):
+    deployments: dict[Alias, Alias] | None = None
+    """Deployment names with the models that answer to them; left out: a deployment is asked for by
+    the name of a model."""
+    content_filter_results: bool = False
+    """Add `content_filter_results` to the choices of chat answers, for clients that insist on it.
+    Nothing is filtered: everything is told to be safe."""
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important messages to print."""
+    format: Literal["text", "json"] = "text"
+    """One readable line, or one JSON object, per message."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Building one reads nothing but its arguments."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        env_prefix="MLXD_",
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = (
+        "openai_chat",
+        "openai_responses",
+        "anthropic",
+        "azure",
+    )
+    """APIs to serve."""
+    server: Server = Server()
+    """The HTTP side: who may call, and how much."""
+    defaults: Defaults = Defaults()
+    """What a request gets that does not say otherwise."""
+    models: dict[Alias, Model] = {}
+    """The models to serve, one table each; none at all serves the demo model."""
+    engine: Engine = Engine()
+    """The process that runs the models."""
+    conversations: Conversations = Conversations()
+    """What is remembered between requests: responses, conversations, background runs."""
+    responses: Responses = Responses()
+    """OpenAI's Responses API."""
+    admin: Admin = Admin()
+    """What `mlxd top` and monitoring see."""
+    azure: Azure = Azure()
+    """The API as Azure OpenAI has it."""
+    log: Log = Log()
+    """What is printed while serving."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone: the environment and the file are merged by `mlxd.config.load.load`."""
+        return (init_settings,)
+
+
+SECRETS = (("server", "api_keys"), ("admin", "token"))
+"""Settings that are shown to nobody."""
+
+
+def without_secrets(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values, what is secret masked."""
+    tree = settings.model_dump(mode="json")
+    for section, key in SECRETS:
+        value = tree[section][key]
+        tree[section][key] = ["****"] * len(value) if isinstance(value, list) else value and "****"
+    return tree
+
+
+class Conflict(NamedTuple):
+    """Two settings, each fine alone, that contradict each other; `path` is the one to change."""
+
+    path: tuple[str, ...]
+    reason: str
+    hint: str = ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def conflicts(settings: Settings) -> Iterator[Conflict]:
+    """What is wrong with the tree as a whole."""
+    server = settings.server
+    if not is_loopback(server.host) and not server.api_keys:
+        yield Conflict(
+            ("server", "host"),
+            f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
+            "Add a key, or listen on 127.0.0.1.",
+        )
+    if server.max_bodies < server.max_body:
+        yield Conflict(
+            ("server", "max_bodies"),
+            f"must be at least server.max_body ({server.max_body}), or a body of that size "
+            "could never be received",
+        )
+    if settings.defaults.model and settings.defaults.model not in settings.models:
+        yield Conflict(
+            ("defaults", "model"),
+            f'"{settings.defaults.model}" is not configured',
+            f"Configured: {', '.join(settings.models) or 'no model'}.",
+        )
+    yield from _unknown_deployments(settings)
+    yield from _repeated_dialects(settings)
+    yield from _alias_clashes(settings)
+
+
+def _unknown_deployments(settings: Settings) -> Iterator[Conflict]:
+    named = {name for alias, model in settings.models.items() for name in (alias, *model.aliases)}
+    for deployment, model in (settings.azure.deployments or {}).items():
+        if model not in named:
+            yield Conflict(
+                ("azure", "deployments", deployment),
+                f'"{model}" is not configured',
+                f"Configured: {', '.join(settings.models) or 'no model'}.",
+            )
+
+
+def _repeated_dialects(settings: Settings) -> Iterator[Conflict]:
+    for name in sorted(set(settings.dialects)):
+        if settings.dialects.count(name) > 1:
+            yield Conflict(("dialects",), f'"{name}" is listed more than once')
+
+
+def _alias_clashes(settings: Settings) -> Iterator[Conflict]:
+    owners = {alias: alias for alias in settings.models}
+    for alias, model in settings.models.items():
+        for name in model.aliases:
+            owner = owners.setdefault(name, alias)
+            if owner != alias:
+                yield Conflict(
+                    ("models", alias, "aliases"), f'"{name}" already names the model "{owner}"'
+                )

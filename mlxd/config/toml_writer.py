@@ -1,0 +1,123 @@
+"""Writing: the annotated TOML file, made from `mlxd.config.settings` and its docstrings."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mlxd.config.problems import dotted, sections
+from mlxd.config.settings import Model, Settings
+
+INTRODUCTION = """\
+Configuration of mlxd: every key with its default value. A key right behind a # has no default, or
+is an example. Flags beat MLXD_* environment variables (MLXD_SERVER__PORT=9000), and those beat this
+file. It is looked for as ./mlxd.toml, then in your configuration folder; `--config` names another.
+`mlxd config show` prints what is in effect, `mlxd doctor` checks it.
+"""
+
+EXAMPLES: Mapping[str, object] = {
+    "prefix_cache_bytes": 2_000_000_000,
+    "memory_bytes": 12_000_000_000,
+    "deployments": {"my-deployment": "demo"},
+}
+MODEL_EXAMPLE: Mapping[str, object] = {
+    "source": "demo",
+    "aliases": ["gpt-4o", "claude-*"],
+    "context_length": 8192,
+    "max_tokens": 2048,
+    "temperature": 0.2,
+    "top_p": 0.9,
+    "top_k": 40,
+    "min_p": 0.05,
+    "repetition_penalty": 1.1,
+    "reasoning": "separate",
+    "template_args": {"enable_thinking": False},
+    "tool_format": "json_tools",
+    "reasoning_tags": ["<think>", "</think>"],
+    "dtype": "float32",
+    "trust_remote_code": False,
+}
+"""Every key of a `[models.<alias>]` table with a value that shows its form."""
+
+
+def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str = "") -> str:
+    """An annotated file that says what `Settings(models=models)` says.
+
+    Without `models` an example stands for them, disabled. `more` is TOML about further models, all
+    of it disabled or comments.
+    """
+    plain = [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
+    blocks = [prose(INTRODUCTION), *_keys(Settings, Settings(), plain)]
+    for name, field in Settings.model_fields.items():
+        if name == "models":
+            blocks += [prose(field.description), *_models(models or {}), more.strip()]
+        elif name not in plain:
+            values = getattr(Settings(), name)
+            first, *others = _keys(type(values), values, list(type(values).model_fields))
+            blocks += [f"{prose(field.description)}\n[{name}]\n{first}", *others]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def meaning(field: FieldInfo) -> str:
+    """A key's docstring, with the values it may have where the docstring does not name them."""
+    text = " ".join((field.description or "").split())
+    choices = [str(choice) for choice in _choices(field.annotation)]
+    told = all(re.search(rf"\b{choice}\b", text) for choice in choices)
+    return text if told else f"{text} One of: {', '.join(choices)}."
+
+
+def _choices(annotation: object) -> tuple[object, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+
+
+def disabled(text: str) -> str:
+    """TOML as comments, told from prose by having no space behind the #."""
+    return "\n".join(line if line.startswith("#") else f"#{line}" for line in text.splitlines())
+
+
+def entry(name: str, value: object) -> str:
+    """`name = value` in TOML; a table becomes one line a key, a list stays on one line."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}.{entry(key, item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return f"{name} = [{', '.join(map(_value, value))}]"
+    return f"{name} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> Iterator[str]:
+    """Each key with its docstring; one without a value as a disabled example."""
+    for name in names:
+        value = getattr(values, name)
+        written = disabled(entry(name, EXAMPLES[name])) if value is None else entry(name, value)
+        yield f"{prose(meaning(table.model_fields[name]))}\n{written}"
+
+
+def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    for alias, values in models.items():
+        yield f"[{dotted(('models', alias))}]\n{_model(values)}"
+    if not models:
+        yield disabled(f"[models.demo]\n{_model(MODEL_EXAMPLE)}")
+
+
+def _model(values: Mapping[str, object]) -> str:
+    """The keys of one model: those in `values`, and the others as disabled examples."""
+    lines = []
+    for name, field in Model.model_fields.items():
+        written = entry(name, values.get(name, MODEL_EXAMPLE[name]))
+        lines += [prose(meaning(field)), written if name in values else disabled(written)]
+    return "\n".join(lines)
+
+
+def prose(text: str | None) -> str:
+    """Text as a comment of lines that are not too long."""
+    return textwrap.fill(text or "", 100, initial_indent="# ", subsequent_indent="# ")

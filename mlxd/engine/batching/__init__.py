@@ -1,0 +1,1 @@
+"""The rows that are decoded together, and their KV caches."""

@@ -1,0 +1,262 @@
+"""From a request to what steers its row: grammars by llguidance, and the thinking budget.
+
+Runs in the preparing thread; no MLX array. What can't be compiled is refused with the reason
+before the request is accepted. llguidance bounds the work of a compilation and of a mask itself, so
+that no time limit is needed.
+"""
+
+import json
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from mlxd.engine.grammar.lark_text import (
+    AFTER_THINKING,
+    HARMONY_END,
+    HARMONY_FINAL,
+    GrammarText,
+    Texts,
+)
+from mlxd.engine.grammar.shortest_ending import LONGEST, Closer
+from mlxd.engine.grammar.token_masks import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
+from mlxd.engine.interface import Markup
+from mlxd.engine.prompt.builder import Prompt, PromptBuilder
+from mlxd.errors import InvalidField
+from mlxd.messages import GenerateRequest, TextOutput
+
+Ends = tuple[tuple[int, ...], ...]
+
+CACHED = 64
+"""Compiled grammars that are kept for each model."""
+MAX_TEXT = 1 << 20
+"""Characters of a grammar with the schemas of all its tools."""
+SEARCH_SECONDS = 0.5
+"""How long ways from the beginnings of calls to their ends are looked for."""
+MAX_REASON = 300
+"""Characters of llguidance's own words that are passed on."""
+
+_PLACE = re.compile(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?")
+
+_PANIC = "panic"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What steers one request's row."""
+
+    vocabulary: Vocabulary
+    grammar: Grammar | None
+    thinking: Thinking | None
+
+    def start(self, max_tokens: int) -> Steering:
+        """The state of a row that may draw `max_tokens` tokens."""
+        return Steering(self.vocabulary, max_tokens, grammar=self.grammar, thinking=self.thinking)
+
+
+class Constrainer:
+    """Makes recipes for one model; not for several threads at once."""
+
+    def __init__(
+        self, tokenizer: Any, builder: PromptBuilder, *, ends: Sequence[int], vocab_size: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._inner = getattr(tokenizer, "_tokenizer", tokenizer)
+        self._constrainable = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
+        self._markup: Markup = builder.markup
+        self._switch = builder.traits.thinking_switch
+        self._ends = tuple(sorted(ends))
+        self._vocab_size = vocab_size
+        self._vocabulary: Vocabulary | None = None
+        self._compiled: OrderedDict[tuple[str, ...], Grammar] = OrderedDict()
+
+    def recipe(self, request: GenerateRequest, prompt: Prompt) -> Recipe | None:
+        """What steers `request`, None when it is free; raises `InvalidField`."""
+        text = self._text().of(request)
+        thinking = self._thinking(request, prompt, constrained=text is not None)
+        if text is None and (thinking is None or thinking.budget is None):
+            return None
+        if text is None and not self._constrainable:
+            log.warning("a thinking budget can't be enforced with this model's tokenizer")
+            return None
+        grammar = None if text is None else self._grammar(text, _field(request))
+        return Recipe(self._known(), grammar, thinking)
+
+    def _text(self) -> GrammarText:
+        return GrammarText(self._markup, self._literally, self._is_token)
+
+    def _is_token(self, text: str) -> bool:
+        return text in self._tokenizer.get_vocab()
+
+    def _literally(self, text: str) -> str:
+        """A text as Lark, with the tokens that are control tokens to llguidance as such."""
+        return literal(self._known().tokenizer, text)
+
+    def _known(self) -> Vocabulary:
+        """The vocabulary, read on the first use: it takes a moment."""
+        if self._vocabulary is None:
+            inner = self._inner
+            if not self._constrainable:
+                raise InvalidField(
+                    "response_format", "unsupported", "This model's output can't be constrained."
+                )
+            size = max(self._vocab_size, 1 + max(inner.get_vocab().values()))
+            tokenizer = from_tokenizer(inner, n_vocab=size, eos_token=list(self._ends))
+            self._vocabulary = Vocabulary(
+                tokenizer, Closer(tokenizer), self._vocab_size, self._ends
+            )
+        return self._vocabulary
+
+    def _grammar(self, texts: Texts, field: str) -> Grammar:
+        key = (texts.lark, *texts.beginnings)
+        found = self._compiled.get(key)
+        if found is None or not _works(found.matcher):
+            found = self._compiled[key] = self._compiled_anew(texts, field)
+        self._compiled.move_to_end(key)
+        if len(self._compiled) > CACHED:
+            self._compiled.popitem(last=False)
+        return found
+
+    def _compiled_anew(self, texts: Texts, field: str) -> Grammar:
+        try:
+            return self._compile(texts, field)
+        except _Panic:
+            # A bug of the library breaks what its objects share; fresh ones work again.
+            log.warning("a grammar broke the library; its state is made anew")
+            self._vocabulary = None
+            self._compiled.clear()
+        try:
+            return self._compile(texts, field)
+        except _Panic:
+            raise InvalidField(field, "unsupported", "It can't be enforced.") from None
+
+    def _compile(self, texts: Texts, field: str) -> Grammar:
+        if len(texts.lark) > MAX_TEXT:
+            raise InvalidField(field, "value", "The schemas are too large together.")
+        known = self._known()
+        matcher = self._checked(texts.lark, field)
+        for warning in matcher.get_grammar_warnings():
+            log.info("a grammar is enforced in part: %s", _reason(warning))
+        ends = tuple(
+            tuple(known.tokenizer.tokenize_str(text, parse_special=True)) for text in texts.ends
+        )
+        way = known.closer.way(matcher, ends=ends)
+        if not _works(matcher):
+            raise _Panic
+        if way is None:
+            self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
+        growth = [len(way or ())]
+        deadline = time.monotonic() + SEARCH_SECONDS
+        for text in texts.beginnings:
+            late = time.monotonic() > deadline
+            growth.append(LONGEST if late else self._rest(matcher, text, ends))
+        return Grammar(
+            matcher,
+            None if way is None else tuple(way),
+            MIN_GROWTH + 2 * max(growth),
+            whole=texts.whole,
+            ends=ends,
+        )
+
+    def _checked(self, lark: str, field: str) -> LLMatcher:
+        """A compiled grammar that at least one token can begin; raises `InvalidField`."""
+        matcher = LLMatcher(self._known().tokenizer, lark, log_level=0)
+        probe = matcher.deep_copy()
+        probe.compute_bitmask()
+        error = matcher.get_error() or probe.get_error()
+        if error.startswith(_PANIC):
+            raise _Panic
+        if error:
+            raise InvalidField(field, "unsupported", f"It can't be enforced: {_reason(error)}")
+        if probe.is_stopped() and not probe.is_accepting():
+            raise InvalidField(field, "value", "Nothing can satisfy it.")
+        return matcher
+
+    def _rest(self, matcher: LLMatcher, beginning: str, ends: Ends) -> int:
+        """Tokens to the end of an answer that begins so."""
+        known = self._known()
+        ahead = matcher.deep_copy()
+        tokens = known.tokenizer.tokenize_str(beginning, parse_special=True)
+        if ahead.try_consume_tokens(tokens) < len(tokens):
+            return 0
+        return len(known.closer.way(ahead, ends=ends) or ())
+
+    def _thinking(
+        self, request: GenerateRequest, prompt: Prompt, *, constrained: bool
+    ) -> Thinking | None:
+        budget = self._budget(request)
+        if not self._markup.reasoning or (budget is None and not constrained):
+            return None
+        opening, closing = self._markup.reasoning[0]
+        closers = closing
+        if self._markup.tool_format == "harmony":
+            closers += HARMONY_END if request.tools else HARMONY_END + HARMONY_FINAL
+        starter = self._tokenizer.get_vocab().get(opening)
+        if request.reasoning.enabled is False or request.reasoning.effort == "none":
+            starter = None
+        return Thinking(
+            opening=opening.encode(),
+            closing=closing.encode(),
+            closers=tuple(self._tokenizer.encode(closers, add_special_tokens=False)),
+            budget=budget,
+            inside=prompt.opens_reasoning,
+            starter=starter,
+        )
+
+    def _budget(self, request: GenerateRequest) -> int | None:
+        """The budget in tokens; none at all where the template has no switch to turn it off."""
+        wishes = request.reasoning
+        off = wishes.enabled is False or wishes.effort == "none"
+        if off and self._switch is None:
+            return 0
+        return wishes.budget
+
+
+class _Panic(Exception):
+    """The library stopped at an error of its own."""
+
+
+def _works(matcher: LLMatcher) -> bool:
+    probe = matcher.deep_copy()
+    probe.compute_bitmask()
+    return not probe.is_error()
+
+
+def literal(tokenizer: LLTokenizer, text: str) -> str:
+    """A text as a Lark expression."""
+    parts: list[str] = []
+    plain = b""
+    for token in tokenizer.tokenize_str(text, parse_special=True):
+        if not tokenizer.is_special_token(token):
+            plain += tokenizer.decode_bytes([token])
+            continue
+        parts += [_quoted(plain.decode()), f"<[{token}]>"]
+        plain = b""
+    return " ".join(filter(None, [*parts, _quoted(plain.decode())]))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else ""
+
+
+def _field(request: GenerateRequest) -> str:
+    return "tools" if isinstance(request.output, TextOutput) else "response_format"
+
+
+def _reason(error: str) -> str:
+    """llguidance's reason without its place in a grammar that the caller never saw."""
+    first, *others = error.split("\n")
+    line = _PLACE.sub("", first.strip())
+    if line.endswith(":"):
+        # Of a regular expression the reason stands below a drawing of the place.
+        line += next((f" {each[7:]}" for each in others if each.startswith("error: ")), "")
+    return line[:MAX_REASON] or "it is too complex."

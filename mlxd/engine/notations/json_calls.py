@@ -1,0 +1,248 @@
+"""Calls as JSON objects: `{"name": …, "arguments": {…}}`, alone, in a row or in an array.
+
+Keys come in any order, the arguments may be an object or a string that holds one, under
+`arguments` or `parameters`, and all of it may stand in a `function` object.
+"""
+
+from dataclasses import dataclass
+
+from mlxd.engine.notations.calls import (
+    MAX_HEAD,
+    NOT_VALID,
+    NOT_WHOLE,
+    Calls,
+    NotACall,
+    all_stops,
+    offered_name,
+    spill,
+)
+from mlxd.engine.notations.scanner import NONE, Markers, Scanner, Steps
+from mlxd.engine.notations.unquote import copy_quoted
+from mlxd.engine.notations.values import Emit, Outcome, ValueCopy
+
+NOT_JSON = "it is not a call in JSON"
+
+_DROPPED = "a member of a tool call that is no part of it was dropped"
+_MAX_KEY = 64
+_ID_KEYS = ("id", "call_id", "tool_call_id")
+_SILENT_KEYS = ("type", "index", *_ID_KEYS)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where JSON calls stand.
+
+    `stops` end them. `bare` calls have no markup around them and must not only name an offered tool
+    but have arguments that are an object, under one of `keys`.
+    """
+
+    stops: Markers = NONE
+    bare: bool = False
+    keys: tuple[str, ...] = ("arguments", "parameters")
+
+
+def json_calls(scan: Scanner, calls: Calls, frame: Frame) -> Steps[None]:
+    """Read one call, several in a row, or an array of them."""
+    yield from scan.space()
+    array = yield from scan.accept("[")
+    found = False
+    while True:
+        yield from scan.space()
+        if scan.char == "{":
+            if not (yield from _Call(scan, calls, frame).read()):
+                return
+            found = True
+        elif found and scan.char in (",", ";"):
+            scan.take(1)
+        else:
+            break
+    if not found:
+        raise NotACall(NOT_JSON if scan.char else NOT_WHOLE, remark=not frame.bare)
+    if array and (yield from scan.accept("]")):
+        scan.mark()
+    yield from _end(scan, calls, frame.stops)
+
+
+def _end(scan: Scanner, calls: Calls, stops: Markers) -> Steps[None]:
+    """Take the stop, and closing brackets before it that close nothing."""
+    yield from all_stops(scan, stops)
+    surplus = False
+    while stops.texts and scan.char in ("}", "]"):
+        scan.take(1)
+        yield from scan.space()
+        surplus = True
+    if surplus and (yield from all_stops(scan, stops)):
+        calls.remark("tool call repaired: closing brackets that close nothing")
+
+
+class _Call:
+    """Reads one object; the call is opened as soon as its name is known."""
+
+    def __init__(self, scan: Scanner, calls: Calls, frame: Frame) -> None:
+        self._scan = scan
+        self._calls = calls
+        self._frame = frame
+        self._name = ""
+        self._id = ""
+        self._early: list[str] | None = None
+        """Arguments that came before the name."""
+        self._settled = False
+        """The arguments were read."""
+        self._strange = False
+        """Members were read that are no part of a call."""
+
+    def read(self) -> Steps[bool]:
+        """True when the call is whole; false when all up to a stop became part of it."""
+        if not (yield from self._members(nested=False)):
+            return False
+        scan, calls = self._scan, self._calls
+        if not calls.is_open:
+            raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
+        kept = scan.kept()
+        if not self._settled and self._strange:
+            # Its arguments may well be there; running the tool without them is no repair.
+            calls.remark(NOT_VALID)
+            calls.add(kept)
+        elif not self._settled:
+            calls.add("{}")
+        elif self._strange:
+            calls.remark(_DROPPED)
+        calls.close()
+        return True
+
+    def _not_a_call(self, reason: str) -> NotACall:
+        return NotACall(reason, remark=not self._frame.bare)
+
+    def _members(self, *, nested: bool) -> Steps[bool]:
+        """Read the members of the object that comes next."""
+        scan = self._scan
+        scan.take(1)
+        while True:
+            yield from scan.space()
+            match scan.char:
+                case "}":
+                    scan.take(1)
+                    return True
+                case ",":
+                    scan.take(1)
+                case '"':
+                    if not (yield from self._member(nested=nested)):
+                        return False
+                case _:
+                    return (yield from self._broken())
+
+    def _member(self, *, nested: bool) -> Steps[bool]:
+        scan = self._scan
+        scan.take(1)
+        key = yield from scan.upto('"', _MAX_KEY)
+        yield from scan.space()
+        if key is None or not (yield from scan.accept(":")):
+            return (yield from self._broken(inside=True))
+        yield from scan.space()
+        opened = self._calls.is_open
+        if key in ("name", "function") and not self._name and scan.char == '"':
+            yield from self._read_name()
+        elif key == "function" and not nested and not opened and scan.char == "{":
+            return (yield from self._members(nested=True))
+        elif key in self._frame.keys and not self._settled and self._early is None:
+            return (yield from self._arguments())
+        elif key in _ID_KEYS and not opened and scan.char == '"':
+            scan.take(1)
+            self._id = (yield from scan.upto('"', MAX_HEAD)) or ""
+        else:
+            return (yield from self._skip(key))
+        return True
+
+    def _read_name(self) -> Steps[None]:
+        self._scan.take(1)
+        try:
+            self._name = yield from offered_name(self._scan, self._calls, '"')
+        except NotACall as error:
+            raise self._not_a_call(error.reason) from None
+        if not (yield from self._scan.accept('"')):
+            raise self._not_a_call(NOT_WHOLE)
+        if self._early is not None:
+            self._open()
+            self._calls.add("".join(self._early))
+            self._settled = True
+        elif not (self._frame.bare or self._strange):
+            self._open()
+
+    def _open(self) -> None:
+        self._calls.open(self._name, self._id)
+        self._scan.mark()
+
+    def _arguments(self) -> Steps[bool]:
+        if self._frame.bare and self._scan.char != "{":
+            raise self._not_a_call(NOT_JSON)
+        if self._name and not self._calls.is_open:
+            self._open()
+        emit: Emit = self._calls.add
+        if not self._calls.is_open:
+            self._early = []
+            emit = self._early.append
+        else:
+            self._scan.forget()
+        outcome = yield from self._copy(emit)
+        if outcome is Outcome.WHOLE:
+            if self._calls.is_open:
+                self._settled = True
+                self._scan.mark()
+            return True
+        if not self._calls.is_open:
+            raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
+        if outcome is Outcome.BROKEN:
+            yield from spill(self._scan, self._calls, self._frame.stops)
+        else:
+            self._calls.cut()
+        return False
+
+    def _copy(self, emit: Emit) -> Steps[Outcome]:
+        """Copy the arguments in whatever form they come."""
+        scan, calls = self._scan, self._calls
+        if scan.char == '"':
+            outcome, plain = yield from copy_quoted(scan, emit)
+            if not plain:
+                calls.remark("tool call arguments are not a JSON object")
+            return outcome
+        if scan.char == "{":
+            copy = ValueCopy(scan, emit, stops=self._frame.stops)
+            outcome = yield from copy.copy()
+            calls.repaired(copy.repairs)
+            return outcome
+        value: list[str] = []
+        outcome = yield from ValueCopy(scan, value.append, stops=self._frame.stops).copy()
+        text = "".join(value)
+        if outcome is Outcome.WHOLE and text == "null":
+            text = "{}"
+        elif outcome is Outcome.WHOLE:
+            calls.remark("tool call arguments are not a JSON object")
+        emit(text)
+        return outcome
+
+    def _skip(self, key: str) -> Steps[bool]:
+        """Take a member that is no part of a call."""
+        if self._frame.bare and key not in _SILENT_KEYS:
+            raise self._not_a_call(NOT_JSON)
+        copy = ValueCopy(self._scan, lambda _: None, stops=self._frame.stops)
+        if (yield from copy.copy()) is not Outcome.WHOLE:
+            return (yield from self._broken(inside=True))
+        self._strange = self._strange or key not in _SILENT_KEYS
+        return True
+
+    def _broken(self, *, inside: bool = False) -> Steps[bool]:
+        """What comes next is no member, or `inside` one: decide what to make of what was read."""
+        scan, calls = self._scan, self._calls
+        yield from scan.wait()
+        if not calls.is_open:
+            raise self._not_a_call(NOT_JSON if scan.char else NOT_WHOLE)
+        at_stop = yield from scan.at_any(self._frame.stops)
+        at_end = at_stop or (not scan.char and scan.complete)
+        if self._settled or (at_end and not inside):
+            calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
+            return True
+        if not scan.char or (inside and scan.was_cut):
+            calls.cut()
+        else:
+            yield from spill(scan, calls, self._frame.stops)
+        return False

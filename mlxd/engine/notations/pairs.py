@@ -1,0 +1,105 @@
+"""Calls as a tool's name and pairs of tags for keys and values, as GLM writes them."""
+
+from dataclasses import dataclass
+
+from mlxd.engine.notations.calls import (
+    MAX_HEAD,
+    NOT_WHOLE,
+    Broken,
+    Calls,
+    NotACall,
+    all_stops,
+    json_arguments,
+    next_tag,
+    offered_name,
+    spill,
+)
+from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.schema import ANY, ObjectWriter, ValueWriter
+from mlxd.engine.notations.tags import known_kinds
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One notation of this kind: `prefix` stands in each tag before `arg_key` and `arg_value`."""
+
+    end: str = "</tool_call>"
+    prefix: str = ""
+
+    def tag(self, name: str) -> str:
+        return f"<{self.prefix}{name}>"
+
+    def closing(self, name: str) -> str:
+        return f"</{self.prefix}{name}>"
+
+
+GLM = Pairs()
+LONGCAT = Pairs(end="</longcat_tool_call>", prefix="longcat_")
+
+
+def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
+    """Read a call from its name on; the arguments may also be one JSON object."""
+    stops = markers_of(pairs.end)
+    name = yield from offered_name(scan, calls, " \t\r\n<{")
+    yield from scan.space()
+    if scan.char == "{":
+        calls.open(name)
+        yield from json_arguments(scan, calls, stops)
+        return
+    if not scan.char and not scan.complete:
+        raise NotACall(NOT_WHOLE)
+    if scan.char and not (yield from scan.at_any(markers_of(pairs.tag("arg_key"), pairs.end))):
+        raise NotACall("it has no arguments")
+    calls.open(name)
+    try:
+        if (yield from _arguments(scan, calls, pairs)):
+            yield from all_stops(scan, stops)
+    except Broken:
+        yield from spill(scan, calls, stops)
+
+
+def _arguments(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[bool]:
+    """Read the pairs and close the call; false when the text ended in them."""
+    members = ObjectWriter(calls.add)
+    tags = markers_of(pairs.tag("arg_key"), pairs.end)
+    while True:
+        tag = yield from next_tag(scan, calls, tags, surplus=pairs.closing("arg_value"))
+        if tag == pairs.tag("arg_key"):
+            if not (yield from _pair(scan, calls, pairs, members)):
+                calls.cut()
+                return False
+        elif tag or scan.complete:
+            if not tag:
+                calls.remark("tool call repaired: a missing closing tag")
+            members.end()
+            calls.close()
+            return True
+        else:
+            calls.cut()
+            return False
+
+
+def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> Steps[bool]:
+    """Read a key and its value; false when the text ended in them."""
+    key = yield from scan.upto(pairs.closing("arg_key"), MAX_HEAD)
+    yield from _gap(scan)
+    if key is None or not (yield from scan.accept(pairs.tag("arg_value"))):
+        if scan.was_cut:
+            return False
+        raise Broken
+    scan.forget()
+    key = key.strip()
+    members.key(key)
+    kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
+    value = ValueWriter(calls.add, kinds)
+    if not (yield from scan.pour(markers_of(pairs.closing("arg_value")), value.feed)):
+        return False
+    value.close()
+    return True
+
+
+def _gap(scan: Scanner) -> Steps[None]:
+    """Take white space; some templates write a line break as a backslash and an n."""
+    yield from scan.space()
+    while (yield from scan.accept("\\n")):
+        yield from scan.space()

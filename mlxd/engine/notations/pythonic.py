@@ -1,0 +1,112 @@
+"""Calls as Python: `[weather(city="Oslo", days=2), time()]`."""
+
+import re
+from dataclasses import replace
+
+from mlxd.engine.notations.calls import (
+    NOT_WHOLE,
+    Calls,
+    NotACall,
+    all_stops,
+    offered_name,
+    spill,
+)
+from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.schema import ObjectWriter
+from mlxd.engine.notations.values import PYTHON, Outcome, ValueCopy
+
+_NAME = re.compile(r"\w*")
+_ARGUMENT = replace(PYTHON, bare=re.compile(r"[\w .+-]+"), delimiters=(",", ")", "]", "}"))
+_NO_KEYWORDS = "its arguments have no names"
+
+
+def pythonic_calls(scan: Scanner, calls: Calls, end: str) -> Steps[None]:
+    """Read one call or a list of them, up to the end of their region."""
+    stops = markers_of(end)
+    yield from scan.space()
+    listed = yield from scan.accept("[")
+    while True:
+        yield from scan.space()
+        if not (yield from _Call(scan, calls, stops).read()):
+            return
+        yield from scan.space()
+        if not (yield from scan.accept(",")):
+            break
+    if listed and (yield from scan.accept("]")):
+        scan.mark()
+    yield from all_stops(scan, stops)
+
+
+class _Call:
+    """Reads one call."""
+
+    def __init__(self, scan: Scanner, calls: Calls, stops: Markers) -> None:
+        self._scan = scan
+        self._calls = calls
+        self._stops = stops
+        self._object = ObjectWriter(calls.add)
+
+    def read(self) -> Steps[bool]:
+        """True when the call is whole, false when nothing can follow it."""
+        scan = self._scan
+        name = yield from offered_name(scan, self._calls, "( ")
+        yield from scan.space()
+        if not (yield from scan.accept("(")):
+            raise NotACall("it has no arguments" if scan.char else NOT_WHOLE)
+        while True:
+            yield from scan.space()
+            if scan.char == ")":
+                return self._end(name)
+            key = yield from scan.run(_NAME)
+            yield from scan.space()
+            if not key or not (yield from scan.accept("=")):
+                return (yield from self._broken(_NO_KEYWORDS))
+            if not self._calls.is_open:
+                self._calls.open(name)
+            scan.forget()
+            self._object.key(key)
+            if not (yield from self._value()):
+                return False
+            scan.mark()
+            yield from scan.space()
+            if scan.char != ")" and not (yield from scan.accept(",")):
+                return (yield from self._unfinished())
+
+    def _value(self) -> Steps[bool]:
+        copy = ValueCopy(self._scan, self._calls.add, style=_ARGUMENT, stops=self._stops)
+        match (yield from copy.copy()):
+            case Outcome.WHOLE:
+                return True
+            case Outcome.BROKEN:
+                yield from spill(self._scan, self._calls, self._stops)
+            case Outcome.CUT:
+                self._calls.cut()
+        return False
+
+    def _end(self, name: str) -> bool:
+        self._scan.take(1)
+        if not self._calls.is_open:
+            self._calls.open(name)
+        self._object.end()
+        self._calls.close()
+        return True
+
+    def _unfinished(self) -> Steps[bool]:
+        """A value is whole and no comma or bracket follows it."""
+        scan = self._scan
+        at_stop = yield from scan.at_any(self._stops)
+        if at_stop or (not scan.char and scan.complete):
+            self._calls.remark("tool call repaired: missing closing brackets")
+            self._object.end()
+            self._calls.close()
+            return True
+        return (yield from self._broken(_NO_KEYWORDS))
+
+    def _broken(self, reason: str) -> Steps[bool]:
+        if not self._calls.is_open:
+            raise NotACall(reason if self._scan.char else NOT_WHOLE)
+        if self._scan.char:
+            yield from spill(self._scan, self._calls, self._stops)
+        else:
+            self._calls.cut()
+        return False

@@ -1,0 +1,241 @@
+"""Argument values that a notation writes as plain text, typed by the tool's JSON Schema."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from mlxd.engine.notations.values import PYTHON, Emit, as_json, escaped, is_number, quoted
+
+Kind = Literal["string", "integer", "number", "boolean", "null", "object", "array", "any"]
+Kinds = tuple[Kind, ...]
+
+STRING: Kinds = ("string",)
+ANY: Kinds = ("any",)
+OBJECT_OR_STRING: Kinds = ("object", "array", "string")
+
+_DEPTH = 8
+"""Unions and references are followed this deep."""
+
+_NAMES: dict[str, Kind] = {
+    **{"string": "string", "str": "string", "text": "string"},
+    **{"integer": "integer", "int": "integer", "number": "number", "float": "number"},
+    **{"boolean": "boolean", "bool": "boolean", "null": "null"},
+    **{"object": "object", "dict": "object", "array": "array", "list": "array"},
+}
+
+
+class ToolSchema:
+    """What a tool's parameters may be."""
+
+    def __init__(self, parameters: str) -> None:
+        self._root = _object(parameters)
+        properties = self._root.get("properties")
+        self._properties = properties if isinstance(properties, dict) else {}
+
+    def kinds(self, key: str) -> Kinds | None:
+        """The types of one argument in order; empty when it has none, None when it is unknown."""
+        schema = self._properties.get(key, self._root.get("additionalProperties"))
+        if key not in self._properties and not schema:
+            return None
+        return tuple(dict.fromkeys(self._kinds(schema, _DEPTH, set())))
+
+    def _kinds(self, schema: Any, depth: int, followed: set[str]) -> Iterator[Kind]:
+        """The types of `schema`; a reference is followed once, since it may lead to itself."""
+        if not isinstance(schema, dict) or depth == 0:
+            return
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            yield from self._kinds(self._target(reference), depth - 1, followed)
+        yield from _declared(schema)
+        for union in ("anyOf", "oneOf", "allOf"):
+            choices = schema.get(union)
+            for choice in choices if isinstance(choices, list) else ():
+                yield from self._kinds(choice, depth - 1, followed)
+
+    def _target(self, reference: str) -> Any:
+        node: Any = self._root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            if not isinstance(node, dict):
+                return None
+            node = node.get(step.replace("~1", "/").replace("~0", "~"))
+        return node
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _declared(schema: dict[str, Any]) -> Iterator[Kind]:
+    declared = schema.get("type")
+    names = declared if isinstance(declared, list) else [declared]
+    found = [_NAMES[name] for name in names if isinstance(name, str) and name in _NAMES]
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if not found and isinstance(values, list):
+        found = [_kind_of(value) for value in values]
+    if not found and "properties" in schema:
+        found = ["object"]
+    if not found and "items" in schema:
+        found = ["array"]
+    yield from found
+
+
+def _kind_of(value: Any) -> Kind:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case dict():
+            return "object"
+        case list():
+            return "array"
+        case _:
+            return "string"
+
+
+def typed(text: str, kinds: Kinds) -> str:
+    """`text` as JSON of the first of `kinds` that it fits; a string when it fits none.
+
+    The literal `null` wins over every other type that allows it besides.
+    """
+    word = text.strip()
+    if "null" in kinds and word in _NULLS and len(text) <= _LONGEST_NULL:
+        return "null"
+    for kind in kinds:
+        value = _FITS[kind](text if kind == "string" else word)
+        if value is not None:
+            return value
+    return "null" if kinds != STRING and word == "null" else quoted(text)
+
+
+_NULLS = ("null", "None")
+_LONGEST_NULL = 16
+"""Characters, with the white space around it, that the word null may take in a nullable string."""
+
+
+def _integer(text: str) -> str | None:
+    if not is_number(text):
+        return None
+    if text.removeprefix("-").isdigit():
+        return text
+    number = float(text)
+    return str(int(number)) if abs(number) < 2**53 and number.is_integer() else None
+
+
+def _boolean(text: str) -> str | None:
+    word = text.lower()
+    return word if word in ("true", "false") else None
+
+
+def _container(text: str, opening: str, openings: str) -> str | None:
+    if text[:1] not in tuple(openings):
+        return None
+    value = as_json(text) or as_json(text, PYTHON)
+    return value if value is not None and value[0] == opening else None
+
+
+def _any(text: str) -> str | None:
+    if value := as_json(text):
+        return value
+    return as_json(text, PYTHON) if text[:1] in ("{", "[") else None
+
+
+_FITS: dict[Kind, Callable[[str], str | None]] = {
+    "string": quoted,
+    "integer": _integer,
+    "number": lambda text: text if is_number(text) else None,
+    "boolean": _boolean,
+    "null": lambda text: "null" if text in _NULLS else None,
+    "object": lambda text: _container(text, "{", "{"),
+    "array": lambda text: _container(text, "[", "[("),
+    "any": _any,
+}
+
+
+class ValueWriter:
+    """Writes one value as JSON while its text arrives: strings at once, the rest when whole.
+
+    With `lines` the value stands on lines of its own, whose line breaks are not part of it.
+    """
+
+    def __init__(self, emit: Emit, kinds: Kinds, *, lines: bool = False) -> None:
+        self._emit = emit
+        self._kinds = kinds
+        self._lines = lines
+        self._streams = next((kind for kind in kinds if kind != "null"), "") == "string"
+        self._open = False
+        self._begun = not lines
+        self._held = ""
+        self._parts: list[str] = []
+
+    def feed(self, text: str) -> None:
+        """More of the value's text."""
+        if not text:
+            return
+        if not self._begun:
+            self._begun = True
+            text = text.removeprefix("\n")
+        if self._lines:
+            text = self._held + text
+            self._held = "\n" if text.endswith("\n") else ""
+            text = text.removesuffix("\n")
+        self._parts.append(text)
+        if self._streams:
+            self._stream()
+
+    def close(self) -> None:
+        """The value is whole."""
+        if self._open:
+            self._emit('"')
+        else:
+            self._emit(typed("".join(self._parts), self._kinds))
+
+    def _stream(self) -> None:
+        if not self._open:
+            # A nullable string may still turn out to be the word null.
+            text = "".join(self._parts)
+            if "null" in self._kinds and _may_be_null(text):
+                return
+            self._open = True
+            self._emit('"')
+            self._parts = [text]
+        self._emit(escaped("".join(self._parts)))
+        self._parts.clear()
+
+
+def _may_be_null(text: str) -> bool:
+    word = text.strip()
+    if len(text) > _LONGEST_NULL:
+        return False
+    return any(null.startswith(word) for null in _NULLS)
+
+
+class ObjectWriter:
+    """Writes the members of one JSON object."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._between = "{"
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no member yet."""
+        return self._between == "{"
+
+    def key(self, name: str) -> None:
+        """The next member begins; its value follows."""
+        self._emit(f"{self._between}{quoted(name)}: ")
+        self._between = ", "
+
+    def end(self) -> None:
+        """The object is whole."""
+        self._emit("{}" if self.empty else "}")

@@ -1,0 +1,224 @@
+"""Calls as nested tags: a tag that names the tool around a tag for each argument.
+
+Values are plain text that the tool's schema types. What closes a value is not quoted in it, so a
+value ends at the first closing tag.
+"""
+
+import re
+from dataclasses import dataclass
+
+from mlxd.engine.notations.calls import (
+    MAX_HEAD,
+    NOT_WHOLE,
+    Broken,
+    Calls,
+    NotACall,
+    all_stops,
+    json_arguments,
+    next_tag,
+    spill,
+)
+from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
+
+_ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
+
+
+@dataclass(frozen=True)
+class Tags:
+    """One notation of this kind.
+
+    `call` and `param` begin the opening tags, `head_end` ends them. `named_by`, `keyed_by` and
+    `typed_by` are attributes; without one the tag's own text is the name. `region_end` closes what
+    stands around all calls. With `lines`, values stand on lines of their own. `unknown` types
+    arguments that the schema does not know, `untyped` those that it gives no type.
+    """
+
+    call: str
+    call_end: str
+    param: str
+    param_end: str
+    region_end: str = ""
+    head_end: str = ">"
+    named_by: str = ""
+    keyed_by: str = ""
+    typed_by: str = ""
+    lines: bool = False
+    cdata: bool = False
+    whole: tuple[str, str] | None = None
+    """The tag that holds all arguments as one JSON object, if there is such a tag."""
+    unknown: Kinds = STRING
+    untyped: Kinds = STRING
+
+
+def tagged_calls(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
+    """Read calls up to the end of their region, or of the text that can be calls."""
+    found = False
+    while True:
+        yield from scan.space()
+        if (yield from scan.accept(tags.call)):
+            if (yield from _Call(scan, calls, tags).read()):
+                return
+            found = True
+            continue
+        if not found:
+            raise NotACall("it holds no call" if scan.char else NOT_WHOLE)
+        if tags.region_end:
+            yield from all_stops(scan, markers_of(tags.region_end))
+        return
+
+
+def tagged_call(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
+    """Read calls from behind the beginning of the first one's tag."""
+    if not (yield from _Call(scan, calls, tags).read()):
+        yield from scan.space()
+        if (yield from scan.starts(tags.call)):
+            yield from tagged_calls(scan, calls, tags)
+        elif tags.region_end:
+            yield from all_stops(scan, markers_of(tags.region_end))
+
+
+class _Call:
+    """Reads one call."""
+
+    def __init__(self, scan: Scanner, calls: Calls, tags: Tags) -> None:
+        self._scan = scan
+        self._calls = calls
+        self._tags = tags
+        self._object = ObjectWriter(calls.add)
+        whole = tags.whole[0] if tags.whole else ""
+        self._markers = markers_of(tags.param, tags.call_end, tags.region_end, whole)
+
+    def read(self) -> Steps[bool]:
+        """Read behind the beginning of its tag; true when its region, or the text, is over."""
+        tags = self._tags
+        head = yield from self._head(tags.call)
+        if head is None:
+            raise NotACall(NOT_WHOLE)
+        self._calls.open(_named(head, tags.call, tags.named_by))
+        try:
+            return (yield from self._members())
+        except Broken:
+            stops = markers_of(tags.call_end, tags.region_end)
+            return (yield from spill(self._scan, self._calls, stops)) in ("", tags.region_end)
+
+    def _head(self, opening: str) -> Steps[str | None]:
+        """The rest of an opening tag, with its beginning; None when it is not whole."""
+        head = yield from self._scan.upto(self._tags.head_end, MAX_HEAD)
+        return None if head is None or "<" in head else opening + head
+
+    def _members(self) -> Steps[bool]:
+        tags = self._tags
+        while True:
+            tag = yield from next_tag(
+                self._scan, self._calls, self._markers, surplus=tags.param_end
+            )
+            if tag == tags.param:
+                if (yield from self._argument()):
+                    return True
+            elif tags.whole and tag == tags.whole[0]:
+                return (yield from self._all_arguments(tags.whole))
+            else:
+                return self._end(tag) if tag else self._at_end()
+
+    def _end(self, marker: str) -> bool:
+        if marker != self._tags.call_end:
+            self._calls.remark("tool call repaired: a missing closing tag")
+        self._object.end()
+        self._calls.close()
+        return marker == self._tags.region_end
+
+    def _at_end(self) -> bool:
+        if self._scan.complete:
+            self._end("")
+            return True
+        self._calls.cut()
+        return True
+
+    def _all_arguments(self, whole: tuple[str, str]) -> Steps[bool]:
+        opening, closing = whole
+        head = yield from self._head(opening)
+        if head is None or not self._object.empty:
+            raise Broken
+        self._scan.forget()
+        yield from json_arguments(self._scan, self._calls, markers_of(closing))
+        yield from all_stops(self._scan, markers_of(self._tags.call_end))
+        return False
+
+    def _argument(self) -> Steps[bool]:
+        """Read one argument; true when the call ended with it."""
+        tags = self._tags
+        head = yield from self._head(tags.param)
+        key = _named(head, tags.param, tags.keyed_by) if head else ""
+        if not key:
+            if head is None and self._scan.was_cut:
+                return self._at_end()
+            raise Broken
+        self._scan.forget()
+        self._object.key(key)
+        kinds = self._kinds(key, head or "")
+        value = ValueWriter(self._calls.add, kinds, lines=tags.lines)
+        if tags.cdata and (yield from self._cdata(value)):
+            return not self._calls.is_open
+        return (yield from self._value(value))
+
+    def _kinds(self, key: str, tag: str) -> Kinds:
+        if self._tags.typed_by:
+            declared = _attribute(tag, self._tags.typed_by)
+            if declared:
+                return STRING if declared in ("string", "true") else ANY
+        return known_kinds(self._calls, key, unknown=self._tags.unknown, untyped=self._tags.untyped)
+
+    def _value(self, value: ValueWriter) -> Steps[bool]:
+        tags, scan = self._tags, self._scan
+        # The end of the call ends a value only where the end of the region confirms it.
+        markers = markers_of(tags.param_end, tags.call_end if tags.region_end else "")
+        while True:
+            text, marker = yield from scan.piece(markers)
+            value.feed(text)
+            if marker == tags.param_end:
+                value.close()
+                return False
+            if marker:
+                space = yield from scan.space()
+                if (yield from scan.accept(tags.region_end)):
+                    value.close()
+                    self._end("")
+                    return True
+                value.feed(marker + space)
+            elif not text:
+                self._calls.cut()
+                return True
+
+    def _cdata(self, value: ValueWriter) -> Steps[bool]:
+        """Read a value in a CDATA block; false when it is in none."""
+        scan = self._scan
+        space = yield from scan.space()
+        if not (yield from scan.accept("<![CDATA[")):
+            value.feed(space)
+            return False
+        if not (yield from scan.pour(markers_of("]]>"), value.feed)):
+            self._calls.cut()
+            return True
+        value.close()
+        yield from next_tag(scan, self._calls, markers_of(self._tags.param_end))
+        return True
+
+
+def known_kinds(calls: Calls, key: str, *, unknown: Kinds, untyped: Kinds) -> Kinds:
+    """The types of an argument of the open call."""
+    kinds = calls.schema.kinds(key)
+    if kinds is None:
+        return unknown
+    return kinds or untyped
+
+
+def _named(tag: str, opening: str, attribute: str) -> str:
+    return _attribute(tag, attribute) if attribute else tag[len(opening) :].strip()
+
+
+def _attribute(tag: str, name: str) -> str:
+    for key, *values in _ATTRIBUTE.findall(tag):
+        if key == name:
+            return "".join(values).replace("&quot;", '"').replace("&amp;", "&").strip()
+    return ""

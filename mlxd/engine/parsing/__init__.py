@@ -1,0 +1,1 @@
+"""From tokens to well-formed events: pure, on both sides of the socket."""

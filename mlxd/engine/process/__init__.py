@@ -1,0 +1,1 @@
+"""The engine process: its threads, the models it holds, its BLAS."""

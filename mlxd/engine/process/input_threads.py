@@ -1,0 +1,202 @@
+"""The engine process's two helper threads: one reads the socket, one prepares prompts.
+
+Neither touches an MLX object: they work on text and token ids and hand the rest to the main thread.
+"""
+
+import copy
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxd.engine.grammar.constrainer import Constrainer, Recipe
+from mlxd.engine.prompt.builder import Prompt, PromptBuilder
+from mlxd.engine.protocol import (
+    Accepted,
+    Answered,
+    Cancel,
+    Command,
+    Configure,
+    Count,
+    FrameReader,
+    Load,
+    Refused,
+    Reply,
+    Shutdown,
+    Submit,
+    Unload,
+    decode_command,
+    encode,
+)
+from mlxd.errors import InternalError, MlxdError, OutOfMemory
+
+READ_BYTES = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """The sending side of the socket; whole frames from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, reply: Reply) -> None:
+        """Send one frame; without a server there is nothing left to do but end."""
+        try:
+            with self._lock:
+                self._connection.sendall(encode(reply))
+        except OSError:
+            os._exit(0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A submission that is ready for the scheduler."""
+
+    command: Submit
+    prompt: Prompt
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A command that waits for its model to be loaded, and when it `asked` for it."""
+
+    command: Submit | Count
+    asked: float = field(default_factory=time.monotonic)
+
+
+Job = Prepared | Wanted | Cancel | Load | Unload | Configure
+"""What the main thread is told."""
+
+
+class Preparer:
+    """Turns submissions into token ids and counts tokens, in the order of arrival."""
+
+    def __init__(self, link: Link, jobs: "queue.SimpleQueue[Job]") -> None:
+        self._link = link
+        self._jobs = jobs
+        self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
+        self._makers: dict[str, tuple[PromptBuilder, Constrainer]] = {}
+        self._capacities: dict[str, int] = {}
+        self._live: set[int] = set()
+        self._live_lock = threading.Lock()
+        self._preparing = False
+
+    def put(self, command: Submit | Count) -> None:
+        """Queue a new command."""
+        with self._live_lock:
+            self._live.add(command.id)
+        self._commands.put(command)
+
+    def again(self, command: Submit | Count) -> None:
+        """Queue a command whose model is loaded by now."""
+        self._commands.put(command)
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether commands are being prepared, or wait for it."""
+        return self._preparing or not self._commands.empty()
+
+    def drop(self, command_id: int) -> None:
+        """Whatever `command_id` was, nobody waits for it any more."""
+        with self._live_lock:
+            self._live.discard(command_id)
+
+    def is_live(self, command_id: int) -> bool:
+        """Whether the caller still waits for `command_id`."""
+        with self._live_lock:
+            return command_id in self._live
+
+    def add_model(self, name: str, builder: PromptBuilder, constrainer: Constrainer) -> None:
+        """From now on, prepare prompts for `name`."""
+        self._makers[name] = builder, constrainer
+
+    def set_capacity(self, name: str, tokens: int) -> None:
+        """The longest prompt whose KV cache fits into memory."""
+        self._capacities[name] = tokens
+
+    def remove_model(self, name: str) -> None:
+        """Prompts for `name` wait until it is added again."""
+        self._makers.pop(name, None)
+
+    def run(self) -> None:
+        """The thread's loop."""
+        while True:
+            self._preparing = False
+            command = self._commands.get()
+            self._preparing = True
+            if not self.is_live(command.id):
+                continue
+            # The model may be unloaded meanwhile: what is taken here is enough to go on.
+            makers = self._makers.get(command.request.model)
+            if makers is None:
+                self._jobs.put(Wanted(command))
+                continue
+            try:
+                self._prepare(command, *makers)
+            except MlxdError as error:
+                self.refuse(command.id, error)
+            except Exception:  # A bug in one request's preparation must not cost the others.
+                log.exception("preparing a prompt failed")
+                self.refuse(command.id, InternalError("preparing the prompt"))
+
+    def refuse(self, command_id: int, error: MlxdError) -> None:
+        """Answer a command with an error and forget it."""
+        self.drop(command_id)
+        self._link.send(Refused(command_id, error.report()))
+
+    def _prepare(
+        self, command: Submit | Count, builder: PromptBuilder, constrainer: Constrainer
+    ) -> None:
+        if isinstance(command, Count):
+            self.drop(command.id)
+            self._link.send(Answered(command.id, builder.count(command.request)))
+            return
+        prompt = builder.build(command.request)
+        size = len(prompt.tokens)
+        if size > self._capacities.get(command.request.model, size):
+            raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
+        recipe = constrainer.recipe(command.request, prompt)
+        if self.is_live(command.id):
+            self._link.send(Accepted(command.id, size, prompt.opens_reasoning))
+            self._jobs.put(Prepared(command, prompt, recipe))
+
+
+def read_commands(
+    connection: socket.socket, jobs: "queue.SimpleQueue[Job]", preparer: Preparer
+) -> None:
+    """The reading thread's loop: ends the process when the server is gone or talks nonsense."""
+    reader = FrameReader()
+    try:
+        while data := connection.recv(READ_BYTES):
+            for body in reader.feed(data):
+                _dispatch(decode_command(body), jobs, preparer)
+    except (OSError, ValueError):
+        log.exception("the supervisor's socket broke")
+        os._exit(1)
+    os._exit(0)
+
+
+def _dispatch(command: Command, jobs: "queue.SimpleQueue[Job]", preparer: Preparer) -> None:
+    match command:
+        case Submit() | Count():
+            preparer.put(command)
+        case Shutdown():
+            os._exit(0)
+        case Cancel():
+            preparer.drop(command.id)
+            jobs.put(command)
+        case Configure() | Load() | Unload():
+            jobs.put(command)
+
+
+def own_copy(tokenizer: Any) -> Any:
+    """A tokenizer for another thread: the fast ones must not be shared between threads."""
+    return copy.deepcopy(tokenizer)

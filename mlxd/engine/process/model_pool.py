@@ -1,0 +1,256 @@
+"""The models in memory, each with what runs it, and who has to leave for another."""
+
+import logging
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlxd.engine.batching.batch import MlxBatch
+from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.grammar.constrainer import Constrainer
+from mlxd.engine.interface import ModelState
+from mlxd.engine.models.loading import LoadedModel, load, unload
+from mlxd.engine.process.input_threads import Link, Preparer, own_copy
+from mlxd.engine.prompt.builder import PromptBuilder
+from mlxd.engine.protocol import (
+    Answered,
+    Configure,
+    EngineLimits,
+    ModelChanged,
+    ModelSpec,
+)
+from mlxd.engine.scheduling.scheduler import Scheduler
+from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
+
+GB = 1e9
+CPU_SHARE = 0.75
+"""Share of the machine's memory that models may use where the device does not say."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Host:
+    """A loaded model with everything that runs it."""
+
+    loaded: LoadedModel
+    batch: MlxBatch
+    scheduler: Scheduler
+    used: float = 0.0
+    unloads: list[int] = field(default_factory=list)
+    awaited: set[int] = field(default_factory=set)
+    """Commands that the model was loaded for, and that are being prepared."""
+    failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+
+
+class NoRoom(ModelUnusable):
+    """There is no memory for a model beside those that work now."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, "it does not fit into memory beside what is running")
+
+    def report(self) -> ErrorReport:
+        return ModelUnusable(self.model, self.reason).report()
+
+
+class Hosts:
+    """The loaded models; tells the server of every change."""
+
+    def __init__(self, link: Link, preparer: Preparer) -> None:
+        self._link = link
+        self._preparer = preparer
+        self._hosts: dict[str, Host] = {}
+        self._specs: dict[str, ModelSpec] = {}
+        self._config = Configure(models=())
+        self._needs: dict[str, int] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self.memory_limit = 0
+        """Bytes for weights and KV caches together."""
+        self.prefixes = Prefixes(0)
+
+    def configure(self, config: Configure) -> None:
+        """Take the models and limits of a new process."""
+        self._config = config
+        self._specs = {spec.id: spec for spec in config.models}
+        self.memory_limit = config.limits.memory_bytes or measured_memory()
+        self.prefixes = Prefixes(config.limits.prefix_cache_bytes)
+
+    @property
+    def limits(self) -> EngineLimits:
+        """The limits of this process."""
+        return self._config.limits
+
+    def get(self, name: str) -> Host | None:
+        """A model if it is loaded."""
+        return self._hosts.get(name)
+
+    def busy(self) -> list[Host]:
+        """Those that have something to compute."""
+        return [host for host in self._hosts.values() if host.scheduler.busy]
+
+    def unload_unwanted(self) -> None:
+        """Unload what shall be, once it is idle."""
+        for host in list(self._hosts.values()):
+            if host.unloads and not host.scheduler.busy:
+                self.unload(host)
+
+    def restart(self, host: Host) -> None:
+        """Go on with an empty batch; what was computed is not trusted."""
+        host.batch.close()
+        fresh = self._start(host.loaded)
+        host.batch, host.scheduler = fresh.batch, fresh.scheduler
+        self.prefixes.shrink(0)
+        mx.clear_cache()
+        self._share_memory()
+
+    def shrink_prefixes(self) -> None:
+        """Give prefixes no more than weights and running rows leave."""
+        active = sum(host.batch.active_bytes for host in self._hosts.values())
+        self.prefixes.shrink(max(self.memory_limit - self._weights() - active, 0))
+
+    def provide(self, name: str, *, asked: float) -> Host:
+        """The loaded model `name`, loading it now if need be.
+
+        Whoever `asked` for it before that failed hears of the same failure.
+        """
+        if name in self._hosts:
+            return self._hosts[name]
+        failed, reason = self._failed.get(name, (asked, ""))
+        if asked < failed:
+            raise ModelUnusable(name, reason)
+        spec = self._specs.get(name)
+        if spec is None:
+            raise ModelNotFound(name, list(self._specs))
+        if not self._may_fit(self._needs.get(name, 0)):
+            raise NoRoom(name)
+        self._link.send(ModelChanged(name, "loading"))
+        try:
+            host, makers = self._load(spec)
+        except ModelUnusable as error:
+            state: ModelState = "failed"
+            if isinstance(error, NoRoom):
+                state = "unloaded"
+            else:
+                self._failed[name] = time.monotonic(), error.reason
+            self._link.send(ModelChanged(name, state, reason=error.reason))
+            raise
+        loaded = host.loaded
+        self._hosts[name] = host
+        self._share_memory()
+        self._preparer.add_model(name, *makers)
+        self._link.send(
+            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
+        )
+        return host
+
+    def _load(self, spec: ModelSpec) -> tuple[Host, tuple[PromptBuilder, Constrainer]]:
+        loaded = load(
+            spec,
+            lambda needed: self._make_room(spec, needed),
+            lambda done, total: self._link.send(
+                ModelChanged(spec.id, "loading", bytes=total, progress=done / max(total, 1))
+            ),
+        )
+        makers = makers_for(loaded)
+        return self._start(loaded), makers
+
+    def _make_room(self, spec: ModelSpec, needed: int) -> None:
+        """Unload idle models, the one longest unused first, until there is memory for `spec`."""
+        if needed > self.memory_limit:
+            sizes = f"{needed / GB:.1f} GB of the {self.memory_limit / GB:.1f} GB for models"
+            raise ModelUnusable(spec.id, f"its weights take {sizes}")
+        self._needs[spec.id] = needed
+        if not self._may_fit(needed):
+            raise NoRoom(spec.id)
+        idle = sorted(self._idle(), key=lambda host: -host.used)
+        while self._weights() + needed > self.memory_limit:
+            self.unload(idle.pop())
+
+    def _may_fit(self, needed: int) -> bool:
+        """Whether there is memory for so many bytes of weights once idle models are gone."""
+        freed = sum(host.loaded.bytes for host in self._idle())
+        return self._weights() - freed + needed <= self.memory_limit
+
+    def in_the_way(self, name: str) -> list[Host]:
+        """The loaded models that have to leave so that `name` fits; small ones may stay."""
+        left = self.memory_limit - self._needs.get(name, 0)
+        leaving: list[Host] = []
+        for host in sorted(self._hosts.values(), key=lambda host: host.loaded.bytes):
+            left -= host.loaded.bytes
+            if left < 0:
+                leaving.append(host)
+        return leaving
+
+    def _idle(self) -> list[Host]:
+        return [host for host in self._hosts.values() if not self._in_use(host)]
+
+    def _in_use(self, host: Host) -> bool:
+        """Whether it computes, or will for whom it was loaded."""
+        host.awaited = set(filter(self._preparer.is_live, host.awaited))
+        return host.scheduler.busy or bool(host.awaited)
+
+    def _start(self, loaded: LoadedModel) -> Host:
+        limits = self.limits
+        batch = MlxBatch(
+            loaded,
+            self.prefixes,
+            max_batch=limits.max_batch,
+            prefill_budget=limits.prefill_budget,
+        )
+        return Host(
+            loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
+        )
+
+    def unload(self, host: Host) -> None:
+        name = host.loaded.spec.id
+        del self._hosts[name]
+        self._preparer.remove_model(name)
+        self.prefixes.forget(f"{name}\n")
+        host.batch.close()
+        unload(host.loaded)
+        self._share_memory()
+        self._link.send(ModelChanged(name, "unloaded"))
+        for command_id in host.unloads:
+            self._link.send(Answered(command_id))
+
+    def _weights(self) -> int:
+        return sum(host.loaded.bytes for host in self._hosts.values())
+
+    def _share_memory(self) -> None:
+        """What the weights leave is shared evenly between the models' KV caches."""
+        left = max(self.memory_limit - self._weights(), 0)
+        for host in self._hosts.values():
+            host.batch.kv_bytes = left // len(self._hosts)
+            self._preparer.set_capacity(host.loaded.spec.id, host.batch.capacity)
+
+
+def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
+    """What the preparing thread needs of a model; raises `ModelUnusable`."""
+    spec, size = loaded.spec, loaded.vocab_size
+    try:
+        tokenizer = own_copy(loaded.tokenizer)
+        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
+        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
+    except Exception as error:  # Tokenizers raise what they like.
+        log.exception("preparing prompts for %s failed", spec.id)
+        raise ModelUnusable(
+            spec.id, f"its tokenizer can't be used: {type(error).__name__}"
+        ) from None
+    return builder, constrainer
+
+
+def measured_memory() -> int:
+    """Bytes that weights and KV cache may take together on this machine."""
+    if mx.default_device().type != mx.cpu:
+        recommended = mx.device_info().get("max_recommended_working_set_size")
+        if recommended:
+            return int(recommended)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    container = Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (limit := container.read_text().strip()).isdigit():
+        total = min(total, int(limit))
+    return int(total * CPU_SHARE)

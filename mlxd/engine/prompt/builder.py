@@ -1,0 +1,229 @@
+"""Messages and tools to token ids, by the model's own chat template.
+
+Runs in the prep thread: text and token ids only, no MLX array.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
+from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
+from mlxd.engine.prompt.markup_detection import read_markup
+from mlxd.engine.prompt.rendering import Conversation, Rendered
+from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS, SWITCHES, probe
+from mlxd.engine.prompt.turn_layout import TAGS
+from mlxd.engine.prompt.turns import Reader
+from mlxd.engine.protocol import ModelSpec
+from mlxd.errors import ContextTooLong, InvalidField
+from mlxd.messages import (
+    AllowedTools,
+    GenerateRequest,
+    Image,
+    NoTools,
+    Part,
+    Reasoning,
+    Scalar,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+MAX_ARGUMENT = 1000
+"""Characters of a text that a request hands to the template."""
+MAX_GROWTH = 1_000_000
+"""Characters that a template may add to a prompt, besides four times what the caller wrote."""
+SLICE = 65_536
+"""Characters that are tokenised at a time while it is unclear whether a prompt can fit."""
+ROOMY = 6
+"""A prompt with fewer characters than this for each token of the window is tokenised at once."""
+EFFORTS = {
+    **{"none": "low", "minimal": "low", "low": "low"},
+    **{"medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
+}
+"""Efforts for templates that name none themselves: they are trained on three."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request as the model reads it.
+
+    `opens_reasoning` says that the prompt ends inside of a reasoning tag. `boundaries` are numbers
+    of tokens after which other prompts are likely to go on differently, rising.
+    """
+
+    tokens: list[int]
+    opens_reasoning: bool = False
+    boundaries: tuple[int, ...] = ()
+
+
+class PromptBuilder:
+    """Builds prompts for one model; not for several threads at once.
+
+    `vocab_size` is the length of the model's logits, if it is less than what the tokenizer knows.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        spec: ModelSpec,
+        context_length: int,
+        *,
+        vocab_size: int | None = None,
+    ) -> None:
+        self._spec = spec
+        self._context_length = context_length
+        self._template = ChatTemplate(tokenizer)
+        self.traits = probe(self._template)
+        self.markup = read_markup(tokenizer, spec, describes_tools=not self.traits.tools)
+        tags = (tag for pair in self.markup.reasoning for tag in pair)
+        controls = control_tokens(tokenizer, self._template.source, TAGS, *tags)
+        self._encoder = PlainEncoder(tokenizer, controls)
+        vocabulary = tokenizer.get_vocab()
+        known = max(vocabulary.values(), default=-1) + 1
+        self._vocab_size = known if vocab_size is None else min(known, vocab_size)
+        self._longest_token = max(map(len, vocabulary), default=1)
+
+    def build(self, request: GenerateRequest) -> Prompt:
+        """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""
+        self._check_sampling(request)
+        prompt = self._prompt(request, checkpoints=True)
+        if len(prompt.tokens) >= self._context_length:
+            raise ContextTooLong(len(prompt.tokens), self._context_length)
+        return prompt
+
+    def count(self, request: GenerateRequest) -> int:
+        """Tokens of the prompt of `request`, also when it is too long for the window."""
+        return len(self._prompt(request, checkpoints=False).tokens)
+
+    def _prompt(self, request: GenerateRequest, *, checkpoints: bool) -> Prompt:
+        size = _characters(request)
+        if size > self._context_length * self._longest_token:
+            raise ContextTooLong(size // 4, self._context_length)
+        escaper = self._encoder.escaper()
+        rendered = self._render(request, escaper, checkpoints)
+        if len(rendered.text) > 4 * size + MAX_GROWTH:
+            raise InvalidField(
+                "messages", "value", "The model's chat template makes too much of the messages."
+            )
+        if checkpoints:
+            self._check_length(rendered.text)
+        tokens, cuts = self._encoder.encode(
+            rendered.text,
+            rendered.marks,
+            escaper.restore(),
+            limit=self._context_length if checkpoints else None,
+        )
+        boundaries = sorted({cut for cut in cuts if 0 < cut < len(tokens)})
+        return Prompt(tokens, rendered.opens_reasoning, tuple(boundaries))
+
+    def _check_sampling(self, request: GenerateRequest) -> None:
+        for token in request.sampling.logit_bias or ():
+            if not 0 <= token < self._vocab_size:
+                raise InvalidField(
+                    "logit_bias",
+                    "value",
+                    f"Token {token} of `logit_bias` is not in the model's vocabulary "
+                    f"(0 to {self._vocab_size - 1}).",
+                )
+
+    def _check_length(self, text: str) -> None:
+        """Give up on a text that can't fit after tokenising little more than would."""
+        if len(text) <= self._context_length * ROOMY:
+            return
+        tokens = 0
+        for start in range(0, len(text), SLICE):
+            tokens += self._encoder.count(text[start : start + SLICE])
+            done = min(start + SLICE, len(text))
+            # Where slices meet, a few tokens more are counted than the whole text has.
+            if tokens - done // 1000 > self._context_length:
+                raise ContextTooLong(tokens * len(text) // done, self._context_length)
+
+    def _render(self, request: GenerateRequest, escaper: Escaper, checkpoints: bool) -> Rendered:
+        """The conversation as text, in plainer and plainer forms until the template takes it."""
+        reader = Reader(escaper, self._spec.id, self.markup.reasoning)
+        turns = reader.turns(request.messages)
+        tools = reader.tools(_offered(request))
+        arguments = self._arguments(request, escaper)
+        fault = TemplateFault("there are none")
+        plainer = (self.traits, self.traits.without_tools(), self.traits.strict())
+        for traits in plainer if turns else ():
+            conversation = Conversation(self._template, traits, self.markup, tools, arguments)
+            try:
+                return conversation.render(turns, checkpoints=checkpoints)
+            except TemplateFault as refusal:
+                fault = refusal
+        raise InvalidField(
+            "messages", "value", f"The model's chat template does not take these messages: {fault}"
+        )
+
+    def _arguments(self, request: GenerateRequest, escaper: Escaper) -> dict[str, Scalar]:
+        """The template's arguments: the configuration's, then the request's own."""
+        asked: dict[str, Scalar] = {}
+        for name, value in request.template_args.items():
+            _check_argument(name, value)
+            asked[name] = escaper.text(value) if isinstance(value, str) else value
+        switch = self.traits.thinking_switch
+        for name in SWITCHES:
+            if switch is not None and name in asked:
+                asked.setdefault(switch, asked[name])
+        harmless = {name: asked[name] for name in asked if name in self.traits.arguments}
+        return {**self._spec.template_args, **self._reasoning(request), **harmless}
+
+    def _reasoning(self, request: GenerateRequest) -> dict[str, Scalar]:
+        """The request's wishes about thinking in the template's own terms, as far as it has any."""
+        wishes, traits = request.reasoning, self.traits
+        arguments: dict[str, Scalar] = {}
+        enabled = False if wishes.effort == "none" else wishes.enabled
+        if traits.thinking_switch is not None and enabled is not None:
+            arguments[traits.thinking_switch] = enabled
+        if traits.effort and wishes.effort is not None:
+            known = re.search(rf"['\"]{re.escape(wishes.effort)}['\"]", self._template.source)
+            arguments["reasoning_effort"] = (
+                wishes.effort if known else EFFORTS.get(wishes.effort, "medium")
+            )
+        if traits.budget and wishes.budget is not None:
+            arguments["thinking_budget"] = wishes.budget
+        return arguments
+
+
+def _check_argument(name: str, value: Scalar) -> None:
+    field = f"chat_template_kwargs.{name}"
+    if name not in REQUEST_ARGUMENTS:
+        known = ", ".join(REQUEST_ARGUMENTS)
+        raise InvalidField(field, "unsupported", f"`{name}` can't be set here; known: {known}.")
+    if isinstance(value, str) and len(value) > MAX_ARGUMENT:
+        raise InvalidField(field, "value", f"`{name}` is longer than {MAX_ARGUMENT} characters.")
+
+
+def _offered(request: GenerateRequest) -> Sequence[Tool]:
+    """The tools that the model is told of in front of the messages."""
+    tools = [tool for tool in request.tools if not tool.deferred]
+    match request.tool_choice:
+        case NoTools():
+            return ()
+        case AllowedTools(names=names):
+            return [tool for tool in tools if tool.name in names]
+    return tools
+
+
+def _characters(request: GenerateRequest) -> int:
+    """Characters that the caller wrote."""
+    tools = sum(len(tool.name + tool.description + tool.parameters) for tool in request.tools)
+    return tools + sum(_size(part) for message in request.messages for part in message.parts)
+
+
+def _size(part: Part) -> int:
+    match part:
+        case Text(text=text) | Reasoning(text=text):
+            return len(text)
+        case ToolCall(name=name, arguments=arguments):
+            return len(name) + len(arguments)
+        case ToolResult(parts=parts):
+            return sum(_size(inner) for inner in parts)
+        case Image():
+            return 0
+        case _:
+            assert_never(part)

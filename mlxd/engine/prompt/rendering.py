@@ -1,0 +1,139 @@
+"""One conversation rendered by one template: the prompt's text and where it may be cut."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlxd.engine.interface import Markup
+from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
+from mlxd.engine.prompt.template_traits import TemplateTraits
+from mlxd.engine.prompt.turn_layout import arrange, to_messages
+from mlxd.engine.prompt.turns import Turn
+
+SHORT = 256
+"""Characters of a prompt in which no place to cut is looked for."""
+TAIL = 256
+"""Characters at a prompt's end in which the beginning of the answer is looked for."""
+OTHER_WORDS, END = "\ue000", "\ue001"
+"""Characters nobody writes: another user's words, and the place where an answer goes on."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt as text. Other prompts are likely to go on differently at `marks`, rising."""
+
+    text: str
+    opens_reasoning: bool = False
+    marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What stays the same for all renderings of one request."""
+
+    template: ChatTemplate
+    traits: TemplateTraits
+    markup: Markup
+    tools: Sequence[Mapping[str, Any]]
+    arguments: Mapping[str, Any]
+
+    def render(self, turns: Sequence[Turn], *, checkpoints: bool) -> Rendered:
+        """The whole prompt; an assistant turn at the end is continued. Raises `TemplateFault`."""
+        turns = _without_empty_answers(turns)
+        last = turns[-1]
+        if last.role == "assistant" and not last.calls:
+            rendered = self._continued(turns[:-1] or [Turn("user")], last)
+        else:
+            text = self._text(turns, open_answer=True)
+            rendered = Rendered(text, self._opens_reasoning(text, turns))
+        if checkpoints and len(rendered.text) >= SHORT:
+            return replace(rendered, marks=self._marks(rendered.text, turns))
+        return rendered
+
+    def _text(self, turns: Sequence[Turn], *, open_answer: bool) -> str:
+        native = self.traits.tools
+        arranged = arrange(
+            turns,
+            self.traits,
+            tools=() if native else self.tools,
+            tool_format=self.markup.tool_format,
+        )
+        return self.template.render(
+            to_messages(arranged, self.traits),
+            tools=self.tools if native else None,
+            open_answer=open_answer,
+            arguments=self.arguments,
+        )
+
+    def _continued(self, turns: Sequence[Turn], last: Turn) -> Rendered:
+        """The prompt up to the end of `last`, whose answer the model goes on with."""
+        thinking = not last.text
+        marked = (
+            replace(last, reasoning=last.reasoning + END)
+            if thinking
+            else replace(last, text=last.text + END)
+        )
+        with suppress(TemplateFault):
+            text, found, _ = self._text([*turns, marked], open_answer=False).rpartition(END)
+            if found:
+                return Rendered(text, thinking)
+        return Rendered(self._appended(turns, last), thinking)
+
+    def _appended(self, turns: Sequence[Turn], last: Turn) -> str:
+        """As `_continued`, for templates that drop or refuse what an answer begins with."""
+        text = self._text(turns, open_answer=True)
+        if not self.markup.reasoning:
+            return text + (last.text or last.reasoning)
+        opening, closing = self.markup.reasoning[0]
+        opened = self._opens_reasoning(text, turns)
+        if last.reasoning:
+            text += last.reasoning if opened else f"{opening}\n{last.reasoning}"
+        if last.text and (opened or last.reasoning):
+            text += f"\n{closing}\n\n"
+        return text + last.text
+
+    def _opens_reasoning(self, text: str, turns: Sequence[Turn]) -> bool:
+        """Whether what the template writes behind the last turn leaves a reasoning tag open."""
+        tail = text[-TAIL:]
+        if not any(opening in tail for opening, _ in self.markup.reasoning):
+            return False
+        with suppress(TemplateFault):
+            tail = text[_shared(text, self._text(turns, open_answer=False)) :][-TAIL:]
+        return any(
+            tail.rfind(opening) > tail.rfind(closing) for opening, closing in self.markup.reasoning
+        )
+
+    def _marks(self, text: str, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """The ends of the system's part, of the last user turn, and of the last turn."""
+        system = sum(1 for _ in _leading_system(turns))
+        users = [number for number, turn in enumerate(turns) if turn.role == "user"]
+        shorter = [[*turns[:system], Turn("user", OTHER_WORDS)]]
+        shorter += [list(turns[: users[-1] + 1])] if users else []
+        shorter += [list(turns[:-1] if turns[-1].role == "assistant" else turns)]
+        marks = set()
+        for beginning in shorter:
+            with suppress(TemplateFault):
+                marks.add(_shared(text, self._text(beginning, open_answer=False)))
+        return tuple(sorted(marks))
+
+
+def _without_empty_answers(turns: Sequence[Turn]) -> list[Turn]:
+    """`turns` without assistant turns at the end that say nothing; at least one turn."""
+    kept = list(turns)
+    while kept and kept[-1].role == "assistant" and kept[-1].empty:
+        kept.pop()
+    return kept or [Turn("user")]
+
+
+def _leading_system(turns: Sequence[Turn]) -> Sequence[Turn]:
+    count = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    return turns[:count]
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters that two texts have in common at their beginning."""
+    if one.startswith(other):
+        return len(other)
+    return len(os.path.commonprefix([one, other]))

@@ -1,0 +1,271 @@
+"""Turns in an order and a form that a given chat template takes, whatever a caller sent.
+
+Earlier turns don't change when later ones are added, except where a template insists that user and
+assistant alternate and turns have to be merged. So a longer conversation keeps its prefix.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any
+
+from mlxd.engine.prompt.chat_template import ChatMessage
+from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
+from mlxd.engine.prompt.turns import Call, Turn
+from mlxd.messages import Role
+
+FILLER = "OK."
+"""What an assistant turn says where the template wants one and takes no empty one."""
+SHORT_ID = 9
+"""Letters and digits of a call's id, where a template insists."""
+
+DESCRIPTION = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n"
+    "<tools>\n{tools}\n</tools>\n\n"
+    "For each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n"
+    '<tool_call>\n{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+)
+
+TAGS = "<tool_call></tool_call><tool_response></tool_response><|tool_call_start|><|tool_call_end|>"
+"""What is written here where the template has no form of its own."""
+
+
+def arrange(
+    turns: Sequence[Turn],
+    traits: TemplateTraits,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_format: str | None = None,
+) -> list[Turn]:
+    """`turns` as a template with `traits` takes them; `tools` are those it can't describe."""
+    arranged = _place_results(turns, native=traits.results)
+    arranged = _lead_with_system(arranged, traits, _describe(tools))
+    arranged = [*arranged[:1], *(_remind(turn, traits) for turn in arranged[1:])]
+    if traits.calls is None:
+        arranged = [_spell_calls(turn, tool_format) for turn in arranged]
+    elif not traits.parallel_calls:
+        arranged = _serialise_calls(arranged)
+    if traits.calls is not None and not traits.unanswered_calls:
+        arranged = _answer_calls(arranged)
+    return _alternate(arranged, traits)
+
+
+def to_messages(turns: Sequence[Turn], traits: TemplateTraits) -> list[ChatMessage]:
+    """The turns as the dictionaries that the template reads."""
+    messages = [_to_message(turn, traits) for turn in turns]
+    return [in_parts(message) for message in messages] if traits.content_parts else messages
+
+
+def _describe(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Tools in words, for templates that have none for them."""
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return DESCRIPTION.format(tools=lines) if tools else ""
+
+
+def _lead_with_system(turns: list[Turn], traits: TemplateTraits, tools: str) -> list[Turn]:
+    """The system turns in front as one; without support for it, as the user's first words."""
+    leading = list(takewhile(lambda turn: turn.role == "system", turns))
+    rest = turns[len(leading) :]
+    text = "\n\n".join(filter(None, (*(turn.text for turn in leading), tools)))
+    if traits.system:
+        return [Turn("system", text), *rest] if leading or text else rest
+    if not text:
+        return rest
+    if rest and rest[0].role == "user":
+        return [_joined([Turn("user", text), rest[0]]), *rest[1:]]
+    return [Turn("user", text), *rest]
+
+
+def _remind(turn: Turn, traits: TemplateTraits) -> Turn:
+    """A later system turn as a marked user turn, where the template wants system text first."""
+    if turn.role != "system" or traits.system_later:
+        return turn
+    return Turn("user", f"<system-reminder>\n{turn.text}\n</system-reminder>")
+
+
+def _place_results(turns: Sequence[Turn], *, native: bool) -> list[Turn]:
+    """Results in the tool role where they follow their calls, else as the user's words."""
+    placed: list[Turn] = []
+    for turn, results in _with_results(turns):
+        if turn.role == "tool":
+            results = [turn, *results]
+        else:
+            placed.append(turn)
+        if native and turn.calls:
+            placed += [
+                replace(result, name=_name_of(result, turn.calls, position))
+                for position, result in enumerate(results)
+            ]
+        elif results:
+            told = (f"<tool_response>\n{result.text}\n</tool_response>" for result in results)
+            placed.append(Turn("user", "\n".join(told)))
+    return placed
+
+
+def _name_of(result: Turn, calls: Sequence[Call], position: int) -> str:
+    """The tool that `result` is of: by its id, else by its place in the row of results."""
+    names = {call.id: call.name for call in calls}
+    return names.get(result.call_id, calls[min(position, len(calls) - 1)].name)
+
+
+def _spell_calls(turn: Turn, tool_format: str | None) -> Turn:
+    """Calls as text, in the notation that the model itself would write."""
+    if not turn.calls:
+        return turn
+    if tool_format == "pythonic":
+        listed = ", ".join(_python_call(call) for call in turn.calls)
+        spelt = f"<|tool_call_start|>[{listed}]<|tool_call_end|>"
+    else:
+        spelt = "\n".join(_json_call(call) for call in turn.calls)
+    text = f"{turn.text}\n{spelt}" if turn.text else spelt
+    return replace(turn, text=text, calls=())
+
+
+def _json_call(call: Call) -> str:
+    body = {"name": call.name, "arguments": call.arguments}
+    return f"<tool_call>\n{json.dumps(body, ensure_ascii=False)}\n</tool_call>"
+
+
+def _python_call(call: Call) -> str:
+    arguments = call.arguments if isinstance(call.arguments, dict) else {"text": call.arguments}
+    listed = ", ".join(f"{name}={_python_value(value)}" for name, value in arguments.items())
+    return f"{call.name}({listed})"
+
+
+def _python_value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _serialise_calls(turns: Sequence[Turn]) -> list[Turn]:
+    """Several calls of one turn as one turn each, every one with its result behind it."""
+    serial: list[Turn] = []
+    for turn, results in _with_results(turns):
+        if len(turn.calls) < 2:
+            serial += [turn, *results]
+            continue
+        for number, call in enumerate(turn.calls):
+            said = turn if number == 0 else Turn("assistant")
+            serial.append(replace(said, calls=(call,)))
+            if results:
+                serial.append(results.pop(_index_of(call, results)))
+        serial += results
+    return serial
+
+
+def _with_results(turns: Sequence[Turn]) -> Iterator[tuple[Turn, list[Turn]]]:
+    """Each turn with the turns of the tool role that follow it."""
+    at = 0
+    while at < len(turns):
+        end = at + 1
+        while end < len(turns) and turns[end].role == "tool":
+            end += 1
+        yield turns[at], list(turns[at + 1 : end])
+        at = end
+
+
+def _index_of(call: Call, results: Sequence[Turn]) -> int:
+    ids = [result.call_id for result in results]
+    return ids.index(call.id) if call.id in ids else 0
+
+
+def _answer_calls(turns: Sequence[Turn]) -> list[Turn]:
+    """Empty results for calls that were never answered, unless the answers may still come."""
+    answered: list[Turn] = []
+    for turn, results in _with_results(turns):
+        answered += [turn, *results]
+        if answered[-1] is not turns[-1]:
+            missing = turn.calls[len(results) :]
+            answered += [Turn("tool", call_id=call.id, name=call.name) for call in missing]
+    return answered
+
+
+def _alternate(turns: Sequence[Turn], traits: TemplateTraits) -> list[Turn]:
+    """Turns merged, dropped and filled in only where the template insists."""
+    groups: list[list[Turn]] = []
+    for turn in turns:
+        before = groups[-1][-1].role if groups else "system"
+        if turn.role == "assistant" and turn.empty and not traits.empty_assistant:
+            continue
+        if before == "system" and turn.role in ("assistant", "tool"):
+            groups += [] if traits.assistant_first else [[Turn("user")]]
+        if _must_join(before, turn.role, traits):
+            groups[-1].append(turn)
+            continue
+        if before == "tool" and turn.role == "user" and not traits.user_after_results:
+            groups.append([Turn("assistant", "" if traits.empty_assistant else FILLER)])
+        groups.append([turn])
+    placed = [_joined(group) for group in groups]
+    if not traits.no_user and not any(_is_question(turn, traits) for turn in placed):
+        leads = bool(placed) and placed[0].role == "system"
+        placed.insert(int(leads), Turn("user"))
+    return placed
+
+
+def _is_question(turn: Turn, traits: TemplateTraits) -> bool:
+    """Whether a template that looks for a user's words finds them in `turn`.
+
+    Those that take several user turns in a row may pass over results in the user's role.
+    """
+    told = traits.users_in_row and turn.text.startswith("<tool_response>")
+    return turn.role == "user" and not told
+
+
+def _must_join(before: Role, role: Role, traits: TemplateTraits) -> bool:
+    match (before, role):
+        case ("user", "user"):
+            return not traits.users_in_row
+        case ("assistant", "assistant"):
+            return not traits.assistants_in_row
+    return False
+
+
+def _joined(turns: Sequence[Turn]) -> Turn:
+    """Turns of one role as one turn."""
+    if len(turns) == 1:
+        return turns[0]
+    return Turn(
+        turns[0].role,
+        text="\n\n".join(turn.text for turn in turns if turn.text),
+        reasoning="\n\n".join(turn.reasoning for turn in turns if turn.reasoning),
+        calls=tuple(call for turn in turns for call in turn.calls),
+    )
+
+
+def _to_message(turn: Turn, traits: TemplateTraits) -> ChatMessage:
+    shape = traits.calls or CallShape()
+    if turn.role == "tool":
+        id_ = _short_id(turn.call_id) if shape.short_ids else turn.call_id
+        return {"role": "tool", "content": turn.text, "tool_call_id": id_, "name": turn.name}
+    message: ChatMessage = {"role": turn.role, "content": turn.text}
+    if turn.calls and turn.text and turn.reasoning and not traits.reasoned_calls:
+        turn = replace(turn, text="", reasoning=f"{turn.reasoning}\n\n{turn.text}")
+    if turn.reasoning:
+        message["reasoning_content"] = turn.reasoning
+    if turn.calls:
+        message["content"] = turn.text or shape.content
+        message["tool_calls"] = [_to_call(call, shape) for call in turn.calls]
+    return message
+
+
+def _to_call(call: Call, shape: CallShape) -> dict[str, Any]:
+    arguments: dict[str, Any] | str = call.arguments
+    if shape.arguments == "text" and isinstance(arguments, dict):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    elif shape.arguments == "object" and isinstance(arguments, str):
+        arguments = {"arguments": arguments}
+    return {
+        "id": _short_id(call.id) if shape.short_ids else call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _short_id(id_: str) -> str:
+    """`id_`, or always the same letters and digits in its place."""
+    if len(id_) == SHORT_ID and id_.isascii() and id_.isalnum():
+        return id_
+    return hashlib.sha256(id_.encode()).hexdigest()[:SHORT_ID]

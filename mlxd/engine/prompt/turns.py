@@ -1,0 +1,164 @@
+"""A request's messages taken apart into turns, with everything a caller wrote escaped."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from mlxd.engine.prompt.escaping import Escaper
+from mlxd.errors import InvalidField
+from mlxd.messages import Image, Message, Reasoning, Role, Text, Tool, ToolCall, ToolResult
+
+MAX_DEPTH = 64
+"""Nesting of JSON in a tool's schema or a call's arguments."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call of the history; `arguments` is a JSON object if the caller's text was one."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] | str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn in the template's terms; `call_id` and `name` belong to the tool role."""
+
+    role: Role
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.text or self.reasoning or self.calls)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Takes messages apart; everything a caller wrote goes through `escaper`.
+
+    `reasoning` holds the model's tags of thinking, which callers may send back inside of the text.
+    """
+
+    escaper: Escaper
+    model: str
+    reasoning: tuple[tuple[str, str], ...] = ()
+
+    def turns(self, messages: Sequence[Message]) -> list[Turn]:
+        """Every message as one turn, and one more for each tool result it holds."""
+        return [
+            turn
+            for number, message in enumerate(messages)
+            for turn in self._turns(f"messages.{number}.content", message)
+        ]
+
+    def tools(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
+        """Tools as chat templates expect them; raises `InvalidField` for a broken schema."""
+        return [self._tool(number, tool) for number, tool in enumerate(tools)]
+
+    def _turns(self, where: str, message: Message) -> Iterator[Turn]:
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        for result in results:
+            yield self._result(where, result)
+        rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+        if rest or not results:
+            yield self._turn(where, message.role, rest)
+
+    def _turn(
+        self, where: str, role: Role, parts: Sequence[Text | Reasoning | Image | ToolCall]
+    ) -> Turn:
+        texts: list[str] = []
+        reasoning: list[str] = []
+        calls: list[Call] = []
+        for part in parts:
+            match part:
+                case Text(text=text):
+                    texts.append(text)
+                case Reasoning(text=text):
+                    reasoning.append(text)
+                case ToolCall():
+                    calls.append(self._call(part))
+                case Image():
+                    raise self._no_images(where)
+                case _:
+                    assert_never(part)
+        said, thought = "\n".join(texts), "\n".join(reasoning)
+        if role == "assistant" and not reasoning:
+            said, thought = self._split_reasoning(said)
+        return Turn(role, self.escaper.text(said), self.escaper.text(thought), tuple(calls))
+
+    def _call(self, call: ToolCall) -> Call:
+        return Call(self.escaper.text(call.id), self.escaper.text(call.name), self._arguments(call))
+
+    def _arguments(self, call: ToolCall) -> dict[str, Any] | str:
+        """An object if it is one; models write, and callers send back, what is not JSON too."""
+        arguments = parse_object(call.arguments)
+        try:
+            value = self.escaper.value(arguments)
+        except InvalidField:
+            value = None
+        return value if isinstance(value, dict) else self.escaper.text(call.arguments)
+
+    def _result(self, where: str, result: ToolResult) -> Turn:
+        texts = []
+        for part in result.parts:
+            if isinstance(part, Image):
+                raise self._no_images(where)
+            texts.append(self.escaper.text(part.text))
+        text = "\n".join(texts)
+        if result.is_error and not text.lower().startswith("error"):
+            text = f"Error: {text}"
+        return Turn("tool", text, call_id=self.escaper.text(result.call_id))
+
+    def _split_reasoning(self, text: str) -> tuple[str, str]:
+        """(text, thinking): what a caller sends back in the tags of thinking is thinking."""
+        trimmed = text.lstrip()
+        for opening, closing in self.reasoning:
+            if trimmed.startswith(opening):
+                thought, closed, said = trimmed.removeprefix(opening).partition(closing)
+                return said.lstrip("\n"), thought.strip("\n") if closed else thought.lstrip("\n")
+        return text, ""
+
+    def _tool(self, number: int, tool: Tool) -> dict[str, Any]:
+        parameters = parse_object(tool.parameters)
+        if parameters is None:
+            where = f"tools.{number}.function.parameters"
+            raise InvalidField(where, "value", "A tool's parameters must be a JSON Schema object.")
+        function = {"name": self.escaper.text(tool.name)}
+        if tool.description:
+            function["description"] = self.escaper.text(tool.description)
+        return {
+            "type": "function",
+            "function": {**function, "parameters": self.escaper.value(parameters)},
+        }
+
+    def _no_images(self, where: str) -> InvalidField:
+        return InvalidField(
+            where, "unsupported", f"The model '{self.model}' takes text only; it sees no images."
+        )
+
+
+def parse_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that `text` is, None if it is none; no text is no arguments."""
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _is_shallow(value) else None
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for nest in level
+            if isinstance(nest, dict | list)
+            for item in (nest.values() if isinstance(nest, dict) else nest)
+        ]
+    return not any(isinstance(item, dict | list) for item in level)

@@ -1,0 +1,1 @@
+"""Who is computed next: pure, without MLX, threads or a clock."""

@@ -1,0 +1,279 @@
+"""The life of a request in the engine, as a pure state machine: no thread, no clock, no MLX.
+
+    waiting ──admit──▶ prefill ──first token──▶ decode ──end──▶ gone
+       └───────────────── cancel, from every state ─────────────▶ gone
+
+One scheduler serves one model. It decides who enters the batch and turns the batch's tokens into
+final text; the batch computes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Protocol
+
+from mlxd.engine.parsing.detokenize import Piece, RowText
+from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
+from mlxd.events import Timings, TokenLogprob
+from mlxd.messages import Sampling
+
+SHARED_TOKENS = 64
+"""A waiting prompt lets a prefill finish first that shares so much more with it than is cached."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of one row; `end` is `stop` at an end token, `length` at the row's limit."""
+
+    id: int
+    token: int
+    logprob: TokenLogprob | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`done` tokens of the row's prompt are computed; `ready` once it decodes."""
+
+    id: int
+    done: int
+    ready: bool = False
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """What one turn of a batch brought.
+
+    `broken` rows computed something that is not a number; `faults` says why other rows can't go on.
+    """
+
+    prefilled: Sequence[Prefilled] = ()
+    tokens: Sequence[Token] = ()
+    broken: Sequence[int] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """A prepared request. `group` names whose it is, for fairness between keys.
+
+    `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
+    whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
+    `waits` is why it is still waiting, as it was told last.
+    """
+
+    id: int
+    tokens: list[int]
+    max_tokens: int
+    text: RowText
+    group: str = ""
+    boundaries: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    logprobs: int | None = None
+    steering: object | None = None
+    submitted: float = 0.0
+    admitted: float = 0.0
+    first_token: float = 0.0
+    cached: int = 0
+    cache_note: str = ""
+    decoding: bool = False
+    generated: int = 0
+    awaited: bool = False
+    awaits: int | None = None
+    reached: int = 0
+    waits: WaitReason | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens this row can come to hold."""
+        return len(self.tokens) + self.max_tokens
+
+
+class Batch(Protocol):
+    """The computing side; rows are known by `Row.id`."""
+
+    def reach(self, row: Row) -> int:
+        """How many tokens of the row's prompt are cached now."""
+
+    def insert(self, row: Row) -> None:
+        """Begin; sets the row's `cached` and `cache_note`."""
+
+    def remove(self, row_id: int) -> None:
+        """Forget a row, keeping what it computed as a prefix for others."""
+
+    def share(self, row_id: int) -> None:
+        """Make the row's computed prompt available to `insert` of other rows now."""
+
+    def step(self) -> BatchStep:
+        """One decode step and one bounded piece of prefill."""
+
+    def fits(self, longest: int, rows: int) -> bool:
+        """Whether `rows` rows of up to `longest` tokens fit into memory."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn brought, in the words of the socket."""
+
+    prefill: tuple[PrefillRow, ...] = ()
+    decode: tuple[DecodeRow, ...] = ()
+    broken: tuple[int, ...] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
+    waiting: tuple[WaitRow, ...] = ()
+
+
+class Scheduler:
+    """Admits rows fairly, keeps the batch full, ends rows."""
+
+    def __init__(self, batch: Batch, *, max_batch: int, clock: Callable[[], float]) -> None:
+        self._batch = batch
+        self._max_batch = max_batch
+        self._clock = clock
+        self._waiting: list[Row] = []
+        self._rows: dict[int, Row] = {}
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._rows)
+
+    @property
+    def ids(self) -> list[int]:
+        """Everything that is waiting or running."""
+        return [row.id for row in self._waiting] + list(self._rows)
+
+    def submit(self, row: Row) -> None:
+        """Queue a row."""
+        row.submitted = self._clock()
+        self._waiting.append(row)
+
+    def cancel(self, row_id: int) -> None:
+        """Forget a row in whatever state it is; unknown ids are ignored."""
+        self._waiting = [row for row in self._waiting if row.id != row_id]
+        if self._rows.pop(row_id, None) is not None:
+            self._batch.remove(row_id)
+
+    def admit(self) -> Turn:
+        """Let in what fits; what these rows begin with, and why the others still wait."""
+        prefill = tuple(self._progress(row, row.cached) for row in self._admit())
+        return Turn(prefill, waiting=tuple(self._new_reasons()))
+
+    def turn(self) -> Turn:
+        """Admit what fits, compute one step, report it."""
+        admitted = self.admit()
+        step = self._batch.step()
+        for row_id in (*step.broken, *step.faults):
+            self._rows.pop(row_id, None)
+        prefill = [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
+        decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
+        return Turn(
+            prefill=(*admitted.prefill, *prefill),
+            decode=tuple(decode),
+            broken=tuple(step.broken),
+            faults=step.faults,
+            waiting=admitted.waiting,
+        )
+
+    def _admit(self) -> list[Row]:
+        admitted: list[Row] = []
+        while self._waiting and len(self._rows) < self._max_batch:
+            row = self._next()
+            if row is None:
+                break
+            self._waiting.remove(row)
+            row.admitted = self._clock()
+            self._batch.insert(row)
+            self._rows[row.id] = row
+            admitted.append(row)
+        return admitted
+
+    def _new_reasons(self) -> Iterator[WaitRow]:
+        """Why each row waits that was not admitted, where that has not been told."""
+        full = len(self._rows) >= self._max_batch
+        prefilling = {row.id for row in self._rows.values() if not row.decoding}
+        for row in self._waiting:
+            reason: WaitReason = (
+                "batch" if full else "prefix" if row.awaits in prefilling else "memory"
+            )
+            if reason != row.waits:
+                row.waits = reason
+                yield WaitRow(row.id, reason)
+
+    def _next(self) -> Row | None:
+        """The first waiting row of the least served group that may start now."""
+        served: dict[str, int] = {}
+        for row in self._rows.values():
+            served[row.group] = served.get(row.group, 0) + 1
+        for row in sorted(self._waiting, key=lambda row: served.get(row.group, 0)):
+            if not self._fits(row):
+                return None
+            if not self._awaits_shared_prefill(row):
+                return row
+        return None
+
+    def _fits(self, row: Row) -> bool:
+        longest = max([row.most_tokens, *(other.most_tokens for other in self._rows.values())])
+        return not self._rows or self._batch.fits(longest, len(self._rows) + 1)
+
+    def _awaits_shared_prefill(self, row: Row) -> bool:
+        prefilling = [
+            other
+            for other in self._rows.values()
+            if not other.decoding and other.group == row.group
+        ]
+        if any(other.id == row.awaits for other in prefilling):
+            return True
+        if not prefilling:
+            return False
+        reach = self._batch.reach(row)
+        if row.awaits is not None and reach <= row.reached:
+            # Waiting brought nothing: what the other computed could not be kept or cut.
+            return False
+        for other in prefilling:
+            if _common(other.tokens, row.tokens) >= SHARED_TOKENS + reach:
+                other.awaited = True
+                row.awaits, row.reached = other.id, reach
+                return True
+        return False
+
+    def _progress(self, row: Row, done: int) -> PrefillRow:
+        return PrefillRow(row.id, done, len(row.tokens), row.cached, row.cache_note)
+
+    def _prefilled(self, item: Prefilled) -> PrefillRow:
+        row = self._rows[item.id]
+        if item.ready:
+            row.decoding = True
+            if row.awaited:
+                self._batch.share(row.id)
+        return self._progress(row, item.done)
+
+    def _decoded(self, token: Token) -> DecodeRow:
+        row = self._rows[token.id]
+        if row.generated == 0:
+            row.first_token = self._clock()
+        row.generated += 1
+        piece = Piece("") if token.end == "stop" else row.text.add(token.token, token.logprob)
+        if piece.stop is not None:
+            if token.end is None:
+                self._batch.remove(row.id)
+            return self._ended(row, piece, "stop_sequence")
+        if token.end is None:
+            return DecodeRow(row.id, piece.text, 1, piece.logprobs)
+        rest = row.text.finish()
+        piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
+        return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
+
+    def _ended(self, row: Row, piece: Piece, reason: str) -> DecodeRow:
+        del self._rows[row.id]
+        now = self._clock()
+        timings = Timings(
+            queue=row.admitted - row.submitted,
+            prefill=row.first_token - row.admitted,
+            decode=now - row.first_token,
+        )
+        return DecodeRow(row.id, piece.text, 1, piece.logprobs, EndRow(reason, piece.stop, timings))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two prompts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,0 +1,257 @@
+"""An engine without a model: it plays written event scripts.
+
+For tests, and for people who build a client and want answers that are always the same. A script is
+a function from the request to events; what it leaves out is filled in: `Started` if it does not
+come first, `Finished` if there is no terminal event, and usage that is left at its default, counted
+by the fixed tokenizer of `scripts.text`. As with a real prefix cache, the longest beginning that a
+prompt shares with an earlier one of the same model and API key counts as cached, all but its last
+token. `stop` and `max_tokens` of a request do not change a written answer.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from msgspec.structs import replace
+
+from mlxd.engine.interface import (
+    EngineState,
+    EngineStatus,
+    Generation,
+    ModelInfo,
+    ModelState,
+    Unwatched,
+    Watcher,
+)
+from mlxd.engine.scripted.agent import agent
+from mlxd.engine.scripted.answers import prompt_tokens
+from mlxd.engine.scripted.playback import Gate, Pause, Play, Playback, ScriptItem
+from mlxd.engine.scripted.script_file import load_script
+from mlxd.errors import (
+    Cancelled,
+    ContextTooLong,
+    EngineCrashed,
+    EngineStopped,
+    MlxdError,
+    ModelNotFound,
+    QueueFull,
+)
+from mlxd.events import Usage
+from mlxd.messages import GenerateRequest
+from mlxd.status import Restart
+
+__all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "load_script"]
+
+REMEMBERED = 64
+"""Prompts that a later one may share a beginning with, and requests that are kept for a look."""
+REMEMBERED_TOKENS = 500_000
+"""Tokens of all those prompts."""
+REMEMBERED_RESTARTS = 20
+
+USUAL_MODELS = (
+    ModelInfo(
+        id="scripted",
+        source="scripted",
+        state="loaded",
+        context_length=1_000_000,
+        max_tokens=4096,
+    ),
+)
+
+
+class ScriptedEngine:
+    """Implements `Engine`; counts what tests ask about."""
+
+    def __init__(
+        self,
+        play: Play,
+        *,
+        models: tuple[ModelInfo, ...] = USUAL_MODELS,
+        max_queue: int = 64,
+        max_batch: int = 32,
+        kept: int = REMEMBERED,
+    ) -> None:
+        self.requests: deque[GenerateRequest] = deque(maxlen=kept)
+        """The last `kept` requests that were asked for, the refused ones too."""
+        self.cancelled = 0
+        """Generations that were left before their terminal event."""
+        self._play = play
+        self._models = {model.id: model for model in models}
+        self._max_queue = max_queue
+        self._max_batch = max_batch
+        self._live: list[Playback] = []
+        self._prompts: deque[tuple[str, str, list[str]]] = deque(maxlen=REMEMBERED)
+        self._change = asyncio.Event()
+        self._watcher: Watcher = Unwatched()
+        self._restarts: list[Restart] = []
+        self._born = time.monotonic()
+        self._stopping = False
+        self._stopped = False
+
+    @property
+    def running(self) -> int:
+        """Generations that are entered or being entered, and have not ended."""
+        return len(self._live)
+
+    async def reaches(self, holds: Callable[["ScriptedEngine"], bool]) -> None:
+        """Wait until `holds(self)`; it is asked again whenever a generation comes or goes."""
+        while not holds(self):
+            await self._change.wait()
+
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def stop(self, drain: float) -> None:
+        """See `Engine.stop`."""
+        self._stopping = True
+        self._watcher.changed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await self.reaches(lambda engine: not engine.running)
+        for playback in self._live:
+            playback.halt(EngineStopped())
+        self._stopped = True
+        self._watcher.changed()
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        """See `Engine.generate`; also raises what the script raises before its first event."""
+        self.requests.append(request)
+        playback = self._admit(request)
+        try:
+            await self._enter(playback)
+            yield playback
+        finally:
+            if playback in self._live:
+                self.cancelled += 1
+                self._end(playback)
+            playback.abandon()
+
+    async def count_tokens(self, request: GenerateRequest) -> int:
+        """See `Engine.count_tokens`."""
+        self._model(request.model)
+        return len(prompt_tokens(request))
+
+    async def load(self, model: str) -> None:
+        """See `Engine.load`."""
+        self._set_state(model, "loaded")
+
+    async def unload(self, model: str) -> None:
+        """See `Engine.unload`; scripts go on all the same."""
+        self._set_state(model, "unloaded")
+
+    def cancel(self, request: str) -> bool:
+        """See `Engine.cancel`."""
+        found = [playback for playback in self._live if playback.request.belongs_to(request)]
+        for playback in found:
+            playback.halt(Cancelled())
+        return bool(found)
+
+    def restart(self, reason: str) -> None:
+        """See `Engine.restart`: there is no process, but what runs ends as it would with one."""
+        if self._stopping:
+            raise EngineStopped
+        self._restarts.append(Restart(time.time(), reason))
+        self._born = time.monotonic()
+        for playback in self._live:
+            playback.halt(EngineCrashed(reason=reason))
+        self._watcher.changed()
+
+    def watch(self, watcher: Watcher) -> None:
+        """See `Engine.watch`."""
+        self._watcher = watcher
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """See `Engine.models`."""
+        return tuple(self._models.values())
+
+    def status(self) -> EngineStatus:
+        """See `Engine.status`."""
+        state: EngineState = "ready"
+        if self._stopping:
+            state = "stopped" if self._stopped else "stopping"
+        return EngineStatus(
+            state=state,
+            device="scripted",
+            restarts=len(self._restarts),
+            last_restarts=tuple(self._restarts[-REMEMBERED_RESTARTS:]),
+            uptime=time.monotonic() - self._born,
+            models=self.models(),
+            requests=tuple(playback.status() for playback in self._live),
+        )
+
+    def _admit(self, request: GenerateRequest) -> Playback:
+        if self._stopping:
+            raise EngineStopped
+        model = self._model(request.model)
+        if len(self._live) >= self._max_batch + self._max_queue:
+            raise QueueFull(limit=self._max_queue)
+        prompt = prompt_tokens(request)
+        if 0 < model.context_length <= len(prompt):
+            raise ContextTooLong(prompt_tokens=len(prompt), context_length=model.context_length)
+        usage = self._prompt_usage(request, prompt)
+        playback = Playback(request, self._play, usage, self._watcher)
+        playback.on_end = lambda: self._end(playback)
+        self._live.append(playback)
+        self._changed()
+        return playback
+
+    def _prompt_usage(self, request: GenerateRequest, prompt: list[str]) -> Usage:
+        owner, model = request.source.key, request.model
+        cached = max(
+            (
+                shared_beginning(prompt, earlier)
+                for whose, of, earlier in self._prompts
+                if (whose, of) == (owner, model)
+            ),
+            default=0,
+        )
+        self._remember(owner, model, prompt)
+        return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
+
+    def _remember(self, owner: str, model: str, prompt: list[str]) -> None:
+        self._prompts.append((owner, model, prompt))
+        while sum(len(earlier) for _, _, earlier in self._prompts) > REMEMBERED_TOKENS:
+            self._prompts.popleft()
+
+    async def _enter(self, playback: Playback) -> None:
+        try:
+            await playback.enter()
+        except MlxdError:
+            self._end(playback)
+            raise
+
+    def _end(self, playback: Playback) -> None:
+        """Free its slot, if it still has one."""
+        if playback in self._live:
+            self._live.remove(playback)
+            self._changed()
+
+    def _changed(self) -> None:
+        for playback in self._live[: self._max_batch]:
+            playback.begin()
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _model(self, name: str) -> ModelInfo:
+        if name not in self._models:
+            raise ModelNotFound(model=name, available=list(self._models))
+        return self._models[name]
+
+    def _set_state(self, name: str, state: ModelState) -> None:
+        self._models[name] = replace(self._model(name), state=state)
+        self._watcher.changed()
+
+
+def shared_beginning(one: list[str], other: list[str]) -> int:
+    """How many leading elements are the same."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,1 +1,0 @@
-"""What the scripted engine plays: written answers, script files, the built-in agent."""

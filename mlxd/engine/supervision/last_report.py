@@ -1,0 +1,144 @@
+"""What the engine process last said about itself and its models."""
+
+import logging
+import time
+from collections import deque
+from statistics import median
+
+from msgspec.structs import replace
+
+from mlxd.engine.interface import ModelInfo
+from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Stats, Step
+from mlxd.errors import ModelNotFound
+
+STEPS_REMEMBERED = 64
+GB = 1e9
+
+log = logging.getLogger("mlxd.engine")
+
+
+class Board:
+    """The last word of the engine process on everything; survives the process."""
+
+    def __init__(self, specs: tuple[ModelSpec, ...], preload: str | None) -> None:
+        self._preload = preload
+        self._models = {spec.id: _unloaded(spec) for spec in specs}
+        # In the order they were loaded; a dict because a set has none.
+        self._wanted = dict.fromkeys([preload] if preload is not None else [])
+        self._steps: deque[float] = deque(maxlen=STEPS_REMEMBERED)
+        self.hello: Ready | None = None
+        """What the process that is alive said when it was ready for commands."""
+        self.stats = Stats()
+        self._ready_at = 0.0
+
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        return tuple(self._models.values())
+
+    @property
+    def loading(self) -> bool:
+        return any(model.state == "loading" for model in self._models.values())
+
+    @property
+    def preload(self) -> str | None:
+        """The model that the next process loads first."""
+        return self._preload if self._preload in self._wanted else None
+
+    @property
+    def reload(self) -> tuple[str, ...]:
+        """The other models that the next process has to load."""
+        return tuple(model for model in self._wanted if model != self._preload)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every model that is wanted was loaded, or tried, by this process."""
+        return self.hello is not None and all(
+            self._models[model].state in ("loaded", "failed") for model in self._wanted
+        )
+
+    @property
+    def step_seconds(self) -> float:
+        return median(self._steps) if self._steps else 0.0
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the process that is alive was ready."""
+        return time.monotonic() - self._ready_at if self.hello is not None else 0.0
+
+    def model(self, name: str) -> ModelInfo:
+        """The model with this id; raises `ModelNotFound`."""
+        if name not in self._models:
+            raise ModelNotFound(model=name, available=list(self._models))
+        return self._models[name]
+
+    def changed(self, change: ModelChanged) -> None:
+        """Take a model's new state; what is only known of a loaded model is kept."""
+        before = self.model(change.model)
+        self._models[change.model] = replace(
+            before,
+            state=change.state,
+            reason=change.reason,
+            context_length=change.context_length or before.context_length,
+            bytes=change.bytes or before.bytes,
+            markup=change.markup if change.state == "loaded" else before.markup,
+            progress=change.progress,
+        )
+        if change.state != before.state:
+            _tell(change)
+        if change.state == "loaded":
+            self._wanted[change.model] = None
+        elif change.state == "unloaded":
+            self._wanted.pop(change.model, None)
+
+    def not_loaded(self, name: str, reason: str) -> None:
+        """What needed the model was refused; if it was loading, that has failed."""
+        if (model := self._models[name]).state == "loading":
+            self._models[name] = replace(model, state="failed", reason=reason)
+
+    def ready(self, hello: Ready) -> None:
+        log.info(
+            "ready on %s, BLAS %s, %.1f GB for models",
+            *(hello.device, hello.blas, hello.memory_limit / GB),
+        )
+        self.hello = hello
+        self._ready_at = time.monotonic()
+
+    def stepped(self, step: Step) -> None:
+        if step.decode:
+            self._steps.append(step.seconds)
+
+    def forget(self) -> None:
+        """The process is gone, and with it every model in memory.
+
+        One that was just loading is not wanted again: it may be what the process died of.
+        """
+        self.hello = None
+        self.stats = Stats()
+        self._steps.clear()
+        for name, model in self._models.items():
+            if model.state == "loading" and name != self._preload:
+                self._wanted.pop(name, None)
+            self._models[name] = replace(model, state="unloaded", reason="", progress=0.0)
+
+
+def _tell(change: ModelChanged) -> None:
+    match change.state:
+        case "loaded":
+            log.info(
+                "model %s loaded: %.1f GB, window of %d tokens",
+                *(change.model, change.bytes / GB, change.context_length),
+            )
+        case "failed":
+            log.error("model %s can't be used: %s", change.model, change.reason)
+        case "loading" | "unloaded" as state:
+            log.info("model %s: %s", change.model, state)
+
+
+def _unloaded(spec: ModelSpec) -> ModelInfo:
+    return ModelInfo(
+        id=spec.id,
+        aliases=spec.aliases,
+        source=spec.source,
+        max_tokens=spec.max_tokens,
+        reasoning_mode=spec.reasoning_mode,
+    )

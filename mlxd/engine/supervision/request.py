@@ -1,0 +1,237 @@
+"""One request in the server: from waiting for the engine to its terminal event."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from mlxd.engine.interface import Markup, ModelInfo, RequestStatus, Watcher
+from mlxd.engine.parsing.blocks import BlockBuilder
+from mlxd.engine.phase_times import Clock
+from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit, WaitReason
+from mlxd.engine.supervision.call import Entry, Envelope
+from mlxd.engine.supervision.event_buffer import Inbox, Unread
+from mlxd.engine.supervision.process import BrokenProtocol
+from mlxd.errors import InternalError, MlxdError
+from mlxd.events import (
+    BlockDelta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    OrderChecker,
+    Progress,
+    Started,
+    Usage,
+)
+from mlxd.messages import GenerateRequest, ReasoningMode
+
+logger = logging.getLogger(__name__)
+
+
+class BlockFactory(Protocol):
+    """What makes the builder of an answer's blocks; the class `BlockBuilder` is one."""
+
+    def __call__(
+        self,
+        markup: Markup,
+        request: GenerateRequest,
+        *,
+        opens_reasoning: bool,
+        mode: ReasoningMode,
+    ) -> BlockBuilder:
+        """A builder for one answer."""
+
+
+class Row:
+    """A request on its way, and the `Generation` that its caller reads."""
+
+    def __init__(
+        self,
+        number: int,
+        request: GenerateRequest,
+        *,
+        unread: Unread,
+        blocks: BlockFactory,
+        watcher: Watcher,
+    ) -> None:
+        self.number = number
+        self.request = request
+        self.envelope = Envelope(Submit(number, request))
+        self.accepted = False
+        self.ended = False
+        """Nothing more will come; there may still be events to read."""
+        self.waits: WaitReason | None = None
+        """Why the engine leaves it in its queue."""
+        self._watcher = watcher
+        self._terminal: Finished | Failed | None = None
+        self._clock = Clock(_now)
+        self._usage = Usage()
+        self._prefilled = 0
+        self._cache_note = ""
+        self._blocks = blocks
+        self._builder: BlockBuilder | None = None
+        self._checker = OrderChecker()
+        self._entry = Entry()
+        self._inbox = Inbox(unread)
+
+    def __aiter__(self) -> AsyncIterator[list[Event]]:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        if events := await self._inbox.take():
+            return events
+        raise StopAsyncIteration
+
+    @property
+    def model(self) -> str:
+        return self.request.model
+
+    @property
+    def queued(self) -> bool:
+        """Whether nothing of it is computed yet."""
+        return self._clock.phase == "queued"
+
+    async def entered(self) -> None:
+        """Wait until the engine accepts the request; raises why it did not."""
+        await self._entry.passed()
+
+    def overdue(self) -> bool:
+        """Whether the caller has stopped reading."""
+        return self._inbox.overdue(_now())
+
+    def status(self) -> RequestStatus:
+        return self._clock.status(
+            self.request,
+            self._usage,
+            prefilled=self._prefilled,
+            cache_note=self._cache_note,
+        )
+
+    def accept(self, reply: Accepted, model: ModelInfo) -> None:
+        """The engine has the request in its queue.
+
+        It says so again when it had to prepare the prompt again because its model was away.
+        """
+        if self.accepted:
+            return
+        self.accepted = True
+        self._guarded(lambda: self._start(reply, model))
+        if not self.ended:
+            self._watcher.moved(self.request, self.status())
+        self._entry.open()
+
+    def prefill(self, row: PrefillRow) -> int:
+        """The engine has read more of the prompt; how many tokens it has computed for that."""
+        self._known_builder()
+        if self._clock.phase == "decode":
+            return 0
+        computed = max(0, row.done - max(self._prefilled, row.cached))
+        self._prefilled, self._cache_note = row.done, row.cache_note
+        self._usage = replace(self._usage, cached=row.cached)
+        if self._clock.prefilling():
+            self._watcher.moved(self.request, self.status())
+        self._guarded(lambda: [Progress("prefill", row.done, row.total, row.cached)])
+        return computed
+
+    def decode(self, row: DecodeRow) -> None:
+        """The engine has brought text, or the end."""
+        builder = self._known_builder()
+        completion = self._usage.completion + row.tokens
+        self._usage = replace(self._usage, completion=completion)
+        if self._clock.decoding():
+            self._watcher.moved(self.request, self.status())
+        self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
+        if row.end is not None:
+            self._finish(builder, row.end)
+        elif builder.complete:
+            self._finish(
+                builder, EndRow("stop", timings=self._clock.timings(self.envelope.sent_at))
+            )
+
+    def fail(self, error: MlxdError) -> None:
+        """End now; the caller gets `error` when entering, or as the last event."""
+        if (builder := self._builder) is not None:
+            self._guarded(lambda: builder.fail(error, self._usage))
+        self._close(error)
+
+    def abandon(self) -> None:
+        """The caller has left; whoever still reads gets no more."""
+        self._close(InternalError(reason="the request was left"))
+
+    def _start(self, reply: Accepted, model: ModelInfo) -> list[Event]:
+        self._builder = self._blocks(
+            model.markup,
+            self.request,
+            opens_reasoning=reply.opens_reasoning,
+            mode=self.request.reasoning.mode or model.reasoning_mode,
+        )
+        self._usage = Usage(prompt=reply.prompt_tokens)
+        return [
+            Started(model.id, reply.prompt_tokens),
+            Progress("queued", total=reply.prompt_tokens),
+        ]
+
+    def _known_builder(self) -> BlockBuilder:
+        if self._builder is None:
+            raise BrokenProtocol("it answered a request that it had not accepted")
+        return self._builder
+
+    def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
+        reason = _finish_reason(end.reason)
+        queue = self.envelope.sent_at - self._clock.born + end.timings.queue
+        self._guarded(
+            lambda: builder.finish(
+                reason,
+                stop_sequence=end.stop_sequence,
+                usage=self._usage,
+                timings=replace(end.timings, queue=queue),
+            )
+        )
+        self._close()
+
+    def _guarded(self, build: Callable[[], list[Event]]) -> None:
+        """Add the events of `build`; a bug there ends this row and no other."""
+        if self.ended:
+            return
+        try:
+            for event in build():
+                self._checker.add(event)
+                self._put(event)
+        except Exception:
+            logger.exception("request %s: the model's text could not be read", self.request.id)
+            self._break_off(InternalError(reason="the model's text could not be read"))
+
+    def _break_off(self, error: MlxdError) -> None:
+        """End without the builder, which may be in no state to end the blocks it opened."""
+        if self._builder is not None:
+            for event in (*self._checker.cut(), Failed(error.report(), self._usage)):
+                self._put(event)
+        self._close(error)
+
+    def _put(self, event: Event) -> None:
+        self._inbox.put(event)
+        if isinstance(event, Finished | Failed):
+            self._terminal = event
+        elif self._watcher.wants_text and isinstance(event, BlockDelta):
+            self._watcher.wrote(self.request, event.text)
+
+    def _close(self, refusal: MlxdError | None = None) -> None:
+        if self.accepted and not self.ended:
+            self._watcher.ended(self.request, self.status(), self._terminal)
+        self.ended = True
+        self._entry.open(refusal)
+        self._inbox.close()
+
+
+def _finish_reason(reason: str) -> FinishReason:
+    match reason:
+        case "stop" | "stop_sequence" | "length":
+            return reason
+    raise BrokenProtocol("it ended a request for a reason that is none")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,27 @@
+"""Why a request is still in the queue, in words."""
+
+from mlxd.engine.interface import ModelInfo
+from mlxd.engine.phase_times import BATCH_FULL
+from mlxd.engine.protocol import WaitReason
+from mlxd.engine.supervision.request import Row
+
+_IN_THE_ENGINE: dict[WaitReason, str] = {
+    "batch": BATCH_FULL,
+    "memory": "its KV cache has no room beside what is running",
+    "prefix": "another request computes the beginning of its prompt",
+}
+
+
+def wait_note(row: Row, model: ModelInfo) -> str:
+    """What `row` waits for, empty when it does not wait; `model` is its model as it is now."""
+    if not row.queued:
+        return ""
+    if not row.envelope.sent:
+        return "the engine is not ready"
+    if row.envelope.postponed:
+        return "its model waits for memory that other models use"
+    if model.state == "loading":
+        return "its model is being loaded"
+    if not row.accepted:
+        return "its prompt is being tokenised"
+    return _IN_THE_ENGINE[row.waits] if row.waits is not None else ""

@@ -1,0 +1,324 @@
+"""`mlxd serve`, put together: settings, engine, store, application, listener; how they end.
+
+The order of the end: no new connections, no new requests, running requests finish or are failed by
+the engine, their last words are written, the handlers end, and only then what they use is closed.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from mlxd import __version__
+from mlxd.admin_token import Access, chosen, published
+from mlxd.api.admin.snapshots import Facts, new_token
+from mlxd.api.app import create_app
+from mlxd.config.engine_specs import default_model, engine_limits, model_specs
+from mlxd.config.settings import Conversations, DialectName, Settings
+from mlxd.engine.interface import Engine, ModelInfo
+from mlxd.engine.scripted.agent import agent
+from mlxd.engine.scripted.engine import ScriptedEngine
+from mlxd.engine.scripted.script_file import load_script
+from mlxd.engine.supervision.allocator import return_freed_memory
+from mlxd.engine.supervision.supervisor import Supervisor
+from mlxd.history import Store
+from mlxd.server import logs
+from mlxd.server.connection import Limits
+from mlxd.server.listener import Listener, bind
+from mlxd.store.conversations import build_store
+from mlxd.store.database import StoreInUse
+
+log = logging.getLogger(__name__)
+
+CANNOT_LISTEN = 3
+"""Exit code: the address or the store's file is another program's."""
+DID_NOT_END = 75
+"""Exit code: shutting down took far longer than it may."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OVERTIME = 10.0
+"""Seconds past `drain_seconds` after which the process is ended whatever it still does."""
+FLUSH = 2.0
+"""Seconds for the last bytes of answers to reach clients that read."""
+SCRIPT_CONTEXT = 1_000_000
+"""Tokens of context that a scripted model has when its configuration does not say."""
+
+BASE_PATHS: dict[DialectName, str] = {
+    "openai_chat": "/v1",
+    "openai_responses": "/v1",
+    "anthropic": "",
+    "azure": "",
+}
+"""What the clients of a dialect want at the end of their base URL."""
+
+
+def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:
+    """Serve until told to stop; the exit code. `scripted` is `agent` or a script's file."""
+    logs.setup(settings.log.level, settings.log.format)
+    return_freed_memory()
+    server = settings.server
+    try:
+        sockets = bind(server.host, server.port)
+    except OSError as error:
+        click.echo(cannot_listen(error, server.host, server.port), err=True)
+        return CANNOT_LISTEN
+    try:
+        engine = build_engine(settings, scripted)
+        store = build_store(what_to_remember(settings, scripted), config_file)
+        asyncio.run(Server(settings, engine, store, sockets).serve(config_file))
+    except StoreInUse as error:
+        click.echo(f"mlxd: {error}", err=True)
+        return CANNOT_LISTEN
+    finally:
+        for sock in sockets:
+            sock.close()
+    return 0
+
+
+def build_engine(settings: Settings, scripted: str | None) -> Engine:
+    """The engine that answers; nothing is started. Raises `ConfigError` for a bad script."""
+    limits, specs = engine_limits(settings), model_specs(settings)
+    if scripted is None:
+        return Supervisor(
+            specs,
+            limits,
+            preload=default_model(settings),
+            stall_timeout=settings.engine.stall_timeout,
+            load_timeout=settings.engine.load_timeout,
+        )
+    models = tuple(
+        ModelInfo(
+            id=spec.id,
+            aliases=spec.aliases,
+            source=f"scripted by {scripted}",
+            state="loaded",
+            context_length=spec.context_length or SCRIPT_CONTEXT,
+            max_tokens=spec.max_tokens,
+            reasoning_mode=spec.reasoning_mode,
+        )
+        for spec in specs
+    )
+    play = agent if scripted == "agent" else load_script(Path(scripted))
+    return ScriptedEngine(
+        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, kept=0
+    )
+
+
+def what_to_remember(settings: Settings, scripted: str | None) -> Conversations:
+    """The settings of the store; what a script answers is only kept where that is configured."""
+    conversations = settings.conversations
+    if scripted is None or conversations.model_fields_set & {"store", "path"}:
+        return conversations
+    return conversations.model_copy(update={"store": "memory", "archive": False})
+
+
+class StopSignals:
+    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry.
+
+    `limit` seconds after the first, the process ends whatever it is doing.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._limit = limit
+        self._told = threading.Event()
+        self._over = threading.Event()
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Listen for the signals in the running event loop."""
+        loop = asyncio.get_running_loop()
+
+        def arrived(_number: int, _frame: FrameType | None) -> None:
+            # The watchdog is not left to the event loop: that may be what hangs.
+            self._told.set()
+            loop.call_soon_threadsafe(self._pass_on)
+
+        before = {number: signal.signal(number, arrived) for number in STOP_SIGNALS}
+        threading.Thread(target=self._watch, name="shutdown watchdog", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self._told.set()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _pass_on(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+    def _watch(self) -> None:
+        self._told.wait()
+        if not self._over.wait(self._limit):
+            os._exit(DID_NOT_END)
+
+
+@dataclass
+class Server:
+    """A server on `sockets`, from its start to its end."""
+
+    settings: Settings
+    engine: Engine
+    store: Store
+    sockets: Sequence[socket.socket]
+    _ending: ExitStack = field(default_factory=ExitStack)
+    _connections: Callable[[], int] = lambda: 0
+
+    async def serve(self, config_file: Path | None) -> None:
+        """Serve until the first signal, then end in order."""
+        signals = StopSignals(self.settings.server.drain_seconds + OVERTIME)
+        with signals.handled():
+            # Before the address answers: a file that is another's ends the server here.
+            await self.store.open()
+            try:
+                await self._serve(signals, config_file)
+            finally:
+                await self.store.close()
+        log.info("stopped")
+
+    async def _serve(self, signals: StopSignals, config_file: Path | None) -> None:
+        facts = self._facts(config_file)
+        app = create_app(self.settings, self.engine, store=self.store, facts=facts)
+        server = self.settings.server
+        listener = Listener(
+            app, Limits(connections=server.max_connections, message=server.max_body)
+        )
+        self._connections = lambda: listener.open_connections
+        await app.startup()
+        try:
+            await self.engine.start()
+            listener.start(list(self.sockets))
+            self._publish(facts, config_file)
+            # Nobody may be reading; that is no reason not to serve.
+            with suppress(OSError):
+                click.echo(self.announcement(config_file))
+            await signals.stop.wait()
+        finally:
+            self._ending.close()
+            app.draining.set()
+            await self._end(listener, signals)
+            await app.shutdown()
+
+    def _facts(self, config_file: Path | None) -> Facts:
+        return Facts(
+            token=self.settings.admin.token or new_token(),
+            url=base_url(self.settings.server.host, self.sockets),
+            config_file=str(config_file.absolute()) if config_file else "",
+            connections=lambda: self._connections(),
+            store=self.store.status,
+        )
+
+    def _publish(self, facts: Facts, config_file: Path | None) -> None:
+        """Let programs of this account find the admin token, until the server ends."""
+        admin = self.settings.admin
+        if not admin.enabled:
+            return
+        access = Access(facts.url, facts.token, os.getpid(), time.time())
+        try:
+            self._ending.enter_context(published(access, chosen(admin.token_file, config_file)))
+        except OSError as error:
+            log.warning(
+                "the admin token can't be written: %s; set admin.token_file", error.strerror
+            )
+
+    async def _end(self, listener: Listener, signals: StopSignals) -> None:
+        running, drain = len(self.engine.status().requests), self.settings.server.drain_seconds
+        if running:
+            log.info(
+                "stopping: %d running, up to %.0f s to finish; a second signal ends them now",
+                *(running, drain),
+            )
+        await listener.stop_accepting()
+        await self._drain(drain, signals.hurry)
+        await listener.close(FLUSH)
+
+    async def _drain(self, seconds: float, hurry: asyncio.Event) -> None:
+        stopping = asyncio.create_task(self.engine.stop(seconds))
+        hurrying = asyncio.create_task(hurry.wait())
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await self.engine.stop(0.0)
+        hurrying.cancel()
+        await stopping
+
+    def announcement(self, config_file: Path | None) -> str:
+        """What a newcomer wants to know, as a block of text."""
+        url = base_url(self.settings.server.host, self.sockets)
+        dialects = [f"{name:<16} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
+        default = default_model(self.settings)
+        models = [
+            model_line(model, loads_now=model.id == default) for model in self.engine.models()
+        ]
+        rows = [
+            ("APIs", dialects),
+            ("models", models or ["none; `mlxd init` writes a configuration with one"]),
+            ("store", [self.store.status().path or "in memory, gone when the server ends"]),
+            ("config", [str(config_file.absolute()) if config_file else "none; built-in defaults"]),
+            ("log", [f"stderr, {self.settings.log.level} and above"]),
+        ]
+        lines = [
+            f"  {label if number == 0 else '':<8} {text}"
+            for label, texts in rows
+            for number, text in enumerate(texts)
+        ]
+        trial = self._trial(url, default or "default")
+        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *trial, ""])
+
+    def _trial(self, url: str, model: str) -> list[str]:
+        key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
+        body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello!"}}]}}'
+        return [
+            "Try it (Ctrl-C stops the server):",
+            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+            f"    -d '{body}'",
+        ]
+
+
+def base_url(host: str, sockets: Sequence[socket.socket]) -> str:
+    """Where a program on this machine reaches the server."""
+    port = sockets[0].getsockname()[1]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def model_line(model: ModelInfo, *, loads_now: bool) -> str:
+    """A model with its other names and what becomes of it."""
+    names = ", ".join([model.id, *model.aliases])
+    match model.state:
+        case "unloaded":
+            state = "loading" if loads_now else "loads when first asked for"
+        case "failed":
+            state = f"failed: {model.reason}"
+        case "loading" | "loaded" as state:
+            pass
+    return f"{names}  ({model.source}; {state})"
+
+
+def cannot_listen(error: OSError, host: str, port: int) -> str:
+    """One line: why the address can't be listened on, and what to do."""
+    where = f"{host}:{port}"
+    if isinstance(error, socket.gaierror):
+        return f"mlxd: the host name '{host}' can't be resolved. Check server.host or --host."
+    match error.errno:
+        case errno.EADDRINUSE:
+            other = f"--port {port + 1}" if port < 65535 else "--port"
+            return f"mlxd: {where} is in use by another program. Stop it, or try {other}."
+        case errno.EACCES:
+            return (
+                f"mlxd: not allowed to listen on {where}. Ports below 1024 need root; use --port."
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"mlxd: this machine has no address {host}. Check server.host or --host."
+        case _:
+            return f"mlxd: can't listen on {where}: {error.strerror}."

@@ -1,0 +1,292 @@
+"""What the store does, on one connection, in the thread that owns it.
+
+Every method that changes something is one transaction. `now` tells the store's own time, by which
+threads expire; it is written down with what was used.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import msgspec
+
+from mlxd.errors import ItemNotFound, PreviousNotFound
+from mlxd.history import RUNNING, Conversation, Item, StoredResponse
+from mlxd.store.nodes import Node, collect, extend, items_between, without
+from mlxd.store.queries import COLUMNS, Row, Rows
+
+RESTARTED = "The server was restarted while this response was being generated."
+
+
+class _Origin(NamedTuple):
+    """What a new response is built on."""
+
+    thread: int
+    base: Node
+
+
+class Tables(Rows):
+    """Responses, conversations and their histories.
+
+    A use is written down only if the last one that was is older than `slack` seconds, so that
+    reading does not mean writing; whoever expires threads has to allow for that.
+    """
+
+    def __init__(self, db: sqlite3.Connection, now: Callable[[], float], slack: float) -> None:
+        super().__init__(db)
+        self._now = now
+        self._slack = slack
+
+    def now(self) -> float:
+        """The store's own time in seconds."""
+        return self._now()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            # A full disk makes SQLite roll back by itself.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def past(self, owner: str, previous: str, conversation: str) -> tuple[Item, ...]:
+        """As `Store.past`."""
+        if previous:
+            row = self.find(owner, previous)
+            if row is None:
+                raise PreviousNotFound(previous)
+            self._touch(row.thread)
+            return items_between(self.db, row.head)
+        return self.items(owner, conversation) if conversation else ()
+
+    def find_items(self, owner: str, ids: Iterable[str]) -> Mapping[str, Item]:
+        """As `Store.find_items`; the last written one, if an id was used again."""
+        query = "SELECT body FROM items WHERE owner = ? AND name = ? ORDER BY id DESC LIMIT 1"
+        found = {name: self.db.execute(query, (owner, name)).fetchone() for name in ids}
+        return {name: Item(name, row[0]) for name, row in found.items() if row}
+
+    def put_response(self, response: StoredResponse) -> None:
+        """As `Store.put_response`."""
+        with self.transaction():
+            row = self.anyones(response.id)
+            if row is None:
+                if self.was_deleted(response.id):
+                    return
+                row = self._insert(response)
+            elif row.owner != response.owner or row.state not in RUNNING:
+                return
+            else:
+                row = self._update(row, response)
+            self._write_frames(row.number, response.frames)
+            if response.state not in RUNNING:
+                self._append(response)
+            self._touch_now(row.thread)
+
+    def response(self, owner: str, response: str) -> StoredResponse:
+        """As `Store.response`."""
+        row = self.get(owner, response)
+        self._touch(row.thread)
+        return self.whole(row)
+
+    def delete_response(self, owner: str, response: str) -> None:
+        """As `Store.delete_response`."""
+        with self.transaction():
+            row = self.get(owner, response)
+            self.db.execute("DELETE FROM responses WHERE number = ?", (row.number,))
+            self.db.execute(
+                "INSERT OR REPLACE INTO deleted (id, at) VALUES (?, ?)", (row.id, self._now())
+            )
+            for node in dict.fromkeys((row.head, row.asked, row.base)):
+                collect(self.db, node)
+            self._touch_now(row.thread)
+            self._drop_if_empty(row.thread)
+
+    def context(self, owner: str, response: str) -> tuple[Item, ...]:
+        """As `Store.context`."""
+        row = self.get(owner, response)
+        self._touch(row.thread)
+        return items_between(self.db, row.asked)
+
+    def create_conversation(
+        self, owner: str, created: float, metadata: bytes, items: Sequence[Item]
+    ) -> Conversation:
+        """As `Store.create_conversation`; `created` is in seconds since 1970."""
+        made = Conversation(f"conv_{secrets.token_hex(24)}", owner, created, metadata)
+        with self.transaction():
+            thread = self._new_thread(made.id, owner)
+            self.db.execute(
+                "INSERT INTO conversations (id, owner, thread, created, metadata, head)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (made.id, owner, thread, created, metadata, extend(self.db, owner, None, items)),
+            )
+        return made
+
+    def conversation(self, owner: str, conversation: str) -> Conversation:
+        """As `Store.conversation`."""
+        place = self.place(owner, conversation)
+        self._touch(place.thread)
+        return Conversation(conversation, owner, place.created, place.metadata)
+
+    def update_conversation(self, owner: str, conversation: str, metadata: bytes) -> Conversation:
+        """As `Store.update_conversation`."""
+        with self.transaction():
+            place = self.place(owner, conversation)
+            self.db.execute(
+                "UPDATE conversations SET metadata = ? WHERE id = ?", (metadata, conversation)
+            )
+            self._touch_now(place.thread)
+        return Conversation(conversation, owner, place.created, metadata)
+
+    def delete_conversation(self, owner: str, conversation: str) -> None:
+        """As `Store.delete_conversation`."""
+        with self.transaction():
+            place = self.place(owner, conversation)
+            self.db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+            collect(self.db, place.head)
+            self._touch_now(place.thread)
+            self._drop_if_empty(place.thread)
+
+    def items(self, owner: str, conversation: str) -> tuple[Item, ...]:
+        """As `Store.items`."""
+        place = self.place(owner, conversation)
+        self._touch(place.thread)
+        return items_between(self.db, place.head)
+
+    def add_items(self, owner: str, conversation: str, items: Sequence[Item]) -> None:
+        """As `Store.add_items`."""
+        with self.transaction():
+            place = self.place(owner, conversation)
+            self._set_head(conversation, extend(self.db, owner, place.head, items))
+            self._touch_now(place.thread)
+
+    def delete_item(self, owner: str, conversation: str, item: str) -> Conversation:
+        """As `Store.delete_item`."""
+        with self.transaction():
+            place = self.place(owner, conversation)
+            head, left_out = without(self.db, owner, place.head, item)
+            if not left_out:
+                raise ItemNotFound(item)
+            self._set_head(conversation, head)
+            collect(self.db, place.head)
+            self._touch_now(place.thread)
+        return Conversation(conversation, owner, place.created, place.metadata)
+
+    def fail_running(self) -> int:
+        """Make what was running when the last server ended `failed`; how many there were."""
+        query = f"SELECT {COLUMNS} FROM responses WHERE state IN (?, ?) ORDER BY number"
+        rows = [Row(*row) for row in self.db.execute(query, RUNNING)]
+        for row in rows:
+            with self.transaction():
+                self.db.execute(
+                    "UPDATE responses SET state = 'failed', body = ? WHERE number = ?",
+                    (_failed(row.body), row.number),
+                )
+                self._touch_now(row.thread)
+        return len(rows)
+
+    def _origin(self, response: StoredResponse) -> _Origin:
+        if response.previous:
+            before = self.find(response.owner, response.previous)
+            if before is None:
+                raise PreviousNotFound(response.previous)
+            return _Origin(before.thread, before.head)
+        if response.conversation:
+            place = self.place(response.owner, response.conversation)
+            return _Origin(place.thread, place.head)
+        return _Origin(self._new_thread(response.id, response.owner), None)
+
+    def _insert(self, new: StoredResponse) -> Row:
+        origin = self._origin(new)
+        asked = extend(self.db, new.owner, origin.base, new.input)
+        head = extend(self.db, new.owner, asked, new.output)
+        values = (
+            *(new.id, new.owner, origin.thread, new.created, new.state, int(new.background)),
+            *(new.previous, new.root, new.conversation, origin.base, asked, head, new.body),
+        )
+        (number,) = self.db.execute(
+            "INSERT INTO responses (id, owner, thread, created, state, background, previous,"
+            " root, conversation, base, asked, head, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            values,
+        ).fetchone()
+        return Row(number, *values)
+
+    def _update(self, old: Row, new: StoredResponse) -> Row:
+        asked = extend(self.db, old.owner, old.base, new.input)
+        head = extend(self.db, old.owner, asked, new.output)
+        self.db.execute(
+            "UPDATE responses SET state = ?, body = ?, asked = ?, head = ? WHERE number = ?",
+            (new.state, new.body, asked, head, old.number),
+        )
+        for node in {old.head, old.asked} - {head, asked}:
+            collect(self.db, node)
+        return old._replace(state=new.state, body=new.body, asked=asked, head=head)
+
+    def _write_frames(self, response: int, frames: Sequence[bytes]) -> None:
+        """Frames are only ever added, so those that are there are not written again."""
+        query = "SELECT count(*) FROM frames WHERE response = ?"
+        (there,) = self.db.execute(query, (response,)).fetchone()
+        self.db.executemany(
+            "INSERT INTO frames (response, number, data) VALUES (?, ?, ?)",
+            ((response, number, frames[number]) for number in range(there, len(frames))),
+        )
+
+    def _append(self, response: StoredResponse) -> None:
+        """Add what an ended response said to its conversation, if that is still there."""
+        row = self.db.execute(
+            "SELECT head FROM conversations WHERE id = ? AND owner = ?",
+            (response.conversation, response.owner),
+        ).fetchone()
+        if row is not None:
+            items = (*response.input, *response.output)
+            head = extend(self.db, response.owner, row[0], items)
+            self._set_head(response.conversation, head)
+
+    def _set_head(self, conversation: str, head: Node) -> None:
+        self.db.execute("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
+
+    def _new_thread(self, name: str, owner: str) -> int:
+        (thread,) = self.db.execute(
+            "INSERT INTO threads (name, owner, used) VALUES (?, ?, ?) RETURNING id",
+            (name, owner, self._now()),
+        ).fetchone()
+        return int(thread)
+
+    def _drop_if_empty(self, thread: int) -> None:
+        self.db.execute(
+            "DELETE FROM threads WHERE id = :thread"
+            " AND NOT EXISTS (SELECT 1 FROM responses WHERE thread = :thread)"
+            " AND NOT EXISTS (SELECT 1 FROM conversations WHERE thread = :thread)",
+            {"thread": thread},
+        )
+
+    def _touch_now(self, thread: int) -> None:
+        self.db.execute("UPDATE threads SET used = ? WHERE id = ?", (self._now(), thread))
+
+    def _touch(self, thread: int) -> None:
+        """Write down that a thread was read."""
+        (used,) = self.db.execute("SELECT used FROM threads WHERE id = ?", (thread,)).fetchone()
+        if self._now() - used <= self._slack:
+            return
+        try:
+            self._touch_now(thread)
+        except sqlite3.OperationalError:
+            # What can't be written can still be read.
+            return
+
+
+def _failed(body: bytes) -> bytes:
+    """The Response object of an answer that nobody is working on any more."""
+    try:
+        told = msgspec.json.decode(body, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = {}
+    error = {"code": "server_error", "message": RESTARTED}
+    return msgspec.json.encode(told | {"status": "failed", "error": error})

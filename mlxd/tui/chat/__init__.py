@@ -1,0 +1,1 @@
+"""`mlxd chat`: a conversation with the server in the terminal."""

@@ -1,0 +1,398 @@
+"""`mlxd chat` on the whole terminal."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import ClassVar, assert_never
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import Static
+from textual.worker import Worker
+
+from mlxd.tui.base_app import TerminalApp
+from mlxd.tui.chat import files as chat_files
+from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.help import HELP
+from mlxd.tui.chat.input_history import InputHistory
+from mlxd.tui.chat.message_input import Prompt
+from mlxd.tui.chat.problems import code_of, remedy, words
+from mlxd.tui.chat.redraw_pace import Pace
+from mlxd.tui.chat.safe_text import count, one_line
+from mlxd.tui.chat.session import Session
+from mlxd.tui.chat.slash_commands import Command, Unknown, hint, missing, parse
+from mlxd.tui.chat.status_line import figures
+from mlxd.tui.chat.transcript import Transcript, TranscriptError
+from mlxd.tui.chat.views import Exchange, Note, NoteTone
+from mlxd.tui.client import Client
+from mlxd.tui.problems import ServerProblem
+from mlxd.tui.terminal import Terminal, terminal_of
+
+SECOND_PRESS = 2.0
+"""Seconds in which a second Ctrl-C leaves."""
+TICK = 0.1
+PLACEHOLDER = "Message (Enter sends, Ctrl+J begins a line, /help)"
+BUSY = "An answer is running; Ctrl-C stops it."
+LOADING = "A conversation is being loaded; Ctrl-C stops that."
+ALWAYS = ("help", "quit", "save")
+"""Commands that need not wait for an answer's end."""
+
+
+class ChatApp(TerminalApp):
+    """A conversation with a prompt below it."""
+
+    TITLE = "mlxd chat"
+    CSS = """
+    #talk { height: 1fr; padding: 1 0 0 0; scrollbar-size-vertical: 1; }
+    #choices { height: auto; max-height: 8; padding: 0 2; color: $text-muted; display: none; }
+    #prompt { height: auto; max-height: 8; border: round $primary; padding: 0 1; }
+    #bottom { height: 1; padding: 0 2; }
+    .-ascii #prompt { border: ascii $primary; }
+    .-ascii Question { border-left: ascii $primary; }
+    #figures { width: 1fr; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+    #model { width: auto; max-width: 40%; color: $text-muted; text-wrap: nowrap; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", "Stop", priority=True, show=False),
+        Binding("ctrl+t", "thoughts", "Reasoning", priority=True, show=False),
+        Binding("f2", "other_theme", "Light or dark", show=False),
+        Binding("pageup", "scroll('up')", priority=True, show=False),
+        Binding("pagedown", "scroll('down')", priority=True, show=False),
+    ]
+
+    @dataclass
+    class Answered(Message):
+        """An answer has ended, one way or another."""
+
+        answer: Answer
+        exchange: Exchange
+
+    @dataclass
+    class Remark(Message):
+        """The session has something to say."""
+
+        text: str
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        model: str = "",
+        system: str = "",
+        history: InputHistory | None = None,
+        terminal: Terminal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(terminal or terminal_of(os.environ))
+        self.client = client
+        self.session = Session(client, model=model, system=system, notify=self._remark, clock=clock)
+        self.models: list[str] = []
+        self.answer: Answer | None = None
+        self._clock = clock
+        self._history = history or InputHistory(None)
+        self._pace = Pace(clock)
+        self._work: Worker[None] | None = None
+        self._loading = False
+        self._exchange: Exchange | None = None
+        self._ticker: Timer | None = None
+        self._leave_until = 0.0
+        # Held, not looked up: what is still on its way when the app ends finds no screen.
+        self._figures_line = Static(id="figures", markup=False)
+        self._model_line = Static(id="model", markup=False)
+
+    def compose(self) -> ComposeResult:
+        yield VerticalScroll(id="talk", can_focus=False)
+        yield Static(id="choices", markup=False)
+        yield Prompt(self._history, placeholder=PLACEHOLDER)
+        with Horizontal(id="bottom"):
+            yield self._figures_line
+            yield self._model_line
+
+    async def on_mount(self) -> None:
+        self.take_terminal()
+        self.screen.set_class(not self.terminal.unicode, "-ascii")
+        self._ticker = self.set_interval(TICK, self._tick, pause=True)
+        self.prompt.focus()
+        self.talk.anchor()
+        await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")
+        self.run_worker(self._look_around())
+
+    async def on_unmount(self) -> None:
+        await self.client.close()
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.query_one("#prompt", Prompt)
+
+    @property
+    def talk(self) -> VerticalScroll:
+        return self.query_one("#talk", VerticalScroll)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is running, or a conversation being loaded."""
+        return self._work is not None
+
+    def _say_busy(self) -> None:
+        self.notify(LOADING if self._loading else BUSY, severity="warning", timeout=3)
+
+    # What the person does
+
+    async def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        match parse(message.text):
+            case None:
+                await self._send(message.text)
+            case Unknown(name, nearest):
+                hint = f" Did you mean /{nearest}?" if nearest else " /help shows them."
+                await self._say(f"There is no command /{one_line(name)}.{hint}", "warning")
+            case Command() as command:
+                await self._command(command, message.text)
+
+    def on_prompt_completing(self, message: Prompt.Completing) -> None:
+        told = hint(message.choices)
+        choices = self.query_one("#choices", Static)
+        if str(choices.content) != told:
+            choices.update(told)
+            choices.display = bool(told)
+
+    async def action_interrupt(self) -> None:
+        """Stop the answer; else copy what is marked, empty the prompt, or leave."""
+        if self._work is not None:
+            self._work.cancel()
+        elif marked := self.screen.get_selected_text() or self.prompt.selected_text:
+            self.copy_to_clipboard(marked)
+            self.screen.clear_selection()
+            self.notify("Copied.", timeout=2)
+        elif self.prompt.text:
+            self.prompt.clear_text()
+        elif self._clock() < self._leave_until:
+            self.action_leave()
+        else:
+            self._leave_until = self._clock() + SECOND_PRESS
+            self.notify("Ctrl-C again leaves.", timeout=SECOND_PRESS)
+
+    def action_leave(self) -> None:
+        self.exit(0)
+
+    def action_thoughts(self) -> None:
+        for exchange in list(self.query(Exchange))[-1:]:
+            exchange.toggle_thoughts()
+
+    def action_scroll(self, way: str) -> None:
+        if way == "up":
+            self.talk.scroll_page_up(animate=False)
+        else:
+            self.talk.scroll_page_down(animate=False)
+
+    # Asking
+
+    async def _send(self, text: str) -> None:
+        if self.busy:
+            self._say_busy()
+            return
+        self.prompt.remember(text)
+        self.prompt.clear_text()
+        exchange = Exchange(text)
+        await self.talk.mount(exchange)
+        self._ask(text, exchange)
+
+    def _ask(self, question: str, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.answer = Answer(asked=self._clock())
+        self.talk.anchor()
+        self._pace.begin()
+        self._work = self.run_worker(self._asking(question, exchange))
+        if self._ticker is not None:
+            self._ticker.resume()
+
+    async def _asking(self, question: str, exchange: Exchange) -> None:
+        """Follow the answer; what is seen of it is up to the ticker."""
+        try:
+            async with aclosing(self.session.ask(question)) as steps:
+                async for answer in steps:
+                    self.answer = answer
+        finally:
+            if self.answer is not None:
+                self.post_message(self.Answered(self.answer, exchange))
+
+    async def _tick(self) -> None:
+        if self.answer is None or self._exchange is None or not self.busy:
+            return
+        self._show_figures()
+        if self._pace.due():
+            await self._exchange.show(self.answer, self._clock())
+            self._pace.shown()
+
+    async def on_chat_app_answered(self, message: Answered) -> None:
+        self._work = None
+        if self._ticker is not None:
+            self._ticker.pause()
+        answer, exchange = message.answer, message.exchange
+        if not answer.ended:
+            # It was stopped before it was asked for.
+            answer.stop(self._clock())
+        await exchange.show(answer, self._clock())
+        await exchange.end(answer)
+        self._show_figures()
+        if answer.problem:
+            told = f"{answer.problem} {remedy(answer.code, models=self.models)}".rstrip()
+            await exchange.mount(Note(told, "error"))
+
+    def _show_figures(self) -> None:
+        told = figures(self.answer, self._clock()) if self.answer else ""
+        # Laying everything out many times a second is too much for a line of fixed size.
+        self._figures_line.update(told, layout=False)
+        asked = self.session.model or (self.models[0] if self.models else "")
+        name = one_line((self.answer.model if self.answer else "") or asked, 60)
+        if str(self._model_line.content) != name:
+            self._model_line.update(name)
+
+    # Commands
+
+    async def _command(self, command: Command, written: str) -> None:
+        if wrong := missing(command):
+            self.notify(wrong, severity="warning", timeout=3)
+            return
+        if self.busy and command.name not in ALWAYS:
+            self._say_busy()
+            return
+        self.prompt.remember(written)
+        self.prompt.clear_text()
+        match command.name:
+            case "model":
+                await self._model(command.argument)
+            case "system":
+                await self._system(command.argument)
+            case "clear":
+                await self._clear()
+            case "retry":
+                await self._retry()
+            case "save":
+                await self._save(command)
+            case "load":
+                await self._load(command.argument)
+            case "help":
+                await self._say(HELP)
+            case "quit":
+                self.action_leave()
+            case _:
+                assert_never(command.name)
+
+    async def _model(self, name: str) -> None:
+        if name:
+            self.session.model = name
+            known = not self.models or name in self.models
+            told = "" if known else f" The server lists only: {', '.join(self.models)}."
+            await self._say(f"{name} answers from now on.{told}")
+            return
+        with suppress(ServerProblem):
+            await self._learn_models()
+        current = self.session.model or "the server's default"
+        listed = "".join(f"\n  {model}" for model in self.models) or " none"
+        await self._say(f"Asking {current}. There are:{listed}")
+
+    async def _system(self, text: str) -> None:
+        if text:
+            self.session.system = "" if text == "-" else text
+        current = self.session.system
+        await self._say(f"System prompt: {current}" if current else "There is no system prompt.")
+
+    async def _clear(self) -> None:
+        self.session.clear()
+        self.answer = None
+        await self.talk.remove_children()
+        await self._say("A new conversation.")
+        self._show_figures()
+
+    async def _retry(self) -> None:
+        question = self.session.take_back()
+        exchanges = list(self.query(Exchange))
+        if not question or not exchanges:
+            await self._say("There is nothing to answer again.", "warning")
+            return
+        await exchanges[-1].take_back()
+        self._ask(question, exchanges[-1])
+
+    async def _save(self, command: Command) -> None:
+        if not self.session.turns:
+            await self._say("There is nothing to save yet.", "warning")
+            return
+        try:
+            path = chat_files.save(
+                self.session.transcript, command.argument, overwrite=command.force
+            )
+        except TranscriptError as error:
+            await self._say(str(error), "error")
+        else:
+            await self._say(f"Saved {count(len(self.session.turns), 'answer')} in {path}.")
+
+    async def _load(self, name: str) -> None:
+        try:
+            transcript = chat_files.load(name)
+        except TranscriptError as error:
+            await self._say(str(error), "error")
+            return
+        await self._clear()
+        self._loading = True
+        self._work = self.run_worker(self._loaded(transcript, name))
+
+    async def _loaded(self, transcript: Transcript, name: str) -> None:
+        """Show a transcript and give it to the server; no question is sent meanwhile."""
+        tone: NoteTone = "info"
+        try:
+            for turn in transcript.turns:
+                exchange = Exchange(turn.question)
+                await self.talk.mount(exchange)
+                await exchange.show_old(turn)
+            await self.session.load(transcript)
+        except ServerProblem as problem:
+            tone = "error"
+            told = f"{words(problem)} {remedy(code_of(problem), models=self.models)}"
+        else:
+            told = f"Going on from {name}. {self._take_model(transcript.model)}"
+        finally:
+            self._work, self._loading = None, False
+        await self._say(told.rstrip(), tone)
+
+    def _take_model(self, named: str) -> str:
+        """Ask a file's model from now on, unless the person has chosen one; what to say of it."""
+        if not named or named == self.session.model:
+            return ""
+        if self.session.model or named not in self.models:
+            current = self.session.model or "the server's default"
+            return f"The file's model is {one_line(named)}; {current} is asked."
+        self.session.model = named
+        self._show_figures()
+        return f"{named} is asked, as in the file."
+
+    # The server
+
+    async def _look_around(self) -> None:
+        """What models there are, and whether the usual one is ready."""
+        with suppress(ServerProblem):
+            await self._learn_models()
+        try:
+            health = await self.client.get("/health", dict[str, object])
+        except ServerProblem:
+            return
+        if health.get("status") == "loading":
+            await self._say("The model is loading; the first answer waits for it.")
+
+    async def _learn_models(self) -> None:
+        self.models = await self.session.models()
+        self.prompt.models = self.models
+        self._show_figures()
+
+    async def on_chat_app_remark(self, message: Remark) -> None:
+        await self._say(message.text, "warning")
+
+    def _remark(self, text: str) -> None:
+        self.post_message(self.Remark(text))
+
+    async def _say(self, text: str, tone: NoteTone = "info") -> None:
+        await self.talk.mount(Note(text, tone))

@@ -1,0 +1,107 @@
+"""`mlxd chat` without a screen: one question, the answer's text on stdout, problems on stderr."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import BinaryIO
+
+from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.problems import NOT_RUNNING, remedy_in_shell
+from mlxd.tui.chat.safe_text import harmless, one_line
+from mlxd.tui.chat.session import Session
+from mlxd.tui.client import Client
+
+OK = 0
+FAILED = 1
+NO_SERVER = 3
+
+CUT = "the answer was cut at its length limit."
+
+
+class Printer:
+    """Writes an answer as it grows: as it is into a file or pipe, harmless on a terminal."""
+
+    def __init__(self, out: BinaryIO, *, terminal: bool) -> None:
+        self._out = out
+        self._terminal = terminal
+        self._written = 0
+        self._last = ""
+
+    def show(self, text: str) -> None:
+        """Write what is new of `text`, the answer so far."""
+        new = text[self._written :]
+        if not new:
+            return
+        self._written, self._last = len(text), new[-1]
+        shown = harmless(new) if self._terminal else new
+        self._out.write(shown.encode("utf-8", "replace"))
+        self._out.flush()
+
+    def end(self) -> None:
+        """Close the last line, if anything was written and it is open."""
+        if self._last not in ("", "\n"):
+            self._out.write(b"\n")
+            self._out.flush()
+
+
+async def answer_once(session: Session, question: str, printer: Printer) -> Answer:
+    """Ask, print the text as it comes, and give back the whole answer."""
+    answer = Answer()
+    try:
+        async with aclosing(session.ask(question)) as steps:
+            async for answer in steps:
+                printer.show(answer.text)
+    finally:
+        printer.end()
+    return answer
+
+
+def run(client: Callable[[], Client], question: str, *, model: str, system: str) -> int:
+    """One answer from the server that `client` connects to; the exit code.
+
+    A reader that has left, as `head` does, has had enough: that is no failure.
+    """
+    if sys.stdout is None:
+        _say("there is no stdout to write to.")
+        return FAILED
+    printer = Printer(sys.stdout.buffer, terminal=sys.stdout.isatty())
+
+    async def ask() -> Answer:
+        async with client() as connected:
+            session = Session(connected, model=model, system=system, keep=False)
+            return await answer_once(session, question, printer)
+
+    try:
+        return _told(asyncio.run(ask()))
+    except BrokenPipeError:
+        _forget_stdout()
+        return OK
+    except OSError as error:
+        _forget_stdout()
+        _say(f"the answer can't be written: {error.strerror}.")
+        return FAILED
+
+
+def _forget_stdout() -> None:
+    """Let what could not be written go; Python would complain of it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(answer: Answer) -> int:
+    match answer.state:
+        case "completed":
+            for call in answer.calls:
+                _say(f"the model asked for the tool {call.name}, which was not run.")
+            return OK
+        case "incomplete":
+            _say(CUT)
+            return OK
+    _say(f"{answer.problem} {remedy_in_shell(answer.code)}".rstrip())
+    return NO_SERVER if answer.code == NOT_RUNNING else FAILED
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"mlxd: {one_line(text, 1000)}\n")

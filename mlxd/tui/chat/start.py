@@ -1,0 +1,51 @@
+"""Starting the chat on the whole terminal, and leaving it clean."""
+
+import asyncio
+import os
+import sys
+
+from mlxd.tui.chat.app import ChatApp
+from mlxd.tui.chat.input_history import InputHistory, default_file
+from mlxd.tui.chat.problems import NOT_RUNNING, code_of, remedy_in_shell, words
+from mlxd.tui.client import Client
+from mlxd.tui.problems import ConnectionLost, ServerProblem
+from mlxd.tui.terminal import terminal_of
+
+FAILED = 1
+PATIENCE = 10.0
+"""Seconds in which a server lists its models."""
+NO_SERVER = 3
+
+
+def run(url: str, key: str, *, model: str, system: str) -> int:
+    """Chat until the person leaves; the exit code.
+
+    Without a server, or with a wrong key, there is a line on stderr and no screen.
+    """
+    problem = asyncio.run(_unfit(url, key))
+    if problem is not None:
+        code = code_of(problem)
+        sys.stderr.write(f"mlxd: {words(problem)} {remedy_in_shell(code)}".rstrip() + "\n")
+        return NO_SERVER if code == NOT_RUNNING else FAILED
+    app = ChatApp(
+        Client(url, key),
+        model=model,
+        system=system,
+        history=InputHistory(default_file()),
+        terminal=terminal_of(os.environ),
+    )
+    left = app.run()
+    return app.return_code or 0 if left is None else left
+
+
+async def _unfit(url: str, key: str) -> ServerProblem | None:
+    """What keeps a chat with this server from beginning."""
+    async with Client(url, key) as client:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.get("/v1/models", dict[str, object])
+        except ServerProblem as problem:
+            return problem
+        except TimeoutError:
+            return ConnectionLost(client.url, f"no answer in {PATIENCE:.0f} s")
+    return None

@@ -1,0 +1,216 @@
+"""What a conversation looks like: questions, answers that grow, and remarks of the app."""
+
+from typing import Literal
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Collapsible, Markdown, Static
+
+from mlxd.tui.chat.answer import Answer, Block
+from mlxd.tui.chat.markdown_segments import Piece, Segments
+from mlxd.tui.chat.safe_text import harmless, one_line, seconds
+from mlxd.tui.chat.session import NO_TOOLS
+from mlxd.tui.chat.transcript import Turn
+
+NoteTone = Literal["info", "warning", "error"]
+LENGTH_LIMIT = "The answer was cut at its length limit."
+STOPPED = "Stopped."
+
+
+class Segment(Markdown):
+    """A part of a long text."""
+
+    DEFAULT_CSS = """
+    Segment { height: auto; margin: 0; padding: 0; background: transparent; }
+    Segment.-cut MarkdownFence { margin-bottom: 0; }
+    Segment.-cut MarkdownFence > Label { padding-bottom: 0; }
+    Segment.-inside MarkdownFence { margin-top: 0; }
+    Segment.-inside MarkdownFence > Label { padding-top: 0; }
+    """
+
+    def __init__(self, *, inside: bool = False) -> None:
+        # Opening a browser, which may be one in this terminal, is not for a model's links to do.
+        super().__init__(open_links=False, classes="-inside" if inside else "")
+
+
+class Grown(Vertical):
+    """Markdown of a model, which only ever gets longer."""
+
+    DEFAULT_CSS = "Grown { height: auto; margin: 0 1; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = ""
+        """All that is shown."""
+        self._segments = Segments()
+
+    async def grow(self, text: str) -> None:
+        """Show what is new of `text`, all of the Markdown so far."""
+        new = text[len(self.source) :]
+        self.source += new
+        for piece in self._segments.feed(harmless(new)):
+            last = await self._segment(piece)
+            if piece.text:
+                await last.append(piece.text)
+
+    async def _segment(self, piece: Piece) -> Segment:
+        """The segment that a piece goes to."""
+        segments = [child for child in self.children if isinstance(child, Segment)]
+        if segments and not piece.new:
+            return segments[-1]
+        if segments and piece.closing:
+            await segments[-1].append(piece.closing)
+            segments[-1].add_class("-cut")
+        begun = Segment(inside=piece.inside)
+        await self.mount(begun)
+        return begun
+
+
+class Thought(Collapsible):
+    """Reasoning, folded; what is not seen is not laid out."""
+
+    def __init__(self, *, collapsed: bool = True) -> None:
+        self._body = Grown()
+        self._text = ""
+        super().__init__(self._body, title="Thinking", collapsed=collapsed)
+
+    async def show(self, block: Block, now: float) -> None:
+        """The reasoning so far, `now` on the clock of the answer."""
+        self._text = block.text
+        lasted = seconds((block.ended or now) - block.started)
+        self._entitle(f"Thought for {lasted}" if block.ended else f"Thinking, {lasted}")
+        if not self.collapsed:
+            await self._body.grow(self._text)
+
+    def show_old(self, text: str) -> None:
+        """Reasoning whose duration nobody knows any more."""
+        self._text = text
+        self._entitle("Thought")
+
+    def _entitle(self, title: str) -> None:
+        if str(self.title) != title:
+            self.title = title
+
+    async def on_collapsible_expanded(self) -> None:
+        """Lay out what has come while it was folded."""
+        await self._body.grow(self._text)
+
+
+class Called(Static):
+    """A tool call, with its arguments as they are."""
+
+    DEFAULT_CSS = "Called { color: $warning; margin: 0 2 1 2; }"
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def show(self, name: str, arguments: str) -> None:
+        self.update(f"Tool call: {one_line(name)} {harmless(arguments)}\n{NO_TOOLS}")
+
+
+class Note(Static):
+    """A remark of the app itself, or what went wrong."""
+
+    DEFAULT_CSS = """
+    Note { color: $text-muted; margin: 0 2 1 2; }
+    Note.-warning { color: $text-warning; }
+    Note.-error { color: $text-error; }
+    """
+
+    def __init__(self, text: str, tone: NoteTone = "info") -> None:
+        super().__init__(harmless(text), markup=False, classes=f"-{tone}")
+
+
+class Question(Static):
+    """What was asked."""
+
+    DEFAULT_CSS = """
+    Question {
+        margin: 0 1 1 1; padding: 0 1;
+        border-left: outer $primary; background: $surface; color: $foreground;
+    }
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Content(harmless(text).expandtabs(4)), markup=False)
+
+
+class Exchange(Vertical):
+    """A question and its answer as it grows."""
+
+    DEFAULT_CSS = """
+    Exchange { height: auto; }
+    Exchange MarkdownHeader { content-align: left middle; margin: 0 0 1 0; }
+    Exchange Collapsible { margin: 0 1 1 1; border: none; background: transparent; padding: 0 1; }
+    Exchange Collapsible:ansi { border: none; background: transparent; }
+    Exchange Collapsible Contents { padding: 0; }
+    Exchange Collapsible Grown { margin: 1 0 0 0; color: $text-muted; }
+    Exchange CollapsibleTitle { width: 1fr; padding: 0; color: $text-muted; }
+    """
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+        self._parts: list[Grown | Thought | Called] = []
+
+    def compose(self) -> ComposeResult:
+        if self._question:
+            yield Question(self._question)
+
+    async def take_back(self) -> None:
+        """Leave only the question."""
+        self._parts.clear()
+        await self.query("Grown, Thought, Called, Note").remove()
+
+    async def show(self, answer: Answer, now: float) -> None:
+        """The answer as it is `now`."""
+        for number, block in enumerate(answer.blocks):
+            if number == len(self._parts):
+                await self._begin(block.kind)
+            match self._parts[number]:
+                case Grown() as text:
+                    await text.grow(block.text)
+                case Thought() as thought:
+                    await thought.show(block, now)
+                case Called() as called:
+                    called.show(block.name, block.text)
+
+    async def show_old(self, turn: Turn) -> None:
+        """An answer of an earlier time."""
+        for part in turn.answer:
+            match await self._begin(part.kind):
+                case Grown() as text:
+                    await text.grow(part.text)
+                case Thought() as thought:
+                    thought.show_old(part.text)
+                case Called() as called:
+                    called.show(part.name, part.text)
+
+    async def end(self, answer: Answer) -> None:
+        """Say what is special about how the answer ended."""
+        match answer.state:
+            case "stopped":
+                await self.mount(Note(STOPPED))
+            case "incomplete":
+                limited = answer.reason in ("", "max_output_tokens")
+                told = LENGTH_LIMIT if limited else f"The answer was cut: {answer.reason}."
+                await self.mount(Note(told, "warning"))
+
+    def toggle_thoughts(self) -> None:
+        """Unfold the reasoning, or fold it again."""
+        for thought in self.query(Thought):
+            thought.collapsed = not thought.collapsed
+
+    async def _begin(self, kind: str) -> Grown | Thought | Called:
+        part: Grown | Thought | Called
+        match kind:
+            case "reasoning":
+                part = Thought()
+            case "call":
+                part = Called()
+            case _:
+                part = Grown()
+        self._parts.append(part)
+        await self.mount(part)
+        return part

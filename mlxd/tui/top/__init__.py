@@ -1,0 +1,1 @@
+"""`mlxd top`: a dashboard of the queue, live throughput and active conversations."""

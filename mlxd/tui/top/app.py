@@ -1,0 +1,283 @@
+"""`mlxd top`: the app around the dashboard. It keeps what workers tell and shows it."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal
+from urllib.parse import quote
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart, Status
+from mlxd.tui.base_app import TerminalApp
+from mlxd.tui.terminal import Terminal
+from mlxd.tui.toned_text import Line
+from mlxd.tui.top.connection_state import Link
+from mlxd.tui.top.dashboard import Dashboard
+from mlxd.tui.top.details import conversation_lines, event_lines, model_lines, request_lines
+from mlxd.tui.top.live_table import LiveTable
+from mlxd.tui.top.messages import Arrived, Connected, Done, Failed, Happened, Lost
+from mlxd.tui.top.screens import ConfirmScreen, DetailScreen, HelpScreen
+from mlxd.tui.top.server_feed import BACKOFF, INTERVAL, SILENCE, Feed, Opening, perform
+from mlxd.tui.top.tables import LogLine, short_id
+
+LOG_LINES = 1000
+"""Events that are kept."""
+SAID = 6.0
+"""Seconds that a line about what was done stays."""
+ENDINGS = ("request.finished", "request.failed", "request.cancelled", "request.refused")
+
+
+class TopApp(TerminalApp):
+    """Follows the server that `connect` makes clients for."""
+
+    CSS_PATH = Path(__file__).with_name("top.tcss")
+    TITLE = "mlxd top"
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1,h", "help", "Help", key_display="?"),
+        Binding("c,delete", "cancel", "Cancel", key_display="c"),
+        Binding("l", "load", show=False),
+        Binding("u", "unload", show=False),
+        Binding("p,space", "pause", "Pause", key_display="p"),
+        Binding("t", "other_theme", show=False),
+        Binding("R", "restart", show=False),
+        Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
+    ]
+
+    def __init__(
+        self,
+        connect: Opening,
+        terminal: Terminal | None = None,
+        *,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+        backoff: Sequence[float] = BACKOFF,
+        silence: float = SILENCE,
+    ) -> None:
+        super().__init__(terminal or Terminal())
+        self._connect = connect
+        self._glyphs = self.terminal.glyphs
+        self._clock = clock
+        self._feed = Feed(
+            connect, self.post_message, interval=interval, backoff=backoff, silence=silence
+        )
+        self.dashboard = Dashboard(self._glyphs, clock)
+        self.status: Status | None = None
+        self._link = Link()
+        self._events: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self._numbers = 0
+        self._said_at = 0.0
+        self._detail: DetailScreen | None = None
+
+    def get_default_screen(self) -> Screen[None]:
+        return self.dashboard
+
+    def on_mount(self) -> None:
+        self.take_terminal()
+        self.set_class(not self.terminal.unicode, "-ascii")
+        self.animation_level = "none"
+        self.run_worker(self._feed.run(), name="feed", group="feed")
+        self.set_interval(1.0, self.second_passed)
+
+    def on_connected(self, message: Connected) -> None:
+        self._link = replace(self._link, connected=True, problem=None)
+        seconds = message.history.seconds
+        if seconds:
+            self.dashboard.chart.put(seconds, seconds[-1].at)
+        self.dashboard.show_link(self._link)
+
+    def on_arrived(self, message: Arrived) -> None:
+        self.status = message.status
+        self._link = replace(self._link, connected=True, problem=None, seen=self._clock())
+        self._show()
+
+    def on_happened(self, message: Happened) -> None:
+        self._record(message.event)
+
+    def on_lost(self, message: Lost) -> None:
+        now = self._clock()
+        if self._link.problem is None or str(self._link.problem) != str(message.problem):
+            self._record(_own("top.disconnected", str(message.problem), "error"))
+        self._link = replace(
+            self._link, connected=False, problem=message.problem, retry=now + message.wait
+        )
+        self.dashboard.show_link(self._link)
+
+    def on_done(self, message: Done) -> None:
+        self._say([(message.text, "good")])
+
+    def on_failed(self, message: Failed) -> None:
+        self._say([(message.text, "bad")])
+        self._record(_own("top.refused", message.text, "error"))
+
+    def on_live_table_chosen(self, message: LiveTable.Chosen) -> None:
+        match message.item:
+            case RequestPart(id=key) as item:
+                self._open_request(item, key)
+            case ConversationPart(id=key) as item:
+                self._open(f"Conversation {self._glyphs.clean(key)}", self._conversation(item))
+            case ModelPart(id=name) as item:
+                self._open(f"Model {self._glyphs.clean(name)}", self._model(item))
+            case LogLine(event=event):
+                self._open("Event", lambda width: event_lines(event, width, self._glyphs))
+
+    def action_help(self) -> None:
+        """Open the help."""
+        self.push_screen(HelpScreen())
+
+    def action_pause(self) -> None:
+        """Stop the picture, or let it go on."""
+        self._link = replace(self._link, paused=0.0 if self._link.paused else self._clock())
+        self._show()
+
+    def action_cancel(self) -> None:
+        """Ask, then cancel the request under the cursor."""
+        item = self.dashboard.active.current
+        if isinstance(item, RequestPart):
+            self._ask_to_cancel(item)
+        else:
+            self._say([("Only a request in Running or Queue can be cancelled.", "warn")])
+
+    def action_load(self) -> None:
+        """Load the model under the cursor."""
+        if (item := self._model_under_cursor()) is not None:
+            self._perform(f"/admin/models/{quote(item.id, safe='')}/load", f"Loading {item.id}.")
+
+    def action_unload(self) -> None:
+        """Unload the model under the cursor; asks when it is in use."""
+        if (item := self._model_under_cursor()) is None:
+            return
+        path = f"/admin/models/{quote(item.id, safe='')}/unload"
+        if item.running:
+            question = f"Unload {item.id}? Requests that it answers now: {item.running}."
+            self._ask(question, path, f"Unloading {item.id}.")
+        else:
+            self._perform(path, f"Unloading {item.id}.")
+
+    def action_restart(self) -> None:
+        """Ask, then replace the engine process."""
+        running = len(self.status.running) if self.status else 0
+        question = f"Restart the engine? Running requests that end with an error: {running}."
+        self._ask(question, "/admin/engine/restart", "Restarting the engine.")
+
+    async def action_quit(self) -> None:
+        self.exit(0)
+
+    def _model_under_cursor(self) -> ModelPart | None:
+        item = self.dashboard.active.current
+        if isinstance(item, ModelPart):
+            return item
+        self._say([("Choose a model in the pane Models (4) first.", "warn")])
+        return None
+
+    def _ask_to_cancel(self, item: RequestPart) -> None:
+        whose = " of " + (item.agent or item.client) if item.agent or item.client else ""
+        question = f"Cancel request {item.id}{whose}? Its answer ends here."
+        path = f"/admin/requests/{quote(item.id, safe='')}/cancel"
+        self._ask(question, path, f"Cancelled {short_id(item.id)}.")
+
+    def _ask(self, question: str, path: str, done: str) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._perform(path, done)
+
+        self.push_screen(ConfirmScreen(self._glyphs.clean(question)), answered)
+
+    def _perform(self, path: str, done: str) -> None:
+        work = perform(self._connect, path, self._glyphs.clean(done), self.post_message)
+        self.run_worker(work, group="actions")
+
+    def _open_request(self, item: RequestPart, key: str) -> None:
+        seen = item
+
+        def lines(width: int) -> list[Line]:
+            nonlocal seen
+            seen = next((each for each in self._requests() if each.id == key), seen)
+            return request_lines(seen, self._ending(key), width, self._glyphs)
+
+        def left(cancel: bool | None) -> None:
+            if cancel:
+                self._ask_to_cancel(seen)
+
+        title = f"Request {self._glyphs.clean(key)}"
+        self._open_detail(DetailScreen(title, lines, cancels=True), left)
+
+    def _open(self, title: str, lines: Callable[[int], list[Line]]) -> None:
+        self._open_detail(DetailScreen(title, lines), lambda _: None)
+
+    def _open_detail(self, screen: DetailScreen, left: Callable[[bool | None], None]) -> None:
+        def closed(result: bool | None) -> None:
+            self._detail = None
+            left(result)
+
+        self._detail = screen
+        self.push_screen(screen, closed)
+
+    def _conversation(self, item: ConversationPart) -> Callable[[int], list[Line]]:
+        def lines(width: int) -> list[Line]:
+            known = self.status.conversations if self.status else ()
+            now = next((each for each in known if each.id == item.id), item)
+            requests = [each for each in self._requests() if each.conversation == item.id]
+            return conversation_lines(now, requests, width, self._glyphs)
+
+        return lines
+
+    def _model(self, item: ModelPart) -> Callable[[int], list[Line]]:
+        def lines(width: int) -> list[Line]:
+            known = self.status.models if self.status else ()
+            now = next((each for each in known if each.id == item.id), item)
+            return model_lines(now, self._glyphs)
+
+        return lines
+
+    def _requests(self) -> Sequence[RequestPart]:
+        return (*self.status.running, *self.status.waiting) if self.status else ()
+
+    def _ending(self, request: str) -> Lifecycle | None:
+        """The event that ended a request, if it was seen."""
+        events = (line.event for line in reversed(self._events))
+        return next(
+            (each for each in events if each.request == request and each.kind in ENDINGS), None
+        )
+
+    def _record(self, event: Lifecycle) -> None:
+        self._numbers += 1
+        self._events.append(LogLine(self._numbers, event))
+        if not self._link.paused:
+            self.dashboard.show_log(tuple(self._events))
+
+    def _show(self) -> None:
+        self.dashboard.show_link(self._link)
+        if self._link.paused or self.status is None:
+            return
+        self.show_status(self.status)
+
+    def show_status(self, status: Status) -> None:
+        """Show a status on every screen that is open."""
+        self.dashboard.show_status(status)
+        self._update_details()
+
+    def _update_details(self) -> None:
+        if self._detail is not None:
+            self._detail.update()
+
+    def _say(self, line: Line) -> None:
+        self._said_at = self._clock()
+        self.dashboard.say(line)
+
+    def second_passed(self) -> None:
+        """Show what changes with time alone."""
+        if self._said_at and self._clock() - self._said_at >= SAID:
+            self._said_at = 0.0
+            self.dashboard.say([])
+        else:
+            self.dashboard.refresh_words()
+
+
+def _own(kind: str, message: str, level: Literal["info", "warning", "error"]) -> Lifecycle:
+    """An event of the dashboard's own."""
+    return Lifecycle(kind=kind, at=time.time(), message=message, level=level)

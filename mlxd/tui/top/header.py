@@ -1,0 +1,124 @@
+"""What stands above the tables, as lines of text: the server, its engine, and how busy they are."""
+
+from mlxd.status import EnginePart, Rates, Status
+from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
+from mlxd.tui.terminal import Glyphs
+from mlxd.tui.toned_text import Line, Tone, apart, cleaned, joined
+
+MEMORY_BAR = 10
+HIGH, FULL = 0.85, 0.97
+"""Shares of the memory limit from which the bar warns."""
+GOOD_STATES = ("serving", "ok", "ready", "running")
+BAD_STATES = ("failed", "stalled", "stopped")
+
+
+def heading(status: Status, link: Line, width: int, glyphs: Glyphs) -> list[Line]:
+    """Three lines; `link` says how fresh they are."""
+    name: Line = [("mlxd ", "title"), (status.server.version, "plain")]
+    server = [cleaned(group, glyphs) for group in (name, *_server(status))]
+    first = joined(server, max(0, width - sum(len(text) for text, _ in link) - 2), glyphs)
+    return [
+        apart(first, link, width, glyphs),
+        joined([cleaned(group, glyphs) for group in _engine(status, glyphs)], width, glyphs),
+        joined([cleaned(group, glyphs) for group in _traffic(status)], width, glyphs),
+    ]
+
+
+def state_tone(state: str) -> Tone:
+    """How a state looks."""
+    if state in GOOD_STATES:
+        return "good"
+    return "bad" if state in BAD_STATES else "warn"
+
+
+def _server(status: Status) -> list[Line]:
+    server = status.server
+    shown = server.state if server.health in ("ok", server.state) else server.health
+    groups: list[Line] = [[(shown, state_tone(shown))], [(f"up {span(server.uptime)}", "plain")]]
+    # The engine's line has its own.
+    if server.reason and server.reason != status.engine.reason:
+        groups.insert(1, [(server.reason, "warn")])
+    groups.append([(server.url, "dim")])
+    groups.append([(f"server {size(server.memory)}", "dim")] if server.memory else [])
+    groups.append([(plural(server.connections, "connection"), "dim")])
+    return [group for group in groups if group]
+
+
+def _engine(status: Status, glyphs: Glyphs) -> list[Line]:
+    engine = status.engine
+    state: Line = [("engine ", "dim"), (engine.state, state_tone(engine.state))]
+    if engine.reason:
+        state.append((f": {engine.reason}", "warn"))
+    groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at)]
+    device = " ".join(filter(None, (engine.device, engine.blas and f"({engine.blas})")))
+    groups.append([(device, "plain")])
+    groups.append([("step ", "dim"), (span(engine.step), "plain")] if engine.step else [])
+    if engine.idle >= 1:
+        groups.append([(f"no progress for {span(engine.idle)}", "warn")])
+    groups.append([(f"peak {size(engine.memory_peak)}", "dim")] if engine.memory_peak else [])
+    return [group for group in groups if any(text for text, _ in group)]
+
+
+def _memory(engine: EnginePart, glyphs: Glyphs) -> Line:
+    if not engine.memory_limit:
+        return [("mem ", "dim"), (size(engine.memory_used), "plain")] if engine.memory_used else []
+    used = fraction(engine.memory_used, engine.memory_limit)
+    tone: Tone = "bad" if used >= FULL else "warn" if used >= HIGH else "good"
+    return [
+        ("mem ", "dim"),
+        (bar(used, MEMORY_BAR, glyphs), tone),
+        (f" {size(engine.memory_used)}/{size(engine.memory_limit)}", "plain"),
+    ]
+
+
+def _restarts(engine: EnginePart, now: float) -> list[Line]:
+    """How often it was replaced, and the last time."""
+    if not engine.restarts:
+        return []
+    groups: list[Line] = [[(plural(engine.restarts, "restart"), "warn")]]
+    if engine.last_restarts:
+        last = engine.last_restarts[-1]
+        reason = "" if last.reason == engine.reason else f": {last.reason}"
+        groups.append([(f"last {span(now - last.at)} ago{reason}", "warn")])
+    return groups
+
+
+def _traffic(status: Status) -> list[Line]:
+    rates = status.rates.get("10s", Rates())
+    minute = status.rates.get("60s", Rates())
+    groups: list[Line] = [
+        [("decode ", "dim"), (f"{rate(rates.decode)} t/s", "decode")],
+        [("prefill ", "dim"), (f"{rate(rates.prefill)} t/s", "prefill")],
+        [(f"{len(status.running)} running", "plain"), *_room(status.engine.max_batch)],
+        [(f"{len(status.waiting)} queued", _queue_tone(status)), *_room(status.max_queue)],
+        [(f"{count(minute.requests_per_minute)} req/min", "plain")],
+    ]
+    errors = minute.errors_per_minute
+    if errors:
+        groups.append([(f"{count(errors)} failed/min", "bad")])
+    return [*groups, *_memories(status)]
+
+
+def _room(limit: int) -> Line:
+    return [(f"/{limit}", "dim")] if limit else []
+
+
+def _queue_tone(status: Status) -> Tone:
+    if status.max_queue and len(status.waiting) >= status.max_queue:
+        return "bad"
+    return "warn" if status.waiting else "plain"
+
+
+def _memories(status: Status) -> list[Line]:
+    """The prefix cache, and the store when something is wrong with it."""
+    prefixes, totals = status.prefixes, status.totals
+    groups: list[Line] = []
+    if status.store.problem:
+        groups.append([(f"store: {status.store.problem}", "bad")])
+    if totals.prompt_tokens:
+        cached = share(totals.cached_tokens, totals.prompt_tokens)
+        groups.append([(cached, "good"), (" of prompts cached", "dim")])
+    if prefixes.entries:
+        noun = "prefix" if prefixes.entries == 1 else "prefixes"
+        groups.append([(f"{prefixes.entries} {noun} {size(prefixes.bytes)}", "dim")])
+    return groups

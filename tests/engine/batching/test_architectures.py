@@ -1,0 +1,202 @@
+"""Models with sliding windows and recurrent layers: batches and prefixes must not change them."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_map
+
+from mlxd.engine.batching.batch import pads_prompts
+from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
+from mlxd.engine.protocol import ModelSpec
+from mlxd.errors import ModelUnusable
+from tests.engine.batching.test_batch import Bench, Wanted, endless
+from tests.tiny_model import make_tiny_model
+
+pytestmark = pytest.mark.mlx
+
+ATTENTION: Mapping[str, object] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 4096,
+    "rope_theta": 10000.0,
+}
+RECURRENT: Mapping[str, object] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "state_size": 16,
+    "num_hidden_layers": 2,
+    "conv_kernel": 4,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "time_step_rank": 4,
+}
+ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
+    "gemma3_text": {
+        **ATTENTION,
+        "sliding_window": 24,
+        "sliding_window_pattern": 3,
+        "query_pre_attn_scalar": 8,
+    },
+    "gpt_oss": {
+        **ATTENTION,
+        "sliding_window": 24,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "qwen3_next": {
+        **ATTENTION,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "linear_conv_kernel_dim": 4,
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "decoder_sparse_step": 1,
+        "shared_expert_intermediate_size": 32,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 32,
+        "partial_rotary_factor": 0.5,
+        "full_attention_interval": 3,
+    },
+    "falcon_h1": {
+        **ATTENTION,
+        "mamba_d_conv": 4,
+        "mamba_d_state": 16,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "mamba_d_ssm": 32,
+        "mamba_n_groups": 1,
+    },
+    "mamba": RECURRENT,
+    "mamba2": {
+        **RECURRENT,
+        "num_heads": 4,
+        "head_dim": 16,
+        "layer_norm_epsilon": 1e-5,
+        "n_groups": 1,
+        "tie_word_embeddings": True,
+        "time_step_limit": (0.0, float("inf")),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path_factory.mktemp("tiny")))))
+
+
+def made(config: dict[str, Any]) -> Any:
+    """A model of random float32 weights."""
+    mx.random.seed(3)
+    module = import_module(f"mlx_lm.models.{config['model_type']}")
+    model = module.Model(module.ModelArgs.from_dict(config))
+    model.set_dtype(mx.float32)
+    return model
+
+
+def with_architecture(name: str, tiny: LoadedModel) -> LoadedModel:
+    """The tiny model's tokenizer with random weights of another architecture."""
+    model = made({"model_type": name, "vocab_size": tiny.vocab_size, **ARCHITECTURES[name]})
+    # Small random weights would make all prompts alike.
+    model.update(tree_map(lambda p: p * 3.0 if p.ndim > 1 else p, model.parameters()))
+    model.eval()
+    mx.eval(model.parameters())
+    return replace(tiny, model=model, kv_bytes_per_token=kv_bytes_per_token(model))
+
+
+def some_prompts(rng: random.Random, vocabulary: int) -> list[Wanted]:
+    """Prompts of one system prompt and what follows; some begin with another one whole."""
+    system = [rng.randrange(vocabulary) for _ in range(90)]
+    wanted: list[Wanted] = []
+    for _ in range(9):
+        shared = rng.choice([0, 10, 30, 70, 90])
+        tokens = system[:shared]
+        if wanted and rng.random() < 0.3:
+            tokens = list(rng.choice(wanted).tokens)
+        boundary = len(tokens)
+        tokens = tokens + [rng.randrange(vocabulary) for _ in range(rng.choice([1, 2, 7, 30]))]
+        boundaries = (boundary,) if boundary else ()
+        wanted.append(Wanted(tuple(tokens), rng.choice([1, 4, 20]), boundaries=boundaries))
+    return wanted
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedModel) -> None:
+    loaded = with_architecture(name, tiny)
+    cached = 0
+    for schedule in range(2):
+        rng = random.Random(schedule)
+        wanted = [
+            Wanted(item.tokens, item.max_tokens, endless(tiny), 0, boundaries=item.boundaries)
+            for item in some_prompts(rng, tiny.vocab_size)
+        ]
+        bench = Bench(loaded, prefixes=Prefixes(10**9))
+        left = list(range(len(wanted)))
+        while left or bench.scheduler.busy:
+            while left and (rng.random() < 0.4 or not bench.scheduler.busy):
+                bench.submit(left[0], wanted[left[0]])
+                left.pop(0)
+            bench.turn()
+        for number, item in enumerate(wanted):
+            alone = Bench(loaded)
+            alone.submit(0, item)
+            expected, got = alone.run()[0], bench.got[number]
+            assert got.text == expected.text, f"schedule {schedule}, row {number}"
+            assert [entry.logprob for entry in got.logprobs] == pytest.approx(
+                [entry.logprob for entry in expected.logprobs], abs=1e-3
+            )
+            cached += got.cached
+    assert cached > 50
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_padding_is_known_to_be_harmless_or_not(name: str, tiny: LoadedModel) -> None:
+    assert pads_prompts(with_architecture(name, tiny).model) == (name != "mamba")
+
+
+def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(tiny: LoadedModel) -> None:
+    bench = Bench(with_architecture("mamba2", tiny))
+    assert bench.batch.capacity > 10**9
+
+
+def test_a_model_that_can_not_be_batched_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path)
+    config = json.loads((folder / "config.json").read_bytes())
+    text = {
+        **ATTENTION,
+        "model_type": "llama4_text",
+        "vocab_size": config["vocab_size"],
+        "num_hidden_layers": 4,
+        "intermediate_size_mlp": 48,
+        "attention_bias": False,
+        "attention_chunk_size": 32,
+        "attn_scale": 0.1,
+        "attn_temperature_tuning": 0,
+        "floor_scale": 8192,
+        "hidden_act": "silu",
+        "interleave_moe_layer_step": 1,
+        "num_experts_per_tok": 1,
+        "num_local_experts": 2,
+        "rope_scaling": None,
+        "use_qk_norm": True,
+    }
+    config |= {"model_type": "llama4", "text_config": text}
+    (folder / "config.json").write_text(json.dumps(config))
+    made(config).save_weights(str(folder / "model.safetensors"))
+    with pytest.raises(ModelUnusable, match="several requests at once"):
+        load(ModelSpec(id="tiny", source=str(folder)))

@@ -1,0 +1,135 @@
+"""The draw: distributions, truncation, seeds, and that rows never touch each other."""
+
+import math
+from collections import Counter
+from typing import cast
+
+import mlx.core as mx
+import msgspec
+import pytest
+
+from mlxd.engine.batching.sampling import RowSampling, draw, logits_processors, resolve
+from mlxd.messages import Sampling
+
+pytestmark = pytest.mark.mlx
+
+PROBS = [0.5, 0.3, 0.15, 0.05]
+LOGPROBS = mx.array([[math.log(p) for p in PROBS]])
+
+
+def row(**asked: float | int | dict[int, float]) -> RowSampling:
+    return resolve(msgspec.convert(asked, Sampling), Sampling())
+
+
+def ids(array: mx.array) -> list[int]:
+    return cast(list[int], array.tolist())
+
+
+def draws(sampling: RowSampling, count: int = 4000) -> Counter[int]:
+    return Counter(ids(draw(mx.repeat(LOGPROBS, count, axis=0), [sampling] * count)))
+
+
+def processed(sampling: RowSampling, tokens: list[int], prompt: int) -> list[float]:
+    logits = mx.zeros((1, 4)) + mx.array([[1.0, -1.0, 2.0, 0.5]])
+    for processor in logits_processors(sampling, prompt):
+        logits = processor(mx.array(tokens), logits)
+    return [round(value, 4) for value in cast(list[float], logits[0].tolist())]
+
+
+def test_temperature_zero_takes_the_most_likely_token() -> None:
+    assert draws(row(temperature=0), 20) == {0: 20}
+
+
+def test_plain_sampling_follows_the_distribution() -> None:
+    counts = draws(row(temperature=1, seed=1))
+    for token, probability in enumerate(PROBS):
+        assert counts[token] / 4000 == pytest.approx(probability, abs=0.03)
+
+
+def test_temperature_sharpens() -> None:
+    counts = draws(row(temperature=0.5, seed=1))
+    weights = [p**2 for p in PROBS]
+    assert counts[0] / 4000 == pytest.approx(weights[0] / sum(weights), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ({"top_p": 0.4}, {0}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.9}, {0, 1, 2}),
+        ({"top_k": 1}, {0}),
+        ({"top_k": 3}, {0, 1, 2}),
+        ({"min_p": 0.5}, {0, 1}),
+        ({"min_p": 1.0}, {0}),
+        ({"top_k": 3, "min_p": 0.5, "top_p": 0.99}, {0, 1}),
+    ],
+)
+def test_truncation_keeps_exactly_the_likely_ones(
+    asked: dict[str, float], allowed: set[int]
+) -> None:
+    assert set(draws(row(temperature=1.0, seed=3, **asked), 1500)) == allowed
+
+
+def test_truncated_draws_keep_their_proportions() -> None:
+    counts = draws(row(temperature=1, top_k=2, seed=5))
+    assert counts[0] / 4000 == pytest.approx(0.5 / 0.8, abs=0.03)
+
+
+def test_one_seed_gives_one_sequence_whatever_the_neighbours_do() -> None:
+    batch = mx.concatenate([LOGPROBS] * 4)
+    alone = row(temperature=1, top_p=0.9, seed=7)
+    crowded = row(temperature=1, top_p=0.9, seed=7)
+    others = [row(temperature=1), row(temperature=0), row(temperature=0.3, top_k=2)]
+    first = [ids(draw(LOGPROBS, [alone]))[0] for _ in range(100)]
+    second = [ids(draw(batch, [others[0], crowded, *others[1:]]))[1] for _ in range(100)]
+    assert first == second
+
+
+def test_rows_of_every_kind_come_back_in_their_order() -> None:
+    logprobs = mx.log(mx.eye(6) + 1e-9)
+    kinds = [row(temperature=t, top_k=k) for t, k in ((1, 0), (0, 0), (1, 2))] * 2
+    assert draw(logprobs, kinds).tolist() == list(range(6))
+
+
+def test_request_beats_model_defaults_beat_no_effect() -> None:
+    defaults = Sampling(temperature=0.7, top_p=0.9)
+    sampling = resolve(Sampling(temperature=0.0), defaults)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.0, 0.9, 0)
+    assert resolve(Sampling(), Sampling()).temperature == 1.0
+
+
+def test_unset_penalties_add_no_processor() -> None:
+    assert logits_processors(row(temperature=1), 3) == []
+
+
+def test_logit_bias_is_added() -> None:
+    assert processed(row(logit_bias={0: -100.0, 3: 2.0}), [0], 1) == [-99.0, -1.0, 2.0, 2.5]
+
+
+def test_repetition_penalty_counts_prompt_and_answer_once() -> None:
+    assert processed(row(repetition_penalty=2.0), [0, 1, 1], 2) == [0.5, -2.0, 2.0, 0.5]
+
+
+def test_openai_penalties_count_the_answer_only() -> None:
+    sampling = row(presence_penalty=0.5, frequency_penalty=0.25)
+    assert processed(sampling, [0, 0, 2, 2, 3], 2) == [1.0, -1.0, 1.0, -0.25]
+    assert processed(sampling, [0, 0], 2) == [1.0, -1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-40, 1e-9])
+@pytest.mark.parametrize("more", [{}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_a_temperature_next_to_zero_takes_the_most_likely_token(
+    temperature: float, more: dict[str, float]
+) -> None:
+    assert draws(row(temperature=temperature, **more), 20) == {0: 20}
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, -math.inf, math.inf])
+@pytest.mark.parametrize("sampling", [{}, {"top_p": 0.9}, {"top_k": 2}, {"temperature": 0}])
+def test_a_draw_from_spoilt_numbers_is_still_a_token(
+    spoilt: float, sampling: dict[str, float]
+) -> None:
+    rows = [row(**{"temperature": 1, **sampling})]
+    for logprobs in ([spoilt] * 4, [spoilt, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, spoilt]):
+        assert ids(draw(mx.array([logprobs]), rows))[0] in range(4)

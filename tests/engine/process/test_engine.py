@@ -1,0 +1,298 @@
+"""The engine process with the tiny random-weight model, behind its supervisor."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from mlxd.engine.protocol import EngineLimits, ModelSpec
+from mlxd.engine.supervision.supervisor import Supervisor
+from mlxd.errors import (
+    ContextTooLong,
+    EngineCrashed,
+    InvalidField,
+    ModelNotFound,
+    ModelUnusable,
+    OutOfMemory,
+    revive,
+)
+from mlxd.events import Answer, Collector, Event, Failed, OrderChecker, Progress, Started
+from mlxd.messages import GenerateRequest, Message, Sampling, Source, Text, Tool
+from tests.tiny_model import OPEN_THINK_TEMPLATE, make_tiny_model
+
+MARKUP_IDS = range(295, 304)
+"""The tiny model's end tokens and tags: without them its answers are as long as they may be."""
+NEVER = dict.fromkeys(MARKUP_IDS, -100.0)
+GREEDY = Sampling(temperature=0, logit_bias=NEVER)
+LONG = "word " * 300
+
+pytestmark = [pytest.mark.mlx, pytest.mark.asyncio(loop_scope="module")]
+
+
+def ask(
+    text: str = "Hello world",
+    *,
+    model: str = "tiny",
+    max_tokens: int = 8,
+    sampling: Sampling = GREEDY,
+    key: str = "",
+    **more: object,
+) -> GenerateRequest:
+    request = GenerateRequest(
+        id="test",
+        model=model,
+        messages=(Message("user", (Text(text),)),),
+        max_tokens=max_tokens,
+        sampling=sampling,
+        source=Source(dialect="test", key=key),
+    )
+    return msgspec.structs.replace(request, **more)
+
+
+async def events_of(engine: Supervisor, request: GenerateRequest) -> list[Event]:
+    checker, events = OrderChecker(), list[Event]()
+    async with engine.generate(request) as generation:
+        async for batch in generation:
+            for event in batch:
+                checker.add(event)
+                events.append(event)
+    checker.close()
+    return events
+
+
+async def answer_of(engine: Supervisor, request: GenerateRequest) -> Answer:
+    collector = Collector()
+    for event in await events_of(engine, request):
+        collector.add(event)
+    assert collector.answer is not None
+    return collector.answer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervisor]:
+    """Rows don't depend on their neighbours only with the reference BLAS."""
+    plain = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    thinker = make_tiny_model(tmp_path_factory.mktemp("thinker"), template=OPEN_THINK_TEMPLATE)
+    os.environ["MLXD_BLAS"] = "reference"
+    engine = Supervisor(
+        (
+            ModelSpec(id="tiny", source=str(plain)),
+            ModelSpec(id="thinker", source=str(thinker)),
+            ModelSpec(id="missing", source=str(plain / "nowhere")),
+        ),
+        EngineLimits(max_batch=8, prefix_cache_bytes=10**8),
+        preload="tiny",
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    yield engine
+    await engine.stop(1)
+    del os.environ["MLXD_BLAS"]
+
+
+async def test_an_answer_is_one_well_formed_stream(engine: Supervisor) -> None:
+    events = await events_of(engine, ask())
+    assert isinstance(events[0], Started)
+    assert events[0].prompt_tokens > 5
+    answer = await answer_of(engine, ask())
+    assert answer.finished.reason == "length"
+    assert answer.finished.usage.completion == 8
+    assert answer.finished.timings.decode > 0
+
+
+async def test_a_repeat_is_cached_and_says_the_same(engine: Supervisor) -> None:
+    request = ask(LONG)
+    first, second = [await answer_of(engine, request) for _ in range(2)]
+    assert first.text == second.text
+    assert first.finished.usage.cached < 10
+    assert second.finished.usage.cached == second.finished.usage.prompt - 1
+
+
+async def test_keys_never_share_a_prefix(engine: Supervisor) -> None:
+    secret = LONG + " secret"
+    await answer_of(engine, ask(secret, key="alice"))
+    assert (await answer_of(engine, ask(secret, key="bob"))).finished.usage.cached == 0
+    assert (await answer_of(engine, ask(secret, key="alice"))).finished.usage.cached > 0
+
+
+async def test_prefill_progress_rises_to_the_whole_prompt(engine: Supervisor) -> None:
+    events = await events_of(engine, ask(LONG + "fresh"))
+    done = [e.done for e in events if isinstance(e, Progress) and e.phase == "prefill"]
+    assert done == sorted(done)
+    assert done[-1] == events[0].prompt_tokens  # type: ignore[union-attr]  # Started comes first
+
+
+async def test_many_at_once_are_what_each_would_be_alone(engine: Supervisor) -> None:
+    requests = [
+        ask(
+            f"question {n}",
+            sampling=Sampling(temperature=0.9, top_p=0.9, seed=n, logit_bias=NEVER),
+            max_tokens=12,
+        )
+        for n in range(12)
+    ]
+    alone = [(await answer_of(engine, request)).text for request in requests]
+    together = await asyncio.gather(*(answer_of(engine, request) for request in requests))
+    assert [answer.text for answer in together] == alone
+
+
+async def test_a_prompt_that_opens_reasoning_starts_in_reasoning(engine: Supervisor) -> None:
+    answer = await answer_of(engine, ask(model="thinker"))
+    assert answer.reasoning
+    assert answer.text == ""
+    assert answer.finished.usage.reasoning == 8
+
+
+async def test_counting_gives_the_prompt_tokens_of_a_real_call(engine: Supervisor) -> None:
+    tool = Tool("look", "Looks.", json.dumps({"type": "object", "properties": {}}))
+    request = ask("Count me", tools=(tool,))
+    answer = await answer_of(engine, request)
+    assert await engine.count_tokens(request) == answer.finished.usage.prompt
+
+
+async def test_counts_do_not_wait_for_generation(engine: Supervisor) -> None:
+    async with engine.generate(ask(max_tokens=1500)) as generation:
+        await anext(generation)
+        async with asyncio.timeout(5):
+            counts = await asyncio.gather(*(engine.count_tokens(ask(f"q {n}")) for n in range(25)))
+    assert len(set(counts)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (ask("long " * 3000), ContextTooLong),
+        (ask(sampling=Sampling(logit_bias={10**6: 1.0})), InvalidField),
+        (ask(model="nobody"), ModelNotFound),
+        (ask(model="missing"), ModelUnusable),
+        (ask(template_args={"return_tensors": "np"}), InvalidField),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+async def test_what_cannot_be_served_is_refused_on_entry(
+    engine: Supervisor, request_: GenerateRequest, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        async with engine.generate(request_):
+            pass
+    assert (await answer_of(engine, ask())).finished.reason == "length"
+
+
+async def test_the_limit_is_clamped_to_the_window(engine: Supervisor) -> None:
+    answer = await answer_of(engine, ask("word " * 950, max_tokens=10**6))
+    usage = answer.finished.usage
+    assert usage.prompt + usage.completion == 2048
+    assert answer.finished.reason == "length"
+
+
+async def test_leaving_frees_the_slot(engine: Supervisor) -> None:
+    async with engine.generate(ask(max_tokens=2000)) as generation:
+        await anext(generation)
+    async with asyncio.timeout(5):
+        while engine.status().requests:
+            await answer_of(engine, ask(max_tokens=1))
+    assert engine.status().restarts == 0
+
+
+async def test_models_are_loaded_and_unloaded_by_name(engine: Supervisor) -> None:
+    await engine.load("thinker")
+    states = {info.id: info.state for info in engine.models()}
+    assert (states["tiny"], states["thinker"]) == ("loaded", "loaded")
+    await engine.unload("thinker")
+    assert {info.id: info.state for info in engine.models()}["thinker"] == "unloaded"
+    assert (await answer_of(engine, ask(model="thinker"))).reasoning
+    with pytest.raises(ModelUnusable):
+        await engine.load("missing")
+
+
+async def test_a_model_is_unloaded_in_the_moment_in_which_its_last_caller_leaves(
+    engine: Supervisor,
+) -> None:
+    before = engine.status().restarts
+    for _ in range(5):
+        async with engine.generate(ask(max_tokens=2000)) as generation:
+            await anext(generation)
+        await engine.unload("tiny")
+        await answer_of(engine, ask())
+    assert engine.status().restarts == before
+
+
+async def test_a_killed_process_costs_a_clear_error_and_comes_back(engine: Supervisor) -> None:
+    before = engine.status()
+    async with engine.generate(ask(max_tokens=2000)) as generation:
+        await anext(generation)
+        os.kill(before.pid, signal.SIGKILL)
+        last = [batch[-1] async for batch in generation][-1]
+    assert isinstance(last, Failed)
+    assert isinstance(revive(last.error), EngineCrashed)
+    assert (await answer_of(engine, ask())).finished.reason == "length"
+    after = engine.status()
+    assert (after.restarts, after.state) == (before.restarts + 1, "ready")
+    assert after.pid != before.pid
+
+
+async def test_models_that_fit_one_at_a_time_take_turns(tmp_path: Path) -> None:
+    names = ("one", "other")
+    sources = {name: str(make_tiny_model(tmp_path / name)) for name in names}
+    engine = Supervisor(
+        tuple(ModelSpec(id=name, source=source) for name, source in sources.items()),
+        EngineLimits(memory_bytes=700_000),
+        preload=None,
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            steady = [
+                asyncio.create_task(answer_of(engine, ask(model=name, max_tokens=60)))
+                for name in names * 4
+            ]
+            counted = await engine.count_tokens(ask(model="other"))
+            answers = await asyncio.gather(*steady)
+    finally:
+        await engine.stop(0)
+    assert counted > 0
+    assert {answer.finished.reason for answer in answers} == {"length"}
+    assert engine.status().restarts == 0
+
+
+async def test_a_model_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
+    engine = Supervisor(
+        (ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path))),),
+        EngineLimits(memory_bytes=100_000),
+        preload=None,
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    try:
+        with pytest.raises(ModelUnusable, match="its weights take"):
+            await answer_of(engine, ask())
+    finally:
+        await engine.stop(0)
+
+
+async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None:
+    weights = 700_000
+    engine = Supervisor(
+        (ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path))),),
+        EngineLimits(memory_bytes=weights),
+        preload=None,
+        stall_timeout=20,
+        load_timeout=60,
+    )
+    await engine.start()
+    try:
+        with pytest.raises(OutOfMemory):
+            await answer_of(engine, ask("word " * 950))
+        assert (await answer_of(engine, ask("hi"))).finished.usage.completion > 0
+    finally:
+        await engine.stop(0)

@@ -1,0 +1,67 @@
+"""Answers that go on with a text keep the space that the text needs."""
+
+from typing import Any
+
+import pytest
+from mlx_lm.tokenizer_utils import (
+    BPEStreamingDetokenizer,
+    NaiveStreamingDetokenizer,
+    SPMStreamingDetokenizer,
+)
+
+from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
+from tests.engine.prompt.prompting import tokenizer_for
+
+pytestmark = pytest.mark.mlx
+
+KINDS = (BPEStreamingDetokenizer, NaiveStreamingDetokenizer)
+EURO = "\u20ac"
+
+
+def written(detokenizer: Detokenizer, tokens: list[int]) -> str:
+    text = RowText(detokenizer, ())
+    pieces = [text.add(token, None).text for token in tokens]
+    return "".join(pieces) + text.finish().text
+
+
+def encoded(text: str) -> list[int]:
+    tokens: list[int] = tokenizer_for("tools").encode(text, add_special_tokens=False)
+    return tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", [" Paris is", " ", "is", "\n\nHello", f" {EURO}", ""])
+@pytest.mark.parametrize("begun", ["The capital of France is", "Hello,", f"1 {EURO}", "one\n"])
+def test_an_answer_that_goes_on_is_read_exactly(kind: Any, answer: str, begun: str) -> None:
+    inner = tokenizer_for("tools")._tokenizer
+    detokenizer = going_on(lambda: kind(inner), encoded(begun))
+    assert written(detokenizer, encoded(answer)) == answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_space_at_the_end_of_the_beginning_does_not_come_twice(kind: Any) -> None:
+    inner = tokenizer_for("tools")._tokenizer
+    detokenizer = going_on(lambda: kind(inner), encoded("a "))
+    assert written(detokenizer, encoded("Hello")) == "Hello"
+
+
+class Pieces:
+    """As much of a tokenizer as a SentencePiece detokenizer asks for."""
+
+    vocabulary = ("\u2581The", "\u2581end", "<0xE2>")
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [self.vocabulary[each] for each in ids]
+
+
+def test_sentence_pieces_keep_their_space_too() -> None:
+    def make() -> Detokenizer:
+        detokenizer: Detokenizer = SPMStreamingDetokenizer(Pieces())
+        return detokenizer
+
+    assert written(make(), [1]) == "end"
+    assert written(going_on(make, [0]), [1]) == " end"
+    assert written(going_on(make, [2]), [1]) == "end"

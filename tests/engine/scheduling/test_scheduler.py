@@ -1,0 +1,351 @@
+"""The scheduler as a pure state machine, over a batch that computes nothing."""
+
+import random
+from collections import Counter
+
+from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.protocol import DecodeRow, WaitRow
+from mlxd.engine.scheduling.scheduler import (
+    SHARED_TOKENS,
+    BatchStep,
+    Prefilled,
+    Row,
+    Scheduler,
+    Token,
+    Turn,
+)
+
+
+class Letters:
+    """Detokenizer: token n is the letter n."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def add_token(self, token: int) -> None:
+        self._text += chr(token)
+
+    def finalize(self) -> None:
+        self._text += ""
+
+    @property
+    def last_segment(self) -> str:
+        segment, self._text = self._text, ""
+        return segment
+
+
+class CountingBatch:
+    """Prefills `chunk` tokens a step, then answers `abc…` until a row's limit."""
+
+    def __init__(self, *, chunk: int = 10, room: int = 10**9) -> None:
+        self.chunk = chunk
+        self.room = room
+        self.rows: dict[int, Row] = {}
+        self.done: dict[int, int] = {}
+        self.out: Counter[int] = Counter()
+        self.shared: list[int] = []
+        self.removed: list[int] = []
+        self.known: list[list[int]] = []
+        self.broken: set[int] = set()
+        self.asked = 0
+        self.forgetful = False
+
+    def reach(self, row: Row) -> int:
+        best, self.asked = 0, self.asked + 1
+        for tokens in self.known:
+            same = 0
+            while same < min(len(tokens), len(row.tokens)) and tokens[same] == row.tokens[same]:
+                same += 1
+            best = max(best, same)
+        return best
+
+    def insert(self, row: Row) -> None:
+        row.cached = min(self.reach(row), len(row.tokens) - 1)
+        self.rows[row.id] = row
+        self.done[row.id] = row.cached
+
+    def remove(self, row_id: int) -> None:
+        del self.rows[row_id]
+        self.removed.append(row_id)
+
+    def share(self, row_id: int) -> None:
+        self.shared.append(row_id)
+        if not self.forgetful:
+            self.known.append(self.rows[row_id].tokens)
+
+    def fits(self, longest: int, rows: int) -> bool:
+        return longest * rows <= self.room
+
+    def step(self) -> BatchStep:
+        prefilled, tokens = [], []
+        broken = [row_id for row_id in self.rows if row_id in self.broken]
+        for row_id in broken:
+            del self.rows[row_id]
+        for row in list(self.rows.values()):
+            if self.done[row.id] < len(row.tokens):
+                self.done[row.id] = min(self.done[row.id] + self.chunk, len(row.tokens))
+                ready = self.done[row.id] == len(row.tokens)
+                prefilled.append(Prefilled(row.id, self.done[row.id], ready=ready))
+                continue
+            self.out[row.id] += 1
+            end = "length" if self.out[row.id] >= row.max_tokens else None
+            if end:
+                del self.rows[row.id]
+            tokens.append(Token(row.id, ord("a") + self.out[row.id] - 1, end=end))
+        return BatchStep(prefilled, tokens, broken)
+
+
+def make(batch: CountingBatch, *, max_batch: int = 4) -> Scheduler:
+    ticks = iter(range(10**9))
+    return Scheduler(batch, max_batch=max_batch, clock=lambda: float(next(ticks)))
+
+
+def row(
+    row_id: int,
+    *,
+    prompt: list[int] | int = 5,
+    max_tokens: int = 3,
+    stops: tuple[str, ...] = (),
+    group: str = "",
+) -> Row:
+    tokens = (
+        list(range(row_id * 1000, row_id * 1000 + prompt)) if isinstance(prompt, int) else prompt
+    )
+    return Row(row_id, tokens, max_tokens, RowText(Letters(), stops), group=group)
+
+
+def finish(scheduler: Scheduler) -> list[Turn]:
+    turns = []
+    while scheduler.busy:
+        turns.append(scheduler.turn())
+        assert len(turns) < 10_000
+    return turns
+
+
+def rows_of(turns: list[Turn], row_id: int) -> list[DecodeRow]:
+    return [item for turn in turns for item in turn.decode if item.id == row_id]
+
+
+def text_of(turns: list[Turn], row_id: int) -> str:
+    return "".join(item.text for item in rows_of(turns, row_id))
+
+
+def test_a_row_is_prefilled_then_decoded_then_gone() -> None:
+    scheduler = make(CountingBatch())
+    scheduler.submit(row(1, prompt=25))
+    turns = finish(scheduler)
+    assert [(p.done, p.total) for turn in turns for p in turn.prefill] == [
+        (0, 25),
+        (10, 25),
+        (20, 25),
+        (25, 25),
+    ]
+    assert text_of(turns, 1) == "abc"
+    assert [item.end.reason for item in rows_of(turns, 1) if item.end] == ["length"]
+
+
+def test_who_is_let_in_is_told_once_before_anything_is_computed() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch, max_batch=1)
+    for number in (1, 2):
+        scheduler.submit(row(number))
+    assert [(item.id, item.done) for item in scheduler.admit().prefill] == [(1, 0)]
+    assert batch.done == {1: 0}
+    assert [(item.id, item.done) for item in scheduler.turn().prefill] == [(1, 5)]
+
+
+def test_stop_string_across_tokens_ends_the_row_and_frees_its_place() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    scheduler.submit(row(1, max_tokens=20, stops=("cd",)))
+    turns = finish(scheduler)
+    end = rows_of(turns, 1)[-1].end
+    assert text_of(turns, 1) == "ab"
+    assert end is not None
+    assert (end.reason, end.stop_sequence) == ("stop_sequence", "cd")
+    assert batch.removed == [1]
+
+
+def test_stop_string_completed_by_the_last_token_wins_over_length() -> None:
+    scheduler = make(CountingBatch())
+    scheduler.submit(row(1, max_tokens=3, stops=("bc",)))
+    turns = finish(scheduler)
+    end = rows_of(turns, 1)[-1].end
+    assert text_of(turns, 1) == "a"
+    assert end is not None
+    assert end.reason == "stop_sequence"
+
+
+def test_every_generated_token_is_counted() -> None:
+    scheduler = make(CountingBatch())
+    scheduler.submit(row(1, max_tokens=7, stops=("zz",)))
+    assert sum(item.tokens for item in rows_of(finish(scheduler), 1)) == 7
+
+
+def test_the_batch_never_holds_more_than_its_limit() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch, max_batch=3)
+    for number in range(10):
+        scheduler.submit(row(number))
+    while scheduler.busy:
+        scheduler.turn()
+        assert len(batch.rows) <= 3
+
+
+def test_the_least_served_key_goes_first() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch, max_batch=2)
+    for number in range(4):
+        scheduler.submit(row(number, group="greedy", max_tokens=20))
+    scheduler.submit(row(9, group="modest", max_tokens=1))
+    scheduler.turn()
+    assert set(batch.rows) == {0, 9}
+
+
+def test_a_row_that_does_not_fit_waits_and_is_not_overtaken() -> None:
+    batch = CountingBatch(room=100)
+    scheduler = make(batch)
+    scheduler.submit(row(1, prompt=40, max_tokens=5))
+    scheduler.submit(row(2, prompt=80, max_tokens=5))
+    scheduler.submit(row(3, prompt=5, max_tokens=5))
+    scheduler.turn()
+    assert set(batch.rows) == {1}
+    finish(scheduler)
+    assert batch.out == Counter({1: 5, 2: 5, 3: 5})
+
+
+def test_why_a_row_waits_is_told_when_it_is_new() -> None:
+    scheduler = make(CountingBatch(room=100), max_batch=2)
+    scheduler.submit(row(1, prompt=40, max_tokens=5))
+    scheduler.submit(row(2, prompt=80, max_tokens=5))
+    assert scheduler.admit().waiting == (WaitRow(2, "memory"),)
+    assert scheduler.turn().waiting == ()
+    told = [item for turn in finish(scheduler) for item in turn.waiting]
+    assert told == []
+
+
+def test_a_full_batch_and_a_shared_prefill_are_reasons_to_wait() -> None:
+    scheduler = make(CountingBatch(), max_batch=2)
+    prompt = list(range(SHARED_TOKENS * 3))
+    for number in (1, 2):
+        scheduler.submit(row(number, prompt=prompt, max_tokens=50))
+    assert scheduler.admit().waiting == (WaitRow(2, "prefix"),)
+    scheduler.submit(row(3))
+    scheduler.submit(row(4))
+    told = [(item.id, item.reason) for turn in finish(scheduler) for item in turn.waiting]
+    assert told == [(2, "batch"), (4, "batch"), (2, "prefix")]
+
+
+def test_rows_with_one_prompt_share_its_prefill() -> None:
+    batch = CountingBatch(chunk=50)
+    scheduler = make(batch)
+    prompt = list(range(SHARED_TOKENS * 3))
+    for number in range(3):
+        scheduler.submit(row(number, prompt=prompt))
+    turns = finish(scheduler)
+    cached = {item.id: item.cached for turn in turns for item in turn.prefill}
+    assert cached == {0: 0, 1: len(prompt) - 1, 2: len(prompt) - 1}
+    assert batch.shared == [0]
+
+
+def test_rows_of_different_keys_never_share() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    prompt = list(range(SHARED_TOKENS * 3))
+    for number in range(2):
+        scheduler.submit(row(number, prompt=prompt, group=str(number)))
+    scheduler.turn()
+    assert set(batch.rows) == {0, 1}
+
+
+def test_a_row_that_waits_for_a_shared_prefill_starts_when_that_is_cancelled() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    prompt = list(range(SHARED_TOKENS * 3))
+    for number in range(2):
+        scheduler.submit(row(number, prompt=prompt))
+    scheduler.turn()
+    scheduler.cancel(0)
+    assert text_of(finish(scheduler), 1) == "abc"
+
+
+def test_a_broken_row_leaves_and_the_others_go_on() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    scheduler.submit(row(1))
+    scheduler.submit(row(2))
+    batch.broken = {1}
+    turns = finish(scheduler)
+    assert [row_id for turn in turns for row_id in turn.broken] == [1]
+    assert text_of(turns, 2) == "abc"
+
+
+def test_cancel_is_right_in_every_state_and_twice() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch, max_batch=1)
+    scheduler.submit(row(1, max_tokens=50))
+    scheduler.submit(row(2))
+    for _ in range(3):
+        scheduler.turn()
+    for row_id in (2, 1, 1, 99):
+        scheduler.cancel(row_id)
+    assert not scheduler.busy
+    assert batch.rows == {}
+
+
+def test_random_schedules_end_every_row_exactly_once() -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    for _ in range(200):
+        batch = CountingBatch(chunk=rng.choice([3, 50]), room=rng.choice([200, 10**9]))
+        limit = rng.randint(1, 5)
+        scheduler = make(batch, max_batch=limit)
+        ended: Counter[int] = Counter()
+        cancelled: set[int] = set()
+        todo = list(range(rng.randint(1, 15)))
+        while todo or scheduler.busy:
+            if todo and rng.random() < 0.4:
+                number = todo.pop()
+                size = rng.randint(1, 100)
+                scheduler.submit(
+                    row(
+                        number,
+                        prompt=size if rng.random() < 0.5 else list(range(size)),
+                        max_tokens=rng.randint(1, 9),
+                        stops=rng.choice([(), ("bc",), ("ef", "d")]),
+                        group=rng.choice("xy"),
+                    )
+                )
+            if scheduler.ids and rng.random() < 0.1:
+                victim = rng.choice(scheduler.ids)
+                scheduler.cancel(victim)
+                cancelled.add(victim)
+            ended.update(item.id for item in scheduler.turn().decode if item.end is not None)
+            assert len(batch.rows) <= limit, f"seed {seed}"
+        assert batch.rows == {}, f"seed {seed}"
+        assert max(ended.values(), default=0) <= 1, f"seed {seed}"
+        assert not set(ended) & cancelled, f"seed {seed}"
+
+
+def test_waiting_for_a_shared_prefill_is_not_worked_out_again_each_turn() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    for number in (1, 2, 3):
+        scheduler.submit(row(number, prompt=list(range(2000))))
+    for _ in range(100):
+        scheduler.turn()
+    assert list(batch.rows) == [1]
+    assert batch.asked < 10
+
+
+def test_rows_wait_once_where_a_shared_prefill_can_not_be_kept() -> None:
+    batch = CountingBatch()
+    batch.forgetful = True
+    scheduler = make(batch)
+    for number in (1, 2, 3):
+        scheduler.submit(row(number, prompt=list(range(200)), max_tokens=100))
+    while not batch.shared:
+        scheduler.turn()
+    scheduler.turn()
+    assert list(batch.rows) == [1, 2, 3]
+    finish(scheduler)

@@ -1,0 +1,35 @@
+"""What a request waits for, as the status tells it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.engine.asking import answer_of, until
+from tests.engine.supervision.supervising import Lab, say, until_ready
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "note"),
+    [
+        ("wait", "small", "another request computes the beginning of its prompt"),
+        ("postpone", "small", "its model waits for memory that other models use"),
+        ("a", "slow", "its model is being loaded"),
+    ],
+)
+async def test_status_tells_why_a_request_waits(
+    lab: Lab, words: str, model: str, note: str
+) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await until_ready(supervisor)
+        asked = asyncio.create_task(answer_of(supervisor, say(words, model=model)))
+        await until(lambda: [row.wait_note for row in supervisor.status().requests] == [note])
+        lab.go()
+        await asked

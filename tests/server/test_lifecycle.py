@@ -1,0 +1,82 @@
+"""The pieces of the composition root that no running server shows."""
+
+import errno
+import socket
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from mlxd.config.settings import DialectName
+from mlxd.engine.interface import ModelInfo
+from mlxd.server.lifecycle import BASE_PATHS, base_url, cannot_listen, model_line
+
+HANGING = """
+import asyncio, os, signal, time
+from mlxd.server.lifecycle import StopSignals
+
+async def main():
+    with StopSignals(0.2).handled():
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            {hang}
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("hang", ["time.sleep(0.05)", "await asyncio.sleep(0.05)"])
+def test_a_server_that_does_not_end_is_ended(hang: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING.format(hang=hang)], timeout=20, check=False
+    )
+    assert done.returncode == 75
+
+
+def test_every_dialect_has_a_base_path() -> None:
+    assert set(BASE_PATHS) == set(get_args(DialectName))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("localhost", "http://localhost:"),
+        ("::1", "http://[::1]:"),
+        ("0.0.0.0", "http://127.0.0.1:"),
+        ("::", "http://[::1]:"),
+    ],
+)
+def test_the_url_is_one_that_works_on_this_machine(host: str, url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert base_url(host, [sock]) == f"{url}{sock.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EADDRINUSE, "in use"), "h:80 is in use by another program"),
+        (OSError(errno.EACCES, "denied"), "not allowed to listen on h:80"),
+        (OSError(errno.EADDRNOTAVAIL, "none"), "no address h"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "'h' can't be resolved"),
+        (OSError(errno.ENOBUFS, "No buffer space"), "can't listen on h:80: No buffer space"),
+    ],
+)
+def test_what_keeps_it_from_listening_is_said_in_one_line(error: OSError, words: str) -> None:
+    line = cannot_listen(error, "h", 80)
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (ModelInfo(id="a", aliases=("b",), source="x/y"), "a, b  (x/y; loading)"),
+        (ModelInfo(id="a", source="x/y", state="loaded"), "a  (x/y; loaded)"),
+        (ModelInfo(id="a", source="x", state="failed", reason="no weights"), "failed: no weights"),
+    ],
+)
+def test_a_model_is_shown_with_its_names_and_state(model: ModelInfo, words: str) -> None:
+    assert words in model_line(model, loads_now=True)
+    assert "when first asked for" in model_line(ModelInfo(id="z"), loads_now=False)

@@ -1,0 +1,160 @@
+"""The chat's commands, each as a person gives it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlxd.tui.chat.message_input import Prompt
+from tests.server.support import until
+from tests.tui.chat.desk import HELD, chatting
+from tests.tui.chat.server import Reply
+
+
+async def test_retry_replaces_the_last_answer() -> None:
+    async with chatting(Reply(("Bad.",))) as desk:
+        await desk.ask("Hello")
+        await desk.ask("/retry")
+        assert desk.questions == ["Hello"]
+        assert desk.answers == ["Hello there."]
+        assert desk.moody.texts() == [["Hello", "Hello there."]]
+
+
+async def test_clear_begins_a_new_conversation() -> None:
+    async with chatting() as desk:
+        await desk.ask("One?")
+        await desk.enter("/clear")
+        assert (desk.questions, desk.answers) == ([], [])
+        await desk.ask("Two?")
+        assert len(desk.moody.conversations) == 2
+
+
+async def test_model_and_system_count_from_the_next_question() -> None:
+    async with chatting() as desk:
+        await desk.enter("/model")
+        assert desk.notes[-1] == "Asking the server's default. There are:\n  demo\n  other"
+        await desk.enter("/model other")
+        assert desk.notes[-1] == "other answers from now on."
+        await desk.enter("/model nope")
+        assert desk.notes[-1] == ("nope answers from now on. The server lists only: demo, other.")
+        await desk.enter("/system")
+        assert desk.notes[-1] == "There is no system prompt."
+        await desk.enter("/system Be brief.\nVery.")
+        assert desk.notes[-1] == "System prompt: Be brief.\nVery."
+        await desk.ask("Hello")
+        assert desk.moody.asked[0]["instructions"] == "Be brief.\nVery."
+        assert desk.moody.asked[0]["model"] == "nope"
+        await desk.enter("/system -")
+        assert desk.notes[-1] == "There is no system prompt."
+
+
+@pytest.mark.parametrize("name", ["chat.json", "chat.md"])
+async def test_a_saved_conversation_can_be_gone_on_from(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    async with chatting(Reply(("Hi.",), reasoning=("Hm.",))) as desk:
+        await desk.enter(f"/save {file}")
+        assert desk.notes[-1] == "There is nothing to save yet."
+        await desk.ask("One?")
+        await desk.enter(f"/save {file}")
+        assert desk.notes[-1] == f"Saved 1 answer in {file}."
+        await desk.enter(f"/save {file}")
+        assert desk.notes[-1] == f"{file} exists; /save! overwrites it."
+        await desk.enter(f"/save! {file}")
+        assert desk.notes[-1] == f"Saved 1 answer in {file}."
+    async with chatting() as desk:
+        await desk.enter(f"/load {file}")
+        await until(lambda: f"Going on from {file}." in desk.notes)
+        assert desk.questions == ["One?"]
+        assert desk.answers == ["", "Hi."]
+        await desk.ask("Two?")
+        assert desk.moody.texts() == [["One?", "Hi.", "Two?", "Hello there."]]
+
+
+async def test_nothing_is_asked_while_a_conversation_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    async with chatting() as desk:
+        await desk.ask("One?")
+        await desk.enter(f"/save {file}")
+        await desk.enter("/clear")
+        for written in (f"/load {file}", "Two?"):
+            desk.app.prompt.post_message(Prompt.Sent(written))
+        await until(lambda: f"Going on from {file}." in desk.notes)
+        assert desk.questions == ["One?"]
+        await desk.ask("Three?")
+        assert desk.moody.texts()[-1] == ["One?", "Hello there.", "Three?", "Hello there."]
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen", "asked", "told"),
+    [
+        ("other", "", "other", " other is asked, as in the file."),
+        ("other", "demo", "demo", " The file's model is other; demo is asked."),
+        ("gpt", "", "", " The file's model is gpt; the server's default is asked."),
+        ("other", "other", "other", ""),
+    ],
+)
+async def test_a_file_tells_the_model_unless_the_person_or_the_server_says_otherwise(
+    tmp_path: Path, named: str, chosen: str, asked: str, told: str
+) -> None:
+    file = tmp_path / "chat.json"
+    said = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Hi."}]
+    file.write_text(json.dumps({"model": named, "messages": said}), encoding="utf-8")
+    async with chatting() as desk:
+        desk.app.session.model = chosen
+        await desk.enter(f"/load {file}")
+        await until(lambda: f"Going on from {file}.{told}" in desk.notes)
+        assert desk.app.session.model == asked
+
+
+async def test_a_file_that_is_no_chat_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    async with chatting() as desk:
+        await desk.ask("One?")
+        await desk.enter(f"/load {tmp_path}/x.json")
+        assert "can't be loaded: it is no chat" in desk.notes[-1]
+        await desk.enter(f"/load {tmp_path}/nothing.md")
+        assert desk.notes[-1].endswith("can't be read: No such file or directory.")
+        await desk.enter(f"/save {tmp_path}/no/where.md")
+        assert desk.notes[-1].endswith("can't be written: No such file or directory.")
+        assert desk.answers == ["Hello there."]
+
+
+async def test_help_names_every_command_and_quit_leaves() -> None:
+    async with chatting() as desk:
+        await desk.enter("/help")
+        for name in ("/model", "/system", "/clear", "/save", "/load", "/retry", "/help", "/quit"):
+            assert name in desk.notes[-1]
+        await desk.enter("/quit")
+        assert desk.app.return_value == 0
+
+
+async def test_leaving_ends_the_answer_that_runs() -> None:
+    async with chatting(HELD) as desk:
+        await desk.enter("Story?")
+        await desk.saying()
+        await desk.enter("/quit")
+        await until(lambda: desk.moody.open == 0)
+        assert desk.app.return_value == 0
+
+
+async def test_an_unknown_command_names_the_nearest() -> None:
+    async with chatting() as desk:
+        await desk.enter("/modle x")
+        assert desk.notes[-1] == "There is no command /modle. Did you mean /model?"
+        await desk.enter("/xyzzy")
+        assert desk.notes[-1] == "There is no command /xyzzy. /help shows them."
+        await desk.ask("/etc/hosts is what?")
+        assert desk.questions == ["/etc/hosts is what?"]
+
+
+async def test_tab_completes_and_choices_are_shown() -> None:
+    async with chatting() as desk:
+        await desk.press("slash", "s")
+        assert desk.line("choices") == "/system\n/save"
+        await desk.press("y", "tab")
+        assert desk.app.prompt.text == "/system "
+        desk.app.prompt.write("/model o")
+        await desk.press("tab")
+        assert desk.app.prompt.text == "/model other"
+        await desk.press("ctrl+c")
+        assert not desk.app.query_one("#choices").display
