@@ -1,6 +1,6 @@
-"""Writes what is made from the code: `config/mlxd.toml` and `docs/configuration.md`.
+"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`.
 
-Run `python docs/generate.py` after a change of `mlxd/config.py` or of the command line.
+Run `python -m docs.generate` after a change of a setting, a constant or the command line.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from docs.constants import constants_md
 from mlxd.cli import cli
 from mlxd.config.problems import sections
 from mlxd.config.settings import Model, Settings
@@ -124,3 +125,4 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 if __name__ == "__main__":
     (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")
+    (ROOT / "docs" / "constants.md").write_text(constants_md(), encoding="utf-8")

@@ -8,54 +8,58 @@ LOOSE: dict[str, str] = {
     "": "version",
     **dict.fromkeys(("errors", "messages", "events", "history", "status"), "kernel"),
     "admin_token": "admin_token",
+    "dialects": "dialects",
     **dict.fromkeys(("cli", "__main__"), "cli"),
 }
 OWN_ROOM = ("api", "engine")
 """Folders whose loose files are rooms of their own."""
 
-CONTRACT = ("api.dialect",)
+CONTRACT = ("api.dialect", "engine.interface")
 ENGINE_CONTRACT = ("engine.interface", "engine.protocol")
 
 SEES: dict[str, tuple[str, ...]] = {
     "version": (),
     "kernel": (),
     "admin_token": (),
+    "dialects": (),
     "cli": ("commands",),
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files"),
         *("tui", "tui.top", "tui.chat"),
     ),
-    "config": ("engine.protocol",),
+    "config": ("dialects", "engine.protocol"),
     # What is remembered between requests.
     "store": ("config",),
     "server": (
         *("admin_token", "config", "store", "api.app", "api.admin"),
         *("engine.interface", "engine.supervision", "engine.scripted"),
     ),
-    # The contract between dialects and HTTP, and the application that sees all rooms of `api`.
-    "api": (
-        *("api.dialect", "config"),
-        *("api.openai.chat", "api.openai.responses", "api.anthropic", "api.azure"),
-    ),
-    "api.dialect": (),
+    # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
+    "api": (),
+    "api.dialect": ("engine.interface",),
+    "api.endpoints": (*CONTRACT, "api.http"),
+    "api.model_names": ("engine.interface",),
     "api.app": (
-        *("api", "api.dialect", "api.http", "api.admin", "api.openai.responses"),
-        *("config", "engine.interface"),
+        *(*CONTRACT, "api.endpoints", "api.http", "api.admin"),
+        *("dialects", "config"),
     ),
-    "api.wire": (),
-    "api.http": (*CONTRACT, "config", "engine.interface"),
+    "api.wire": (*CONTRACT, "api.model_names"),
+    "api.http": (*CONTRACT, "api.model_names", "config"),
     # Vendors see the contract and their own wording. Azure's API is OpenAI's at other paths.
     "api.openai": (*CONTRACT, "api.wire"),
-    "api.openai.chat": (*CONTRACT, "api.openai"),
+    "api.openai.chat": ("api.dialect", "api.openai", "api.wire", "config"),
     "api.openai.responses": (
-        *(*CONTRACT, "api.openai", "api.openai.responses.format"),
-        *("api.http", "engine.interface"),
+        *(*CONTRACT, "api.endpoints", "api.openai", "api.openai.responses.format"),
+        *("api.http", "api.wire", "config"),
     ),
-    "api.openai.responses.format": (*CONTRACT, "api.wire", "api.openai"),
-    "api.azure": (*CONTRACT, "api.openai.chat", "api.openai.responses"),
-    "api.anthropic": (*CONTRACT, "api.wire"),
-    "api.admin": (*CONTRACT, "api.http", "config", "engine.interface"),
+    "api.openai.responses.format": ("api.dialect", "api.wire", "api.openai"),
+    "api.azure": (
+        *(*CONTRACT, "api.endpoints", "api.model_names", "api.wire", "config"),
+        *("api.openai", "api.openai.chat", "api.openai.responses", "api.openai.responses.format"),
+    ),
+    "api.anthropic": (*CONTRACT, "api.wire", "config"),
+    "api.admin": (*CONTRACT, "api.http", "api.model_names", "api.wire", "config"),
     # What everyone sees of an engine, and the messages on its socket.
     "engine": (),
     "engine.interface": (),
@@ -108,8 +112,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "numpy": (*WITH_MLX, "engine.grammar.*", "engine.model_files.gguf"),
     "llguidance": ("engine.grammar.*",),
     "huggingface_hub": ("engine.model_files.library",),
-    "quart": ("api.*",),
-    "werkzeug": ("api.*",),
+    "quart": ("api.http.*", "api.admin.*", "api.app"),
+    "werkzeug": ("api.http.*",),
     "hypercorn": ("server.*",),
     "h11": ("server.connection",),
     "sqlite3": ("store.*",),

@@ -1,57 +1,70 @@
-"""The HTTP application: routes of the enabled dialects, models, health, and the rules for all."""
+"""The HTTP application: routes of the enabled dialects, health, and the rules for all."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import cast
 
 from quart import Response
 from quart.typing import ResponseTypes
 
-from mlxd.api import dialects_for
 from mlxd.api.admin.activity import Activity
 from mlxd.api.admin.endpoints import Admin, refusal_of
 from mlxd.api.admin.snapshots import Facts
-from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
+from mlxd.api.dialect import Dialect, Operation, Parse, ParsedCall, Route
+from mlxd.api.endpoints import ApiCall, Endpoints, Services, SocketView, View
 from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.auth import Gate
 from mlxd.api.http.body import BodyBudget
-from mlxd.api.http.error_replies import Envelopes, json_response, retry_after
+from mlxd.api.http.client_info import client_of
+from mlxd.api.http.error_replies import (
+    Claim,
+    ErrorReplies,
+    PathOwners,
+    json_response,
+    retry_after,
+)
 from mlxd.api.http.exchange import Exchange, for_model, open_exchange
 from mlxd.api.http.framework import (
     Api,
     ApiRequest,
     ApiSocket,
+    IncomingRequest,
     Tuning,
-    Visit,
+    current_incoming,
     current_request,
     current_socket,
-    current_visit,
 )
 from mlxd.api.http.health import SERVING, health_body, health_of
-from mlxd.api.http.model_list import deployed, deployment_list, model_list, one_model
 from mlxd.api.http.origins import cors_headers
-from mlxd.api.http.request_reader import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
+from mlxd.api.http.request_reader import RequestReader, ignored_header
 from mlxd.api.http.url_rules import MatchedRule
-from mlxd.api.openai.responses.background import Runs
-from mlxd.api.openai.responses.continuation import Memory
-from mlxd.api.openai.responses.endpoints import MemoryViews
-from mlxd.api.openai.responses.websocket import Sockets
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import Engine, ModelInfo
+from mlxd.dialects import DIALECTS
+from mlxd.engine.interface import Engine
 from mlxd.errors import Forbidden
 from mlxd.history import Store
 
 USUAL = Tuning()
 HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""Headers that keep proxies from holding a stream back."""
 
-View = Callable[..., Awaitable[Response]]
+Endpoint = Callable[..., Awaitable[Response]]
+
+
+def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
+    """The enabled dialects, set up as configured, in the order of `mlxd.dialects`."""
+    enabled = [place for name, place in DIALECTS.items() if name in settings.dialects]
+    return tuple(pkgutil.resolve_name(place)(settings) for place in enabled)
 
 
 def create_app(
     settings: Settings,
     engine: Engine,
     *,
-    dialects: Sequence[Dialect] | None = None,
+    dialects: Sequence[Dialect] = (),
     store: Store | None = None,
     tuning: Tuning = USUAL,
     facts: Facts | None = None,
@@ -61,12 +74,10 @@ def create_app(
     `store` must be open while the application serves. Without one nothing is remembered, and the
     paths that would need it are not there.
     """
-    enabled = [each for each in dialects_for(settings) if each.name in settings.dialects]
-    api = ApiServer(settings, engine, dialects or enabled, tuning=tuning, facts=facts or Facts())
-    if store is not None:
-        api.remember(store)
-    api.add_rules()
-    return api.app
+    served = dialects or dialects_for(settings)
+    server = ApiServer(settings, engine, served, tuning=tuning, facts=facts or Facts())
+    server.add_rules(store)
+    return server.app
 
 
 class ApiServer:
@@ -88,18 +99,7 @@ class ApiServer:
         self._created = int(tuning.clock())
         self._activity = Activity(engine, show_text=settings.admin.show_text)
         self._facts = facts
-        self._deployments = settings.azure.deployments
-        self._envelopes = Envelopes(
-            dialects,
-            max_body=settings.server.max_body,
-            validation_status=settings.server.validation_status,
-        )
-        self._reception = Reception(settings, engine)
-        self._sockets: Sockets | None = None
-        self._operations: dict[str, Operation] = {
-            "generate": self._generate,
-            "count": self._count,
-        }
+        self._reader = RequestReader(settings, engine)
         self.app = self._bare_app()
 
     def _bare_app(self) -> Api:
@@ -126,24 +126,7 @@ class ApiServer:
         app.url_map.strict_slashes = False
         return app
 
-    def remember(self, store: Store) -> None:
-        """Serve what needs a memory, with `store` for one."""
-        idle = self._tuning.idle
-        memory = Memory(store, self._engine, idle=idle)
-        runs = Runs(self._engine, store, idle=idle)
-        self._recall = MemoryViews(memory, runs, self._reception)
-        self._operations |= self._recall.table()
-        self._sockets = Sockets(
-            memory,
-            self._reception,
-            tuning=self._tuning,
-            validation_status=self._settings.server.validation_status,
-            draining=self.app.draining,
-            refused=self._activity.refused,
-        )
-        self.app.after_serving(runs.close)
-
-    def add_rules(self) -> None:
+    def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
         gate = Gate(self._settings.server, AdminGate(self._facts.token))
@@ -157,38 +140,86 @@ class ApiServer:
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
             Admin(self._settings, self._engine, self._activity, self._facts).add_rules(app)
-        shared: dict[str, View] = {
-            "models": self.models,
-            "model": self.model,
-            "deployments": self.deployments,
-        }
-        for rule, endpoint in (("/v1/models", self.models), ("/v1/models/<path:name>", self.model)):
-            self._route(rule, "GET", endpoint)
+        services = self._services(store)
+        claims: list[Claim] = []
         for dialect in self._dialects:
-            for route in dialect.routes:
-                if route.operation == "socket":
-                    self._add_socket(dialect, route)
-                elif operation := self._operations.get(route.operation):
-                    view = self._view(dialect, route, operation)
-                    self._route(route.rule, route.method, view)
-                elif (same := shared.get(route.operation)) and not route.header:
-                    self._route(route.rule, route.method, same)
+            views = dialect.views(services) if isinstance(dialect, Endpoints) else ()
+            claims += self._add_dialect(dialect, views)
+        self._owners = PathOwners(self._dialects, claims)
+        self._errors = ErrorReplies(
+            self._owners,
+            max_body=self._settings.server.max_body,
+            validation_status=self._settings.server.validation_status,
+        )
 
-    def _add_socket(self, dialect: Dialect, route: Route) -> None:
-        sockets = self._sockets
-        if sockets is None:
-            return
+    def _services(self, store: Store | None) -> Services:
+        return Services(
+            engine=self._engine,
+            store=store,
+            reader=self._reader,
+            tuning=self._tuning,
+            validation_status=self._settings.server.validation_status,
+            draining=self.app.draining,
+            refused=self._activity.refused,
+            at_shutdown=self.app.after_serving,
+        )
 
+    def _add_dialect(self, dialect: Dialect, views: Sequence[View | SocketView]) -> list[Claim]:
+        for route in dialect.routes:
+            self._route(route.rule, route.method, self._endpoint(dialect, route))
+        for view in views:
+            if isinstance(view, SocketView):
+                self._add_socket(view)
+            else:
+                self._route(view.rule, view.method, self._handled(dialect, view))
+        return [
+            *(Claim(route.rule, dialect, route.header) for route in dialect.routes),
+            *(Claim(view.rule, dialect) for view in views),
+            *(Claim(prefix, dialect) for prefix in dialect.prefixes),
+        ]
+
+    def _route(self, rule: str, method: str, endpoint: Endpoint) -> None:
+        """Serve `rule` with and, as many clients write it, without `/v1`; the first one counts."""
+        for variant in variants(rule):
+            name = f"{method} {variant}"
+            if name not in self.app.view_functions:
+                self.app.add_url_rule(variant, name, endpoint, methods=[method])
+
+    def _add_socket(self, view: SocketView) -> None:
         async def serve(**path_args: str) -> None:
-            await sockets.serve(dialect, current_socket())
+            await view.handler(current_socket())
 
-        for variant in variants(route.rule):
+        for variant in variants(view.rule):
             self.app.add_websocket(variant, f"socket {variant}", serve)
 
-    def _route(self, rule: str, method: str, view: View) -> None:
-        """Serve `rule` with and, as many clients write it, without `/v1`."""
-        for variant in variants(rule):
-            self.app.add_url_rule(variant, f"{method} {variant}", view, methods=[method])
+    def _endpoint(self, dialect: Dialect, route: Route) -> Endpoint:
+        match route.operation:
+            case Operation.MODELS:
+                return self.models
+            case Operation.MODEL:
+                return self.model
+            case Operation.GENERATE | Operation.COUNT:
+                parse = route.parse
+                assert parse is not None, f"{route.rule} has a body that nothing parses"
+                answer = self._generate if route.operation is Operation.GENERATE else self._count
+
+        async def serve(**path_args: str) -> Response:
+            request = arrived(dialect)
+            return await answer(await self._call(request, parse), dialect, request)
+
+        return serve
+
+    def _handled(self, dialect: Dialect, view: View) -> Endpoint:
+        async def serve(**path_args: str) -> Response:
+            request = arrived(dialect)
+            caller = request.caller(self._settings.server.validation_status)
+            reply = await view.handler(ApiCall(request, caller))
+            if isinstance(reply.body, bytes):
+                headers = dict(reply.headers)
+                return Response(reply.body, 200, headers, content_type=reply.media_type)
+            return streamed(reply.body, reply.headers, reply.media_type)
+
+        return serve
 
     async def index(self) -> Response:
         """Something to answer at once: clients knock here before their first call."""
@@ -198,87 +229,59 @@ class ApiServer:
         """200 while requests are taken, 503 otherwise; details for callers with a key."""
         status = self._engine.status()
         health = health_of(status, self._settings.engine.stall_timeout)
-        told = current_request().authorized
-        body = health_body(status, health) if told else {"status": health}
+        in_detail = current_request().authorized
+        body = health_body(status, health) if in_detail else {"status": health}
         if health in SERVING:
             return json_response(body)
         return json_response(body, 503, {"retry-after": retry_after(HEALTH_RETRY)})
 
     async def models(self) -> Response:
-        """What can be asked for."""
-        vendor, models = self._offer()
-        return json_response(model_list(models, self._created, vendor))
+        """What can be asked for, in the words of the dialect whose clients use this path."""
+        dialect = self._owners.of(current_request())
+        return json_response(dialect.model_list(self._engine.models(), self._created))
 
     async def model(self, name: str) -> Response:
         """One model, by any of its names."""
-        vendor, models = self._offer()
-        return json_response(one_model(name, models, self._created, vendor))
+        dialect = self._owners.of(current_request())
+        return json_response(dialect.model(name, self._engine.models(), self._created))
 
-    async def deployments(self) -> Response:
-        """What can be asked for, with the models behind it."""
-        models = self._engine.models()
-        return json_response(deployment_list(models, self._deployments, self._created))
+    async def _call(self, request: ApiRequest, parse: Parse) -> ParsedCall:
+        caller = request.caller(self._settings.server.validation_status)
+        call = await self._reader.parsed(request, lambda body: parse(body, caller))
+        return for_model(call, self._reader.model(call.requested_model, request.record))
 
-    def _offer(self) -> tuple[str, Sequence[ModelInfo]]:
-        """Whose clients use this path, and the models under the names that they have there."""
-        vendor, models = self._envelopes.owner(current_request()).name, self._engine.models()
-        return vendor, deployed(models, self._deployments) if vendor == "azure" else models
-
-    def _view(self, dialect: Dialect, route: Route, operation: Operation) -> View:
-        async def serve(**path_args: str) -> Response:
-            request = current_request()
-            request.record.dialect = dialect.name
-            return await operation(Asked(dialect, route.operation, request))
-
-        return serve
-
-    async def _generate(self, asked: Asked) -> Response:
-        call = await self._reception.call(asked)
-        if isinstance(call, MemoryCall):
-            raise TypeError(f"{asked.dialect.name} needs the operation `respond`")
-        model = self._reception.model(call.asked_model, asked.request.record)
-        return await self._answer(for_model(call, model), asked.request)
-
-    async def _count(self, asked: Asked) -> Response:
-        call = await self._reception.call(asked)
-        record = asked.request.record
-        if isinstance(call, MemoryCall):
-            call = (await self._recall.turn(call, asked)).answer
-        else:
-            call = for_model(call, self._reception.model(call.asked_model, record))
-        record.counted = True
+    async def _count(self, call: ParsedCall, dialect: Dialect, request: ApiRequest) -> Response:
+        request.record.counted = True
         tokens = await self._engine.count_tokens(call.requests[0])
-        body = call.counted(tokens) if call.counted else {"tokens": tokens}
-        return json_response(body, headers=ignored_header(call.ignored))
+        return json_response(call.counted(tokens), headers=ignored_header(call.ignored))
 
-    async def _answer(self, call: ParsedCall, request: ApiRequest) -> Response:
+    async def _generate(self, call: ParsedCall, dialect: Dialect, request: ApiRequest) -> Response:
         request.record.stream = call.stream
         headers = ignored_header(call.ignored)
         if not call.stream:
             async with AsyncExitStack() as stack:
                 exchange = await self._open(call, stack, request)
-                body = await exchange.collect()
+                body = await exchange.collect(call.renderer)
             return Response(body, 200, headers, content_type="application/json")
         exchange = await self._open(call, request.stack, request)
-        response = Response(exchange.stream(), 200, headers | STREAM_HEADERS)
-        response.timeout = None
-        return response
+        framing = dialect.framing
+        return streamed(exchange.stream(framing), headers, framing.media_type)
 
     async def _open(self, call: ParsedCall, stack: AsyncExitStack, request: ApiRequest) -> Exchange:
         idle = self._tuning.idle
         return await open_exchange(self._engine, call, stack, record=request.record, idle=idle)
 
     async def _refuse(self, error: Exception) -> Response:
-        request = current_visit()
+        request = current_incoming()
         if is_admin(request):
-            return refusal_of(self._envelopes.known(error, request))
-        response = self._envelopes.respond(error, request)
+            return refusal_of(self._errors.known(error, request))
+        response = self._errors.respond(error, request)
         self._activity.refused(request.record)
         return response
 
-    def _refuse_host(self, request: Visit) -> Response:
+    def _refuse_host(self, request: IncomingRequest) -> Response:
         """For a Host header that can't even be read; nothing else has seen the request."""
-        response = self._envelopes.respond(Forbidden("This Host header is not valid."), request)
+        response = self._errors.respond(Forbidden("This Host header is not valid."), request)
         return _with_id(response, request)
 
     async def _finish_handshake(self, response: ResponseTypes | None) -> ResponseTypes | None:
@@ -289,8 +292,8 @@ class ApiServer:
         request = current_request()
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
-        if self._envelopes.owner(request).name == "azure":
-            response.headers["apim-request-id"] = request.id
+        caller = request.caller(self._settings.server.validation_status)
+        response.headers.update(self._owners.of(request).headers(caller))
         if request.allowed_origin:
             response.headers.update(cors_headers(request.allowed_origin))
         response.vary.add("Origin")
@@ -302,7 +305,25 @@ def variants(rule: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((rule, rule.removeprefix("/v1"))))
 
 
-def _with_id(response: Response, request: Visit) -> Response:
+def arrived(dialect: Dialect) -> ApiRequest:
+    """The request that this task is answering, which is one of `dialect`."""
+    request = current_request()
+    request.record.dialect = dialect.name
+    if dialect.session_headers:
+        request.record.client = client_of(
+            request.client, cast(Mapping[str, str], request.headers), dialect.session_headers
+        )
+    return request
+
+
+def streamed(body: AsyncIterator[bytes], headers: Mapping[str, str], media_type: str) -> Response:
+    """A response that takes as long as it takes."""
+    response = Response(body, 200, {**headers, **UNBUFFERED}, content_type=media_type)
+    response.timeout = None
+    return response
+
+
+def _with_id(response: Response, request: IncomingRequest) -> Response:
     """The id under both names that the vendors' clients look for."""
     request.record.status = response.status_code
     response.headers["x-request-id"] = request.id

@@ -8,15 +8,19 @@ its default, and a test keeps the two equal.
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mlxd.dialects import DIALECTS
 from mlxd.messages import ReasoningMode, Scalar
 
-DialectName = Literal["openai_chat", "openai_responses", "anthropic", "azure"]
+if TYPE_CHECKING:
+    DialectName = str
+else:
+    DialectName = Literal[tuple(DIALECTS)]
 ToolFormat = Literal[
     "json_tools",
     "hermes",
@@ -279,12 +283,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = (
-        "openai_chat",
-        "openai_responses",
-        "anthropic",
-        "azure",
-    )
+    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = tuple(DIALECTS)
     """APIs to serve."""
     server: Server = Server()
     """The HTTP side: who may call, and how much."""

@@ -23,9 +23,9 @@ import click
 from mlxd import __version__
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import Facts, new_token
-from mlxd.api.app import create_app
+from mlxd.api.app import create_app, dialects_for
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
-from mlxd.config.settings import Conversations, DialectName, Settings
+from mlxd.config.settings import Conversations, Settings
 from mlxd.engine.interface import Engine, ModelInfo
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import ScriptedEngine
@@ -52,14 +52,6 @@ FLUSH = 2.0
 """Seconds for the last bytes of answers to reach clients that read."""
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
-
-BASE_PATHS: dict[DialectName, str] = {
-    "openai_chat": "/v1",
-    "openai_responses": "/v1",
-    "anthropic": "",
-    "azure": "",
-}
-"""What the clients of a dialect want at the end of their base URL."""
 
 
 def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:
@@ -255,7 +247,8 @@ class Server:
     def announcement(self, config_file: Path | None) -> str:
         """What a newcomer wants to know, as a block of text."""
         url = base_url(self.settings.server.host, self.sockets)
-        dialects = [f"{name:<16} {url}{BASE_PATHS[name]}" for name in self.settings.dialects]
+        served = dialects_for(self.settings)
+        dialects = [f"{each.name:<16} {url}{each.base_path}" for each in served]
         default = default_model(self.settings)
         models = [
             model_line(model, loads_now=model.id == default) for model in self.engine.models()

@@ -10,8 +10,16 @@ from mlxd.api.azure.dialect import Azure
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.openai.chat.dialect import OpenAIChat
 from mlxd.api.openai.responses.dialect import OpenAIResponses
-from tests.api.support import AZURE_CHAT, CHAT, HELLO, MESSAGES, RESPONSES
-from tests.api.toy import Toy
+from tests.api.support import (
+    AZURE_CHAT,
+    CHAT,
+    HELLO,
+    MESSAGES,
+    RESPONSES,
+    json_lines,
+    sse_frames,
+)
+from tests.api.toy_ndjson import Toy
 
 Json = dict[str, Any]
 
@@ -34,6 +42,8 @@ class Face:
     """Whether a stream has the end that clients wait for, after an error too."""
     alive: bytes = b": keep-alive"
     """What a stream that waits for its first block is kept alive with."""
+    read: Callable[[bytes], list[Frame]] = sse_frames
+    """The frames of a stream."""
 
 
 def fold_chat(frames: Sequence[Frame]) -> Json:
@@ -82,10 +92,9 @@ def finish_choice(choice: Json) -> Json:
 
 
 def fold_toy(frames: Sequence[Frame]) -> Json:
-    named = [(frame.event, json.loads(frame.data)) for frame in frames]
-    lines = [data for event, data in named if event == "line"]
-    (end,) = [data for event, data in named if event == "end"]
-    return {"lines": lines, "end": end}
+    values = [json.loads(frame.data) for frame in frames]
+    (end,) = [value["end"] for value in values if "end" in value]
+    return {"lines": [value["line"] for value in values if "line" in value], "end": end}
 
 
 def fold_messages(frames: Sequence[Frame]) -> Json:
@@ -134,7 +143,7 @@ def add_to_block(block: Json, delta: Json, pieces: list[str]) -> None:
 
 def fold_response(frames: Sequence[Frame]) -> Json:
     """Events to a whole response: its items as they were done, which its end must repeat."""
-    *told, done = [frame for frame in frames if frame.comment is None]
+    *told, done = frames
     assert done.data == b"[DONE]"
     events = [json.loads(frame.data) for frame in told]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
@@ -200,8 +209,9 @@ TOY = Face(
     live={"live": True},
     fold=fold_toy,
     is_error=lambda body: set(body.get("oops", ())) == {"what", "field"},
-    ends_well=lambda frames: frames[-1].event in ("over", "oops"),
-    alive=b"event: waiting",
+    ends_well=lambda frames: json.loads(frames[-1].data).keys() <= {"over", "oops"},
+    alive=b'{"waiting":true}',
+    read=json_lines,
 )
 ALL = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, AZURE, TOY)
 FACES = {face.dialect.name: face for face in ALL}

@@ -93,7 +93,7 @@ async def seen(server: Front, wanted: bytes, path: str, **fields: Any) -> bytes:
 
 def events_of(data: bytes) -> list[Json]:
     """The events of a stream, comments left out."""
-    frames = [frame for frame in sse_frames(data) if frame.comment is None]
+    frames = sse_frames(data)
     assert frames[-1].data == b"[DONE]"
     return [json.loads(frame.data) for frame in frames[:-1]]
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlxd.api.dialect import AnsweredCall, Caller, Frame, MemoryCall, Past
+from mlxd.api.dialect import Caller, Frame
 from mlxd.api.openai.responses.dialect import OpenAIResponses
+from mlxd.api.openai.responses.format.calls import Past, ResolvedCall, UnresolvedCall
 from mlxd.api.openai.responses.format.items import kept
 from mlxd.events import Event, Failed
 from mlxd.history import Item
@@ -32,19 +33,25 @@ SPACE: Json = {
 SEARCH: Json = {"type": "web_search", "external_web_access": True}
 
 
-def caller(operation: str = "respond", **fields: Any) -> Caller:
-    return Caller(FIXED.new_id(), created=NOW, operation=operation, **fields)
+def caller(**fields: Any) -> Caller:
+    return Caller(FIXED.new_id(), created=NOW, **fields)
 
 
-def parsed(operation: str = "respond", **fields: Any) -> MemoryCall:
+def parsed(**fields: Any) -> UnresolvedCall:
     """The call for these fields, "Hello" being the input if none is given."""
     body = {"model": "demo", "input": "Hello", **fields}
     # As it would have come over the wire.
-    return DIALECT.parse(json.loads(json.dumps(body)), caller(operation))
+    return DIALECT.response_call(json.loads(json.dumps(body)), caller())
 
 
-def answered(past: Sequence[Item] = (), **fields: Any) -> AnsweredCall:
-    return parsed(**fields).recall(Past(past))
+def compact(**fields: Any) -> UnresolvedCall:
+    """The call for a summary."""
+    body = {"model": "demo", "input": "Hello", **fields}
+    return DIALECT.compact_call(json.loads(json.dumps(body)), caller())
+
+
+def answered(past: Sequence[Item] = (), **fields: Any) -> ResolvedCall:
+    return parsed(**fields).resolve(Past(past))
 
 
 def heard(past: Sequence[Item] = (), **fields: Any) -> GenerateRequest:

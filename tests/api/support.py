@@ -117,7 +117,7 @@ def front(
     play: Play | None = None,
     settings: Settings | None = None,
     models: Sequence[ModelInfo] | None = None,
-    dialects: Sequence[Dialect] | None = None,
+    dialects: Sequence[Dialect] = (),
     tuning: Tuning = FIXED,
     max_queue: int = 64,
     store: Store | None = None,
@@ -157,22 +157,26 @@ async def error_of(response: Response) -> dict[str, Any]:
 
 
 def sse_frames(data: bytes) -> list[Frame]:
-    """The frames of a stream, read as the standard says."""
+    """The frames of a stream, read as the standard says; comments are left out."""
     text = data.decode()
     assert text == "" or text.endswith("\n\n"), "the stream ends inside a frame"
-    return [_frame(block) for block in text.split("\n\n")[:-1]]
+    return [_frame(block) for block in text.split("\n\n")[:-1] if not block.startswith(":")]
+
+
+def json_lines(data: bytes) -> list[Frame]:
+    """The frames of a stream that is one JSON value a line."""
+    assert data == b"" or data.endswith(b"\n"), "the stream ends inside a line"
+    return [Frame(line) for line in data.split(b"\n")[:-1]]
 
 
 def _frame(block: str) -> Frame:
-    fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
-    if not fields:
-        return Frame(comment=block.removeprefix(": "))
+    fields = dict(line.split(": ", 1) for line in block.split("\n"))
     return Frame(fields["data"].encode(), fields.get("event"))
 
 
 def chunks_of(data: bytes) -> list[dict[str, Any]]:
     """The JSON of a chat stream's frames, which must end in `[DONE]`."""
-    frames = [frame for frame in sse_frames(data) if frame.comment is None]
+    frames = sse_frames(data)
     assert frames[-1].data == b"[DONE]"
     return [json.loads(frame.data) for frame in frames[:-1]]
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlxd.api import DIALECTS
 from tests.api.faces import FACES, OPENAI_CHAT, Face
 from tests.api.spec import check_against, needs_spec
 from tests.api.support import bytes_of, chunks_of, front
 from tests.scripts import SCRIPTS, WHOLE, Playing
 
 PLAYING = Playing()
-SERVER = front(play=PLAYING, dialects=DIALECTS)
+SERVER = front(play=PLAYING)
 GOLDEN = Path(__file__).parent / "golden"
 shipped = [face for name, face in FACES.items() if name != "toy"]
 every_face = pytest.mark.parametrize("face", shipped, ids=lambda face: face.dialect.name)

@@ -27,7 +27,7 @@ def test_the_shipped_file_says_what_the_defaults_say() -> None:
 
 
 def test_the_shipped_file_is_made_from_the_tree() -> None:
-    hint = "run `python docs/generate.py`"
+    hint = "run `python -m docs.generate`"
     assert DEFAULT_FILE.read_text(encoding="utf-8") == template(), hint
 
 

@@ -4,13 +4,11 @@ import errno
 import socket
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 
-from mlxd.config.settings import DialectName
 from mlxd.engine.interface import ModelInfo
-from mlxd.server.lifecycle import BASE_PATHS, base_url, cannot_listen, model_line
+from mlxd.server.lifecycle import base_url, cannot_listen, model_line
 
 HANGING = """
 import asyncio, os, signal, time
@@ -32,10 +30,6 @@ def test_a_server_that_does_not_end_is_ended(hang: str) -> None:
         [sys.executable, "-c", HANGING.format(hang=hang)], timeout=20, check=False
     )
     assert done.returncode == 75
-
-
-def test_every_dialect_has_a_base_path() -> None:
-    assert set(BASE_PATHS) == set(get_args(DialectName))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from mlxd.api.dialect import Frame
 from mlxd.api.http.admin_gate import ADMIN
 from mlxd.api.http.error_replies import json_response, retry_after
 from mlxd.api.http.framework import Api, current_request
-from mlxd.api.http.model_names import find_model, listed_names
-from mlxd.api.http.sse import encode
+from mlxd.api.model_names import find_model, listed_names
+from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings, without_secrets
 from mlxd.engine.interface import Engine
 
@@ -54,7 +54,7 @@ STATUSES: dict[type[errors.MlxdError], int] = {
     errors.InternalError: 500,
 }
 STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
+    "content-type": SSE.media_type,
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
@@ -182,7 +182,7 @@ class Admin:
                     sent = now()
                     frames.append(Frame(data, "status"))
             if frames:
-                yield encode(frames)
+                yield SSE.encode(frames)
             if over:
                 return
             await reader.wait(max(0.0, due - now()))

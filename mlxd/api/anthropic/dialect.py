@@ -1,6 +1,7 @@
 """Anthropic's Messages: from the wire's request to a neutral one, and the table of errors."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,8 +24,21 @@ from mlxd.api.anthropic.wire import (
     EnabledThinking,
     MessagesRequest,
 )
-from mlxd.api.dialect import Caller, ErrorReply, JsonObject, ParsedCall, Route
+from mlxd.api.dialect import (
+    Caller,
+    Dialect,
+    ErrorReply,
+    Framing,
+    JsonObject,
+    Operation,
+    ParsedCall,
+    Route,
+)
 from mlxd.api.wire.base import unknown_fields
+from mlxd.api.wire.framing import SSE
+from mlxd.api.wire.model_list import model_list, one_model
+from mlxd.config.settings import Settings
+from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError
 from mlxd.messages import (
     GenerateRequest,
@@ -40,6 +54,7 @@ from mlxd.messages import (
 
 CLIENT = "anthropic-version"
 """The header by which Anthropic's clients are known on paths that all vendors' share."""
+FOREIGN_FIELDS = ("object", "created", "owned_by", "max_model_len", "context_length")
 MAX_TOKENS = 2**31 - 1
 """A larger `max_tokens` or budget means the same: the window ends the answer long before."""
 ALL_TOKENS = 1_000_000
@@ -48,21 +63,42 @@ ALL_TOKENS = 1_000_000
 _SESSION = re.compile(r"session(?:_id)?[^0-9a-z]{1,8}([0-9a-f][0-9a-f-]{15,63})")
 
 
-class Anthropic:
+def build(settings: Settings) -> "Anthropic":
+    """The dialect, which has no settings of its own."""
+    return Anthropic()
+
+
+class Anthropic(Dialect):
     """The dialect; has no state."""
 
     name = "anthropic"
-    routes = (
-        Route("POST", "/v1/messages", "generate"),
-        Route("POST", "/v1/messages/count_tokens", "count"),
-        Route("GET", "/v1/models", "models", CLIENT),
-        Route("GET", "/v1/models/<path:name>", "model", CLIENT),
-    )
+    title = "messages"
+    base_path = ""
+    framing: Framing = SSE
+    session_headers = ("x-claude-code-session-id",)
+
+    def __init__(self) -> None:
+        self.routes = (
+            Route("/v1/messages", Operation.GENERATE, self.parse),
+            Route("/v1/messages/count_tokens", Operation.COUNT, self.parse_count),
+            Route("/v1/models", Operation.MODELS, header=CLIENT),
+            Route("/v1/models/<path:name>", Operation.MODEL, header=CLIENT),
+        )
 
     def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
-        """See `Dialect.parse`."""
+        """See `api.dialect.Parse`."""
+        return self._parse(MessagesRequest, body, caller)
+
+    def parse_count(self, body: JsonObject, caller: Caller) -> ParsedCall:
+        """The same for a body whose tokens are counted: less has to be in it."""
+        return self._parse(CountRequest, body, caller)
+
+    def _parse(self, model: type[CountRequest], body: JsonObject, caller: Caller) -> ParsedCall:
         _refuse_threads(body)
-        wire = _wire(body, counts=caller.operation == "count")
+        try:
+            wire = model.model_validate(body)
+        except ValidationError as error:
+            raise from_pydantic(error) from None
         box = toolbox(wire.tools or [], wire.tool_choice)
         prompt = _prompt(wire, box)
         request = _request(wire, box, prompt, caller)
@@ -77,7 +113,7 @@ class Anthropic:
             requests=(request,),
             stream=bool(wire.stream),
             renderer=MessagesRenderer(wanted),
-            asked_model=wire.model,
+            requested_model=wire.model,
             ignored=_ignored(wire, box, prompt),
             counted=lambda tokens: {"input_tokens": tokens},
         )
@@ -87,6 +123,20 @@ class Anthropic:
         return error_reply(
             error, request_id=caller.request_id, validation_status=caller.validation_status
         )
+
+    def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
+        """See `Dialect.model_list`."""
+        body = model_list(models, created)
+        return _own_fields({**body, "data": [_own_fields(each) for each in body["data"]]})
+
+    def model(self, name: str, models: Sequence[ModelInfo], created: int) -> JsonObject:
+        """See `Dialect.model`."""
+        return _own_fields(one_model(name, models, created))
+
+
+def _own_fields(body: JsonObject) -> JsonObject:
+    """Without the fields that other vendors' clients read: some of ours check for unknown ones."""
+    return {key: value for key, value in body.items() if key not in FOREIGN_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -103,13 +153,6 @@ def _refuse_threads(body: JsonObject) -> None:
     if body.get("thread") is not None:
         why = "conversations are not kept here; send all messages."
         raise unsupported("thread", why, NO_THREADS)
-
-
-def _wire(body: JsonObject, *, counts: bool) -> CountRequest:
-    try:
-        return (CountRequest if counts else MessagesRequest).model_validate(body)
-    except ValidationError as error:
-        raise from_pydantic(error) from None
 
 
 def _prompt(wire: CountRequest, box: Toolbox) -> Prompt:
@@ -137,7 +180,7 @@ def _request(wire: CountRequest, box: Toolbox, prompt: Prompt, caller: Caller) -
         stop=tuple(stop for stop in wire.stop_sequences or [] if stop),
         output=_output(wire),
         reasoning=_reasoning(wire),
-        source=Source(dialect=Anthropic.name, key=caller.key, session=_session(wire)),
+        source=Source(key=caller.key, session=_session(wire)),
     )
 
 

@@ -3,48 +3,57 @@
 A body is read, and its answer written, by the OpenAI dialect that the path belongs to.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from mlxd.api.azure.content_filter import Filtered
+from mlxd.api.azure.deployments import deployed, deployment_list
 from mlxd.api.azure.errors import in_azures_words
 from mlxd.api.dialect import (
-    AnsweredCall,
     Caller,
+    Dialect,
     ErrorReply,
-    Frame,
+    Framing,
     JsonObject,
-    MemoryCall,
+    Operation,
     ParsedCall,
-    Past,
     Route,
 )
+from mlxd.api.endpoints import ApiCall, Reply, Services, SocketView, View, json_reply
 from mlxd.api.openai.chat.dialect import OpenAIChat
+from mlxd.api.openai.models import MODEL_ROUTES
 from mlxd.api.openai.responses.dialect import OpenAIResponses
+from mlxd.api.openai.responses.endpoints import responses_views
+from mlxd.api.openai.responses.format.calls import UnresolvedCall
+from mlxd.api.wire.framing import SSE
+from mlxd.config.settings import Settings
+from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError, ModelNotFound
-from mlxd.history import Item
-from mlxd.messages import GenerateRequest
 
 CLASSIC = "/openai/deployments/<path:deployment>"
 """Where the path names the model, whatever the body says."""
 BASES = ("/openai/v1", "/openai")
 """Where the body names it."""
-MODEL_ROUTES = (
-    Route("GET", "/v1/models", "models"),
-    Route("GET", "/v1/models/<path:name>", "model"),
-)
 MAX_ECHO = 256
 """Characters of an unknown name that the error repeats."""
 
 
-def moved(route: Route, base: str) -> Route:
-    """A route of OpenAI's below `base`."""
-    return replace(route, rule=base + route.rule.removeprefix("/v1"))
+def build(settings: Settings) -> "Azure":
+    """The dialect as configured."""
+    azure = settings.azure
+    return Azure(
+        azure.deployments,
+        responses=OpenAIResponses(settings.responses.reasoning_events),
+        filter_results=azure.content_filter_results,
+    )
 
 
-class Azure:
+def moved(rule: str) -> tuple[str, ...]:
+    """Where a path of OpenAI's is at Azure."""
+    return tuple(base + rule.removeprefix("/v1") for base in BASES)
+
+
+class Azure(Dialect):
     """The dialect; `deployments` are names and the models behind them; without any, models' own.
 
     Its paths of Responses are those of `responses`, moved. With `filter_results` the choices of
@@ -52,6 +61,10 @@ class Azure:
     """
 
     name = "azure"
+    title = "azure"
+    base_path = ""
+    framing: Framing = SSE
+    prefixes = ("/openai",)
 
     def __init__(
         self,
@@ -64,87 +77,73 @@ class Azure:
         self._responses = responses or OpenAIResponses()
         self._deployments = deployments or {}
         self._filter_results = filter_results
-        remembering = (
-            *(moved(route, base) for base in BASES for route in self._responses.routes),
-            Route("POST", f"{CLASSIC}/responses", "respond"),
-        )
-        self._of_responses = frozenset(route.rule for route in remembering)
+        chat = (*moved("/v1/chat/completions"), f"{CLASSIC}/chat/completions")
         self.routes = (
-            Route("", "/openai", "root"),
-            *(moved(route, base) for base in BASES for route in self._chat.routes),
-            Route("POST", f"{CLASSIC}/chat/completions", "generate"),
-            *remembering,
-            *(moved(route, base) for base in BASES for route in MODEL_ROUTES),
-            Route("GET", "/openai/deployments", "deployments"),
+            *(Route(rule, Operation.GENERATE, self.chat_call) for rule in chat),
+            *(replace(route, rule=rule) for route in MODEL_ROUTES for rule in moved(route.rule)),
         )
 
-    def parse(self, body: JsonObject, caller: Caller) -> ParsedCall | MemoryCall:
-        """See `Dialect.parse`."""
-        if deployment := caller.path_args.get("deployment"):
-            body = {**body, "model": deployment}
-        if self._is_chat(caller):
-            return self._chat_call(self._chat.parse(body, caller))
-        return self._memory_call(self._responses.parse(body, caller))
+    def views(self, services: Services) -> Sequence[View | SocketView]:
+        """See `Endpoints.views`."""
 
-    def references(self, values: object, field: str) -> tuple[str, ...]:
-        """See `ItemDialect.references`."""
-        return self._responses.references(values, field)
+        async def deployments(call: ApiCall) -> Reply:
+            created = call.caller.created
+            return json_reply(deployment_list(services.engine.models(), self._deployments, created))
 
-    def items(self, values: object, field: str, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
-        """See `ItemDialect.items`."""
-        return self._responses.items(values, field, referenced)
+        views = responses_views(self, services)
+        respond = views[:1]
+        return (
+            *(replace(view, rule=rule) for view in views for rule in moved(view.rule)),
+            *(replace(view, rule=f"{CLASSIC}/responses") for view in respond),
+            View("GET", "/openai/deployments", deployments),
+        )
 
-    def metadata(self, value: object) -> bytes:
-        """See `ItemDialect.metadata`."""
-        return self._responses.metadata(value)
+    def chat_call(self, body: JsonObject, caller: Caller) -> ParsedCall:
+        """See `api.dialect.Parse`."""
+        call = self._chat.parse(_with_deployment(body, caller), caller)
+        return replace(
+            call,
+            renderer=Filtered(call.renderer) if self._filter_results else call.renderer,
+            requested_model=self._model_behind(call.requested_model),
+        )
 
-    def ending(self, body: bytes, number: int) -> Iterable[Frame]:
-        """See `ItemDialect.ending`."""
-        return self._responses.ending(body, number)
+    def response_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
+        """See `OpenAIResponses.response_call`."""
+        return self._deployed(self._responses.response_call(_with_deployment(body, caller), caller))
+
+    def compact_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
+        """See `OpenAIResponses.compact_call`."""
+        return self._deployed(self._responses.compact_call(body, caller))
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
-        vendor = self._chat if self._is_chat(caller) else self._responses
+        vendor = self._chat if "/chat/" in caller.rule else self._responses
         return in_azures_words(error, vendor.error(error, caller))
 
-    def _is_chat(self, caller: Caller) -> bool:
-        return caller.operation == "generate" and caller.rule not in self._of_responses
+    def headers(self, caller: Caller) -> Mapping[str, str]:
+        """See `Dialect.headers`."""
+        return {"apim-request-id": caller.request_id}
 
-    def _chat_call(self, call: ParsedCall) -> ParsedCall:
-        return replace(
-            call,
-            requests=self._signed(call.requests),
-            renderer=Filtered(call.renderer) if self._filter_results else call.renderer,
-            asked_model=self._model_behind(call.asked_model),
-        )
+    def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
+        """See `Dialect.model_list`."""
+        return self._chat.model_list(deployed(models, self._deployments), created)
 
-    def _memory_call(self, call: MemoryCall) -> MemoryCall:
-        model = self._model_behind(call.asked_model)
+    def model(self, name: str, models: Sequence[ModelInfo], created: int) -> JsonObject:
+        """See `Dialect.model`."""
+        return self._chat.model(name, deployed(models, self._deployments), created)
 
-        def recall(past: Past) -> AnsweredCall:
-            return self._answered_call(call.recall(past), model)
+    def _deployed(self, call: UnresolvedCall) -> UnresolvedCall:
+        return replace(call, requested_model=self._model_behind(call.requested_model))
 
-        return replace(call, recall=recall, asked_model=model)
+    def _model_behind(self, requested: str) -> str:
+        if not requested or not self._deployments:
+            return requested
+        if requested not in self._deployments:
+            available = list(self._deployments)
+            raise ModelNotFound(model=requested[:MAX_ECHO], available=available)
+        return self._deployments[requested]
 
-    def _answered_call(self, call: AnsweredCall, model: str) -> AnsweredCall:
-        def shorter(tokens: int, window: int) -> AnsweredCall | None:
-            left = call.shorter(tokens, window)
-            return left and self._answered_call(left, model)
 
-        requests = self._signed(call.requests)
-        return replace(call, requests=requests, asked_model=model, shorter=shorter)
-
-    def _signed(self, requests: tuple[GenerateRequest, ...]) -> tuple[GenerateRequest, ...]:
-        return tuple(
-            msgspec.structs.replace(
-                request, source=msgspec.structs.replace(request.source, dialect=self.name)
-            )
-            for request in requests
-        )
-
-    def _model_behind(self, asked: str) -> str:
-        if not asked or not self._deployments:
-            return asked
-        if asked not in self._deployments:
-            raise ModelNotFound(model=asked[:MAX_ECHO], available=list(self._deployments))
-        return self._deployments[asked]
+def _with_deployment(body: JsonObject, caller: Caller) -> JsonObject:
+    deployment = caller.path_args.get("deployment")
+    return {**body, "model": deployment} if deployment else body

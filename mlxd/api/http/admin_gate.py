@@ -5,14 +5,14 @@ import hmac
 import time
 
 from mlxd.api.http.api_keys import FailureLimit
-from mlxd.api.http.framework import Visit
+from mlxd.api.http.framework import IncomingRequest
 from mlxd.errors import Forbidden, Unauthorized
 
 ADMIN = "admin "
 """What the names of these endpoints begin with."""
 
 
-def is_admin(request: Visit) -> bool:
+def is_admin(request: IncomingRequest) -> bool:
     """Whether the request goes to an admin endpoint, by what it was routed to."""
     return (request.endpoint or "").startswith(ADMIN)
 
@@ -24,7 +24,7 @@ class AdminGate:
         self._digest = _digest(token)
         self._failures = FailureLimit(time.monotonic)
 
-    def check(self, request: Visit) -> None:
+    def check(self, request: IncomingRequest) -> None:
         """The token goes into `Authorization: Bearer`, and nowhere else."""
         if "Origin" in request.headers:
             raise Forbidden("Web pages may not call the admin endpoint.")

@@ -10,7 +10,7 @@ from quart import Response
 
 from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
-from mlxd.api.http.framework import Visit, current_visit
+from mlxd.api.http.framework import IncomingRequest, current_incoming
 from mlxd.api.http.origins import HostList, OriginList, preflight_headers
 from mlxd.config.settings import Server
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
@@ -31,7 +31,7 @@ class Gate:
 
     async def check(self) -> Response | None:
         """Raises the refusal, or answers a preflight, or lets the request through."""
-        request = current_visit()
+        request = current_incoming()
         if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
         if is_admin(request):
@@ -52,7 +52,7 @@ class Gate:
             request.authorized = True
         return None
 
-    def _identify(self, request: Visit) -> str:
+    def _identify(self, request: IncomingRequest) -> str:
         if not self._keys:
             return ""
         try:
@@ -63,7 +63,7 @@ class Gate:
             self._failures.failed(request.client)
             raise
 
-    def _recognises(self, request: Visit) -> bool:
+    def _recognises(self, request: IncomingRequest) -> bool:
         """Whether an open endpoint may tell its caller everything."""
         if self._keys and not presented_keys(request.headers.items()):
             return False
@@ -74,7 +74,7 @@ class Gate:
         return True
 
 
-def _preflight(request: Visit) -> Response:
+def _preflight(request: IncomingRequest) -> Response:
     headers = preflight_headers(
         request.allowed_origin,
         request.headers.get("Access-Control-Request-Headers", ""),

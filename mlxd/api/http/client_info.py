@@ -1,12 +1,11 @@
 """Who a client is, as far as it says so: its address, its program, its name for a session."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SESSION_HEADERS = (
-    *("x-claude-code-session-id", "x-session-id", "x-session-affinity"),
-    *("session-id", "session_id", "thread-id"),
+    *("x-session-id", "x-session-affinity", "session-id", "session_id", "thread-id"),
 )
 """Headers in which programs name the session that a request belongs to; the first one counts."""
 MAX_SESSION = 200
@@ -27,9 +26,14 @@ class Client:
 NOBODY = Client()
 
 
-def client_of(address: str, headers: Mapping[str, str]) -> Client:
-    """The client that sent these header fields; names are matched without regard to case."""
-    named = (headers.get(name, "") for name in SESSION_HEADERS)
+def client_of(
+    address: str, headers: Mapping[str, str], session_headers: Sequence[str] = ()
+) -> Client:
+    """The client that sent these header fields; names are matched without regard to case.
+
+    `session_headers` come before those that programs of all kinds use.
+    """
+    named = (headers.get(name, "") for name in (*session_headers, *SESSION_HEADERS))
     session = next(filter(None, named), "")[:MAX_SESSION]
     return Client(address, program(headers.get("user-agent", "")), session)
 

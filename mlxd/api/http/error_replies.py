@@ -1,7 +1,7 @@
-"""Errors as responses: the envelope follows the path, for errors of the framework too."""
+"""Errors as responses: the shape follows the path, for errors of the framework too."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,9 +15,9 @@ from werkzeug.exceptions import (
     RequestTimeout,
 )
 
-from mlxd.api.dialect import Dialect, Route
-from mlxd.api.http.framework import Visit
-from mlxd.api.http.internal_errors import told
+from mlxd.api.dialect import Dialect
+from mlxd.api.http.framework import IncomingRequest
+from mlxd.api.http.internal_errors import logged
 from mlxd.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -31,53 +31,68 @@ MAX_ECHO = 200
 
 
 @dataclass(frozen=True)
-class _Claim:
-    """A dialect owns the paths that begin with `prefix`; with a `header` only if that is sent."""
+class Claim:
+    """A dialect owns the paths that begin as `rule` does; with a `header` only if that is sent."""
 
-    prefix: str
-    header: str
+    rule: str
     dialect: Dialect
+    header: str = ""
 
-    def header_is_in(self, request: Visit) -> bool:
-        return not self.header or self.header in request.headers
+    def prefixes(self) -> tuple[str, str]:
+        """The fixed part of the path, and the same for clients that leave out the version."""
+        prefix = self.rule.partition("<")[0].rstrip("/")
+        return f"{prefix}/", f"{prefix.removeprefix('/v1')}/"
 
 
-class Envelopes:
+class PathOwners:
+    """Which dialect a path belongs to."""
+
+    def __init__(self, dialects: Sequence[Dialect], claims: Iterable[Claim]) -> None:
+        self._first = dialects[0]
+        place = {dialect.name: number for number, dialect in enumerate(dialects)}
+
+        def rank(owner: tuple[str, Claim]) -> tuple[int, bool, int]:
+            """The longest path counts, then a header, then the order of the configuration."""
+            prefix, claim = owner
+            return -len(prefix), not claim.header, place[claim.dialect.name]
+
+        owners = [(prefix, claim) for claim in claims for prefix in claim.prefixes()]
+        self._owners = sorted(owners, key=rank)
+
+    def of(self, request: IncomingRequest) -> Dialect:
+        """The owner; the first dialect for the paths of nobody."""
+        path = f"{request.path}/"
+        for prefix, claim in self._owners:
+            if path.startswith(prefix) and (not claim.header or claim.header in request.headers):
+                return claim.dialect
+        return self._first
+
+
+class ErrorReplies:
     """Turns what was raised into the response of the dialect that owns the path."""
 
-    def __init__(
-        self, dialects: Sequence[Dialect], *, max_body: int, validation_status: int
-    ) -> None:
-        self._first = dialects[0]
-        self._claims = tuple(_claims(dialects))
+    def __init__(self, owners: PathOwners, *, max_body: int, validation_status: int) -> None:
+        self._owners = owners
         self._max_body = max_body
         self._validation_status = validation_status
 
-    def respond(self, error: Exception, request: Visit) -> Response:
+    def respond(self, error: Exception, request: IncomingRequest) -> Response:
         """The response, with the error's name noted for the log."""
         known = self.known(error, request)
         caller = request.caller(self._validation_status)
-        reply = self.owner(request).error(known, caller)
+        reply = self._owners.of(request).error(known, caller)
         response = json_response(reply.body, reply.status, reply.headers)
         if isinstance(error, WrongMethod) and error.valid_methods:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
-    def known(self, error: Exception, request: Visit) -> MlxdError:
+    def known(self, error: Exception, request: IncomingRequest) -> MlxdError:
         """`error` as one of ours, its name noted for the log."""
         known = error if isinstance(error, MlxdError) else self._translate(error, request)
         request.record.error = type(known).__name__
         return known
 
-    def owner(self, request: Visit) -> Dialect:
-        """The dialect with the longest route that the path begins with; else the first."""
-        path = f"{request.path}/"
-        for claim in self._claims:
-            if path.startswith(claim.prefix) and claim.header_is_in(request):
-                return claim.dialect
-        return self._first
-
-    def _translate(self, error: Exception, request: Visit) -> MlxdError:
+    def _translate(self, error: Exception, request: IncomingRequest) -> MlxdError:
         match error:
             case NotFound():
                 return RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
@@ -88,7 +103,7 @@ class Envelopes:
             case RequestTimeout():
                 return BodyTooSlow(request.tuning.body_timeout)
             case _:
-                return told(error, request.id)
+                return logged(error, request.id)
 
 
 def json_response(
@@ -103,23 +118,3 @@ def json_response(
 def retry_after(seconds: float) -> str:
     """Whole seconds, at least one, as the header wants them."""
     return str(max(1, math.ceil(seconds)))
-
-
-def _claims(dialects: Sequence[Dialect]) -> list[_Claim]:
-    """What the dialects own, the longest paths first, and of those the first dialect's."""
-    claims = {
-        (prefix, route.header): _Claim(f"{prefix}/", route.header, dialect)
-        for dialect in reversed(dialects)
-        for route in dialect.routes
-        for prefix in _prefixes(route)
-    }
-    place = {dialect.name: number for number, dialect in enumerate(dialects)}
-    return sorted(
-        claims.values(), key=lambda claim: (-len(claim.prefix), place[claim.dialect.name])
-    )
-
-
-def _prefixes(route: Route) -> tuple[str, str]:
-    """The fixed part of a route's path, and the same for clients that leave out the version."""
-    prefix = route.rule.partition("<")[0].rstrip("/")
-    return prefix, prefix.removeprefix("/v1")

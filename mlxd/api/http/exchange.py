@@ -1,4 +1,4 @@
-"""The one path from a parsed call to its answer, streamed or whole.
+"""The one path from a call to its answer, streamed or whole.
 
 Everything that can be known before the first byte is raised by `open_exchange`; after it, errors
 are frames of the dialect. A whole answer is the fold of the same events that are streamed.
@@ -8,15 +8,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 
-from mlxd.api.dialect import KEEP_ALIVE, AnsweredCall, Frame, ParsedCall
-from mlxd.api.http.internal_errors import crashes_told
+from mlxd.api.dialect import Call, Frame, Framing, Renderer
+from mlxd.api.http.event_batches import Batch, merged
+from mlxd.api.http.internal_errors import bugs_hidden
 from mlxd.api.http.request_log import Record, printable
-from mlxd.api.http.sse import Batch, encode, merged
 from mlxd.engine.interface import Engine, Generation
-from mlxd.errors import MlxdError, revive
+from mlxd.errors import MlxdError
 from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
 from mlxd.messages import GenerateRequest
 
@@ -24,11 +25,10 @@ BEFORE_TEXT = (Started, Progress)
 """Events of a generation that is still queued or in prefill."""
 
 End = Finished | Failed
-Settle = Callable[[End], Awaitable[End]]
-"""Hears how a generation ended before anyone else does, and says how that is to be told."""
+AnyCall = TypeVar("AnyCall", bound=Call)
 
 
-async def as_it_ended(end: End) -> End:
+async def unchanged(end: End) -> End:
     """Nothing has to be done about an end."""
     return end
 
@@ -40,56 +40,50 @@ class Exchange:
     `idle` is the silence in seconds after which a stream gets something that keeps it alive.
     """
 
-    call: ParsedCall
+    call: Call
     generations: Sequence[Generation]
     record: Record
     idle: float
-    settle: Settle = as_it_ended
+    before_end: Callable[[End], Awaitable[End]] = unchanged
+    """Called with each generation's end before anyone sees it; says what is shown instead."""
     begun: bool = False
     """A generation has left its prefill behind."""
     ended: int = 0
     """Generations that are over."""
     failed: bool = False
 
-    async def collect(self) -> bytes:
+    async def collect(self, renderer: Renderer) -> bytes:
         """The body of the whole answer; raises the error of a failed generation."""
-        if isinstance(self.call, AnsweredCall):
-            return await self._fold(self.call)
         collectors = [Collector() for _ in self.generations]
-        with crashes_told(self.record.id):
+        with bugs_hidden(self.record.id):
             async with aclosing(merged(self.generations, lambda: None)) as batches:
                 async for ready in batches:
                     self._take_in(ready, collectors)
             answers = [each.answer for each in collectors if each.answer is not None]
-            return self.call.renderer.body(answers)
+            return renderer.body(answers)
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
+    async def stream(self, framing: Framing) -> AsyncGenerator[bytes, None]:
         """The bytes of the stream, one piece for all that is ready at once; raises no error."""
-        async with aclosing(self.frames()) as told:
-            async for frames in told:
-                yield encode(frames)
+        async with aclosing(self.frames()) as batches:
+            async for frames in batches:
+                if data := framing.encode(frames) or framing.keep_alive:
+                    yield data
 
     async def frames(self) -> AsyncGenerator[list[Frame], None]:
-        """The frames of the stream, those that are ready at once together; raises no error."""
+        """The frames of the stream, those that are ready at once together; raises no error.
+
+        There are none in an item after `idle` seconds of silence.
+        """
         try:
-            with crashes_told(self.record.id):
-                async with aclosing(self._told()) as told:
-                    async for frames in told:
+            with bugs_hidden(self.record.id):
+                async with aclosing(self.rendered()) as batches:
+                    async for frames in batches:
                         yield frames
         except MlxdError as error:
             yield self._render(0, [Failed(error.report())])
 
-    async def _fold(self, call: AnsweredCall) -> bytes:
-        with crashes_told(self.record.id):
-            async with aclosing(self._told()) as told:
-                async for _ in told:
-                    pass
-            end = self.record.terminals[0]
-            if isinstance(end, Failed):
-                raise revive(end.error)
-            return msgspec.json.encode(call.renderer.snapshot())
-
-    async def _told(self) -> AsyncGenerator[list[Frame], None]:
+    async def rendered(self) -> AsyncGenerator[list[Frame], None]:
+        """The same, but bugs of ours are raised."""
         now = asyncio.get_running_loop().time
         written = now()
 
@@ -98,7 +92,11 @@ class Exchange:
 
         async with aclosing(merged(self.generations, patience)) as batches:
             async for ready in batches:
-                if frames := await self._answer(ready) if ready else self._idle():
+                if ready:
+                    frames = await self._answer(ready)
+                else:
+                    frames = [] if self.begun else list(self.call.renderer.idle())
+                if frames or not ready:
                     yield frames
                     written = now()
                 if self.failed:
@@ -115,7 +113,7 @@ class Exchange:
         for number, batch in ready:
             if isinstance(end := batch[-1], Finished | Failed):
                 frames += self._render(number, batch[:-1])
-                batch = [await self.settle(end)]
+                batch = [await self.before_end(end)]
             frames += self._render(number, batch)
             if self.failed:
                 return frames
@@ -138,14 +136,12 @@ class Exchange:
             self.failed = self.failed or isinstance(last, Failed)
             self.record.terminal(number, last)
 
-    def _idle(self) -> list[Frame]:
-        return [KEEP_ALIVE] if self.begun else list(self.call.renderer.idle())
-
 
 async def open_exchange(
-    engine: Engine, call: ParsedCall, stack: AsyncExitStack, *, record: Record, idle: float
+    engine: Engine, call: Call, stack: AsyncExitStack, *, record: Record, idle: float
 ) -> Exchange:
     """Start every generation of `call` on `stack`; raises what forbids even one of them."""
+    # A stack of its own: when the second choice is refused, the first must not keep its slot.
     async with AsyncExitStack() as entering:
         generations = [
             await entering.enter_async_context(engine.generate(signed(request, call, record)))
@@ -155,12 +151,13 @@ async def open_exchange(
     return Exchange(call, generations, record, idle)
 
 
-def signed(request: GenerateRequest, call: ParsedCall, record: Record) -> GenerateRequest:
-    """`request` with what is known of the client that sent it."""
+def signed(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:
+    """`request` with what is known of where it came from."""
     client = record.client
     source = msgspec.structs.replace(
         request.source,
-        asked_model=printable(call.asked_model),
+        dialect=record.dialect,
+        asked_model=printable(call.requested_model),
         stream=call.stream,
         client=client.address,
         agent=client.agent,
@@ -169,7 +166,7 @@ def signed(request: GenerateRequest, call: ParsedCall, record: Record) -> Genera
     return msgspec.structs.replace(request, source=source)
 
 
-def for_model(call: ParsedCall, model: str) -> ParsedCall:
+def for_model(call: AnyCall, model: str) -> AnyCall:
     """`call` with the configured model that answers it."""
     requests = tuple(msgspec.structs.replace(each, model=model) for each in call.requests)
     return replace(call, requests=requests)

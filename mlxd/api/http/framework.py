@@ -29,6 +29,7 @@ from mlxd.api.http.request_log import Record
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+PLAIN_HTTP = "This server speaks plain HTTP here, not WebSocket."
 MAX_WAITING = 8
 """Messages of a WebSocket that wait while one is answered."""
 MAX_BESIDE = 64 * 1024
@@ -54,7 +55,7 @@ class Tuning:
     new_id: Callable[[], str] = new_request_id
 
 
-class Visit(BaseRequestWebsocket):
+class IncomingRequest(BaseRequestWebsocket):
     """What a request and the handshake of a WebSocket have in common."""
 
     budget: ClassVar[BodyBudget]
@@ -87,7 +88,7 @@ class Visit(BaseRequestWebsocket):
         address = self.scope.get("server")
         return address[0] if address else ""
 
-    def caller(self, validation_status: int, operation: str = "generate") -> Caller:
+    def caller(self, validation_status: int) -> Caller:
         """What a dialect may know of this request."""
         return Caller(
             request_id=self.id,
@@ -95,12 +96,11 @@ class Visit(BaseRequestWebsocket):
             created=self.created,
             path_args=dict(self.view_args or {}),
             validation_status=validation_status,
-            operation=operation,
             rule=self.url_rule.rule if self.url_rule else "",
         )
 
 
-class ApiRequest(Visit, Request):
+class ApiRequest(IncomingRequest, Request):
     """A request with its id, its log record, and the stack of what it holds."""
 
     stack: AsyncExitStack
@@ -116,7 +116,7 @@ class ApiRequest(Visit, Request):
         await super().close()
 
 
-class ApiSocket(Visit, Websocket):
+class ApiSocket(IncomingRequest, Websocket):
     """A WebSocket, from its handshake on."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -134,7 +134,7 @@ def current_socket() -> ApiSocket:
     return cast(ApiSocket, websocket)
 
 
-def current_visit() -> Visit:
+def current_incoming() -> IncomingRequest:
     """Whichever of the two it is."""
     return current_socket() if has_websocket_context() else current_request()
 
@@ -176,7 +176,7 @@ class Api(Quart):
 
     asgi_http_class = ApiConnection
     asgi_websocket_class = ApiSocketConnection
-    refuse_host: Callable[[Visit], ResponseTypes]
+    refuse_host: Callable[[IncomingRequest], ResponseTypes]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -215,9 +215,7 @@ async def _refuse_websocket(scope: Any, send: Send) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1000})
         return
-    message = "This server speaks plain HTTP here, not WebSocket."
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    body = msgspec.json.encode({"error": error})
+    body = msgspec.json.encode({"error": {"message": PLAIN_HTTP}})
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

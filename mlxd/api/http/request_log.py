@@ -18,7 +18,7 @@ class Record:
         self.id = request_id
         self.client = client
         self.dialect = ""
-        self.asked_model = ""
+        self.requested_model = ""
         self.model = ""
         self.stream = False
         self.counted = False
@@ -67,7 +67,7 @@ class Record:
         facts: dict[str, str | int | bool] = {"id": self.id, "status": self.status}
         if self.dialect:
             facts["dialect"] = self.dialect
-        if self.model or self.asked_model:
+        if self.model or self.requested_model:
             facts["model"] = self._model()
             facts["stream"] = self.stream
         if self.terminals:
@@ -95,8 +95,10 @@ class Record:
         return [event for event in self.terminals.values() if isinstance(event, Finished)]
 
     def _model(self) -> str:
-        asked, used = printable(self.asked_model), printable(self.model)
-        return f"{asked}->{used}" if asked and used and asked != used else used or asked
+        requested, used = printable(self.requested_model), printable(self.model)
+        if requested and used and requested != used:
+            return f"{requested}->{used}"
+        return used or requested
 
 
 PHASES = ("queue", "prefill", "decode")

@@ -3,13 +3,23 @@
 import msgspec
 from pydantic import ValidationError
 
-from mlxd.api.dialect import Caller, ErrorReply, JsonObject, ParsedCall, Route
+from mlxd.api.dialect import (
+    Caller,
+    Dialect,
+    ErrorReply,
+    Framing,
+    JsonObject,
+    Operation,
+    ParsedCall,
+    Route,
+)
 from mlxd.api.openai.chat.messages import neutral_messages
 from mlxd.api.openai.chat.output_format import output
 from mlxd.api.openai.chat.renderer import ChatRenderer, Wanted
 from mlxd.api.openai.chat.tools import Toolbox, legacy_toolbox, toolbox
 from mlxd.api.openai.chat.wire import ChatRequest
 from mlxd.api.openai.errors import error_reply, from_pydantic, wrong_value
+from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
 from mlxd.api.openai.sampling import (
     neutral_reasoning,
     neutral_sampling,
@@ -17,6 +27,8 @@ from mlxd.api.openai.sampling import (
     token_limit,
 )
 from mlxd.api.openai.wire import unknown_fields
+from mlxd.api.wire.framing import SSE
+from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 from mlxd.messages import (
     GenerateRequest,
@@ -25,24 +37,35 @@ from mlxd.messages import (
 )
 
 
-class OpenAIChat:
+def build(settings: Settings) -> "OpenAIChat":
+    """The dialect, which has no settings of its own."""
+    return OpenAIChat()
+
+
+class OpenAIChat(ListsModels, Dialect):
     """The dialect; has no state."""
 
     name = "openai_chat"
-    routes = (Route("POST", "/v1/chat/completions", "generate"),)
+    title = "chat"
+    base_path = "/v1"
+    framing: Framing = SSE
+
+    def __init__(self) -> None:
+        generate = Route("/v1/chat/completions", Operation.GENERATE, self.parse)
+        self.routes = (generate, *MODEL_ROUTES)
 
     def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
-        """See `Dialect.parse`."""
+        """See `api.dialect.Parse`."""
         try:
             wire = ChatRequest.model_validate(body)
         except ValidationError as error:
             raise from_pydantic(error) from None
         box = _toolbox(wire)
-        asked = wire.model or ""
+        requested = wire.model or ""
         wanted = Wanted(
             id=f"chatcmpl-{caller.request_id.removeprefix('req_')}",
             created=caller.created,
-            model=asked,
+            model=requested,
             choices=wire.n or 1,
             usage=bool(wire.stream_options and wire.stream_options.include_usage),
             logprobs=bool(wire.logprobs),
@@ -53,7 +76,7 @@ class OpenAIChat:
             requests=_requests(wire, box, caller),
             stream=bool(wire.stream),
             renderer=ChatRenderer(wanted),
-            asked_model=asked,
+            requested_model=requested,
             ignored=_ignored(wire, box),
         )
 
@@ -86,7 +109,7 @@ def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[Generate
         reasoning=neutral_reasoning(wire, wire.reasoning_effort),
         logprobs=_logprobs(wire),
         template_args=template_args(wire),
-        source=Source(dialect=OpenAIChat.name, key=caller.key, session=_session(wire)),
+        source=Source(key=caller.key, session=_session(wire)),
     )
     if choices == 1:
         return (first,)

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from mlxd.api.dialect import KEEP_ALIVE, Frame, JsonObject
+from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.logprobs import logprob_list
 from mlxd.api.openai.tools import custom_input
@@ -104,7 +104,7 @@ class ChatRenderer:
 
     def idle(self) -> Iterable[Frame]:
         """See `Renderer.idle`."""
-        return (KEEP_ALIVE,)
+        return ()
 
     def end(self) -> Iterable[Frame]:
         """See `Renderer.end`."""

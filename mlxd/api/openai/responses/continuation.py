@@ -1,17 +1,25 @@
-"""One turn of something remembered: what a call goes on from, and how its answer is kept."""
+"""What a call goes on from, and how its answer is stored."""
 
 import secrets
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec.structs import replace as with_fields
 
-from mlxd.api.dialect import AnsweredCall, MemoryCall, Past, Settled
+from mlxd.api.dialect import Caller
 from mlxd.api.http.body import in_turns
 from mlxd.api.http.exchange import End, Exchange, open_exchange
+from mlxd.api.http.internal_errors import bugs_hidden
 from mlxd.api.http.request_log import Record
+from mlxd.api.openai.responses.format.calls import (
+    FinalState,
+    ObjectRenderer,
+    Past,
+    ResolvedCall,
+    UnresolvedCall,
+)
 from mlxd.engine.interface import Engine
 from mlxd.errors import (
     ContextTooLong,
@@ -20,6 +28,7 @@ from mlxd.errors import (
     PreviousNotFound,
     ResponseNotFound,
     StoreUnavailable,
+    revive,
 )
 from mlxd.events import Failed
 from mlxd.history import RUNNING, Item, ResponseState, Store, StoredResponse
@@ -60,11 +69,11 @@ class Latest:
 
 
 @dataclass(frozen=True)
-class Turn:
+class StatefulCall:
     """A call with its past, ready to be answered by `model`."""
 
-    call: MemoryCall
-    answer: AnsweredCall
+    call: UnresolvedCall
+    answer: ResolvedCall
     owner: str
     model: str
     created: float
@@ -75,53 +84,53 @@ class Turn:
         """What the turns of one conversation have in common."""
         return self.call.conversation or self.origin.root or self.call.id
 
-    def fitted(self, answer: AnsweredCall) -> "Turn":
-        """The same turn with another `answer`, which becomes the model's and this group's."""
+    def fitted(self, answer: ResolvedCall) -> "StatefulCall":
+        """The same call with another `answer`, which becomes the model's and this group's."""
         requests = tuple(self._fit(each) for each in answer.requests)
         return replace(self, answer=replace(answer, requests=requests))
 
-    def shortened(self, error: ContextTooLong) -> "Turn":
+    def shortened(self, error: ContextTooLong) -> "StatefulCall":
         """Without the oldest part of the history; raises `error` where that can't be."""
         shorter = self.answer.shorter(error.prompt_tokens, error.context_length)
         if shorter is None:
             raise error
         return self.fitted(shorter)
 
-    def seeded(self) -> "Turn":
+    def seeded(self) -> "StatefulCall":
         """With a seed, so that the answer can be generated again."""
         requests = tuple(_seeded(each) for each in self.answer.requests)
         return replace(self, answer=replace(self.answer, requests=requests))
 
-    def kept(self, settled: Settled, frames: Sequence[bytes] = ()) -> StoredResponse:
-        """What is stored of it. A failed turn leaves its conversation as it was."""
+    def stored(self, final: FinalState, frames: Sequence[bytes] = ()) -> StoredResponse:
+        """What is stored of it. A failed answer leaves its conversation as it was."""
         call, origin = self.call, self.origin
         return StoredResponse(
             id=call.id,
             owner=self.owner,
             created=self.created,
-            state=settled.state,
-            body=msgspec.json.encode(settled.body),
+            state=final.state,
+            body=msgspec.json.encode(final.body),
             input=(*origin.carried, *self.answer.input),
-            output=settled.output,
+            output=final.output,
             previous=origin.previous,
             root=origin.root,
-            conversation=call.conversation if self.appends(settled) else "",
+            conversation=call.conversation if self.appends(final) else "",
             background=call.background,
             frames=tuple(frames),
         )
 
-    def appends(self, settled: Settled) -> bool:
-        """Whether what was said becomes part of a conversation; what failed does not."""
-        return self.call.appends and bool(self.call.conversation) and settled.state != "failed"
+    def appends(self, final: FinalState) -> bool:
+        """Whether it becomes part of a conversation; what failed does not."""
+        return self.call.appends and bool(self.call.conversation) and final.state != "failed"
 
-    def alone(self) -> "Turn":
-        """The same turn when what it went on from is gone: it keeps the whole history itself."""
+    def alone(self) -> "StatefulCall":
+        """The same call when what it went on from is gone: it holds the whole history itself."""
         origin = Origin(self.origin.items, self.origin.root, carried=self.origin.items)
         return replace(self, call=replace(self.call, conversation=""), origin=origin)
 
     def unfinished(self, state: ResponseState) -> StoredResponse:
         """What is stored while it runs."""
-        return self.kept(Settled(state, self.answer.renderer.snapshot()))
+        return self.stored(FinalState(state, self.answer.renderer.snapshot()))
 
     def _fit(self, request: GenerateRequest) -> GenerateRequest:
         source = request.source
@@ -138,83 +147,90 @@ def _seeded(request: GenerateRequest) -> GenerateRequest:
     return with_fields(request, sampling=sampling)
 
 
-async def keep(store: Store, turn: Turn, settled: Settled, frames: Sequence[bytes] = ()) -> None:
-    """Store what a turn has become, as far as its caller wants that kept.
+async def store_final(
+    store: Store, turn: StatefulCall, final: FinalState, frames: Sequence[bytes] = ()
+) -> None:
+    """Store what a call has become, as far as its caller wants that.
 
     What it went on from may have been deleted meanwhile. Raises `StoreUnavailable`.
     """
     if turn.call.store:
         try:
-            await store.put_response(turn.kept(settled, frames))
+            await store.put_response(turn.stored(final, frames))
         except (PreviousNotFound, ConversationNotFound):
-            await store.put_response(turn.alone().kept(settled, frames))
-    elif turn.appends(settled):
-        items = (*turn.answer.input, *settled.output)
+            await store.put_response(turn.alone().stored(final, frames))
+    elif turn.appends(final):
+        items = (*turn.answer.input, *final.output)
         with suppress(ConversationNotFound):
             await store.add_items(turn.owner, turn.call.conversation, items)
 
 
-class Settling:
-    """An exchange's `settle`: stores the answer before its end is told.
+class StoreBeforeEnd:
+    """An exchange's `before_end`: stores the answer before its end is sent.
+
+    A client that has seen the end can go on from it, whatever happens to the server next.
 
     What can't be stored has failed. A whole answer that failed is an error without an id, and is
     not stored.
     """
 
-    def __init__(self, store: Store, turn: Turn, *, whole: bool) -> None:
+    def __init__(self, store: Store, turn: StatefulCall, *, whole: bool) -> None:
         self._store = store
         self._turn = turn
         self._whole = whole
-        self._settled: Settled | None = None
+        self._final: FinalState | None = None
 
     async def __call__(self, end: End) -> End:
         failed = isinstance(end, Failed)
         if failed and self._whole:
             return end
-        settled = self._turn.answer.renderer.settle(end)
+        final = self._turn.answer.renderer.final(end)
         try:
-            await keep(self._store, self._turn, settled)
+            await store_final(self._store, self._turn, final)
         except StoreUnavailable as error:
             return end if failed else Failed(error.report(), usage=end.usage)
         if not failed:
-            self._settled = settled
+            self._final = final
         return end
 
     def latest(self) -> Latest | None:
         """The answer as something to go on from; None while there is none, or if it failed."""
-        if self._settled is None:
+        if self._final is None:
             return None
         turn = self._turn
-        items = (*turn.origin.items, *turn.answer.input, *self._settled.output)
+        items = (*turn.origin.items, *turn.answer.input, *self._final.output)
         root = turn.origin.root or turn.call.id
         return Latest(turn.call.id, root, items, stored=turn.call.store)
 
 
-class Memory:
-    """Makes turns of calls, and opens their exchanges."""
+class Continuations:
+    """Gives calls their past, and opens their exchanges."""
 
     def __init__(self, store: Store, engine: Engine, *, idle: float) -> None:
         self.store = store
         self._engine = engine
         self._idle = idle
 
-    async def turn(
-        self, call: MemoryCall, owner: str, model: str, *, created: float, latest: Latest | None
-    ) -> Turn:
+    async def resolved(
+        self, call: UnresolvedCall, caller: Caller, model: str, *, latest: Latest | None
+    ) -> StatefulCall:
         """`call` with what it goes on from: `latest`, or what the store has.
 
         Raises `PreviousNotFound`, `ConversationNotFound`, `ItemNotFound`, `InvalidField`.
         """
+        owner = caller.key
         origin = await self._origin(call, owner, latest)
         referenced = await self.store.find_items(owner, call.references) if call.references else {}
         past = Past(origin.items, referenced)
-        answer = await in_turns(_size(origin.items), lambda: call.recall(past))
-        return Turn(call, answer, owner, model, created, origin).fitted(answer)
+        size = sum(len(item.body) for item in origin.items)
+        answer = await in_turns(size, lambda: call.resolve(past))
+        turn = StatefulCall(call, answer, owner, model, float(caller.created), origin)
+        return turn.fitted(answer)
 
     async def open(
-        self, turn: Turn, stack: AsyncExitStack, record: Record
-    ) -> tuple[Exchange, Settling]:
-        """The turn's exchange, entered on `stack`, the history shortened if need be."""
+        self, turn: StatefulCall, stack: AsyncExitStack, record: Record
+    ) -> tuple[Exchange, StoreBeforeEnd]:
+        """The call's exchange, entered on `stack`, the history shortened if need be."""
         for _ in range(MAX_SHORTENED):
             try:
                 return await self._enter(turn, stack, record)
@@ -223,15 +239,15 @@ class Memory:
         return await self._enter(turn, stack, record)
 
     async def _enter(
-        self, turn: Turn, stack: AsyncExitStack, record: Record
-    ) -> tuple[Exchange, Settling]:
+        self, turn: StatefulCall, stack: AsyncExitStack, record: Record
+    ) -> tuple[Exchange, StoreBeforeEnd]:
         exchange = await open_exchange(
             self._engine, turn.answer, stack, record=record, idle=self._idle
         )
-        exchange.settle = settling = Settling(self.store, turn, whole=not turn.call.stream)
-        return exchange, settling
+        exchange.before_end = stores = StoreBeforeEnd(self.store, turn, whole=not turn.call.stream)
+        return exchange, stores
 
-    async def _origin(self, call: MemoryCall, owner: str, latest: Latest | None) -> Origin:
+    async def _origin(self, call: UnresolvedCall, owner: str, latest: Latest | None) -> Origin:
         if latest is not None and call.previous == latest.id:
             return latest.origin()
         if call.previous:
@@ -252,5 +268,13 @@ class Memory:
         return Origin(items, response.root or response.id, previous)
 
 
-def _size(items: Iterable[Item]) -> int:
-    return sum(len(item.body) for item in items)
+async def whole_body(exchange: Exchange, renderer: ObjectRenderer) -> bytes:
+    """The object after the whole answer, as JSON; raises the error of a failed generation."""
+    with bugs_hidden(exchange.record.id):
+        async with aclosing(exchange.rendered()) as batches:
+            async for _ in batches:
+                pass
+        end = exchange.record.terminals[0]
+        if isinstance(end, Failed):
+            raise revive(end.error)
+        return msgspec.json.encode(renderer.snapshot())

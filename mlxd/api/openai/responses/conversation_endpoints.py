@@ -1,141 +1,119 @@
 """The endpoints of conversations and their items."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Sequence
 
-import msgspec
-from quart import Response
+from mlxd.api.dialect import JsonObject
+from mlxd.api.endpoints import ApiCall, Reply, View, json_reply
+from mlxd.api.http.request_reader import RequestReader, ignored_header
+from mlxd.api.openai.errors import missing
+from mlxd.api.openai.responses.format.conversation_bodies import (
+    conversation_object,
+    deleted_conversation,
+    metadata_json,
+    new_items,
+    referenced_ids,
+)
+from mlxd.api.openai.responses.format.pagination import item_list, requested_page
+from mlxd.errors import ItemNotFound
+from mlxd.history import Item, Store
 
-from mlxd.api.dialect import ItemDialect, JsonObject
-from mlxd.api.http.error_replies import json_response
-from mlxd.api.http.request_reader import Asked, Operation, Reception, ignored_header
-from mlxd.api.openai.responses.pagination import asked_page, item_list
-from mlxd.errors import InvalidField, ItemNotFound
-from mlxd.history import Conversation, Item, Store
-
-MAX_ITEMS = 20
-"""Items that are added at once."""
 FIELDS = ("items", "metadata")
 """What the bodies of these endpoints hold."""
 
 
-class ConversationViews:
+def conversation_views(store: Store, reader: RequestReader) -> Sequence[View]:
+    """Every endpoint."""
+    own = ConversationEndpoints(store, reader)
+    one, items = "/v1/conversations/<conversation>", "/v1/conversations/<conversation>/items"
+    return (
+        View("POST", "/v1/conversations", own.create),
+        View("GET", one, own.read),
+        View("POST", one, own.update),
+        View("DELETE", one, own.delete),
+        View("GET", items, own.items),
+        View("POST", items, own.add_items),
+        View("GET", f"{items}/<item>", own.item),
+        View("DELETE", f"{items}/<item>", own.delete_item),
+    )
+
+
+class ConversationEndpoints:
     """Keeps conversations for their owners."""
 
-    def __init__(self, store: Store, reception: Reception) -> None:
+    def __init__(self, store: Store, reader: RequestReader) -> None:
         self._store = store
-        self._reception = reception
+        self._reader = reader
 
-    def table(self) -> Mapping[str, Operation]:
-        """The endpoint of each operation."""
-        return {
-            "create_conversation": self.create,
-            "conversation": self.read,
-            "update_conversation": self.update,
-            "delete_conversation": self.delete,
-            "items": self.items,
-            "add_items": self.add_items,
-            "item": self.item,
-            "delete_item": self.delete_item,
-        }
-
-    async def create(self, asked: Asked) -> Response:
+    async def create(self, call: ApiCall) -> Reply:
         """A new conversation, with items if some are given."""
-        body = await self._reception.body(asked, may_be_empty=True)
+        body = await self._reader.body(call.request, may_be_empty=True)
         conversation = await self._store.create_conversation(
-            asked.owner,
-            metadata=_dialect(asked).metadata(body.get("metadata")),
-            items=await self._checked_items(asked, body.get("items")),
+            call.owner,
+            metadata=metadata_json(body.get("metadata")),
+            items=await self._checked_items(call, body.get("items")),
         )
-        return json_response(conversation_object(conversation), headers=_ignored(body))
+        return json_reply(conversation_object(conversation), _ignored(body))
 
-    async def read(self, asked: Asked) -> Response:
+    async def read(self, call: ApiCall) -> Reply:
         """A conversation without its items."""
-        conversation = await self._store.conversation(asked.owner, asked.path("conversation"))
-        return json_response(conversation_object(conversation))
-
-    async def update(self, asked: Asked) -> Response:
-        """Replace the metadata."""
-        body = await self._reception.body(asked)
-        if "metadata" not in body:
-            message = "Missing required parameter: 'metadata'."
-            raise InvalidField("metadata", "missing", message)
-        conversation = await self._store.update_conversation(
-            asked.owner,
-            asked.path("conversation"),
-            metadata=_dialect(asked).metadata(body["metadata"]),
+        return json_reply(
+            conversation_object(await self._store.conversation(call.owner, _name(call)))
         )
-        return json_response(conversation_object(conversation), headers=_ignored(body))
 
-    async def delete(self, asked: Asked) -> Response:
+    async def update(self, call: ApiCall) -> Reply:
+        """Replace the metadata."""
+        body = await self._reader.body(call.request)
+        if "metadata" not in body:
+            raise missing("metadata")
+        conversation = await self._store.update_conversation(
+            call.owner, _name(call), metadata=metadata_json(body["metadata"])
+        )
+        return json_reply(conversation_object(conversation), _ignored(body))
+
+    async def delete(self, call: ApiCall) -> Reply:
         """Forget a conversation."""
-        name = asked.path("conversation")
-        await self._store.delete_conversation(asked.owner, name)
-        return json_response({"id": name, "object": "conversation.deleted", "deleted": True})
+        await self._store.delete_conversation(call.owner, _name(call))
+        return json_reply(deleted_conversation(_name(call)))
 
-    async def items(self, asked: Asked) -> Response:
+    async def items(self, call: ApiCall) -> Reply:
         """A page of the items."""
-        page = asked_page(asked.request.args)
-        items = await self._store.items(asked.owner, asked.path("conversation"))
-        return json_bytes(page.of(items))
+        page = requested_page(call.query)
+        return Reply(page.of(await self._store.items(call.owner, _name(call))))
 
-    async def add_items(self, asked: Asked) -> Response:
+    async def add_items(self, call: ApiCall) -> Reply:
         """Append items; the answer lists them."""
-        body = await self._reception.body(asked)
+        body = await self._reader.body(call.request)
         if "items" not in body:
-            raise InvalidField("items", "missing", "Missing required parameter: 'items'.")
-        items = await self._checked_items(asked, body["items"])
-        await self._store.add_items(asked.owner, asked.path("conversation"), items)
-        return json_bytes(item_list(items), _ignored(body))
+            raise missing("items")
+        items = await self._checked_items(call, body["items"])
+        await self._store.add_items(call.owner, _name(call), items)
+        return Reply(item_list(items), _ignored(body))
 
-    async def item(self, asked: Asked) -> Response:
+    async def item(self, call: ApiCall) -> Reply:
         """One item."""
-        wanted = asked.path("item")
-        for item in await self._store.items(asked.owner, asked.path("conversation")):
+        wanted = call.caller.path_args["item"]
+        for item in await self._store.items(call.owner, _name(call)):
             if item.id == wanted:
-                return json_bytes(item.body)
+                return Reply(item.body)
         raise ItemNotFound(wanted)
 
-    async def delete_item(self, asked: Asked) -> Response:
+    async def delete_item(self, call: ApiCall) -> Reply:
         """Take an item out; the answer is the conversation."""
-        conversation = await self._store.delete_item(
-            asked.owner, asked.path("conversation"), asked.path("item")
-        )
-        return json_response(conversation_object(conversation))
+        item = call.caller.path_args["item"]
+        conversation = await self._store.delete_item(call.owner, _name(call), item)
+        return json_reply(conversation_object(conversation))
 
-    async def _checked_items(self, asked: Asked, values: object) -> tuple[Item, ...]:
+    async def _checked_items(self, call: ApiCall, values: object) -> tuple[Item, ...]:
         """The items of a body; raises `InvalidField` or `ItemNotFound`."""
         if values is None:
             return ()
-        if isinstance(values, list) and len(values) > MAX_ITEMS:
-            message = (
-                f"Invalid 'items': array too long. Expected an array with maximum length "
-                f"{MAX_ITEMS}, but got an array with length {len(values)} instead."
-            )
-            raise InvalidField("items", "value", message, "array_above_max_length")
-        dialect = _dialect(asked)
-        names = dialect.references(values, "items")
-        referenced = await self._store.find_items(asked.owner, names) if names else {}
-        return dialect.items(values, "items", referenced)
+        names = referenced_ids(values)
+        referenced = await self._store.find_items(call.owner, names) if names else {}
+        return new_items(values, referenced)
 
 
-def json_bytes(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with JSON that is already written."""
-    return Response(body, 200, dict(headers or {}), content_type="application/json")
-
-
-def conversation_object(conversation: Conversation) -> JsonObject:
-    """A conversation as its owner sees it."""
-    return {
-        "id": conversation.id,
-        "object": "conversation",
-        "created_at": int(conversation.created),
-        "metadata": msgspec.Raw(conversation.metadata),
-    }
-
-
-def _dialect(asked: Asked) -> ItemDialect:
-    return cast(ItemDialect, asked.dialect)
+def _name(call: ApiCall) -> str:
+    return call.caller.path_args["conversation"]
 
 
 def _ignored(body: JsonObject) -> dict[str, str]:

@@ -1,35 +1,26 @@
-"""OpenAI's Responses: from the wire's request to a neutral one, and the table of errors."""
+"""OpenAI's Responses: from the wire's request to a call, the endpoints, the errors."""
 
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import TypeVar
 
-import msgspec
 from pydantic import ValidationError
 
-from mlxd.api.dialect import (
-    AnsweredCall,
-    Caller,
-    ErrorReply,
-    Frame,
-    JsonObject,
-    MemoryCall,
-    Past,
-    Route,
-)
-from mlxd.api.openai.errors import error_reply, from_pydantic, wrong_type
+from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject
+from mlxd.api.endpoints import Services, SocketView, View
+from mlxd.api.openai.errors import error_reply, from_pydantic
+from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
+from mlxd.api.openai.responses.endpoints import responses_views
+from mlxd.api.openai.responses.format.calls import Past, ResolvedCall, UnresolvedCall
 from mlxd.api.openai.responses.format.compaction import CompactRenderer, compaction
-from mlxd.api.openai.responses.format.full_input import History, recalled, resolved
-from mlxd.api.openai.responses.format.items import ITEMS, InputItem, as_items, kept, mentioned
-from mlxd.api.openai.responses.format.messages import neutral_said
+from mlxd.api.openai.responses.format.full_input import History, recalled
+from mlxd.api.openai.responses.format.items import as_items, kept, mentioned
 from mlxd.api.openai.responses.format.neutral_request import (
     check,
-    check_metadata,
     generate_request,
     ignored_fields,
     require_input,
 )
-from mlxd.api.openai.responses.format.renderer import ResponsesRenderer, Wanted, last_frames
+from mlxd.api.openai.responses.format.renderer import ResponsesRenderer, Wanted
 from mlxd.api.openai.responses.format.response_object import response_id, settled_fields
 from mlxd.api.openai.responses.format.tools import toolbox
 from mlxd.api.openai.responses.format.truncation import shortener
@@ -39,173 +30,124 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
+from mlxd.api.wire.framing import SSE
+from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 from mlxd.history import Item
 
 Wire = TypeVar("Wire", bound=HistoryRequest)
 
 
-class OpenAIResponses:
+def build(settings: Settings) -> "OpenAIResponses":
+    """The dialect as configured."""
+    return OpenAIResponses(settings.responses.reasoning_events)
+
+
+class OpenAIResponses(ListsModels, Dialect):
     """The dialect; `reasoning_events` says how it shows thinking."""
 
     name = "openai_responses"
-    routes = (
-        Route("POST", "/v1/responses", "respond"),
-        Route("GET", "/v1/responses", "socket"),
-        Route("POST", "/v1/responses/input_tokens", "count"),
-        Route("POST", "/v1/responses/compact", "compact"),
-        Route("GET", "/v1/responses/<response>", "response"),
-        Route("DELETE", "/v1/responses/<response>", "delete_response"),
-        Route("POST", "/v1/responses/<response>/cancel", "cancel_response"),
-        Route("GET", "/v1/responses/<response>/input_items", "input_items"),
-        Route("POST", "/v1/conversations", "create_conversation"),
-        Route("GET", "/v1/conversations/<conversation>", "conversation"),
-        Route("POST", "/v1/conversations/<conversation>", "update_conversation"),
-        Route("DELETE", "/v1/conversations/<conversation>", "delete_conversation"),
-        Route("GET", "/v1/conversations/<conversation>/items", "items"),
-        Route("POST", "/v1/conversations/<conversation>/items", "add_items"),
-        Route("GET", "/v1/conversations/<conversation>/items/<item>", "item"),
-        Route("DELETE", "/v1/conversations/<conversation>/items/<item>", "delete_item"),
-    )
+    title = "responses"
+    base_path = "/v1"
+    framing: Framing = SSE
+    routes = MODEL_ROUTES
 
     def __init__(self, reasoning_events: ReasoningEvents = "auto") -> None:
         self._reasoning_events = reasoning_events
 
-    def parse(self, body: JsonObject, caller: Caller) -> MemoryCall:
-        """See `Dialect.parse`."""
-        if caller.operation == "compact":
-            return _compact(body, caller)
-        return _respond(body, caller, self._reasoning_events)
-
-    def references(self, values: object, field: str) -> tuple[str, ...]:
-        """See `ItemDialect.references`."""
-        return mentioned(_checked(values, field))
-
-    def items(self, values: object, field: str, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
-        """See `ItemDialect.items`."""
-        models = _checked(values, field)
-        for index, model in enumerate(models):
-            list(neutral_said(model, f"{field}.{index}"))
-        # Items of a conversation are told apart by their ids, whatever they say.
-        items = kept(values if isinstance(values, list) else [], secrets.token_hex(16))
-        past = Past(referenced=referenced)
-        return tuple(resolved(*each, past)[0] for each in zip(items, models, strict=True))
-
-    def metadata(self, value: object) -> bytes:
-        """See `ItemDialect.metadata`."""
-        if value is None:
-            return b"{}"
-        if not isinstance(value, dict):
-            raise wrong_type("metadata", "an object", value)
-        check_metadata(value)
-        return msgspec.json.encode(value)
-
-    def ending(self, body: bytes, number: int) -> Iterable[Frame]:
-        """See `ItemDialect.ending`."""
-        return last_frames(body, number)
+    def views(self, services: Services) -> Sequence[View | SocketView]:
+        """See `Endpoints.views`."""
+        return responses_views(self, services)
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
         return error_reply(error, validation_status=caller.validation_status, prompt="input")
 
+    def response_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
+        """A body of `POST /v1/responses`, understood; raises `InvalidField`."""
+        wire = _checked(ResponsesRequest, body)
+        check(wire)
+        ignored = ignored_fields(wire)
+        items = _items(wire, body, caller)
 
-def _checked(values: object, field: str) -> list[InputItem]:
-    try:
-        return ITEMS.validate_python(values)
-    except ValidationError as error:
-        raise from_pydantic(error, field) from None
+        def resolve(past: Past) -> ResolvedCall:
+            history = recalled(wire, items, past)
+            box = toolbox([*(wire.tools or []), *history.tools])
+            request = generate_request(wire, history.messages, box, caller)
+            wanted = Wanted(
+                response=settled_fields(wire, body, caller),
+                token=caller.request_id.removeprefix("req_"),
+                created=caller.created,
+                model=wire.model or "",
+                style=wire.reasoning_style(self._reasoning_events),
+                sealed=wire.includes("reasoning.encrypted_content"),
+                logprobs=request.logprobs is not None,
+                background=wire.background or False,
+                silent=wire.generate is False,
+                box=box,
+            )
+            call = ResolvedCall(
+                requests=(request,),
+                stream=wire.stream or False,
+                renderer=ResponsesRenderer(wanted),
+                requested_model=wire.model or "",
+                ignored=ignored,
+                input=history.input,
+            )
+            return shortener(call) if wire.truncation == "auto" else call
+
+        return UnresolvedCall(
+            id=response_id(caller),
+            requested_model=wire.model or "",
+            resolve=resolve,
+            stream=wire.stream or False,
+            store=wire.store is not False,
+            background=wire.background or False,
+            previous=wire.previous_response_id or "",
+            conversation=wire.conversation.id if wire.conversation else "",
+            appends=wire.generate is not False,
+            references=mentioned(wire.input or []),
+            input=items,
+        )
+
+    def compact_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
+        """A body of `POST /v1/responses/compact`, understood; raises `InvalidField`."""
+        wire = _checked(CompactRequest, body)
+        require_input(wire)
+        ignored = ignored_fields(wire)
+        items = _items(wire, body, caller)
+
+        def resolve(past: Past) -> ResolvedCall:
+            history: History = recalled(wire, items, past)
+            return ResolvedCall(
+                requests=(compaction(wire, history, caller),),
+                stream=False,
+                renderer=CompactRenderer(caller, history.lasting),
+                requested_model=wire.model,
+                ignored=ignored,
+                input=history.input,
+            )
+
+        return UnresolvedCall(
+            id=response_id(caller),
+            requested_model=wire.model,
+            resolve=resolve,
+            previous=wire.previous_response_id or "",
+            conversation=wire.conversation.id if wire.conversation else "",
+            references=mentioned(wire.input or []),
+            input=items,
+        )
 
 
-def _wire(model: type[Wire], body: JsonObject) -> Wire:
+def _checked(model: type[Wire], body: JsonObject) -> Wire:
     try:
         return model.model_validate(body)
     except ValidationError as error:
         raise from_pydantic(error) from None
 
 
-def _respond(body: JsonObject, caller: Caller, events: ReasoningEvents) -> MemoryCall:
-    wire = _wire(ResponsesRequest, body)
-    check(wire)
-    ignored = ignored_fields(wire)
-    items = _items(wire, body, caller)
-
-    def recall(past: Past) -> AnsweredCall:
-        history = recalled(wire, items, past)
-        box = toolbox([*(wire.tools or []), *history.tools])
-        request = generate_request(wire, history.messages, box, caller)
-        wanted = Wanted(
-            response=settled_fields(wire, body, caller),
-            token=caller.request_id.removeprefix("req_"),
-            created=caller.created,
-            model=wire.model or "",
-            style=wire.reasoning_style(events),
-            sealed=wire.includes("reasoning.encrypted_content"),
-            logprobs=request.logprobs is not None,
-            background=wire.background or False,
-            silent=wire.generate is False,
-            box=box,
-        )
-        call = AnsweredCall(
-            requests=(request,),
-            stream=wire.stream or False,
-            renderer=ResponsesRenderer(wanted),
-            asked_model=wire.model or "",
-            ignored=ignored,
-            counted=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
-            input=history.input,
-        )
-        return shortener(call) if wire.truncation == "auto" else call
-
-    return MemoryCall(
-        id=response_id(caller),
-        asked_model=wire.model or "",
-        stream=wire.stream or False,
-        store=wire.store is not False and caller.operation == "respond",
-        background=wire.background or False,
-        recall=recall,
-        previous=wire.previous_response_id or "",
-        conversation=wire.conversation.id if wire.conversation else "",
-        appends=caller.operation == "respond" and wire.generate is not False,
-        references=mentioned(wire.input or []),
-        input=items,
-        ignored=ignored,
-    )
-
-
-def _compact(body: JsonObject, caller: Caller) -> MemoryCall:
-    wire = _wire(CompactRequest, body)
-    require_input(wire)
-    ignored = ignored_fields(wire)
-    items = _items(wire, body, caller)
-
-    def recall(past: Past) -> AnsweredCall:
-        history: History = recalled(wire, items, past)
-        return AnsweredCall(
-            requests=(compaction(wire, history, caller),),
-            stream=False,
-            renderer=CompactRenderer(caller, history.lasting),
-            asked_model=wire.model,
-            ignored=ignored,
-            input=history.input,
-        )
-
-    return MemoryCall(
-        id=response_id(caller),
-        asked_model=wire.model,
-        stream=False,
-        store=False,
-        background=False,
-        recall=recall,
-        previous=wire.previous_response_id or "",
-        conversation=wire.conversation.id if wire.conversation else "",
-        references=mentioned(wire.input or []),
-        input=items,
-        ignored=ignored,
-    )
-
-
 def _items(wire: HistoryRequest, body: JsonObject, caller: Caller) -> tuple[Item, ...]:
-    """The input as it is kept.
+    """The input as it is stored.
 
     Ids that are made up here are the same when the same is sent again, but not for the same words
     at another place of one history.

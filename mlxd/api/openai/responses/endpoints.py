@@ -1,140 +1,202 @@
-"""The endpoints of a dialect whose answers can be asked for again."""
+"""The endpoints of Responses: answers that can be requested again."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import cast
+from dataclasses import dataclass
+from typing import Protocol
 
-from quart import Response
-
-from mlxd.api.dialect import ItemDialect, MemoryCall
-from mlxd.api.http.error_replies import json_response
+from mlxd.api.dialect import Caller, Framing, JsonObject
+from mlxd.api.endpoints import ApiCall, Reply, Services, SocketView, View, json_reply
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import STREAM_HEADERS, Asked, Operation, Reception, ignored_header
-from mlxd.api.http.sse import encode
-from mlxd.api.openai.responses.background import Run, Runs
-from mlxd.api.openai.responses.continuation import Memory, Turn
-from mlxd.api.openai.responses.conversation_endpoints import ConversationViews, json_bytes
-from mlxd.api.openai.responses.pagination import asked_page, is_true, whole_number
+from mlxd.api.http.request_reader import ignored_header
+from mlxd.api.openai.responses.background import BackgroundRun, BackgroundRuns
+from mlxd.api.openai.responses.continuation import Continuations, StatefulCall, whole_body
+from mlxd.api.openai.responses.conversation_endpoints import conversation_views
+from mlxd.api.openai.responses.format.calls import UnresolvedCall
+from mlxd.api.openai.responses.format.pagination import (
+    is_true,
+    requested_page,
+    starting_after,
+)
+from mlxd.api.openai.responses.format.renderer import last_frames
+from mlxd.api.openai.responses.format.response_object import counted, deleted_response
+from mlxd.api.openai.responses.websocket import SocketDialect, Sockets
 from mlxd.errors import InvalidField, NotCancellable
 
 
-class MemoryViews:
-    """Answers calls with a past, and tells what became of them."""
+class ResponsesDialect(SocketDialect, Protocol):
+    """OpenAI's own dialect, or one that is made of it."""
 
-    def __init__(self, memory: Memory, runs: Runs, reception: Reception) -> None:
-        self._memory = memory
-        self._store = memory.store
-        self._runs = runs
-        self._reception = reception
+    framing: Framing
 
-    def table(self) -> Mapping[str, Operation]:
-        """The endpoint of each operation."""
-        conversations = ConversationViews(self._store, self._reception)
-        return {
-            "respond": self.respond,
-            "compact": self.respond,
-            "response": self.response,
-            "delete_response": self.delete,
-            "cancel_response": self.cancel,
-            "input_items": self.input_items,
-            **conversations.table(),
-        }
+    def compact_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
+        """A body of the endpoint that summarises, understood; raises `InvalidField`."""
 
-    async def respond(self, asked: Asked) -> Response:
+
+def responses_views(dialect: ResponsesDialect, services: Services) -> Sequence[View | SocketView]:
+    """Every endpoint; none without a store."""
+    if services.store is None:
+        return ()
+    state = services.single(ServerState.of)
+    own = ResponseEndpoints(dialect, services, state)
+    one = "/v1/responses/<response>"
+    return (
+        View("POST", "/v1/responses", own.respond),
+        SocketView("/v1/responses", lambda socket: state.sockets.serve(dialect, socket)),
+        View("POST", "/v1/responses/input_tokens", own.count),
+        View("POST", "/v1/responses/compact", own.compact),
+        View("GET", one, own.response),
+        View("DELETE", one, own.delete),
+        View("POST", f"{one}/cancel", own.cancel),
+        View("GET", f"{one}/input_items", own.input_items),
+        *conversation_views(services.store, services.reader),
+    )
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the dialects of a server share: a run of one can be found by another's path."""
+
+    continuations: Continuations
+    runs: BackgroundRuns
+    sockets: Sockets
+
+    @classmethod
+    def of(cls, services: Services) -> "ServerState":
+        """The state, which ends with the server."""
+        assert services.store is not None, "nothing is remembered without a store"
+        idle = services.tuning.idle
+        continuations = Continuations(services.store, services.engine, idle=idle)
+        runs = BackgroundRuns(services.engine, services.store, idle=idle)
+        services.at_shutdown(runs.close)
+        return cls(continuations, runs, Sockets(continuations, services))
+
+
+class ResponseEndpoints:
+    """Answers calls with a past, and shows what became of them."""
+
+    def __init__(self, dialect: ResponsesDialect, services: Services, state: ServerState) -> None:
+        self._dialect = dialect
+        self._engine = services.engine
+        self._reader = services.reader
+        self._continuations = state.continuations
+        self._store = state.continuations.store
+        self._runs = state.runs
+
+    async def respond(self, call: ApiCall) -> Reply:
         """An answer, whole or streamed, or the beginning of one in the background."""
-        call = await self._reception.call(asked)
-        if not isinstance(call, MemoryCall):
-            raise TypeError(f"{asked.dialect.name} has no memory")
-        record = asked.request.record
-        record.stream = call.stream
-        turn = await self.turn(call, asked)
-        if call.background:
-            return await self._begin(turn, asked)
-        headers = ignored_header(turn.answer.ignored)
-        if call.stream:
-            exchange, _ = await self._memory.open(turn, asked.request.stack, record)
-            return _streamed(Response(exchange.stream(), 200, headers | STREAM_HEADERS))
-        async with AsyncExitStack() as stack:
-            exchange, _ = await self._memory.open(turn, stack, record)
-            return json_bytes(await exchange.collect(), headers)
+        return await self._answer(await self._understood(call), call)
 
-    async def turn(self, call: MemoryCall, asked: Asked) -> Turn:
-        """The call with its past and its model."""
-        model = self._reception.model(call.asked_model, asked.request.record)
-        created = float(asked.request.created)
-        return await self._memory.turn(call, asked.owner, model, created=created, latest=None)
+    async def compact(self, call: ApiCall) -> Reply:
+        """A history as a summary, which is never stored."""
+        parse = self._dialect.compact_call
+        understood = await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
+        return await self._answer(understood, call)
 
-    async def response(self, asked: Asked) -> Response:
+    async def count(self, call: ApiCall) -> Reply:
+        """How many tokens the prompt has, its history included."""
+        turn = await self._turn(await self._understood(call), call)
+        call.record.counted = True
+        (request,) = turn.answer.requests
+        tokens = await self._engine.count_tokens(request)
+        return json_reply(counted(tokens), ignored_header(turn.answer.ignored))
+
+    async def response(self, call: ApiCall) -> Reply:
         """A response as it is now, or the stream of one that was made in the background."""
-        query = asked.request.args
-        name = asked.path("response")
-        run = self._runs.find(asked.owner, name)
-        if is_true(query, "stream"):
-            after = whole_number(query, "starting_after", -1)
-            return await self._stream_again(asked, run, max(after, -1))
+        name = call.caller.path_args["response"]
+        run = self._runs.find(call.owner, name)
+        if is_true(call.query, "stream"):
+            return await self._stream_again(call, run, starting_after(call.query))
         if run is not None and run.ending and not run.over:
             await run.ended()
         if run is not None and not (run.over and run.stored):
-            return json_response(run.renderer.snapshot())
-        return json_bytes((await self._store.response(asked.owner, name)).body)
+            return json_reply(run.renderer.snapshot())
+        return Reply((await self._store.response(call.owner, name)).body)
 
-    async def delete(self, asked: Asked) -> Response:
+    async def delete(self, call: ApiCall) -> Reply:
         """Forget a response; one that is being made is given up."""
-        name = asked.path("response")
-        if run := self._runs.find(asked.owner, name):
+        name = call.caller.path_args["response"]
+        if run := self._runs.find(call.owner, name):
             run.halt()
             await run.ended()
-        await self._store.delete_response(asked.owner, name)
-        return json_response({"id": name, "object": "response", "deleted": True})
+        await self._store.delete_response(call.owner, name)
+        return json_reply(deleted_response(name))
 
-    async def cancel(self, asked: Asked) -> Response:
+    async def cancel(self, call: ApiCall) -> Reply:
         """End a run in the background; one that has ended stays as it ended."""
-        name = asked.path("response")
-        if run := self._runs.find(asked.owner, name):
+        name = call.caller.path_args["response"]
+        if run := self._runs.find(call.owner, name):
             run.halt()
             await run.ended()
             if not run.stored:
-                return json_response(run.renderer.snapshot())
-        response = await self._store.response(asked.owner, name)
+                return json_reply(run.renderer.snapshot())
+        response = await self._store.response(call.owner, name)
         if not response.background:
             raise NotCancellable
-        return json_bytes(response.body)
+        return Reply(response.body)
 
-    async def input_items(self, asked: Asked) -> Response:
+    async def input_items(self, call: ApiCall) -> Reply:
         """A page of what a response was answered from."""
-        page = asked_page(asked.request.args)
-        return json_bytes(page.of(await self._store.context(asked.owner, asked.path("response"))))
+        page = requested_page(call.query)
+        name = call.caller.path_args["response"]
+        return Reply(page.of(await self._store.context(call.owner, name)))
 
-    async def _begin(self, turn: Turn, asked: Asked) -> Response:
-        request = asked.request
-        record = Record(request.id, request.record.client)
-        record.dialect, record.status = asked.dialect.name, 200
-        record.asked_model, record.model = request.record.asked_model, turn.model
+    async def _understood(self, call: ApiCall) -> UnresolvedCall:
+        parse = self._dialect.response_call
+        return await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
+
+    async def _turn(self, understood: UnresolvedCall, call: ApiCall) -> StatefulCall:
+        """The call with its past and its model."""
+        model = self._reader.model(understood.requested_model, call.record)
+        return await self._continuations.resolved(understood, call.caller, model, latest=None)
+
+    async def _answer(self, understood: UnresolvedCall, call: ApiCall) -> Reply:
+        call.record.stream = understood.stream
+        turn = await self._turn(understood, call)
+        if understood.background:
+            return await self._begin(turn, call)
+        headers = ignored_header(turn.answer.ignored)
+        if understood.stream:
+            exchange, _ = await self._continuations.open(turn, call.stack, call.record)
+            return self._streamed(exchange.stream(self._dialect.framing), headers)
+        async with AsyncExitStack() as stack:
+            exchange, _ = await self._continuations.open(turn, stack, call.record)
+            return Reply(await whole_body(exchange, turn.answer.renderer), headers)
+
+    async def _begin(self, turn: StatefulCall, call: ApiCall) -> Reply:
+        # The run outlives its request, so it has a line of its own in the log.
+        record = Record(call.record.id, call.record.client)
+        record.dialect, record.status = self._dialect.name, 200
+        record.requested_model, record.model = call.record.requested_model, turn.model
         record.stream = turn.call.stream
-        run = await self._runs.start(turn, record)
-        request.record.queued = True
+        run = await self._runs.start(turn, record, self._dialect.framing)
+        call.record.queued = True
         headers = ignored_header(turn.answer.ignored)
         if turn.call.stream:
-            return _streamed(Response(run.follow(-1), 200, headers | STREAM_HEADERS))
-        return json_bytes(run.queued, headers)
+            return self._streamed(run.follow(-1), headers)
+        return Reply(run.queued, headers)
 
-    async def _stream_again(self, asked: Asked, run: Run | None, after: int) -> Response:
+    async def _stream_again(self, call: ApiCall, run: BackgroundRun | None, after: int) -> Reply:
         if run is not None:
-            run.check_place(after)
-            return _streamed(Response(run.follow(after), 200, STREAM_HEADERS))
-        response = await self._store.response(asked.owner, asked.path("response"))
+            run.check_position(after)
+            return self._streamed(run.follow(after))
+        response = await self._store.response(call.owner, call.caller.path_args["response"])
         if not response.background:
             message = "Only the stream of a background response can be read again."
             raise InvalidField("stream", "unsupported", message)
         if not response.frames:
-            # They were lost with a server, or were too many to be kept.
-            end = cast(ItemDialect, asked.dialect).ending(response.body, after + 1)
-            return _streamed(Response(encode(end), 200, STREAM_HEADERS))
+            # They were lost with a server, or were too many to be stored.
+            end = last_frames(response.body, after + 1)
+            return self._streamed(_once(self._dialect.framing.encode(end)))
         # The last frame comes in any case: a stream without its end is one that broke off.
         begin = min(after + 1, len(response.frames) - 1)
-        return _streamed(Response(b"".join(response.frames[begin:]), 200, STREAM_HEADERS))
+        return self._streamed(_once(b"".join(response.frames[begin:])))
+
+    def _streamed(
+        self, body: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        return Reply(body, headers or {}, self._dialect.framing.media_type)
 
 
-def _streamed(response: Response) -> Response:
-    response.timeout = None
-    return response
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,4 +1,4 @@
-"""An answer that is generated again after its first telling broke off, told on as one."""
+"""An answer that is generated again after its stream broke off, continued as one stream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ from mlxd.messages import OutputPart, ToolCall
 
 
 class Differs(Exception):
-    """The answer that was generated again is not the one that was told."""
+    """The answer that was generated again is not the one that was shown."""
 
 
 @dataclass
-class _Told:
-    """A block as far as it was told."""
+class _Shown:
+    """A block as far as it was shown."""
 
     opening: OutputPart
     text: str = ""
@@ -35,7 +35,7 @@ class _Told:
 
 
 @dataclass
-class _Place:
+class _Position:
     """Where in the open block the generation that is being read stands."""
 
     offset: int = 0
@@ -43,18 +43,18 @@ class _Place:
 
 
 @dataclass
-class Retelling:
-    """Lets through what was not told yet; raises `Differs` where it does not go on from that.
+class ResumedStream:
+    """Lets through what was not shown yet; raises `Differs` where it does not go on from that.
 
     The result over all generations is one stream of `mlxd.events`. The end of a block that failed
     generations add is kept back: the block may go on.
     """
 
-    _blocks: list[_Told] = field(default_factory=list)
+    _blocks: list[_Shown] = field(default_factory=list)
     _checker: OrderChecker = field(default_factory=OrderChecker)
     _started: bool = False
     _begun: int = 0
-    _place: _Place = field(default_factory=_Place)
+    _position: _Position = field(default_factory=_Position)
 
     def begin_again(self) -> None:
         """The next event is the first of another generation."""
@@ -101,35 +101,35 @@ class Retelling:
                 assert_never(event)
 
     def _start(self, event: BlockStart) -> Iterator[Event]:
-        self._place = _Place()
+        self._position = _Position()
         self._begun += 1
         if event.index == len(self._blocks):
-            self._blocks.append(_Told(event.part))
+            self._blocks.append(_Shown(event.part))
             yield event
         elif not _same_kind(event.part, self._blocks[event.index].opening):
             raise Differs
 
     def _delta(self, event: BlockDelta) -> Iterator[Event]:
-        told, place = self._blocks[event.index], self._place
-        known = told.text[place.offset : place.offset + len(event.text)]
-        if not event.text.startswith(known) or (told.ended and event.text != known):
+        shown, position = self._blocks[event.index], self._position
+        known = shown.text[position.offset : position.offset + len(event.text)]
+        if not event.text.startswith(known) or (shown.ended and event.text != known):
             raise Differs
         news = event.text[len(known) :]
-        logprobs = event.logprobs[max(0, told.logprobs - place.logprobs) :]
-        place.offset += len(event.text)
-        place.logprobs += len(event.logprobs)
-        told.text += news
-        told.logprobs = max(told.logprobs, place.logprobs)
+        logprobs = event.logprobs[max(0, shown.logprobs - position.logprobs) :]
+        position.offset += len(event.text)
+        position.logprobs += len(event.logprobs)
+        shown.text += news
+        shown.logprobs = max(shown.logprobs, position.logprobs)
         if news or logprobs:
             yield BlockDelta(event.index, news, logprobs)
 
     def _end(self, event: BlockEnd) -> Iterator[Event]:
-        told = self._blocks[event.index]
-        if self._place.offset != len(told.text):
+        shown = self._blocks[event.index]
+        if self._position.offset != len(shown.text):
             raise Differs
-        if not told.ended:
-            told.ended = True
-            yield BlockEnd(event.index, _as_opened(event.part, told.opening))
+        if not shown.ended:
+            shown.ended = True
+            yield BlockEnd(event.index, _as_opened(event.part, shown.opening))
 
 
 def _same_kind(part: OutputPart, opening: OutputPart) -> bool:

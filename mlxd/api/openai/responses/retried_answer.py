@@ -1,15 +1,20 @@
-"""One answer, asked for until it is whole, though engine processes come and go meanwhile."""
+"""One answer, requested until it is whole, though engine processes come and go meanwhile.
+
+A background answer has no client that could try again: without this, an engine process that is
+replaced in the middle of an hour's run would lose it. The request has a seed, so it comes out the
+same, and readers see one stream.
+"""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
+from mlxd.api.http.event_batches import merged
 from mlxd.api.http.exchange import signed
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.sse import merged
-from mlxd.api.openai.responses.continuation import MAX_SHORTENED, Turn
-from mlxd.api.openai.responses.resumed_stream import Differs, Retelling
+from mlxd.api.openai.responses.continuation import MAX_SHORTENED, StatefulCall
+from mlxd.api.openai.responses.resumed_stream import Differs, ResumedStream
 from mlxd.engine.interface import Engine, Generation
 from mlxd.errors import (
     ContextTooLong,
@@ -26,35 +31,35 @@ log = logging.getLogger(__name__)
 TRIES = 3
 """How often an answer is begun; a request may be what the engine dies of."""
 PATIENCE = 60
-"""How often an engine is asked that takes nothing just now."""
+"""How often an engine is tried that takes nothing just now."""
 
 
-class Asking:
+class RetriedAnswer:
     """Makes one stream of events out of as many generations as it takes.
 
-    Nothing is told before `released` is set; `accepted` is set when the engine has taken the
+    Nothing is shown before `released` is set; `accepted` is set when the engine has taken the
     request once.
     """
 
-    def __init__(self, engine: Engine, turn: Turn, record: Record) -> None:
+    def __init__(self, engine: Engine, turn: StatefulCall, record: Record) -> None:
         self.turn = turn.seeded()
         self.record = record
         self.accepted = asyncio.Event()
         self.released = asyncio.Event()
         self._engine = engine
-        self._retelling = Retelling()
+        self._resumed = ResumedStream()
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events; raises what refuses the request."""
         for _ in range(TRIES):
-            self._retelling.begin_again()
+            self._resumed.begin_again()
             try:
                 async with aclosing(self._once()) as batches:
                     async for batch in batches:
                         yield batch
                 return
             except (EngineCrashed, EngineStalled) as error:
-                log.info("%s is asked for again: %s", self.turn.call.id, error)
+                log.info("%s is generated again: %s", self.turn.call.id, error)
                 failed = Failed(error.report())
             except Differs:
                 log.info("%s came out differently the second time", self.turn.call.id)
@@ -68,7 +73,7 @@ class Asking:
 
     def broken_off(self, failed: Failed) -> list[Event]:
         """What ends the stream with `failed`, wherever it stands."""
-        return self._retelling.end(failed)
+        return self._resumed.end(failed)
 
     async def _once(self) -> AsyncGenerator[list[Event], None]:
         async with AsyncExitStack() as stack:
@@ -77,7 +82,7 @@ class Asking:
             await self.released.wait()
             async with aclosing(merged((generation,), lambda: None)) as batches:
                 async for ((_, batch),) in batches:
-                    yield list(self._retelling.new(batch))
+                    yield list(self._resumed.new(batch))
                     if isinstance(batch[-1], Failed):
                         yield self._failed(batch[-1])
 

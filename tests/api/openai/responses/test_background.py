@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Frame
-from mlxd.api.openai.responses.background import Tape
-from mlxd.api.openai.responses.resumed_stream import Differs, Retelling
+from mlxd.api.openai.responses.background import FrameLog
+from mlxd.api.openai.responses.resumed_stream import Differs, ResumedStream
+from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.engine.interface import Generation
 from mlxd.engine.scripted.engine import Gate, Play, ScriptedEngine
@@ -300,30 +301,30 @@ def test_an_answer_told_in_pieces_is_the_answer_told_at_once(
     blocks: list[tuple[Make, list[str]]], cuts: list[int]
 ) -> None:
     whole = script(blocks)
-    retelling, told = Retelling(), []
+    resumed, told = ResumedStream(), []
     for cut in cuts:
-        retelling.begin_again()
-        told += list(retelling.new([*whole[: min(cut, len(whole) - 1)]]))
-    retelling.begin_again()
-    told += list(retelling.new(whole))
+        resumed.begin_again()
+        told += list(resumed.new([*whole[: min(cut, len(whole) - 1)]]))
+    resumed.begin_again()
+    told += list(resumed.new(whole))
     assert list(check_order(told)) == whole
 
 
 def test_another_answer_is_noticed() -> None:
-    retelling = Retelling()
-    list(retelling.new([STARTED, *text(0, "One")]))
+    resumed = ResumedStream()
+    list(resumed.new([STARTED, *text(0, "One")]))
     for other in (text(0, "On"), text(0, "One two"), text(0, "Two"), reasoning(0, "One"), ()):
-        retelling.begin_again()
+        resumed.begin_again()
         with pytest.raises(Differs):
-            list(retelling.new([STARTED, *other, finished()]))
+            list(resumed.new([STARTED, *other, finished()]))
 
 
-def test_a_tape_drops_its_beginning_when_it_is_full() -> None:
-    tape = Tape(limit=100)
-    tape.add(Frame(b"%d" % number) for number in range(30))
-    assert tape.first > 0
-    assert tape.since(29) == [b"data: 29\n\n"]
-    assert tape.whole([]) == ()
+def test_a_log_drops_its_beginning_when_it_is_full() -> None:
+    log = FrameLog(SSE, limit=100)
+    log.add(Frame(b"%d" % number) for number in range(30))
+    assert log.first > 0
+    assert log.since(29) == [b"data: 29\n\n"]
+    assert log.whole([]) == ()
 
 
 ACTS = st.lists(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mlxd.api.dialect import Past
 from mlxd.api.openai.responses.dialect import OpenAIResponses
+from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.wire import ReasoningEvents
 from mlxd.messages import (
     AllowedTools,
@@ -32,6 +32,7 @@ from tests.api.responses import (
     Json,
     answered,
     caller,
+    compact,
     heard,
     items,
     parsed,
@@ -44,20 +45,19 @@ from tests.scripts import SCRIPTS
 
 def test_a_plain_request_leaves_everything_to_the_defaults() -> None:
     call = parsed()
-    assert (call.id, call.asked_model, call.stream, call.background) == (
+    assert (call.id, call.requested_model, call.stream, call.background) == (
         RESPONSE,
         "demo",
         False,
         False,
     )
     assert call.store
-    (request,) = call.recall(Past()).requests
+    (request,) = call.resolve(Past()).requests
     assert request.messages == (Message("user", (Text("Hello"),)),)
     assert request.sampling == Sampling()
     assert (request.max_tokens, request.stop, request.output) == (None, (), TextOutput())
     assert request.reasoning == ReasoningOptions()
-    assert request.source.dialect == "openai_responses"
-    assert call.ignored == ()
+    assert call.resolve(Past()).ignored == ()
 
 
 def test_nulls_say_the_same_as_nothing() -> None:
@@ -69,7 +69,7 @@ def test_nulls_say_the_same_as_nothing() -> None:
     )
     nulls: Json = dict.fromkeys(names)
     assert heard(**nulls) == heard()
-    assert parsed(**nulls).ignored == ()
+    assert answered(**nulls).ignored == ()
 
 
 def test_an_empty_text_is_an_input() -> None:
@@ -137,12 +137,12 @@ def test_requests_of_one_conversation_are_known_as_such() -> None:
 def test_what_a_call_goes_on_from_is_told_before_it_is_known() -> None:
     call = parsed(previous_response_id="resp_1", input=None)
     assert (call.previous, call.conversation, call.input) == ("resp_1", "", ())
-    (request,) = call.recall(Past(items(user("Hello")))).requests
+    (request,) = call.resolve(Past(items(user("Hello")))).requests
     assert request.messages == (Message("user", (Text("Hello"),)),)
     assert parsed(conversation={"id": "conv_1"}).conversation == "conv_1"
     assert parsed(background=True, stream=True).background
     assert not parsed(store=False).store
-    assert not parsed("count").store
+    assert not compact().store
 
 
 def test_a_response_repeats_what_was_asked() -> None:
@@ -189,7 +189,7 @@ def test_a_response_fills_in_what_was_not_asked() -> None:
 
 def test_a_response_without_a_model_names_the_one_that_answers() -> None:
     assert response_of(SCRIPTS["text"], model=None)["model"] == ""
-    assert answered(model=None).asked_model == ""
+    assert answered(model=None).requested_model == ""
 
 
 def test_tools_come_back_with_every_field() -> None:
@@ -220,8 +220,8 @@ def test_the_model_is_told_of_a_grammar_that_is_not_enforced() -> None:
     (tool,) = heard(tools=[{**CUSTOM, "format": grammar}]).tools
     assert tool.description.startswith("Runs code.")
     assert tool.description.endswith("lark:\nstart: /a+/")
-    assert parsed(tools=[{**CUSTOM, "format": grammar}]).ignored == ("tools.format",)
-    assert parsed(tools=[{**CUSTOM, "format": {"type": "text"}}]).ignored == ()
+    assert answered(tools=[{**CUSTOM, "format": grammar}]).ignored == ("tools.format",)
+    assert answered(tools=[{**CUSTOM, "format": {"type": "text"}}]).ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_custom_tools_pattern_is_enforced_as_a_whole(definition: str, pattern:
         assert tool.strict
         assert json.loads(tool.parameters)["properties"]["input"]["pattern"] == pattern
         assert definition in tool.description
-        assert parsed(tools=tools).ignored == ()
+        assert answered(tools=tools).ignored == ()
 
 
 def test_items_can_bring_tools_along() -> None:
@@ -311,9 +311,7 @@ def test_the_choice_of_tools_reaches_the_engine(choice: Any, expected: ToolChoic
     ids=lambda value: ",".join(sorted(value))[:50],
 )
 def test_what_is_ignored_is_named(fields: Json, names: set[str]) -> None:
-    call = parsed(**fields)
-    assert set(call.ignored) == names
-    assert call.recall(Past()).ignored == call.ignored
+    assert set(answered(**fields).ignored) == names
 
 
 @pytest.mark.parametrize(
@@ -331,7 +329,7 @@ def test_the_server_can_say_how_thinking_is_shown(
 ) -> None:
     dialect = OpenAIResponses(events)
     body = {"model": "demo", "input": "Hello", "reasoning": asked}
-    renderer = dialect.parse(body, caller()).recall(Past()).renderer
+    renderer = dialect.response_call(body, caller()).resolve(Past()).renderer
     for event in SCRIPTS["reasoning_then_text"]:
         list(renderer.frames(0, event))
     first = renderer.snapshot()["output"][0]

@@ -1,11 +1,14 @@
 """Bodies of any shape: each is understood or refused, and nothing else comes of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlxd.api.dialect import Past
+from mlxd.api.dialect import Caller
+from mlxd.api.openai.responses.format.calls import Past, UnresolvedCall
+from mlxd.api.openai.responses.format.conversation_bodies import new_items
 from mlxd.errors import ItemNotFound, MlxdError, RequestError
 from tests.api.responses import DIALECT, Json, caller, parsed
 from tests.scripts import SCRIPTS
@@ -54,27 +57,30 @@ ITEMS = st.lists(
 )
 
 
-def attempt(body: Json, operation: str) -> MlxdError | None:
+Understand = Callable[[Json, Caller], UnresolvedCall]
+
+
+def attempt(body: Json, understand: Understand) -> MlxdError | None:
     """Read the body, answer it, go on from it; the error that forbade it."""
     try:
-        call = DIALECT.parse(body, caller(operation))
-        renderer = call.recall(Past()).renderer
+        call = understand(body, caller())
+        renderer = call.resolve(Past()).renderer
         for event in SCRIPTS["text"]:
             list(renderer.frames(0, event))
-        parsed().recall(Past(call.input))
-        DIALECT.items(body["input"], "items", {})
+        parsed().resolve(Past(call.input))
+        new_items(body["input"], {})
     except MlxdError as error:
         return error
     return None
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(FIELDS, ITEMS, st.sampled_from(("respond", "count", "compact")))
+@given(FIELDS, ITEMS, st.sampled_from((DIALECT.response_call, DIALECT.compact_call)))
 def test_a_body_of_any_shape_is_understood_or_refused(
-    fields: Json, items: list[Json], operation: str
+    fields: Json, items: list[Json], understand: Understand
 ) -> None:
-    error = attempt({"model": "demo", "input": items, **fields}, operation)
+    error = attempt({"model": "demo", "input": items, **fields}, understand)
     assert error is None or isinstance(error, RequestError)
     if error is not None:
-        reply = DIALECT.error(error, caller(operation))
+        reply = DIALECT.error(error, caller())
         assert reply.status == (404 if isinstance(error, ItemNotFound) else 400)

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from mlxd.api.dialect import Past
+from mlxd.api.openai.responses.format.calls import Past
+from mlxd.api.openai.responses.format.response_object import counted
 from mlxd.errors import InvalidField
-from mlxd.events import collect
 from tests.api.responses import (
     CUSTOM,
     DIALECT,
@@ -15,10 +16,10 @@ from tests.api.responses import (
     SEARCH,
     SPACE,
     Json,
-    answered,
     bodies,
     call,
     caller,
+    compact,
     events_of,
     parsed,
     response_of,
@@ -129,14 +130,14 @@ def test_items_of_the_input_are_what_openai_publishes() -> None:
 
 
 def test_a_count_is_what_openai_publishes() -> None:
-    counted = answered().counted
-    assert counted is not None
     check_against("TokenCountsResource", counted(7))
 
 
 def test_a_compaction_is_what_both_publish() -> None:
-    renderer = parsed("compact", input=[user("Hello")]).recall(Past()).renderer
-    body = json.loads(renderer.body([collect(SCRIPTS["reasoning_then_text"])]))
+    renderer = compact(input=[user("Hello")]).resolve(Past()).renderer
+    for event in SCRIPTS["reasoning_then_text"]:
+        list(renderer.frames(0, event))
+    body = json.loads(msgspec.json.encode(renderer.snapshot()))
     check_against("CompactResource", body)
     check_against("CompactResource", body, OPEN_RESPONSES)
 

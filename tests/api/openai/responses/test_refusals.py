@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from mlxd import errors
-from mlxd.api.dialect import Past
+from mlxd.api.openai.responses.format.calls import Past
+from mlxd.api.openai.responses.format.conversation_bodies import new_items
 from tests.api.responses import (
     CUSTOM,
     DIALECT,
@@ -15,6 +16,7 @@ from tests.api.responses import (
     answered,
     call,
     caller,
+    compact,
     items,
     parsed,
     result,
@@ -177,7 +179,7 @@ REFUSALS: list[tuple[Json, str, str]] = [
 @pytest.mark.parametrize(("fields", "param", "code"), REFUSALS, ids=lambda value: str(value)[:60])
 def test_a_wrong_field_is_refused_by_name(fields: Json, param: str, code: str) -> None:
     with pytest.raises(errors.InvalidField) as refused:
-        parsed(**fields).recall(Past())
+        parsed(**fields).resolve(Past())
     error = DIALECT.error(refused.value, caller()).body["error"]
     assert (error["param"], error["code"]) == (param, code)
     assert error["type"] == "invalid_request_error"
@@ -187,7 +189,7 @@ def test_a_wrong_field_is_refused_by_name(fields: Json, param: str, code: str) -
 @pytest.mark.parametrize("fields", [{"model": None}, {"input": None}, {"input": []}])
 def test_a_compaction_needs_a_model_and_something_to_compact(fields: Json) -> None:
     with pytest.raises(errors.InvalidField):
-        parsed("compact", **fields)
+        compact(**fields)
 
 
 def test_items_of_a_conversation_are_refused_by_their_place() -> None:
@@ -198,7 +200,7 @@ def test_items_of_a_conversation_are_refused_by_their_place() -> None:
         ([{"role": "user", "content": [{"type": "input_audio"}]}], "items.0.content.0.type"),
     ):
         with pytest.raises(errors.InvalidField) as refused:
-            DIALECT.items(values, "items", {})
+            new_items(values, {})
         assert refused.value.field == field
 
 

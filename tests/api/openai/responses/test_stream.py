@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlxd.api.dialect import AnsweredCall
+from mlxd.api.openai.responses.format.calls import ResolvedCall
 from mlxd.errors import ContextTooLong, InvalidField, MlxdError, QueueFull, RateLimited
 from mlxd.events import (
     TERMINAL,
@@ -19,7 +19,6 @@ from mlxd.events import (
     Started,
     Timings,
     Usage,
-    collect,
 )
 from mlxd.messages import ToolCall
 from tests.api.responses import (
@@ -34,7 +33,7 @@ from tests.api.responses import (
     response_of,
 )
 from tests.api.support import NOW
-from tests.scripts import CRASH, SCRIPTS, STARTED, WHOLE, call, finished, reasoning, text
+from tests.scripts import CRASH, SCRIPTS, STARTED, call, finished, reasoning, text
 
 every_script = pytest.mark.parametrize("name", SCRIPTS)
 WISHES: dict[str, Json] = {
@@ -170,14 +169,14 @@ def test_what_is_stored_is_what_will_be_told(name: str, wish: Json) -> None:
         list(renderer.frames(0, event))
     assert isinstance(last, TERMINAL)
     running = renderer.snapshot()
-    settled = renderer.settle(last)
+    final = renderer.final(last)
     assert renderer.snapshot() == running
     frames = list(renderer.frames(0, last))
-    assert settled.body == renderer.snapshot()
-    assert settled.state == settled.body["status"]
-    assert [json.loads(item.body) for item in settled.output] == settled.body["output"]
+    assert final.body == renderer.snapshot()
+    assert final.state == final.body["status"]
+    assert [json.loads(item.body) for item in final.output] == final.body["output"]
     told = [json.loads(frame.data) for frame in frames if frame.event]
-    assert told[-1]["response"] == settled.body
+    assert told[-1]["response"] == final.body
 
 
 def test_an_answer_that_could_not_be_stored_has_failed_after_all() -> None:
@@ -186,16 +185,9 @@ def test_an_answer_that_could_not_be_stored_has_failed_after_all() -> None:
     for event in before:
         list(renderer.frames(0, event))
     assert isinstance(last, Finished)
-    assert renderer.settle(last).state == "completed"
+    assert renderer.final(last).state == "completed"
     list(renderer.frames(0, Failed(CRASH.report())))
     assert renderer.snapshot()["status"] == "failed"
-
-
-@pytest.mark.parametrize("name", WHOLE)
-@every_wish
-def test_a_whole_body_is_what_the_stream_amounts_to(name: str, wish: Json) -> None:
-    body = answered(**wish).renderer.body([collect(SCRIPTS[name])])
-    assert json.loads(body) == response_of(SCRIPTS[name], **wish)
 
 
 def test_an_answer_cut_short_ends_with_an_incomplete_item() -> None:
@@ -245,7 +237,7 @@ def test_logprobs_come_with_the_text_when_they_are_asked_for() -> None:
     assert all(not event.get("logprobs") for event in plain)
 
 
-def started(**wish: Any) -> AnsweredCall:
+def started(**wish: Any) -> ResolvedCall:
     answer = answered(**wish)
     list(answer.renderer.frames(0, STARTED))
     return answer

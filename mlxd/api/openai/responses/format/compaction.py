@@ -4,14 +4,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mlxd.api.dialect import Caller, Frame, JsonObject, Settled
+from mlxd.api.dialect import Caller, Frame, JsonObject
+from mlxd.api.openai.responses.format.calls import FinalState
 from mlxd.api.openai.responses.format.full_input import History
 from mlxd.api.openai.responses.format.neutral_request import source
 from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
 from mlxd.api.openai.responses.format.wire import CompactRequest
 from mlxd.api.wire.opaque_text import seal
 from mlxd.errors import revive
-from mlxd.events import Answer, BlockEnd, Event, Failed, Finished, Usage
+from mlxd.events import BlockEnd, Event, Failed, Finished, Usage
 from mlxd.history import Item, ResponseState
 from mlxd.messages import GenerateRequest, Message, Text
 
@@ -36,7 +37,7 @@ def compaction(wire: CompactRequest, history: History, caller: Caller) -> Genera
 
 
 class CompactRenderer:
-    """See `Answering`; a compaction is never streamed.
+    """See `ObjectRenderer`; a compaction is never streamed.
 
     `lasting` are items that stay in front of the summary as they are.
     """
@@ -50,7 +51,7 @@ class CompactRenderer:
         self._usage = Usage()
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
-        """See `Renderer.frames`."""
+        """See `StreamRenderer.frames`."""
         match event:
             case BlockEnd(part=Text(text=text)):
                 self._texts.append(text)
@@ -64,30 +65,25 @@ class CompactRenderer:
         return ()
 
     def idle(self) -> Iterable[Frame]:
-        """See `Renderer.idle`."""
+        """See `StreamRenderer.idle`."""
         return ()
 
     def end(self) -> Iterable[Frame]:
-        """See `Renderer.end`."""
+        """See `StreamRenderer.end`."""
         return ()
 
     def cancel(self, usage: Usage) -> Iterable[Frame]:
-        """See `Answering.cancel`."""
+        """See `ObjectRenderer.cancel`."""
         return ()
 
-    def body(self, answers: Sequence[Answer]) -> bytes:
-        """See `Renderer.body`."""
-        (answer,) = answers
-        return _encode(self._object(answer.text, answer.finished.usage))
-
     def snapshot(self) -> JsonObject:
-        """See `Answering.snapshot`."""
+        """See `ObjectRenderer.snapshot`."""
         return self._object("\n".join(self._texts), self._usage)
 
-    def settle(self, event: Finished | Failed) -> Settled:
-        """See `Answering.settle`."""
+    def final(self, event: Finished | Failed) -> FinalState:
+        """See `ObjectRenderer.final`."""
         state: ResponseState = "failed" if isinstance(event, Failed) else "completed"
-        return Settled(state, self._object("\n".join(self._texts), event.usage))
+        return FinalState(state, self._object("\n".join(self._texts), event.usage))
 
     def _object(self, summary: str, usage: Usage) -> JsonObject:
         sealed = seal(summary.strip())

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlxd.api.dialect import Past
 from mlxd.api.openai.errors import wrong_value
+from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.items import (
     AdditionalToolsItem,
     CallOutputItem,

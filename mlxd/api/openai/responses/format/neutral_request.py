@@ -122,7 +122,7 @@ def source(wire: HistoryRequest, caller: Caller) -> Source:
     """Whose request it is, and of which conversation."""
     conversation = wire.conversation.id if wire.conversation else None
     session = wire.prompt_cache_key or ""
-    return Source("openai_responses", caller.key, conversation, session=session)
+    return Source(key=caller.key, conversation=conversation, session=session)
 
 
 def _output(wire: ResponsesRequest) -> Output:

@@ -7,7 +7,8 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.api.dialect import Frame, JsonObject, Settled
+from mlxd.api.dialect import Frame, JsonObject
+from mlxd.api.openai.responses.format.calls import FinalState
 from mlxd.api.openai.responses.format.output_items import (
     Block,
     CallBlock,
@@ -22,7 +23,6 @@ from mlxd.api.openai.responses.format.response_object import error_event, respon
 from mlxd.api.openai.responses.format.tools import Toolbox
 from mlxd.errors import MlxdError, revive
 from mlxd.events import (
-    Answer,
     BlockDelta,
     BlockEnd,
     BlockStart,
@@ -32,9 +32,7 @@ from mlxd.events import (
     Progress,
     Started,
     Timings,
-    TokenLogprob,
     Usage,
-    part_text,
 )
 from mlxd.history import Item, ResponseState
 from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
@@ -81,7 +79,7 @@ class Ending:
 
 
 class ResponsesRenderer:
-    """See `Answering`."""
+    """See `ObjectRenderer`."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -94,44 +92,36 @@ class ResponsesRenderer:
         self._ending: Ending | None = None
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
-        """See `Renderer.frames`."""
+        """See `StreamRenderer.frames`."""
         if isinstance(event, BlockDelta):
             return self._delta(event)
         frames = [self._frame(*step) for step in self._steps(event)]
         return [*frames, DONE] if isinstance(event, Failed) else frames
 
     def idle(self) -> Iterable[Frame]:
-        """See `Renderer.idle`."""
+        """See `StreamRenderer.idle`."""
         return (self._frame(*self._told("in_progress")),)
 
     def end(self) -> Iterable[Frame]:
-        """See `Renderer.end`."""
+        """See `StreamRenderer.end`."""
         return (DONE,)
 
-    def body(self, answers: Sequence[Answer]) -> bytes:
-        """See `Renderer.body`."""
-        (answer,) = answers
-        renderer = ResponsesRenderer(self._wanted)
-        for event in _events(answer):
-            renderer.frames(0, event)
-        return _encode(renderer.snapshot())
-
     def snapshot(self) -> JsonObject:
-        """See `Answering.snapshot`."""
+        """See `ObjectRenderer.snapshot`."""
         block = self._open
         output = [*self._output, *([block.item("in_progress")] if block else [])]
         return self._object(self._ending, output)
 
-    def settle(self, event: Finished | Failed) -> Settled:
-        """See `Answering.settle`."""
+    def final(self, event: Finished | Failed) -> FinalState:
+        """See `ObjectRenderer.final`."""
         ending = self._ended(event)
         block = self._last_block(ending)
         output = [*self._output, *([block.item(ending.item_status)] if block else [])]
         items = tuple(Item(item["id"], _encode(item)) for item in output)
-        return Settled(ending.state, self._object(ending, output), items)
+        return FinalState(ending.state, self._object(ending, output), items)
 
     def cancel(self, usage: Usage) -> Iterable[Frame]:
-        """See `Answering.cancel`."""
+        """See `ObjectRenderer.cancel`."""
         if self._ending is not None:
             return ()
         steps = self._finish(Ending("cancelled", usage))
@@ -286,35 +276,3 @@ def _ending(event: Finished | Failed) -> Ending:
 
 def _seconds(timings: Timings) -> float:
     return timings.queue + timings.prefill + timings.decode
-
-
-def _events(answer: Answer) -> Iterator[Event]:
-    """A stream that amounts to `answer`."""
-    yield answer.started
-    tokens = iter(answer.logprobs)
-    for index, part in enumerate(answer.parts):
-        text = part_text(part)
-        logprobs = _logprobs(tokens, len(text)) if isinstance(part, Text) else ()
-        yield BlockStart(index, _opened(part))
-        yield BlockDelta(index, text, tuple(logprobs))
-        yield BlockEnd(index, part)
-    yield answer.finished
-
-
-def _logprobs(tokens: Iterator[TokenLogprob], length: int) -> Iterator[TokenLogprob]:
-    """The next tokens, as many as make up text of this length."""
-    while length > 0 and (token := next(tokens, None)) is not None:
-        length -= len(token.token)
-        yield token
-
-
-def _opened(part: OutputPart) -> OutputPart:
-    match part:
-        case Text():
-            return Text("")
-        case Reasoning(signature=signature):
-            return Reasoning("", signature)
-        case ToolCall(id=id_, name=name):
-            return ToolCall(id_, name, "")
-        case _:
-            assert_never(part)

@@ -1,11 +1,14 @@
 """The Response object: what of it the request alone decides, and how usage and errors look."""
 
+import msgspec
+
 from mlxd import errors
 from mlxd.api.dialect import Caller, JsonObject
 from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.responses.format.tools import echoed_tools
 from mlxd.api.openai.responses.format.wire import ResponsesRequest
 from mlxd.events import Usage
+from mlxd.history import Item
 
 
 def response_id(caller: Caller) -> str:
@@ -70,6 +73,21 @@ def _text(body: JsonObject) -> JsonObject:
     if given.get("verbosity"):
         told["verbosity"] = given["verbosity"]
     return told
+
+
+def deleted_response(name: str) -> JsonObject:
+    """What is left of a response."""
+    return {"id": name, "object": "response", "deleted": True}
+
+
+def output_of(body: JsonObject) -> tuple[Item, ...]:
+    """The output items of a response's object."""
+    return tuple(Item(each["id"], msgspec.json.encode(each)) for each in body["output"])
+
+
+def counted(tokens: int) -> JsonObject:
+    """The number of a prompt's tokens."""
+    return {"object": "response.input_tokens", "input_tokens": tokens}
 
 
 def usage_body(usage: Usage) -> JsonObject:

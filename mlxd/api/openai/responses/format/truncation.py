@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as changed
 
-from mlxd.api.dialect import AnsweredCall
+from mlxd.api.openai.responses.format.calls import ResolvedCall
 from mlxd.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
 
 IMAGE = 2000
@@ -14,10 +14,10 @@ ROOM = 0.75
 """The part of the window that what is left should fill; the answer needs room too."""
 
 
-def shortener(call: AnsweredCall) -> AnsweredCall:
+def shortener(call: ResolvedCall) -> ResolvedCall:
     """`call`, able to leave out the oldest part of its history."""
 
-    def shorter(tokens: int, window: int) -> AnsweredCall | None:
+    def shorter(tokens: int, window: int) -> ResolvedCall | None:
         (request,) = call.requests
         kept = shortened(request.messages, min(1.0, ROOM * window / max(1, tokens)))
         if kept is None:

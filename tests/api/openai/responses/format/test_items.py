@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.api.dialect import Past
+from mlxd.api.openai.responses.format.calls import Past
+from mlxd.api.openai.responses.format.conversation_bodies import new_items
 from mlxd.api.openai.responses.format.messages import SUMMARY
 from mlxd.api.openai.tools import custom_arguments
 from mlxd.api.wire.opaque_text import seal
@@ -27,9 +28,9 @@ from mlxd.messages import (
 )
 from tests.api.responses import (
     CUSTOM,
-    DIALECT,
     SPACE,
     Json,
+    answered,
     bodies,
     call,
     items,
@@ -207,7 +208,7 @@ def test_instructions_go_in_front_and_are_not_inherited() -> None:
 
 
 def test_what_is_left_out_is_named() -> None:
-    ignored = parsed(
+    ignored = answered(
         input=[
             user("Hello"),
             {"type": "web_search_call", "id": "ws_1"},
@@ -222,7 +223,7 @@ def test_an_item_that_is_mentioned_stands_where_it_is_mentioned() -> None:
     (known,) = items({**user("Hello"), "id": "msg_known"})
     call = parsed(input=[user("A"), {"id": "msg_known"}, user("B")])
     assert call.references == ("msg_known",)
-    answer = call.recall(Past(referenced={"msg_known": known}))
+    answer = call.resolve(Past(referenced={"msg_known": known}))
     assert answer.requests[0].messages == (
         message("user", Text("A")),
         HELLO,
@@ -232,7 +233,7 @@ def test_an_item_that_is_mentioned_stands_where_it_is_mentioned() -> None:
         {"type": "input_text", "text": "Hello"}
     ]
     with pytest.raises(ItemNotFound, match="msg_known"):
-        call.recall(Past())
+        call.resolve(Past())
 
 
 def test_items_are_kept_in_the_shape_in_which_they_are_given_back() -> None:
@@ -275,7 +276,7 @@ def test_the_same_words_later_in_a_conversation_are_another_item() -> None:
         )
     }
     assert len(ids) == 4
-    first, second = (DIALECT.items([user("Hello")], "items", {})[0].id for _ in range(2))
+    first, second = (new_items([user("Hello")], {})[0].id for _ in range(2))
     assert first != second
 
 

@@ -5,12 +5,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.api.dialect import Past
+from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.messages import SUMMARY
+from mlxd.api.openai.responses.format.response_object import counted
 from mlxd.api.openai.responses.format.truncation import shortened
-from mlxd.events import collect
 from mlxd.messages import Message, Reasoning, Text, ToolCall, ToolResult
-from tests.api.responses import RESPONSE, Json, answered, call, parsed, result, said, user
+from tests.api.responses import RESPONSE, Json, answered, call, compact, result, said, user
 from tests.api.support import NOW
 from tests.scripts import STARTED, finished, reasoning, text
 
@@ -89,14 +89,13 @@ def test_only_who_allows_it_gets_a_shorter_history() -> None:
 
 
 def compacted(*values: Json, **fields: object) -> Json:
-    renderer = parsed("compact", input=list(values), **fields).recall(Past()).renderer
+    renderer = compact(input=list(values), **fields).resolve(Past()).renderer
     script = (STARTED, *reasoning(0, "Hm."), *text(1, " They met.", " \n"), finished())
     for event in script:
         list(renderer.frames(0, event))
     body: Json = json.loads(
         json.dumps(renderer.snapshot(), default=lambda raw: json.loads(bytes(raw)))
     )
-    assert json.loads(renderer.body([collect(script)])) == body
     return body
 
 
@@ -126,9 +125,11 @@ def test_the_systems_words_outlast_a_compaction() -> None:
 
 
 def test_a_compaction_asks_the_model_after_the_whole_history() -> None:
-    compact = parsed("compact", input=[user("Hi")], instructions="Be brief.", colour="blue")
-    assert (compact.store, compact.stream, compact.ignored) == (False, False, ("colour",))
-    (request,) = compact.recall(Past()).requests
+    summary = compact(input=[user("Hi")], instructions="Be brief.", colour="blue")
+    assert (summary.store, summary.stream) == (False, False)
+    call = summary.resolve(Past())
+    assert call.ignored == ("colour",)
+    (request,) = call.requests
     system, said_first, asked = request.messages
     assert (system, said_first.parts) == (SYSTEM, (Text("Hi"),))
     assert asked.role == "user"
@@ -136,7 +137,6 @@ def test_a_compaction_asks_the_model_after_the_whole_history() -> None:
 
 
 def test_tokens_of_a_prompt_are_counted_with_everything_in_it() -> None:
-    answer = parsed("count", input=[user("Hi")], instructions="Be brief.").recall(Past())
-    assert answer.counted is not None
-    assert answer.counted(7) == {"object": "response.input_tokens", "input_tokens": 7}
-    assert len(answer.requests[0].messages) == 2
+    (request,) = answered(input=[user("Hi")], instructions="Be brief.").requests
+    assert len(request.messages) == 2
+    assert counted(7) == {"object": "response.input_tokens", "input_tokens": 7}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mlxd.api.http.model_names import UnknownModel, route_model
+from mlxd.api.model_names import UnknownModel, route_model
 from mlxd.config.settings import Defaults, Server, Settings
 from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound

@@ -1,10 +1,9 @@
-"""Frames to the bytes of server-sent events, and batches of several generations to one stream."""
+"""The events of several generations as one stream of batches."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 
-from mlxd.api.dialect import Frame
 from mlxd.engine.interface import Generation
 from mlxd.errors import InternalError
 from mlxd.events import TERMINAL, Event, Failed
@@ -13,32 +12,6 @@ Batch = tuple[int, list[Event]]
 """A generation's number and the events that were ready."""
 
 LOST = Failed(InternalError("a generation ended without an end").report())
-
-
-_LINE_ENDS = tuple(
-    (char.encode(), f"\\u{ord(char):04x}".encode()) for char in ("\u0085", "\u2028", "\u2029")
-)
-
-
-def encode(frames: Iterable[Frame]) -> bytes:
-    """The frames as they go over the wire."""
-    pieces: list[bytes] = []
-    for frame in frames:
-        data = frame.data if frame.data.isascii() else _on_one_line(frame.data)
-        if frame.comment is not None:
-            pieces.append(f": {frame.comment}\n\n".encode())
-        elif frame.event is None:
-            pieces += (b"data: ", data, b"\n\n")
-        else:
-            pieces += (b"event: ", frame.event.encode(), b"\ndata: ", data, b"\n\n")
-    return b"".join(pieces)
-
-
-def _on_one_line(data: bytes) -> bytes:
-    """JSON without the characters that end a line for many clients, though not by the standard."""
-    for raw, escaped in _LINE_ENDS:
-        data = data.replace(raw, escaped)
-    return data
 
 
 def merged(

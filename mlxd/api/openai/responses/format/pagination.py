@@ -59,8 +59,8 @@ def item_list(items: Sequence[Item], *, more: bool = False) -> bytes:
     )
 
 
-def asked_page(query: Mapping[str, str]) -> Page:
-    """The page that a query asks for; raises `InvalidField`."""
+def requested_page(query: Mapping[str, str]) -> Page:
+    """The page that a query names; raises `InvalidField`."""
     limit = whole_number(query, "limit", USUAL_PAGE)
     if not 1 <= limit <= MAX_PAGE:
         message = f"Invalid 'limit': expected 1 to {MAX_PAGE}, but got {limit} instead."
@@ -82,6 +82,11 @@ def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
         message = f"Invalid type for '{name}': expected an integer."
         raise InvalidField(name, "type", message)
     return int(text)
+
+
+def starting_after(query: Mapping[str, str]) -> int:
+    """The number of the last event that a reader has seen, -1 for none; raises `InvalidField`."""
+    return max(-1, whole_number(query, "starting_after", -1))
 
 
 def is_true(query: Mapping[str, str], name: str) -> bool:
