@@ -100,7 +100,13 @@ def content(answer: Answer) -> str:
 
 
 @contextmanager
-def serve(folder: Path, *args: str, toml: str = "", prefix: Sequence[str] = ()) -> Iterator[Served]:
+def serve(
+    folder: Path,
+    *args: str,
+    toml: str = "",
+    prefix: Sequence[str] = (),
+    program: Sequence[str] = ("-m", "mlxd"),
+) -> Iterator[Served]:
     """Run `mlxd serve` in `folder` with `toml` as its configuration, on a free port.
 
     However the test ends the server, it must have left nothing behind that its log complains of.
@@ -109,7 +115,7 @@ def serve(folder: Path, *args: str, toml: str = "", prefix: Sequence[str] = ()) 
     python = [sys.executable, "-W", "default::ResourceWarning", "-W", "default::RuntimeWarning"]
     with (folder / LOG).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [*prefix, *python, "-m", "mlxd", "serve", "--port", "0", *args],
+            [*prefix, *python, *program, "serve", "--port", "0", *args],
             cwd=folder,
             env=_bare_environment(folder),
             stdout=subprocess.PIPE,

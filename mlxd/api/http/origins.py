@@ -20,7 +20,7 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2000}")
 
 EXPOSED = "x-request-id, x-mlxd-model, x-mlxd-ignored, retry-after"
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
-USUAL_HEADERS = "authorization, x-api-key, api-key, anthropic-version, anthropic-beta, content-type"
+USUAL_HEADERS = "authorization, x-api-key, api-key, content-type"
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def cors_headers(origin: str) -> dict[str, str]:
     return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED}
 
 
-def preflight_headers(origin: str, asked: str, *, private_network: bool) -> dict[str, str]:
-    """The answer to a browser that asks before it calls; `asked` are the headers it would send."""
+def preflight_headers(origin: str, requested: str, *, private_network: bool) -> dict[str, str]:
+    """The answer to a browser's preflight; `requested` are the headers that it would send."""
     headers = {
         **cors_headers(origin),
         "access-control-allow-methods": METHODS,
-        "access-control-allow-headers": asked if _HEADER_NAMES.fullmatch(asked) else USUAL_HEADERS,
+        "access-control-allow-headers": requested
+        if _HEADER_NAMES.fullmatch(requested)
+        else USUAL_HEADERS,
         "access-control-max-age": "600",
     }
     if private_network:

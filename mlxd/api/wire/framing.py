@@ -19,7 +19,7 @@ class ServerSentEvents:
         """See `Framing.encode`."""
         pieces: list[bytes] = []
         for frame in frames:
-            data = frame.data if frame.data.isascii() else _on_one_line(frame.data)
+            data = _on_one_line(frame.data)
             if frame.event is None:
                 pieces += (b"data: ", data, b"\n\n")
             else:
@@ -35,7 +35,7 @@ class JsonLines:
 
     def encode(self, frames: Iterable[Frame]) -> bytes:
         """See `Framing.encode`; the names of events are not written."""
-        return b"".join(frame.data + b"\n" for frame in frames)
+        return b"".join(_on_one_line(frame.data) + b"\n" for frame in frames)
 
 
 SSE = ServerSentEvents()
@@ -44,6 +44,8 @@ NDJSON = JsonLines()
 
 def _on_one_line(data: bytes) -> bytes:
     """JSON without the characters that end a line for many clients, though not by the standard."""
+    if data.isascii():
+        return data
     for raw, escaped in _LINE_ENDS:
         data = data.replace(raw, escaped)
     return data
