@@ -23,10 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
-from mlxd.engine.notations.calls import Calls, NotACall, Reader
 from mlxd.engine.notations.gemma import gemma_calls, gemma_style
-from mlxd.engine.notations.headers import HARMONY, MUSE, Headers
-from mlxd.engine.notations.json_calls import Frame, json_calls
 from mlxd.engine.notations.marked import (
     DEEPSEEK_CALL,
     DEEPSEEK_SECTION,
@@ -39,11 +36,14 @@ from mlxd.engine.notations.marked import (
     kimi_section,
     mistral_calls,
 )
-from mlxd.engine.notations.pairs import GLM, LONGCAT, Pairs, paired_call
 from mlxd.engine.notations.pythonic import pythonic_calls
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ANY, OBJECT_OR_STRING
-from mlxd.engine.notations.tags import Tags, tagged_call, tagged_calls
+from mlxd.engine.notations.reading.calls import Calls, NotACall, Reader
+from mlxd.engine.notations.reading.headers import HARMONY, MUSE, Headers
+from mlxd.engine.notations.reading.json_calls import Frame, json_calls
+from mlxd.engine.notations.reading.pairs import GLM, LONGCAT, Pairs, paired_call
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ANY, OBJECT_OR_STRING
+from mlxd.engine.notations.reading.tags import Tags, tagged_call, tagged_calls
 
 QWEN = Tags(
     call="<function=",

@@ -2,7 +2,7 @@
 
 import re
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     NOT_WHOLE,
     Calls,
     NotACall,
@@ -10,8 +10,8 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
-from mlxd.engine.notations.values import Outcome, Quote, Style, ValueCopy
+from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.values import Outcome, Quote, Style, ValueCopy
 
 _ANY_TEXT = re.compile(r"[^\x00]+")
 

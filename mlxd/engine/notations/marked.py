@@ -1,6 +1,6 @@
 """Calls as a name and a JSON object between control tokens: Kimi, DeepSeek, Mistral."""
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_WHOLE,
     Calls,
@@ -8,8 +8,8 @@ from mlxd.engine.notations.calls import (
     json_arguments,
     offered_name,
 )
-from mlxd.engine.notations.json_calls import Frame, json_calls
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.json_calls import Frame, json_calls
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 
 KIMI_SECTION = "<|tool_calls_section_begin|>"
 KIMI_CALL = "<|tool_call_begin|>"

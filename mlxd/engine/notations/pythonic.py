@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     NOT_WHOLE,
     Calls,
     NotACall,
@@ -11,9 +11,9 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ObjectWriter
-from mlxd.engine.notations.values import PYTHON, Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ObjectWriter
+from mlxd.engine.notations.reading.values import PYTHON, Outcome, ValueCopy
 
 _NAME = re.compile(r"\w*")
 _ARGUMENT = replace(PYTHON, bare=re.compile(r"[\w .+-]+"), delimiters=(",", ")", "]", "}"))

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations import BARE_BEGINS, BARE_JSON, NOTATIONS, Notation
-from mlxd.engine.notations.calls import CallItem, Calls, NotACall, Reader, json_arguments
-from mlxd.engine.notations.headers import Headers, Route
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.calls import CallItem, Calls, NotACall, Reader, json_arguments
+from mlxd.engine.notations.reading.headers import Headers, Route
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 
 MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""

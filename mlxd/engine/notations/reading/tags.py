@@ -7,7 +7,7 @@ value ends at the first closing tag.
 import re
 from dataclasses import dataclass
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_WHOLE,
     Broken,
@@ -18,8 +18,8 @@ from mlxd.engine.notations.calls import (
     next_tag,
     spill,
 )
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
 
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
 

@@ -6,7 +6,7 @@ Keys come in any order, the arguments may be an object or a string that holds on
 
 from dataclasses import dataclass
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_VALID,
     NOT_WHOLE,
@@ -16,9 +16,9 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import NONE, Markers, Scanner, Steps
-from mlxd.engine.notations.unquote import copy_quoted
-from mlxd.engine.notations.values import Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps
+from mlxd.engine.notations.reading.unquote import copy_quoted
+from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
 
 NOT_JSON = "it is not a call in JSON"
 
