@@ -66,9 +66,9 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.notations": ("engine.notations.reading",),
     "engine.notations.reading": (),
     "engine.parsing": ("engine.interface", "engine.notations", "engine.notations.reading"),
-    "engine.prompt": ENGINE_CONTRACT,
+    "engine.prompt": (*ENGINE_CONTRACT, "engine.notations"),
     "engine.grammar": (
-        *("engine.interface", "engine.notations.reading"),
+        *("engine.interface", "engine.notations", "engine.notations.reading"),
         *("engine.parsing", "engine.prompt"),
     ),
     "engine.scheduling": ("engine.protocol", "engine.parsing"),

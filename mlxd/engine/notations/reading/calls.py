@@ -172,7 +172,7 @@ class Calls:
         return own
 
 
-Reader = Callable[[Scanner, Calls], Steps[None]]
+CallReader = Callable[[Scanner, Calls], Steps[None]]
 """Reads calls from behind an opening marker.
 
 What it has taken since the scanner's mark when it returns, or raises `NotACall`, is text; marking

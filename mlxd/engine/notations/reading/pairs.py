@@ -33,10 +33,6 @@ class Pairs:
         return f"</{self.prefix}{name}>"
 
 
-GLM = Pairs()
-LONGCAT = Pairs(end="</longcat_tool_call>", prefix="longcat_")
-
-
 def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
     """Read a call from its name on; the arguments may also be one JSON object."""
     stops = markers_of(pairs.end)
