@@ -67,11 +67,13 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.phase_times": ("engine.interface",),
     "engine.__main__": ("engine.process",),
     # From text to calls and events, and back: no process, no MLX.
-    "engine.notations": (),
-    "engine.parsing": ("engine.interface", "engine.notations"),
-    "engine.prompt": ENGINE_CONTRACT,
+    "engine.notations": ("engine.notations.reading",),
+    "engine.notations.reading": (),
+    "engine.parsing": ("engine.interface", "engine.notations", "engine.notations.reading"),
+    "engine.prompt": (*ENGINE_CONTRACT, "engine.notations"),
     "engine.grammar": (
-        *("engine.interface", "engine.notations", "engine.parsing", "engine.prompt"),
+        *("engine.interface", "engine.notations", "engine.notations.reading"),
+        *("engine.parsing", "engine.prompt"),
     ),
     "engine.scheduling": ("engine.protocol", "engine.parsing"),
     # The engine process.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from mlxd.config.load import load
 from mlxd.config.settings import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
-from mlxd.engine.notations import NOTATIONS
+from mlxd.engine.notations.table import NOTATIONS
 from tests.surroundings import DEFAULT_FILE, from_text
 
 

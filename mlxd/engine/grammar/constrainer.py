@@ -20,14 +20,13 @@ from transformers import PreTrainedTokenizerFast
 
 from mlxd.engine.grammar.lark_text import (
     AFTER_THINKING,
-    HARMONY_END,
-    HARMONY_FINAL,
     GrammarText,
     Texts,
 )
 from mlxd.engine.grammar.shortest_ending import LONGEST, Closer
 from mlxd.engine.grammar.token_masks import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
 from mlxd.engine.interface import Markup
+from mlxd.engine.notations.table import notation_named
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.errors import InvalidField
 from mlxd.messages import GenerateRequest, TextOutput
@@ -198,8 +197,8 @@ class Constrainer:
             return None
         opening, closing = self._markup.reasoning[0]
         closers = closing
-        if self._markup.tool_format == "harmony":
-            closers += HARMONY_END if request.tools else HARMONY_END + HARMONY_FINAL
+        if (messages := notation_named(self._markup.tool_format).form.messages) is not None:
+            closers += messages.following + ("" if request.tools else messages.final)
         starter = self._tokenizer.get_vocab().get(opening)
         if request.reasoning.enabled is False or request.reasoning.effort == "none":
             starter = None

@@ -13,12 +13,11 @@ from mlxd.engine.grammar.tool_calls import (
     Literally,
     ToolGrammar,
     ToolShape,
-    form_of,
     inline_json,
 )
 from mlxd.engine.interface import Markup
+from mlxd.engine.notations.table import notation_named
 from mlxd.engine.parsing.blocks import callable_tools
-from mlxd.engine.parsing.markers import notation_of
 from mlxd.errors import InvalidField
 from mlxd.messages import (
     AllowedTools,
@@ -41,8 +40,6 @@ MAX_RULES = 1000
 """Lines of a caller's own grammar; the parser of grammars goes as deep as its rules do."""
 AFTER_THINKING = "SPACE? "
 """White space that models write behind their reasoning."""
-HARMONY_END = "<|start|>assistant"
-HARMONY_FINAL = "<|channel|>final<|message|>"
 _ANYTHING = "/(?s:.)*/"
 _SPACE = "SPACE: /[ \\n]{1,2}/"
 _BARE_CALL = r'\s*(```[a-z_]*\s*)?\[?\s*\{(?s:.)*"(name|function)"(?s:.)*'
@@ -82,7 +79,9 @@ class GrammarText:
         self._markup = markup
         self._literally = literally
         self._is_token = is_token
-        self._harmony = markup.tool_format == "harmony"
+        self._notation = notation_named(markup.tool_format)
+        self._form = self._notation.form_in(is_token)
+        self._messages = self._form.messages
 
     def of(self, request: GenerateRequest) -> Texts | None:
         """The grammar of the answer to `request`, None where it is free; raises `InvalidField`."""
@@ -100,12 +99,12 @@ class GrammarText:
         elif not required:
             draft.rules.append(f"answer: {self._output(request.output, draft.named)}")
             draft.answers.append(self._final("answer"))
-        if self._harmony:
-            draft.ends += [HARMONY_FINAL, *draft.beginnings]
+        if self._messages is not None:
+            draft.ends += [self._messages.final, *draft.beginnings]
         draft.rules.insert(0, self._start(draft, request.output))
         return Texts(
             _joined(draft.rules, draft.named),
-            whole=self._harmony,
+            whole=self._messages is not None,
             beginnings=tuple(draft.beginnings),
             ends=tuple(draft.ends),
         )
@@ -114,16 +113,16 @@ class GrammarText:
         self, draft: _Draft, request: GenerateRequest, tools: Sequence[Tool], *, marked: bool
     ) -> None:
         """Calls as an answer; `marked` ones may follow a free text."""
-        form = form_of(self._markup.tool_format, self._is_token)
-        grammar = ToolGrammar(form, self._literally, parallel=request.parallel_tools)
+        marker = self._form.marker
+        grammar = ToolGrammar(self._form, self._literally, parallel=request.parallel_tools)
         shapes = [
             ToolShape(tool.name, read_schema(tool.parameters, "tools"), tool.strict)
             for tool in tools
         ]
-        marked = marked and not self._harmony and grammar.marker != ""
+        marked = marked and self._messages is None and marker != ""
         draft.rules.append(grammar.rules(shapes, marked=marked))
         if marked:
-            draft.rules.append(self._trigger(grammar.marker))
+            draft.rules.append(self._trigger(marker))
         draft.answers.append("trigger calls" if marked else "calls")
         draft.beginnings += grammar.beginnings(shapes)
         draft.ends += grammar.ends
@@ -135,21 +134,21 @@ class GrammarText:
 
     def _free(self) -> str:
         """Text in which the model's notation has no call."""
-        notation = notation_of(self._markup)
-        banned = [rf"(?s:.)*{_regex(start)}(?s:.)*" for start in notation.starts]
-        if notation.bare is not None:
+        banned = [rf"(?s:.)*{_regex(start)}(?s:.)*" for start in self._notation.starts]
+        if self._notation.bare is not None:
             banned.append(_BARE_CALL)
         return " & ".join([_ANYTHING, *(f"~/{each}/" for each in banned)])
 
     def _final(self, answer: str) -> str:
-        return f"{self._literally(HARMONY_FINAL)} {answer}" if self._harmony else answer
+        return f"{self._literally(self._messages.final)} {answer}" if self._messages else answer
 
     def _start(self, draft: _Draft, output: Output) -> str:
         """The first rule: what may come before the answer, and the answers."""
         answers = " | ".join(draft.answers)
-        if self._harmony:
-            begin = self._literally("<|channel|>analysis<|message|>")
-            end = self._literally("<|end|>" + HARMONY_END)
+        if self._messages is not None:
+            header, end_of_message = self._messages.thinking
+            begin = self._literally(header)
+            end = self._literally(end_of_message + self._messages.following)
             draft.rules.append(f"analysis: {begin} THOUGHT {end}\nTHOUGHT: {_ANYTHING}")
             return f"start: analysis* ({answers})"
         exact = isinstance(output, RegexOutput | GrammarOutput)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from llguidance import regex_to_lark
 
-from mlxd.engine.notations.schema import ToolSchema
+from mlxd.engine.notations.reading.schema import ToolSchema
 from mlxd.errors import InvalidField
 
 _ANY = r"(?s:.)"

@@ -1,22 +1,20 @@
 """The grammar of tool calls in a model's own notation, as Lark text for llguidance.
 
-For every notation that `toolcalls` reads there is one form here that its reader takes: a call of
-an offered tool whose arguments satisfy the tool's schema.
+A notation's form says how a call is written; what the grammar allows, its reader takes as a call
+of an offered tool whose arguments satisfy the tool's schema.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from mlxd.engine.grammar.plain_values import PlainValues
+from mlxd.engine.notations.notation import Form
 from mlxd.errors import InvalidField
 
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 """White space that JSON may hold: at most one space, so that a model can't go on with it."""
-
-_TAG = re.compile(r"<[^<>]*>|\[[A-Z_]+\]")
 
 Literally = Callable[[str], str]
 """A text as Lark: control tokens as such, the rest as strings."""
@@ -31,148 +29,6 @@ class ToolShape:
     strict: bool
 
 
-@dataclass(frozen=True)
-class Form:
-    """How one notation writes calls: `{name}` stands for the tool's name.
-
-    `region` stands around all calls, `call` around one, `between` between two. With `json` the
-    arguments are one JSON object; else each argument is written as `member` says.
-    """
-
-    call: tuple[str, str]
-    region: tuple[str, str] = ("", "")
-    between: str = ""
-    json: bool = True
-    member: tuple[str, str] = ("", "")
-    comma: str = ""
-    values: Literal["plain", "json"] = "plain"
-    line: str = ""
-    forbidden: tuple[str, ...] = ()
-    single: bool = False
-
-
-_TOOL_CALL = ("<tool_call>\n", "\n</tool_call>")
-_JSON_TOOLS = Form(
-    (_TOOL_CALL[0] + '{{"name": "{name}", "arguments": ', "}}" + _TOOL_CALL[1]), between="\n"
-)
-_BARE = Form(('{{"name": "{name}", "arguments": ', "}}"), single=True)
-
-
-def _pairs(prefix: str, call: str) -> Form:
-    return Form(
-        (f"<{call}>{{name}}\n", f"</{call}>"),
-        between="\n",
-        json=False,
-        member=(
-            f"<{prefix}arg_key>{{key}}</{prefix}arg_key>\n<{prefix}arg_value>",
-            f"</{prefix}arg_value>\n",
-        ),
-    )
-
-
-def _gemma(start: str, end: str) -> Form:
-    return Form(
-        (start + "call:{name}{{", "}}" + end),
-        json=False,
-        member=("{key}:", ""),
-        comma=",",
-        values="json",
-    )
-
-
-FORMS: dict[str, Form] = {
-    "json_tools": _JSON_TOOLS,
-    "hermes": _JSON_TOOLS,
-    "qwen3_coder": Form(
-        ("<tool_call>\n<function={name}>\n", "</function>\n</tool_call>"),
-        between="\n",
-        json=False,
-        member=("<parameter={key}>\n", "\n</parameter>\n"),
-        line="\n",
-        forbidden=("</function>",),
-    ),
-    "minimax_m2": Form(
-        ('<invoke name="{name}">\n', "</invoke>\n"),
-        region=("<minimax:tool_call>\n", "</minimax:tool_call>"),
-        json=False,
-        member=('<parameter name="{key}">', "</parameter>\n"),
-        forbidden=("</invoke>",),
-    ),
-    "minicpm5": Form(
-        ('<function name="{name}">', "</function>"),
-        between="\n",
-        json=False,
-        member=('<param name="{key}">', "</param>"),
-        forbidden=("<![CDATA[",),
-    ),
-    "muse_spark": Form(
-        ('<atem:invoke name="{name}">\n', "</atem:invoke>\n"),
-        region=("<atem:function_calls>\n", "</atem:function_calls>"),
-        json=False,
-        member=('<atem:parameter name="{key}">', "</atem:parameter>\n"),
-        forbidden=("</atem:invoke>",),
-    ),
-    "glm47": _pairs("", "tool_call"),
-    "laguna": _pairs("", "tool_call"),
-    "longcat": _pairs("longcat_", "longcat_tool_call"),
-    "kimi_k2": Form(
-        (
-            "<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>",
-            "<|tool_call_end|>",
-        ),
-        region=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
-    ),
-    "kimi_k3": Form(
-        (
-            '<|open|>call tool="{name}"<|sep|><|open|>json<|sep|>',
-            "<|close|>json<|sep|><|close|>call<|sep|>",
-        ),
-        region=("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
-    ),
-    "deepseek": Form(
-        (
-            "<\uff5ctool\u2581call\u2581begin\uff5c>{name}<\uff5ctool\u2581sep\uff5c>",
-            "<\uff5ctool\u2581call\u2581end\uff5c>",
-        ),
-        region=(
-            "<\uff5ctool\u2581calls\u2581begin\uff5c>",
-            "<\uff5ctool\u2581calls\u2581end\uff5c>",
-        ),
-    ),
-    "mistral": Form(
-        ('{{"name": "{name}", "arguments": ', "}}"), region=("[TOOL_CALLS][", "]"), between=", "
-    ),
-    "mistral_named": Form(("[TOOL_CALLS]{name}[ARGS]", "")),
-    "pythonic": Form(
-        ("{name}(", ")"),
-        region=("<|tool_call_start|>[", "]<|tool_call_end|>"),
-        between=", ",
-        json=False,
-        member=("{key}=", ""),
-        comma=", ",
-        values="json",
-    ),
-    "gemma4": _gemma("<|tool_call>", "<tool_call|>"),
-    "function_gemma": _gemma("<start_function_call>", "<end_function_call>"),
-    "harmony": Form(
-        (
-            "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>",
-            "",
-        ),
-        single=True,
-    ),
-    "llama3_json": Form(('{{"name": "{name}", "parameters": ', "}}"), single=True),
-    "bare_json": _BARE,
-}
-
-
-def form_of(tool_format: str | None, vocabulary: Callable[[str], bool]) -> Form:
-    """The form for a notation; `vocabulary` tells whether a text is one token of the model."""
-    if tool_format == "mistral" and vocabulary("[ARGS]"):
-        return FORMS["mistral_named"]
-    return FORMS.get(tool_format or "", _BARE)
-
-
 class ToolGrammar:
     """Writes the rules for calls of some tools."""
 
@@ -182,13 +38,6 @@ class ToolGrammar:
         self._parallel = parallel and not form.single
         self._rules: list[str] = []
         self._values = PlainValues(form.member[1], form.forbidden, form.line)
-
-    @property
-    def marker(self) -> str:
-        """The text that begins calls up to the end of its first tag; empty without markup."""
-        text = self._form.region[0] or self._form.call[0].partition("{")[0]
-        first = _TAG.match(text)
-        return first[0] if first else text
 
     def beginnings(self, tools: Sequence[ToolShape]) -> list[str]:
         """The text before the arguments of each tool's call."""
@@ -207,12 +56,12 @@ class ToolGrammar:
         form = self._form
         names = [self._call(number, tool) for number, tool in enumerate(tools)]
         region = form.region[0]
-        before = "" if region else self.marker
+        before = "" if region else self._form.marker
         once = " | ".join(names)
         after = self._text(form.region[1])
-        head = self._text(region) if region else self._text(self.marker)
+        head = self._text(region) if region else self._text(self._form.marker)
         if marked:
-            head = self._text(region.removeprefix(self.marker))
+            head = self._text(region.removeprefix(self._form.marker))
         rest = f"({self._text(form.between + before)} ({once}))*" if self._parallel else ""
         lines = [f"calls: {head} ({once}) {rest} {after}"]
         return "\n".join([*lines, *self._rules])
@@ -221,7 +70,7 @@ class ToolGrammar:
         form = self._form
         opening = form.call[0].format(name=tool.name)
         if not form.region[0]:
-            opening = opening.removeprefix(self.marker)
+            opening = opening.removeprefix(self._form.marker)
         rule = f"call{number}"
         arguments = f"arguments{number}"
         if form.json:

@@ -1,8 +1,10 @@
 """Gemma's calls: `call:NAME{key:<|"|>text<|"|>,n:1}`, with keys and short values unquoted."""
 
 import re
+from functools import partial
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.notation import Form, Notation
+from mlxd.engine.notations.reading.calls import (
     NOT_WHOLE,
     Calls,
     NotACall,
@@ -10,18 +12,13 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
-from mlxd.engine.notations.values import Outcome, Quote, Style, ValueCopy
+from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.values import Outcome, Quote, Style, ValueCopy
 
 _ANY_TEXT = re.compile(r"[^\x00]+")
 
 
-def gemma_style(quote: str) -> Style:
-    """Values whose strings stand between two of `quote`."""
-    return Style(quotes=(Quote(quote, "none"), Quote('"')), bare=_ANY_TEXT)
-
-
-def gemma_calls(scan: Scanner, calls: Calls, style: Style, end: str) -> Steps[None]:
+def _read_calls(scan: Scanner, calls: Calls, style: Style, end: str) -> Steps[None]:
     """Read calls up to the end of their region."""
     stops = markers_of(end)
     found = False
@@ -55,3 +52,24 @@ def _arguments(scan: Scanner, calls: Calls, style: Style, stops: Markers) -> Ste
         case Outcome.CUT:
             calls.cut()
     return False
+
+
+def _notation(name: str, start: str, end: str, quote: str) -> Notation:
+    style = Style(quotes=(Quote(quote, "none"), Quote('"')), bare=_ANY_TEXT)
+    return Notation(
+        name,
+        Form(
+            (start + "call:{name}{{", "}}" + end),
+            json=False,
+            member=("{key}:", ""),
+            comma=",",
+            values="json",
+        ),
+        {start: partial(_read_calls, style=style, end=end)},
+    )
+
+
+GEMMA4 = _notation("gemma4", "<|tool_call>", "<tool_call|>", '<|"|>')
+FUNCTION_GEMMA = _notation(
+    "function_gemma", "<start_function_call>", "<end_function_call>", "<escape>"
+)

@@ -1,9 +1,13 @@
 """Calls as Python: `[weather(city="Oslo", days=2), time()]`."""
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.notation import Form, Notation
+from mlxd.engine.notations.reading.calls import (
     NOT_WHOLE,
     Calls,
     NotACall,
@@ -11,18 +15,19 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import Markers, Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ObjectWriter
-from mlxd.engine.notations.values import PYTHON, Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ObjectWriter
+from mlxd.engine.notations.reading.values import PYTHON, Outcome, ValueCopy
 
+_START, _END = "<|tool_call_start|>", "<|tool_call_end|>"
 _NAME = re.compile(r"\w*")
 _ARGUMENT = replace(PYTHON, bare=re.compile(r"[\w .+-]+"), delimiters=(",", ")", "]", "}"))
 _NO_KEYWORDS = "its arguments have no names"
 
 
-def pythonic_calls(scan: Scanner, calls: Calls, end: str) -> Steps[None]:
+def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
     """Read one call or a list of them, up to the end of their region."""
-    stops = markers_of(end)
+    stops = markers_of(_END)
     yield from scan.space()
     listed = yield from scan.accept("[")
     while True:
@@ -110,3 +115,32 @@ class _Call:
         else:
             self._calls.cut()
         return False
+
+
+def _spell(calls: Sequence[tuple[str, Any]]) -> str:
+    return f"{_START}[{', '.join(_spell_call(*call) for call in calls)}]{_END}"
+
+
+def _spell_call(name: str, arguments: Any) -> str:
+    members = arguments if isinstance(arguments, dict) else {"text": arguments}
+    values = {
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+        for key, value in members.items()
+    }
+    return f"{name}({', '.join(f'{key}={value}' for key, value in values.items())})"
+
+
+PYTHONIC = Notation(
+    "pythonic",
+    Form(
+        ("{name}(", ")"),
+        region=(_START + "[", "]" + _END),
+        between=", ",
+        json=False,
+        member=("{key}=", ""),
+        comma=", ",
+        values="json",
+    ),
+    {_START: _read_calls},
+    spell=_spell,
+)

@@ -11,9 +11,9 @@ from typing import NamedTuple, assert_never
 from msgspec.structs import replace
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations import NOTATIONS
-from mlxd.engine.notations.calls import CallClosed, CallOpened, Calls, CallText
-from mlxd.engine.notations.scanner import SPACE, Scanner
+from mlxd.engine.notations.reading.calls import CallClosed, CallOpened, Calls, CallText
+from mlxd.engine.notations.reading.scanner import SPACE, Scanner
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.engine.parsing.markers import Item, MessageEnd, Span, Splitter
 from mlxd.engine.parsing.token_alignment import Attribution
 from mlxd.errors import MlxdError

@@ -7,10 +7,18 @@ that may still turn out to be one is held back; cutting the text anywhere gives 
 from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations import BARE_BEGINS, BARE_JSON, NOTATIONS, Notation
-from mlxd.engine.notations.calls import CallItem, Calls, NotACall, Reader, json_arguments
-from mlxd.engine.notations.headers import Headers, Route
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.notation import Notation
+from mlxd.engine.notations.reading.calls import (
+    CallItem,
+    CallReader,
+    Calls,
+    NotACall,
+    json_arguments,
+)
+from mlxd.engine.notations.reading.headers import Headers, MessageRoute
+from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.table import notation_named
 
 MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""
@@ -55,7 +63,7 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
     `notation` is None when no call may be read.
     """
     table: Table = {"text": {}, "reasoning": {}}
-    headers = _headers(markup)
+    headers = notation_named(markup.tool_format).headers
     if headers is None:
         _add_tags(table, markup.reasoning)
     for start in notation.starts if notation else ():
@@ -87,15 +95,6 @@ def _add_everywhere(table: Table, marker: str, edge: Edge) -> None:
         edges.setdefault(marker, edge)
 
 
-def notation_of(markup: Markup) -> Notation:
-    """The notation that `markup` names; calls in bare JSON when it names none that is known."""
-    return NOTATIONS.get(markup.tool_format or "", BARE_JSON)
-
-
-def _headers(markup: Markup) -> Headers | None:
-    return notation_of(markup).headers
-
-
 class Splitter:
     """Splits one answer; feed it whatever arrived, then finish it."""
 
@@ -104,8 +103,9 @@ class Splitter:
     ) -> None:
         self._scan = scan
         self._calls = calls
-        self._notation = notation_of(markup) if calls.offered else None
-        self._headers = _headers(markup)
+        notation = notation_named(markup.tool_format)
+        self._notation = notation if calls.offered else None
+        self._headers = notation.headers
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._items: list[Item] = []
@@ -190,7 +190,7 @@ class Splitter:
         found = yield from self._read(self._notation.starts[marker], state)
         return "text" if found else state
 
-    def _read(self, reader: Reader, origin: Literal["text", "reasoning"]) -> Steps[bool]:
+    def _read(self, reader: CallReader, origin: Literal["text", "reasoning"]) -> Steps[bool]:
         """Whether `reader` found a call; what is none goes on as what it was found in."""
         before = self._calls.count
         try:
@@ -243,7 +243,7 @@ class Splitter:
         scan.mark(kept)
         return (yield from self._route(headers, headers.route(kept)))
 
-    def _route(self, headers: Headers, route: Route) -> Steps[State]:
+    def _route(self, headers: Headers, route: MessageRoute) -> Steps[State]:
         scan, calls = self._scan, self._calls
         self._take_calls()
         self._items.append(MessageEnd())

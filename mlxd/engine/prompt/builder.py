@@ -79,7 +79,7 @@ class PromptBuilder:
         self.traits = probe(self._template)
         self.markup = read_markup(tokenizer, spec, describes_tools=not self.traits.tools)
         tags = (tag for pair in self.markup.reasoning for tag in pair)
-        controls = control_tokens(tokenizer, self._template.source, TAGS, *tags)
+        controls = control_tokens(tokenizer, self._template.source, *TAGS, *tags)
         self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
         known = max(vocabulary.values(), default=-1) + 1

@@ -40,7 +40,7 @@ class ChatTemplate:
             tokenizer.chat_template = CHATML if "<|im_end|>" in tokenizer.get_vocab() else PLAIN
             tokenizer.has_chat_template = True
         self._tokenizer = tokenizer
-        self.source = _source(tokenizer.chat_template)
+        self.source = source_of(tokenizer.chat_template)
         self._has_tool_template = (
             isinstance(tokenizer.chat_template, Mapping)
             and TOOL_TEMPLATE in tokenizer.chat_template
@@ -89,7 +89,7 @@ class ChatTemplate:
                 return
 
 
-def _source(template: object) -> str:
+def source_of(template: object) -> str:
     """The template's text; models may have several, by name."""
     if isinstance(template, Mapping):
         return "\n".join(text for text in template.values() if isinstance(text, str))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+from mlxd.engine.notations.table import DESCRIBED, NOTATIONS, notation_named
 from mlxd.engine.prompt.chat_template import ChatMessage
 from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
 from mlxd.engine.prompt.turns import Call, Turn
@@ -30,7 +31,10 @@ DESCRIPTION = (
     '<tool_call>\n{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
 )
 
-TAGS = "<tool_call></tool_call><tool_response></tool_response><|tool_call_start|><|tool_call_end|>"
+TAGS = (
+    *("<tool_response>", "</tool_response>"),
+    *(tag for notation in NOTATIONS.values() if notation.spell for tag in notation.form.tags),
+)
 """What is written here where the template has no form of its own."""
 
 
@@ -116,28 +120,11 @@ def _spell_calls(turn: Turn, tool_format: str | None) -> Turn:
     """Calls as text, in the notation that the model itself would write."""
     if not turn.calls:
         return turn
-    if tool_format == "pythonic":
-        listed = ", ".join(_python_call(call) for call in turn.calls)
-        spelt = f"<|tool_call_start|>[{listed}]<|tool_call_end|>"
-    else:
-        spelt = "\n".join(_json_call(call) for call in turn.calls)
+    spell = notation_named(tool_format).spell or DESCRIBED.spell
+    assert spell is not None, "the notation in which tools are described can be spelt"
+    spelt = spell([(call.name, call.arguments) for call in turn.calls])
     text = f"{turn.text}\n{spelt}" if turn.text else spelt
     return replace(turn, text=text, calls=())
-
-
-def _json_call(call: Call) -> str:
-    body = {"name": call.name, "arguments": call.arguments}
-    return f"<tool_call>\n{json.dumps(body, ensure_ascii=False)}\n</tool_call>"
-
-
-def _python_call(call: Call) -> str:
-    arguments = call.arguments if isinstance(call.arguments, dict) else {"text": call.arguments}
-    listed = ", ".join(f"{name}={_python_value(value)}" for name, value in arguments.items())
-    return f"{call.name}({listed})"
-
-
-def _python_value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _serialise_calls(turns: Sequence[Turn]) -> list[Turn]:

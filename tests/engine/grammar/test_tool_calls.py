@@ -13,9 +13,8 @@ from mlx_lm.utils import load_tokenizer
 
 from mlxd.api.openai.tools import InputGrammar, custom_input, custom_tool
 from mlxd.engine.grammar.constrainer import Constrainer, Recipe
-from mlxd.engine.grammar.tool_calls import FORMS
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations import NOTATIONS
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
@@ -120,11 +119,7 @@ def read(markup: Markup, asked: GenerateRequest, text: str) -> tuple[list[ToolCa
     return calls, "".join(part.text for part in parts if isinstance(part, Text)), finished
 
 
-def test_every_notation_that_is_read_has_a_grammar() -> None:
-    assert set(NOTATIONS) <= set(FORMS)
-
-
-@pytest.mark.parametrize("tool_format", [name for name in FORMS if name != "mistral_named"])
+@pytest.mark.parametrize("tool_format", NOTATIONS)
 def test_required_calls_are_read_back_with_arguments_that_satisfy_the_schema(
     bench: Bench, tool_format: str
 ) -> None:
@@ -168,7 +163,7 @@ def test_a_strict_tool_may_be_called_or_not_and_only_as_its_schema_says(
                 jsonschema.validate(json.loads(call.arguments), schema)
 
 
-@pytest.mark.parametrize("tool_format", [name for name in FORMS if name != "mistral_named"])
+@pytest.mark.parametrize("tool_format", NOTATIONS)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_text_of_a_custom_tool_matches_its_pattern_as_a_whole(
     bench: Bench, tool_format: str, pattern: str

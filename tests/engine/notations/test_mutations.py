@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mlxd.engine.notations import NOTATIONS
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import Answer, collect
 from tests.engine.notations.samples import SAMPLES
 from tests.engine.reading import outcome, read, stream, words

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mlxd.engine.notations import NOTATIONS
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import BlockDelta, BlockStart, collect
 from mlxd.messages import AllowedTools, NamedTool, NoTools, Tool, ToolCall
 from tests.engine.notations.samples import CITY, SAMPLES, Sample

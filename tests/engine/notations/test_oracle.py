@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlx_lm import tool_parsers
 
-from mlxd.engine.notations import NOTATIONS
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.messages import Tool
 from tests.engine.reading import Given, read, request
 

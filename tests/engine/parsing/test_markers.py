@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations.calls import Calls
-from mlxd.engine.notations.scanner import Scanner
+from mlxd.engine.notations.reading.calls import Calls
+from mlxd.engine.notations.reading.scanner import Scanner
 from mlxd.engine.parsing.markers import Span, Splitter
 from tests.engine.reading import THINK, TOOLS, cuts
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from mlxd.engine.notations.scanner import NONE, Markers, Scanner, Steps
-from mlxd.engine.notations.schema import ToolSchema
-from mlxd.engine.notations.values import Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps
+from mlxd.engine.notations.reading.schema import ToolSchema
+from mlxd.engine.notations.reading.values import Outcome, ValueCopy
 from mlxd.messages import Tool
 
 MAX_HEAD = 512
@@ -172,7 +172,7 @@ class Calls:
         return own
 
 
-Reader = Callable[[Scanner, Calls], Steps[None]]
+CallReader = Callable[[Scanner, Calls], Steps[None]]
 """Reads calls from behind an opening marker.
 
 What it has taken since the scanner's mark when it returns, or raises `NotACall`, is text; marking

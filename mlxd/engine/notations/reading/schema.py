@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from mlxd.engine.notations.values import PYTHON, Emit, as_json, escaped, is_number, quoted
+from mlxd.engine.notations.reading.values import PYTHON, Emit, as_json, escaped, is_number, quoted
 
 Kind = Literal["string", "integer", "number", "boolean", "null", "object", "array", "any"]
 Kinds = tuple[Kind, ...]

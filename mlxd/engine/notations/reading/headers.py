@@ -7,7 +7,7 @@ from typing import NamedTuple
 _NO_HEADER = frozenset('<{["\n')
 
 
-class Route(NamedTuple):
+class MessageRoute(NamedTuple):
     """Where a message belongs: to a tool if `tool` names one, else to reasoning or text."""
 
     reasoning: bool
@@ -25,7 +25,7 @@ class Headers:
     begins: tuple[str, ...]
     opens: tuple[str, ...]
     closes: tuple[str, ...]
-    route: Callable[[str], Route]
+    route: Callable[[str], MessageRoute]
     end: str = "<|message|>"
 
     def is_header(self, text: str) -> bool:
@@ -35,31 +35,7 @@ class Headers:
         return not _NO_HEADER.intersection(text)
 
 
-def _recipient(header: str) -> str:
+def recipient(header: str) -> str:
+    """Whom a message is for; empty when its header names nobody."""
     after = header.partition("to=")[2].replace("<", " ").split()
     return after[0] if after else ""
-
-
-def _harmony_route(header: str) -> Route:
-    recipient = _recipient(header)
-    if recipient in ("user", "assistant", "all"):
-        recipient = ""
-    return Route("<|channel|>analysis" in header, recipient.removeprefix("functions."))
-
-
-def _muse_route(header: str) -> Route:
-    return Route(_recipient(header) == "self")
-
-
-HARMONY = Headers(
-    begins=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "assistant", "to="),
-    opens=("<|start|>", "<|channel|>"),
-    closes=("<|end|>", "<|call|>", "<|return|>"),
-    route=_harmony_route,
-)
-MUSE = Headers(
-    begins=("<|start|>", "<|message|>", "assistant", "to="),
-    opens=("<|start|>",),
-    closes=("<|eom|>", "<|eot|>"),
-    route=_muse_route,
-)

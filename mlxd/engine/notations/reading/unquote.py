@@ -2,8 +2,8 @@
 
 import re
 
-from mlxd.engine.notations.scanner import Scanner, Steps, advance
-from mlxd.engine.notations.values import Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, advance
+from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
 
 _PLAIN = re.compile(r'[^"\\]*')
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, NamedTuple
 
-from mlxd.engine.notations.scanner import NONE, SPACE, Markers, Scanner, Steps, advance, markers_of
+from mlxd.engine.notations.reading.scanner import (
+    NONE,
+    SPACE,
+    Markers,
+    Scanner,
+    Steps,
+    advance,
+    markers_of,
+)
 
 Emit = Callable[[str], None]
 

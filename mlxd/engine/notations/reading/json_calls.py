@@ -6,7 +6,7 @@ Keys come in any order, the arguments may be an object or a string that holds on
 
 from dataclasses import dataclass
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_VALID,
     NOT_WHOLE,
@@ -16,10 +16,13 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import NONE, Markers, Scanner, Steps
-from mlxd.engine.notations.unquote import copy_quoted
-from mlxd.engine.notations.values import Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.unquote import copy_quoted
+from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
 
+EITHER_KEY = ("arguments", "parameters")
+BARE_BEGINS = ("{", "[", "`")
+"""What a call without markup can begin with."""
 NOT_JSON = "it is not a call in JSON"
 
 _DROPPED = "a member of a tool call that is no part of it was dropped"
@@ -29,8 +32,8 @@ _SILENT_KEYS = ("type", "index", *_ID_KEYS)
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where JSON calls stand.
+class JsonSurroundings:
+    """What stands around JSON calls.
 
     `stops` end them. `bare` calls have no markup around them and must not only name an offered tool
     but have arguments that are an object, under one of `keys`.
@@ -38,10 +41,10 @@ class Frame:
 
     stops: Markers = NONE
     bare: bool = False
-    keys: tuple[str, ...] = ("arguments", "parameters")
+    keys: tuple[str, ...] = EITHER_KEY
 
 
-def json_calls(scan: Scanner, calls: Calls, frame: Frame) -> Steps[None]:
+def json_calls(scan: Scanner, calls: Calls, around: JsonSurroundings) -> Steps[None]:
     """Read one call, several in a row, or an array of them."""
     yield from scan.space()
     array = yield from scan.accept("[")
@@ -49,7 +52,7 @@ def json_calls(scan: Scanner, calls: Calls, frame: Frame) -> Steps[None]:
     while True:
         yield from scan.space()
         if scan.char == "{":
-            if not (yield from _Call(scan, calls, frame).read()):
+            if not (yield from _Call(scan, calls, around).read()):
                 return
             found = True
         elif found and scan.char in (",", ";"):
@@ -57,10 +60,23 @@ def json_calls(scan: Scanner, calls: Calls, frame: Frame) -> Steps[None]:
         else:
             break
     if not found:
-        raise NotACall(NOT_JSON if scan.char else NOT_WHOLE, remark=not frame.bare)
+        raise NotACall(NOT_JSON if scan.char else NOT_WHOLE, remark=not around.bare)
     if array and (yield from scan.accept("]")):
         scan.mark()
-    yield from _end(scan, calls, frame.stops)
+    yield from _end(scan, calls, around.stops)
+
+
+def bare_calls(
+    scan: Scanner, calls: Calls, *, keys: tuple[str, ...] = ("arguments",)
+) -> Steps[None]:
+    """Read JSON calls without any markup, or in a code fence."""
+    stops = NONE
+    if (yield from scan.accept("```")):
+        kind = yield from scan.upto("\n", 16)
+        if kind is None or kind.strip() not in ("", "json", "tool_call"):
+            raise NotACall("it is code", remark=False)
+        stops = markers_of("```")
+    yield from json_calls(scan, calls, JsonSurroundings(stops, bare=True, keys=keys))
 
 
 def _end(scan: Scanner, calls: Calls, stops: Markers) -> Steps[None]:
@@ -78,10 +94,10 @@ def _end(scan: Scanner, calls: Calls, stops: Markers) -> Steps[None]:
 class _Call:
     """Reads one object; the call is opened as soon as its name is known."""
 
-    def __init__(self, scan: Scanner, calls: Calls, frame: Frame) -> None:
+    def __init__(self, scan: Scanner, calls: Calls, around: JsonSurroundings) -> None:
         self._scan = scan
         self._calls = calls
-        self._frame = frame
+        self._around = around
         self._name = ""
         self._id = ""
         self._early: list[str] | None = None
@@ -111,7 +127,7 @@ class _Call:
         return True
 
     def _not_a_call(self, reason: str) -> NotACall:
-        return NotACall(reason, remark=not self._frame.bare)
+        return NotACall(reason, remark=not self._around.bare)
 
     def _members(self, *, nested: bool) -> Steps[bool]:
         """Read the members of the object that comes next."""
@@ -144,7 +160,7 @@ class _Call:
             yield from self._read_name()
         elif key == "function" and not nested and not opened and scan.char == "{":
             return (yield from self._members(nested=True))
-        elif key in self._frame.keys and not self._settled and self._early is None:
+        elif key in self._around.keys and not self._settled and self._early is None:
             return (yield from self._arguments())
         elif key in _ID_KEYS and not opened and scan.char == '"':
             scan.take(1)
@@ -165,7 +181,7 @@ class _Call:
             self._open()
             self._calls.add("".join(self._early))
             self._settled = True
-        elif not (self._frame.bare or self._strange):
+        elif not (self._around.bare or self._strange):
             self._open()
 
     def _open(self) -> None:
@@ -173,7 +189,7 @@ class _Call:
         self._scan.mark()
 
     def _arguments(self) -> Steps[bool]:
-        if self._frame.bare and self._scan.char != "{":
+        if self._around.bare and self._scan.char != "{":
             raise self._not_a_call(NOT_JSON)
         if self._name and not self._calls.is_open:
             self._open()
@@ -192,7 +208,7 @@ class _Call:
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
         if outcome is Outcome.BROKEN:
-            yield from spill(self._scan, self._calls, self._frame.stops)
+            yield from spill(self._scan, self._calls, self._around.stops)
         else:
             self._calls.cut()
         return False
@@ -206,12 +222,12 @@ class _Call:
                 calls.remark("tool call arguments are not a JSON object")
             return outcome
         if scan.char == "{":
-            copy = ValueCopy(scan, emit, stops=self._frame.stops)
+            copy = ValueCopy(scan, emit, stops=self._around.stops)
             outcome = yield from copy.copy()
             calls.repaired(copy.repairs)
             return outcome
         value: list[str] = []
-        outcome = yield from ValueCopy(scan, value.append, stops=self._frame.stops).copy()
+        outcome = yield from ValueCopy(scan, value.append, stops=self._around.stops).copy()
         text = "".join(value)
         if outcome is Outcome.WHOLE and text == "null":
             text = "{}"
@@ -222,9 +238,9 @@ class _Call:
 
     def _skip(self, key: str) -> Steps[bool]:
         """Take a member that is no part of a call."""
-        if self._frame.bare and key not in _SILENT_KEYS:
+        if self._around.bare and key not in _SILENT_KEYS:
             raise self._not_a_call(NOT_JSON)
-        copy = ValueCopy(self._scan, lambda _: None, stops=self._frame.stops)
+        copy = ValueCopy(self._scan, lambda _: None, stops=self._around.stops)
         if (yield from copy.copy()) is not Outcome.WHOLE:
             return (yield from self._broken(inside=True))
         self._strange = self._strange or key not in _SILENT_KEYS
@@ -236,7 +252,7 @@ class _Call:
         yield from scan.wait()
         if not calls.is_open:
             raise self._not_a_call(NOT_JSON if scan.char else NOT_WHOLE)
-        at_stop = yield from scan.at_any(self._frame.stops)
+        at_stop = yield from scan.at_any(self._around.stops)
         at_end = at_stop or (not scan.char and scan.complete)
         if self._settled or (at_end and not inside):
             calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
@@ -244,5 +260,5 @@ class _Call:
         if not scan.char or (inside and scan.was_cut):
             calls.cut()
         else:
-            yield from spill(scan, calls, self._frame.stops)
+            yield from spill(scan, calls, self._around.stops)
         return False

@@ -6,11 +6,13 @@ value ends at the first closing tag.
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_WHOLE,
     Broken,
+    CallReader,
     Calls,
     NotACall,
     all_stops,
@@ -18,8 +20,8 @@ from mlxd.engine.notations.calls import (
     next_tag,
     spill,
 )
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
 
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
 
@@ -76,6 +78,14 @@ def tagged_call(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
             yield from tagged_calls(scan, calls, tags)
         elif tags.region_end:
             yield from all_stops(scan, markers_of(tags.region_end))
+
+
+def tag_starts(tags: Tags, *, region: str = "") -> dict[str, CallReader]:
+    """The opening markers with their readers: a call's, and that of the region around calls."""
+    starts: dict[str, CallReader] = {tags.call: partial(tagged_call, tags=tags)}
+    if region:
+        starts[region] = partial(tagged_calls, tags=tags)
+    return starts
 
 
 class _Call:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlxd.engine.notations.calls import (
+from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_WHOLE,
     Broken,
@@ -14,9 +14,9 @@ from mlxd.engine.notations.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.schema import ANY, ObjectWriter, ValueWriter
-from mlxd.engine.notations.tags import known_kinds
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.tags import known_kinds
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,6 @@ class Pairs:
 
     def closing(self, name: str) -> str:
         return f"</{self.prefix}{name}>"
-
-
-GLM = Pairs()
-LONGCAT = Pairs(end="</longcat_tool_call>", prefix="longcat_")
 
 
 def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:

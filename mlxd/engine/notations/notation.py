@@ -1,0 +1,99 @@
+"""What one notation of tool calls is: how it is read, how it is written, what gives it away."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mlxd.engine.notations.reading.calls import CallReader
+from mlxd.engine.notations.reading.headers import Headers
+from mlxd.engine.notations.reading.json_calls import bare_calls
+
+_TAG = re.compile(r"<[^<>]*>|\[[A-Z_]+\]")
+
+
+@dataclass(frozen=True)
+class MessageForm:
+    """How an answer is written as messages: its thinking, then a final text or a call.
+
+    `thinking` are the header and the end of a message of reasoning, `following` begins the next
+    message and `final` is the header of the answer. `structural` are all texts that are no content.
+    """
+
+    thinking: tuple[str, str]
+    following: str
+    final: str
+    structural: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How calls are written: `{name}` stands for the tool's name, `{key}` for an argument's.
+
+    `region` stands around all calls, `call` around one, `between` between two. With `json` the
+    arguments are one JSON object; else each stands between the texts of `member`, with `comma`
+    between two of them. As `values` are "plain", a text is written as it is, within lines of its
+    own if `line` is a line break, and must not hold what is `forbidden`; everything else is JSON.
+    A `single` call is the whole answer.
+    """
+
+    call: tuple[str, str]
+    region: tuple[str, str] = ("", "")
+    between: str = ""
+    json: bool = True
+    member: tuple[str, str] = ("", "")
+    comma: str = ""
+    values: Literal["plain", "json"] = "plain"
+    line: str = ""
+    forbidden: tuple[str, ...] = ()
+    single: bool = False
+    messages: MessageForm | None = None
+
+    @property
+    def marker(self) -> str:
+        """The text that begins calls up to the end of its first tag; empty without markup."""
+        text = self.region[0] or self.call[0].partition("{")[0]
+        first = _TAG.match(text)
+        return first[0] if first else text
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags around calls, without those that hold a tool's name."""
+        found = _TAG.findall(" ".join((*self.region, *self.call)))
+        return tuple(tag for tag in found if "{" not in tag)
+
+
+Spell = Callable[[Sequence[tuple[str, Any]]], str]
+"""Writes calls, each as (tool, its arguments as JSON has them), as the model itself would."""
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How a family of models writes tool calls; `name` is what `tool_format` calls it.
+
+    Reading: `starts` maps each opening marker to the reader of what follows it; `bare` reads calls
+    without markup where an answer begins; `headers` are set for families that write messages.
+
+    Writing: grammars hold an answer to `form`, or to the second of `form_with` in a model whose
+    vocabulary has the first. `spell` puts calls of the history into a conversation whose template
+    has no place for them; notations without it leave that to the one that describes tools.
+
+    Finding: a model writes so if it has all of `tokens`, else if its chat template has one of the
+    texts `signs`. Only what mlx-lm does not find needs signs here.
+    """
+
+    name: str
+    form: Form
+    starts: Mapping[str, CallReader] = field(default_factory=dict)
+    bare: CallReader | None = bare_calls
+    headers: Headers | None = None
+    form_with: tuple[str, Form] | None = None
+    spell: Spell | None = None
+    tokens: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
+
+    def form_in(self, is_token: Callable[[str], bool]) -> Form:
+        """The form for a model; `is_token` says whether its vocabulary has a text as one token."""
+        if self.form_with is not None and is_token(self.form_with[0]):
+            return self.form_with[1]
+        return self.form

@@ -1,0 +1,41 @@
+"""All notations of tool calls: the one place besides the settings that lists them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mlxd.engine.notations.bare_json import BARE_JSON
+from mlxd.engine.notations.deepseek import DEEPSEEK
+from mlxd.engine.notations.gemma import FUNCTION_GEMMA, GEMMA4
+from mlxd.engine.notations.glm import GLM47, LAGUNA, LONGCAT
+from mlxd.engine.notations.harmony import HARMONY
+from mlxd.engine.notations.kimi import KIMI_K2, KIMI_K3
+from mlxd.engine.notations.llama import LLAMA3_JSON
+from mlxd.engine.notations.minicpm import MINICPM5
+from mlxd.engine.notations.minimax import MINIMAX_M2
+from mlxd.engine.notations.mistral import MISTRAL
+from mlxd.engine.notations.muse import MUSE_SPARK
+from mlxd.engine.notations.notation import Notation
+from mlxd.engine.notations.pythonic import PYTHONIC
+from mlxd.engine.notations.qwen import HERMES, JSON_TOOLS, QWEN3_CODER
+
+DESCRIBED = JSON_TOOLS
+"""The notation in which a model is asked to call tools that its template has no place for."""
+
+# Where a chat template has the signs of several, the first counts: what many templates hold, such
+# as `<tool_call>`, comes behind what only one family has.
+NOTATIONS: Mapping[str, Notation] = MappingProxyType(
+    {
+        notation.name: notation
+        for notation in (
+            *(HARMONY, DEEPSEEK, LLAMA3_JSON, KIMI_K2, KIMI_K3, MISTRAL, PYTHONIC),
+            *(GEMMA4, FUNCTION_GEMMA, MINIMAX_M2, MINICPM5, MUSE_SPARK),
+            *(GLM47, LAGUNA, LONGCAT, QWEN3_CODER, JSON_TOOLS, HERMES, BARE_JSON),
+        )
+    }
+)
+"""The notations by the name that `tool_format` gives them."""
+
+
+def notation_named(name: str | None) -> Notation:
+    """The notation of this name; calls in bare JSON where it is none that is known."""
+    return NOTATIONS.get(name or "", BARE_JSON)
