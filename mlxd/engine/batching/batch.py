@@ -23,7 +23,7 @@ from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.scheduling.prefill import Prefill
-from mlxd.engine.scheduling.scheduler import BatchStep, Prefilled, Row, Token
+from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 from mlxd.events import TokenLogprob, TopLogprob
 
 PADDING_NOISE = 0.1
@@ -36,7 +36,7 @@ FLOOR = -9999.0
 class _Queued:
     """A row whose prefill has not begun."""
 
-    row: Row
+    row: BatchRow
     hit: PrefixHit
 
     @property
@@ -46,7 +46,7 @@ class _Queued:
 
 @dataclass
 class _Running:
-    row: Row
+    row: BatchRow
     uid: int
     sampling: RowSampling
     to_prefill: int
@@ -190,7 +190,7 @@ class MlxBatch:
         self._queue: dict[int, _Queued] = {}
         self._running: dict[int, _Running] = {}
         self._uids: dict[int, int] = {}
-        self._ended: list[tuple[Row, list[int], Any]] = []
+        self._ended: list[tuple[BatchRow, list[int], Any]] = []
         self._draws = _Draws(self._generator, self._running)
         self._text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
@@ -214,10 +214,10 @@ class MlxBatch:
         # A batch is padded to its longest row.
         return longest * rows <= self.capacity
 
-    def reach(self, row: Row) -> int:
+    def reach(self, row: BatchRow) -> int:
         return self._prefixes.reach(self._scope(row), row.tokens)
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: BatchRow) -> None:
         hit = self._prefixes.find(self._scope(row), row.tokens)
         row.cached, row.cache_note = hit.cached, hit.note
         self._queue[row.id] = _Queued(row, hit)
@@ -338,7 +338,7 @@ class MlxBatch:
         )
         return TokenLogprob(text, max(chosen, FLOOR), raw, alternatives)
 
-    def _segments(self, row: Row, cached: int) -> list[list[int]]:
+    def _segments(self, row: BatchRow, cached: int) -> list[list[int]]:
         """The uncached part of the prompt, cut where a prefix is worth keeping."""
         cuts = () if self._cut_anywhere else row.boundaries
         edges = [cached, *(edge for edge in cuts if edge > cached), len(row.tokens)]
@@ -358,10 +358,10 @@ class MlxBatch:
         cache, tokens = self._generator.extract_cache([uid])[uid]
         self._keep(self._running[uid].row, tokens, cache)
 
-    def _keep(self, row: Row, tokens: list[int], cache: Any) -> None:
+    def _keep(self, row: BatchRow, tokens: list[int], cache: Any) -> None:
         self._prefixes.put(self._scope(row), tokens, cache)
 
-    def _scope(self, row: Row) -> str:
+    def _scope(self, row: BatchRow) -> str:
         return f"{self._loaded.spec.id}\n{row.group}"
 
     def _forget(self, uid: int) -> None:

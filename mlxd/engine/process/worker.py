@@ -1,4 +1,4 @@
-"""The engine process's main thread: owns MLX, loads models, runs their schedulers turn by turn."""
+"""The engine process's main thread: owns MLX, loads models, runs their schedulers step by step."""
 
 import logging
 import queue
@@ -23,7 +23,7 @@ from mlxd.engine.protocol import (
     Step,
     Unload,
 )
-from mlxd.engine.scheduling.scheduler import Row
+from mlxd.engine.scheduling.scheduler import BatchRow
 from mlxd.errors import (
     InternalError,
     InvalidLogits,
@@ -72,7 +72,7 @@ class Worker:
                 self._handle(self._jobs.get_nowait())
             # What was handled may have made hosts idle, or unloaded them.
             for host in self._hosts.busy():
-                self._turn(host)
+                self._step(host)
             self._change_models()
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
@@ -204,7 +204,7 @@ class Worker:
             log.exception("taking a row out of the batch failed")
             self._rebuild(host, error, held)
 
-    def _turn(self, host: Host) -> None:
+    def _step(self, host: Host) -> None:
         begun = time.perf_counter()
         held = host.scheduler.ids
         try:
@@ -212,18 +212,18 @@ class Worker:
             admitted = host.scheduler.admit()
             if admitted.prefill or admitted.waiting:
                 self._link.send(Step(admitted.prefill, waiting=admitted.waiting))
-            turn = host.scheduler.turn()
+            result = host.scheduler.step()
         except Exception as error:  # One batch failed; the process and other models go on.
             log.exception("a generation step failed")
             self._rebuild(host, error, held)
             return
         seconds = time.perf_counter() - begun
-        self._link.send(Step(turn.prefill, turn.decode, seconds, turn.waiting))
-        for row_id in turn.broken:
+        self._link.send(Step(result.prefill, result.decode, seconds, result.waiting))
+        for row_id in result.broken:
             self._preparer.refuse(row_id, InvalidLogits(host.loaded.spec.id))
-        for row_id, reason in turn.faults.items():
+        for row_id, reason in result.faults.items():
             self._preparer.refuse(row_id, InternalError(reason))
-        for row in turn.decode:
+        for row in result.decode:
             if row.end is not None:
                 self._preparer.drop(row.id)
         self._settle(host)
@@ -264,11 +264,11 @@ class Worker:
         )
 
 
-def new_row(loaded: LoadedModel, job: Prepared) -> Row:
+def new_row(loaded: LoadedModel, job: Prepared) -> BatchRow:
     """The row of a prepared request, held to the model's window."""
     request, prompt = job.command.request, job.prompt
     room = loaded.context_length - len(prompt.tokens)
-    row = Row(
+    row = BatchRow(
         id=job.command.id,
         tokens=prompt.tokens,
         max_tokens=max(1, min(request.max_tokens or loaded.spec.max_tokens, room)),

@@ -42,7 +42,7 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class BatchStep:
-    """What one turn of a batch brought.
+    """What one step of a batch brought.
 
     `broken` rows computed something that is not a number; `faults` says why other rows can't go on.
     """
@@ -54,7 +54,7 @@ class BatchStep:
 
 
 @dataclass
-class Row:
+class BatchRow:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
     `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
@@ -90,12 +90,12 @@ class Row:
 
 
 class Batch(Protocol):
-    """The computing side; rows are known by `Row.id`."""
+    """The computing side; rows are known by `BatchRow.id`."""
 
-    def reach(self, row: Row) -> int:
+    def reach(self, row: BatchRow) -> int:
         """How many tokens of the row's prompt are cached now."""
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: BatchRow) -> None:
         """Begin; sets the row's `cached` and `cache_note`."""
 
     def remove(self, row_id: int) -> None:
@@ -112,8 +112,8 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one turn brought, in the words of the socket."""
+class StepResult:
+    """What one step brought, in the words of the socket."""
 
     prefill: tuple[PrefillRow, ...] = ()
     decode: tuple[DecodeRow, ...] = ()
@@ -129,8 +129,8 @@ class Scheduler:
         self._batch = batch
         self._max_batch = max_batch
         self._clock = clock
-        self._waiting: list[Row] = []
-        self._rows: dict[int, Row] = {}
+        self._waiting: list[BatchRow] = []
+        self._rows: dict[int, BatchRow] = {}
 
     @property
     def busy(self) -> bool:
@@ -141,7 +141,7 @@ class Scheduler:
         """Everything that is waiting or running."""
         return [row.id for row in self._waiting] + list(self._rows)
 
-    def submit(self, row: Row) -> None:
+    def submit(self, row: BatchRow) -> None:
         """Queue a row."""
         row.submitted = self._clock()
         self._waiting.append(row)
@@ -152,12 +152,12 @@ class Scheduler:
         if self._rows.pop(row_id, None) is not None:
             self._batch.remove(row_id)
 
-    def admit(self) -> Turn:
+    def admit(self) -> StepResult:
         """Let in what fits; what these rows begin with, and why the others still wait."""
         prefill = tuple(self._progress(row, row.cached) for row in self._admit())
-        return Turn(prefill, waiting=tuple(self._new_reasons()))
+        return StepResult(prefill, waiting=tuple(self._new_reasons()))
 
-    def turn(self) -> Turn:
+    def step(self) -> StepResult:
         """Admit what fits, compute one step, report it."""
         admitted = self.admit()
         step = self._batch.step()
@@ -165,7 +165,7 @@ class Scheduler:
             self._rows.pop(row_id, None)
         prefill = [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
         decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
-        return Turn(
+        return StepResult(
             prefill=(*admitted.prefill, *prefill),
             decode=tuple(decode),
             broken=tuple(step.broken),
@@ -173,8 +173,8 @@ class Scheduler:
             waiting=admitted.waiting,
         )
 
-    def _admit(self) -> list[Row]:
-        admitted: list[Row] = []
+    def _admit(self) -> list[BatchRow]:
+        admitted: list[BatchRow] = []
         while self._waiting and len(self._rows) < self._max_batch:
             row = self._next()
             if row is None:
@@ -198,7 +198,7 @@ class Scheduler:
                 row.waits = reason
                 yield WaitRow(row.id, reason)
 
-    def _next(self) -> Row | None:
+    def _next(self) -> BatchRow | None:
         """The first waiting row of the least served group that may start now."""
         served: dict[str, int] = {}
         for row in self._rows.values():
@@ -210,11 +210,11 @@ class Scheduler:
                 return row
         return None
 
-    def _fits(self, row: Row) -> bool:
+    def _fits(self, row: BatchRow) -> bool:
         longest = max([row.most_tokens, *(other.most_tokens for other in self._rows.values())])
         return not self._rows or self._batch.fits(longest, len(self._rows) + 1)
 
-    def _awaits_shared_prefill(self, row: Row) -> bool:
+    def _awaits_shared_prefill(self, row: BatchRow) -> bool:
         prefilling = [
             other
             for other in self._rows.values()
@@ -235,7 +235,7 @@ class Scheduler:
                 return True
         return False
 
-    def _progress(self, row: Row, done: int) -> PrefillRow:
+    def _progress(self, row: BatchRow, done: int) -> PrefillRow:
         return PrefillRow(row.id, done, len(row.tokens), row.cached, row.cache_note)
 
     def _prefilled(self, item: Prefilled) -> PrefillRow:
@@ -262,7 +262,7 @@ class Scheduler:
         piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
         return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
 
-    def _ended(self, row: Row, piece: Piece, reason: str) -> DecodeRow:
+    def _ended(self, row: BatchRow, piece: Piece, reason: str) -> DecodeRow:
         del self._rows[row.id]
         now = self._clock()
         timings = Timings(
