@@ -59,7 +59,7 @@ class BatchRow:
 
     `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
-    `waits` is why it is still waiting, as it was told last.
+    `waits` is why it is still waiting, as it was reported last.
     """
 
     id: int
@@ -154,17 +154,26 @@ class Scheduler:
 
     def admit(self) -> StepResult:
         """Let in what fits; what these rows begin with, and why the others still wait."""
-        prefill = tuple(self._progress(row, row.cached) for row in self._admit())
-        return StepResult(prefill, waiting=tuple(self._new_reasons()))
+        prefill: list[PrefillRow] = []
+        while len(self._rows) < self._max_batch and (row := self._next()) is not None:
+            self._waiting.remove(row)
+            row.admitted = self._clock()
+            self._batch.insert(row)
+            # The answer's first token is drawn from the logits of the prompt's last one.
+            assert row.cached < len(row.tokens), "a prompt with nothing left to compute"
+            self._rows[row.id] = row
+            prefill.append(self._progress(row, row.cached))
+        return StepResult(tuple(prefill), waiting=tuple(self._new_reasons()))
 
     def step(self) -> StepResult:
         """Admit what fits, compute one step, report it."""
         admitted = self.admit()
         step = self._batch.step()
+        # The batch reports only rows that are here: a cancelled one has left both at once.
         for row_id in (*step.broken, *step.faults):
-            self._rows.pop(row_id, None)
-        prefill = [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
-        decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
+            del self._rows[row_id]
+        prefill = [self._prefilled(item) for item in step.prefilled]
+        decode = [self._decoded(token) for token in step.tokens]
         return StepResult(
             prefill=(*admitted.prefill, *prefill),
             decode=tuple(decode),
@@ -173,27 +182,15 @@ class Scheduler:
             waiting=admitted.waiting,
         )
 
-    def _admit(self) -> list[BatchRow]:
-        admitted: list[BatchRow] = []
-        while self._waiting and len(self._rows) < self._max_batch:
-            row = self._next()
-            if row is None:
-                break
-            self._waiting.remove(row)
-            row.admitted = self._clock()
-            self._batch.insert(row)
-            self._rows[row.id] = row
-            admitted.append(row)
-        return admitted
-
     def _new_reasons(self) -> Iterator[WaitRow]:
-        """Why each row waits that was not admitted, where that has not been told."""
+        """Why each row waits that was not admitted, where that was not reported yet."""
         full = len(self._rows) >= self._max_batch
         prefilling = {row.id for row in self._rows.values() if not row.decoding}
         for row in self._waiting:
             reason: WaitReason = (
                 "batch" if full else "prefix" if row.awaits in prefilling else "memory"
             )
+            # Only news: each message costs the server something, and a long queue waits for long.
             if reason != row.waits:
                 row.waits = reason
                 yield WaitRow(row.id, reason)
@@ -203,16 +200,16 @@ class Scheduler:
         served: dict[str, int] = {}
         for row in self._rows.values():
             served[row.group] = served.get(row.group, 0) + 1
+        # The sort is stable: among equally served groups the first to come is the first to go.
         for row in sorted(self._waiting, key=lambda row: served.get(row.group, 0)):
-            if not self._fits(row):
+            longest = max(other.most_tokens for other in [row, *self._rows.values()])
+            # Smaller rows don't overtake one that does not fit: it could wait for ever. One alone
+            # is let in: whether its prompt fits was checked when it was prepared.
+            if self._rows and not self._batch.fits(longest, len(self._rows) + 1):
                 return None
             if not self._awaits_shared_prefill(row):
                 return row
         return None
-
-    def _fits(self, row: BatchRow) -> bool:
-        longest = max([row.most_tokens, *(other.most_tokens for other in self._rows.values())])
-        return not self._rows or self._batch.fits(longest, len(self._rows) + 1)
 
     def _awaits_shared_prefill(self, row: BatchRow) -> bool:
         prefilling = [
@@ -220,6 +217,7 @@ class Scheduler:
             for other in self._rows.values()
             if not other.decoding and other.group == row.group
         ]
+        # This runs at each step: comparing prompts anew would hold up the rows that decode.
         if any(other.id == row.awaits for other in prefilling):
             return True
         if not prefilling:
@@ -242,6 +240,7 @@ class Scheduler:
         row = self._rows[item.id]
         if item.ready:
             row.decoding = True
+            # Keeping a prefix copies it, so it is done only where another row waits for it.
             if row.awaited:
                 self._batch.share(row.id)
         return self._progress(row, item.done)
@@ -251,13 +250,16 @@ class Scheduler:
         if row.generated == 0:
             row.first_token = self._clock()
         row.generated += 1
+        # An end token has no text of its own.
         piece = Piece("") if token.end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
+            # Where the batch has ended the row by itself it has removed it too.
             if token.end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
         if token.end is None:
             return DecodeRow(row.id, piece.text, 1, piece.logprobs)
+        # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
         piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
         return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
