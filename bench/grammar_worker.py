@@ -17,7 +17,7 @@ from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
-from mlxd.engine.scheduling.scheduler import Row, Scheduler
+from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
 from mlxd.messages import GenerateRequest, JsonSchemaOutput, Message, Sampling, Text, TextOutput
 
 ROWS = 8
@@ -67,8 +67,8 @@ class Worker:
         times: list[float] = []
         while scheduler.busy:
             started = time.perf_counter()
-            turn = scheduler.turn()
-            if len(turn.decode) == ROWS:
+            result = scheduler.step()
+            if len(result.decode) == ROWS:
                 times.append(time.perf_counter() - started)
         batch.close()
         return statistics.median(times[2:]) * 1000
@@ -88,10 +88,10 @@ class Worker:
             output=TextOutput() if schema is None else JsonSchemaOutput(json.dumps(schema)),
         )
 
-    def _row(self, number: int, request: GenerateRequest, prompt: Prompt) -> Row:
+    def _row(self, number: int, request: GenerateRequest, prompt: Prompt) -> BatchRow:
         recipe = self._constrainer.recipe(request, prompt)
         never = dict.fromkeys(self._loaded.eos_ids, -100.0)
-        return Row(
+        return BatchRow(
             id=number,
             tokens=list(prompt.tokens),
             max_tokens=STEPS,

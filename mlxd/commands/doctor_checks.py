@@ -19,7 +19,7 @@ from mlxd.config.settings import Conversations, Model, Settings
 from mlxd.config.suggested_models import gigabytes
 from mlxd.errors import ConfigError
 from mlxd.store.conversations import store_path
-from mlxd.store.database import MEMORY, look_at
+from mlxd.store.database import MEMORY, inspect_file
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 """The Pythons that mlxd is tested with, first and last."""
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def examine(config_file: Path | None) -> Iterator[Finding]:
-    """Look at everything that serving needs, quick things first."""
+    """FileState at everything that serving needs, quick things first."""
     yield python_finding(sys.version_info[:2])
     loaded, findings = config_findings(config_file)
     yield from findings
@@ -144,12 +144,12 @@ def store_finding(settings: Conversations, config_file: Path | None) -> Finding:
     if path == MEMORY:
         return Finding("ok", "store", "in memory, gone when the server ends")
     remedy = "See conversations.path, or keep them in memory: conversations.store."
-    look = look_at(path)
-    if look.problem:
-        return Finding("fail", "store", f"{path}: {look.problem}", remedy)
-    if not look.bytes:
+    file = inspect_file(path)
+    if file.problem:
+        return Finding("fail", "store", f"{path}: {file.problem}", remedy)
+    if not file.bytes:
         return Finding("ok", "store", f"{path} will be made")
-    return Finding("ok", "store", f"{path}, {look.bytes / 1e6:.1f} MB, version {look.version}")
+    return Finding("ok", "store", f"{path}, {file.bytes / 1e6:.1f} MB, version {file.version}")
 
 
 def _bind(host: str, port: int) -> int | None:

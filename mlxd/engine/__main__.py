@@ -42,18 +42,18 @@ def main() -> None:
     # MLX binds to the BLAS that is loaded first.
     blas = load_blas()
 
-    from mlxd.engine.process.input_threads import Job, Link, Preparer, read_commands
+    from mlxd.engine.process.input_threads import EngineSocket, Job, Preparer, read_commands
     from mlxd.engine.process.worker import Worker
 
-    link = Link(connection)
+    server = EngineSocket(connection)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    preparer = Preparer(link, jobs)
+    preparer = Preparer(server, jobs)
     for name, target in (
         ("reader", lambda: read_commands(connection, jobs, preparer)),
         ("prep", preparer.run),
     ):
         threading.Thread(target=target, name=name, daemon=True).start()
-    Worker(link, jobs, preparer, blas=blas).run()
+    Worker(server, jobs, preparer, blas=blas).run()
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class DecodeRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
-    """One turn of the step loop; `seconds` is the time of the decode step."""
+    """One round of the step loop; `seconds` is the time of the decode step."""
 
     prefill: tuple[PrefillRow, ...] = ()
     decode: tuple[DecodeRow, ...] = ()

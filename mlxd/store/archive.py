@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from mlxd.history import Item, StoredResponse
-from mlxd.store.expiry import Thread
-from mlxd.store.queries import Rows
+from mlxd.store.expiry import ExpiryGroup
+from mlxd.store.queries import Queries
 
 VERSION = 1
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
@@ -45,15 +45,15 @@ class _Archived(msgspec.Struct, omit_defaults=True, kw_only=True):
     responses: tuple[_Response, ...] = ()
 
 
-def archived(rows: Rows, thread: Thread, *, now: float) -> bytes:
-    """The file of a thread; `now` is in seconds since 1970."""
+def archived(queries: Queries, group: ExpiryGroup, *, now: float) -> bytes:
+    """The file of a group; `now` is in seconds since 1970."""
     whole = _Archived(
-        id=thread.name,
-        owner=thread.owner,
+        id=group.name,
+        owner=group.owner,
         archived=_time(now),
-        responses=tuple(map(_response, rows.responses_of(thread.id))),
+        responses=tuple(map(_response, queries.responses_of(group.id))),
     )
-    if found := rows.conversation_of(thread.id):
+    if found := queries.conversation_of(group.id):
         conversation, items = found
         whole.created = _time(conversation.created)
         whole.metadata = _raw(conversation.metadata)

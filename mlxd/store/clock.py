@@ -22,7 +22,7 @@ def this_boot() -> str:
 
 
 @dataclass(frozen=True)
-class Clock:
+class StoreClock:
     """Where times come from, in seconds: since 1970, and since some moment of this boot."""
 
     wall: Callable[[], float] = time.time
@@ -42,7 +42,7 @@ class Mark(NamedTuple):
 class StoreTime:
     """The store's own time in a running server, going on from the last mark."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: StoreClock) -> None:
         self._clock = clock
         self._boot = clock.boot()
         self._start = Mark(0.0, clock.wall(), clock.monotonic(), self._boot)

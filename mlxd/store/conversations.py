@@ -1,6 +1,6 @@
 """The conversation store: `mlxd.history.Store` over SQLite, in a file or in memory.
 
-All work on the database is done in one thread, in the order in which it was asked for; the event
+All work on the database is done in one thread, in the order in which it was requested; the event
 loop never waits for a disk.
 """
 
@@ -16,9 +16,9 @@ import platformdirs
 
 from mlxd.config.settings import Conversations
 from mlxd.history import Conversation, Item, StoredResponse, StoreStatus
-from mlxd.store.clock import Clock
+from mlxd.store.clock import StoreClock
 from mlxd.store.database import MEMORY, RESERVE, StoreFile
-from mlxd.store.database_thread import Keeper
+from mlxd.store.database_thread import DatabaseThread
 from mlxd.store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ SWEEPS = 10
 """Sweeps in a time to live, so that nothing is kept for more than a fifth longer."""
 LONGEST_INTERVAL = 60.0
 SHORTEST_INTERVAL = 0.05
-REAL = Clock()
+REAL = StoreClock()
 
 T = TypeVar("T")
 
@@ -71,14 +71,14 @@ class ConversationStore:
         path: Path = MEMORY,
         archive: Path | None = None,
         *,
-        clock: Clock = REAL,
+        clock: StoreClock = REAL,
         reserve: int = RESERVE,
         sweeping: bool = True,
     ) -> None:
         self._sweeps = sweeping
         self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, settings.ttl / SWEEPS))
         file = StoreFile(path, max_bytes=settings.max_bytes, clock=clock, reserve=reserve)
-        self._keeper = Keeper(settings, file, archive, self._interval)
+        self._database = DatabaseThread(settings, file, archive, self._interval)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="conversations")
         self._sweeping: asyncio.Task[None] | None = None
@@ -88,10 +88,10 @@ class ConversationStore:
     async def open(self) -> None:
         """As `Store.open`. Raises `StoreInUse`, and `ConfigError` for the file of a newer mlxd.
 
-        A large file goes on being checked in the background; who asks for something waits for it.
+        A large file goes on being checked in the background; every call waits for it.
         """
-        await self._run(self._keeper.claim)
-        self._opening = asyncio.ensure_future(self._run(self._keeper.begin))
+        await self._run(self._database.claim)
+        self._opening = asyncio.ensure_future(self._run(self._database.begin))
         await asyncio.wait({self._opening}, timeout=PATIENCE)
         if self._sweeps:
             self._sweeping = asyncio.create_task(self._sweep_always(), name="conversations sweep")
@@ -104,23 +104,23 @@ class ConversationStore:
                 await self._sweeping
         if self._opening is not None:
             await self._opening
-        await self._run(self._keeper.end)
+        await self._run(self._database.end)
         self._thread.shutdown(wait=False)
 
     def status(self) -> StoreStatus:
         """As `Store.status`."""
-        return self._keeper.status
+        return self._database.status
 
     async def sweep(self) -> None:
         """Remove what has expired, and what is over `max_bytes`; archived first.
 
-        Each thread of conversation is a piece of work of its own, so that others get in between.
+        Each group is a piece of work of its own, so that others get in between.
         """
-        if not await self._run(self._keeper.begin_sweep):
+        if not await self._run(self._database.begin_sweep):
             return
-        while await self._run(self._keeper.remove_next):
+        while await self._run(self._database.remove_next):
             pass
-        await self._run(self._keeper.tidy)
+        await self._run(self._database.tidy)
 
     async def past(
         self, owner: str, *, previous: str = "", conversation: str = ""
@@ -194,16 +194,16 @@ class ConversationStore:
             await self.sweep()
 
     async def _read(self, work: Callable[[Tables], T]) -> T:
-        return await self._run(lambda: self._keeper.read(work))
+        return await self._run(lambda: self._database.read(work))
 
     async def _write(self, work: Callable[[Tables], T]) -> T:
-        result = await self._run(lambda: self._keeper.write(work))
-        if self._keeper.over_limit:
+        result = await self._run(lambda: self._database.write(work))
+        if self._database.over_limit:
             self._wake.set()
         return result
 
     async def _remove(self, work: Callable[[Tables], T]) -> T:
-        return await self._run(lambda: self._keeper.remove(work))
+        return await self._run(lambda: self._database.remove(work))
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

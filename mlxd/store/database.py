@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlxd.errors import ConfigError
-from mlxd.store.clock import Clock
+from mlxd.store.clock import StoreClock
 from mlxd.store.schema import (
     MIGRATIONS,
     Migration,
@@ -26,7 +26,7 @@ RESERVE = 16 * 1024 * 1024
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that reads the store's file."""
 COMPANIONS = ("", "-wal", "-shm", "-journal")
-KEPT_LOG = ".kept-wal"
+LOG_COPY = ".kept-wal"
 _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
@@ -61,7 +61,7 @@ class StoreFile:
         path: Path,
         *,
         max_bytes: int,
-        clock: Clock,
+        clock: StoreClock,
         reserve: int = RESERVE,
         migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
@@ -108,13 +108,13 @@ class StoreFile:
         """Raise `ConfigError` for a file of a newer mlxd; anything else is for `connect`."""
         if self.in_memory or not self.path.exists():
             return
-        self._keep_log()
+        self._save_log()
         with suppress(sqlite3.Error, UnicodeDecodeError), closing(self._bare()) as db:
             version = version_of(db)
-            known = len(self._migrations)
+            newest = len(self._migrations)
             written = db.execute("SELECT version FROM meta").fetchone()
-            if version > known and written == (version,):
-                raise self._too_new(version, known)
+            if version > newest and written == (version,):
+                raise self._too_new(version, newest)
 
     def connect(self, *, check: bool) -> sqlite3.Connection:
         """A connection to a sound file of the current version.
@@ -124,7 +124,7 @@ class StoreFile:
         """
         if not check or self.in_memory:
             return self._connect()
-        self._keep_log()
+        self._save_log()
         try:
             db = self._connect(check=True)
         except (Damaged, UnicodeDecodeError, sqlite3.DatabaseError) as error:
@@ -132,7 +132,7 @@ class StoreFile:
                 raise
             self.moved = self._move_aside()
             return self._connect()
-        self._beside(KEPT_LOG).unlink(missing_ok=True)
+        self._beside(LOG_COPY).unlink(missing_ok=True)
         return db
 
     def was_replaced(self) -> bool:
@@ -217,10 +217,10 @@ class StoreFile:
         if db.execute("PRAGMA foreign_key_check").fetchone():
             raise Damaged
 
-    def _keep_log(self) -> None:
+    def _save_log(self) -> None:
         """A second name for the log: SQLite deletes that of a file which it can't read."""
         with suppress(OSError):
-            os.link(self._beside("-wal"), self._beside(KEPT_LOG))
+            os.link(self._beside("-wal"), self._beside(LOG_COPY))
 
     def _make_private(self) -> None:
         """The file for its owner alone; SQLite gives its companions the same rights."""
@@ -256,7 +256,7 @@ class StoreFile:
             with suppress(FileNotFoundError):
                 os.rename(self._beside(suffix), self.path.with_name(name + suffix))
         with suppress(FileNotFoundError):
-            os.replace(self._beside(KEPT_LOG), self.path.with_name(f"{name}-wal"))
+            os.replace(self._beside(LOG_COPY), self.path.with_name(f"{name}-wal"))
         return name
 
     def _in_use(self, holder: str) -> StoreInUse:
@@ -269,17 +269,17 @@ class StoreFile:
         )
         return StoreInUse(str(wrong))
 
-    def _too_new(self, version: int, known: int) -> ConfigError:
+    def _too_new(self, version: int, newest: int) -> ConfigError:
         return ConfigError(
             str(self.path),
             "conversations.path",
             f"this file was written by a newer mlxd (version {version} of its tables; this mlxd "
-            f"knows {known})",
+            f"knows {newest})",
             "Use the newer mlxd, or give this one another path.",
         )
 
 
-class Look(NamedTuple):
+class FileState(NamedTuple):
     """What can be seen of a store's file from outside; 0 bytes where there is none yet."""
 
     bytes: int = 0
@@ -287,13 +287,13 @@ class Look(NamedTuple):
     problem: str = ""
 
 
-def look_at(path: Path) -> Look:
+def inspect_file(path: Path) -> FileState:
     """Size and version of a file that may be in use, and what keeps it from being written."""
     nearest = next(each for each in path.absolute().parents if each.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        return Look(problem=f"{nearest} can't be written")
+        return FileState(problem=f"{nearest} can't be written")
     if not path.exists():
-        return Look()
+        return FileState()
     size = path.stat().st_size
     try:
         # Without a log no server is at work here, and SQLite need not make one.
@@ -303,10 +303,10 @@ def look_at(path: Path) -> Look:
             version = version_of(db)
             db.execute("SELECT version FROM meta").fetchone()
     except TROUBLE as error:
-        return Look(size, problem=reason_of(error))
+        return FileState(size, problem=reason_of(error))
     if version > len(MIGRATIONS):
-        return Look(size, version, "it was written by a newer mlxd")
-    return Look(size, version)
+        return FileState(size, version, "it was written by a newer mlxd")
+    return FileState(size, version)
 
 
 def is_damage(error: Exception) -> bool:

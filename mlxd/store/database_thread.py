@@ -12,7 +12,7 @@ from mlxd.history import StoreStatus
 from mlxd.store.archive import archived, write
 from mlxd.store.clock import Mark, StoreTime
 from mlxd.store.database import TROUBLE, StoreFile, StoreInUse, Trouble, is_damage, reason_of
-from mlxd.store.expiry import Thread, forget_deleted, last_use, oldest, remove
+from mlxd.store.expiry import ExpiryGroup, forget_deleted, last_use, oldest, remove
 from mlxd.store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ REOPENS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 T = TypeVar("T")
 
 
-class Keeper:
+class DatabaseThread:
     """Everything here but `status` and `over_limit` belongs to the store's thread."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Keeper:
             self._file.lock()
             self._file.check_version()
         except OSError as error:
-            self._met(error)
+            self._failed_with(error)
         except ConfigError:
             self._file.unlock()
             raise
@@ -71,7 +71,7 @@ class Keeper:
             self.read(lambda tables: None)
         except StoreUnavailable as error:
             log.warning("conversations can't be stored: %s", error.reason)
-        self._report()
+        self._update_status()
 
     def end(self) -> None:
         """Close the file and let the next server in."""
@@ -88,16 +88,16 @@ class Keeper:
         try:
             return work(self._ready())
         except TROUBLE as error:
-            self._met(error)
+            self._failed_with(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
 
     def write(self, work: Callable[[Tables], T]) -> T:
         """Do what adds something. A store that may not grow makes room for it."""
-        return self._changed(work, self._make_room)
+        return self._change(work, self._make_room)
 
     def remove(self, work: Callable[[Tables], T]) -> T:
         """Do what takes something away; on a full disk with the help of the reserve."""
-        return self._changed(work, self._file.release_reserve)
+        return self._change(work, self._file.release_reserve)
 
     def begin_sweep(self) -> bool:
         """Whether to sweep now; not in the interval after the clock was set."""
@@ -110,17 +110,17 @@ class Keeper:
     def remove_next(self) -> bool:
         """Remove what was not used for longest, if it has to go; whether there may be more."""
         try:
-            thread = self.read(self._next)
-            if thread is not None:
-                self._remove_thread(thread)
+            group = self.read(self._next)
+            if group is not None:
+                self._remove_group(group)
         except StoreUnavailable:
             return False
         except OSError as error:
             self._archive_problem = f"the archive can't be written: {reason_of(error)}"
             log.warning("conversation store: %s", self._archive_problem)
-            self._report()
+            self._update_status()
             return False
-        return thread is not None
+        return group is not None
 
     def tidy(self) -> None:
         """What is left to do after a sweep."""
@@ -130,7 +130,7 @@ class Keeper:
             return
         self._file.keep_reserve()
 
-    def _changed(self, work: Callable[[Tables], T], help_out: Callable[[], bool]) -> T:
+    def _change(self, work: Callable[[Tables], T], help_out: Callable[[], bool]) -> T:
         try:
             try:
                 result = work(self._ready())
@@ -139,16 +139,16 @@ class Keeper:
                     raise
                 result = work(self._ready())
         except TROUBLE as error:
-            self._met(error)
+            self._failed_with(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
         self._problem = ""
-        self._report()
+        self._update_status()
         return result
 
     def _ready(self) -> Tables:
         """The open tables."""
         if self._tables is not None and self._file.was_replaced():
-            self._tell("the store's file was removed while it was in use")
+            self._set_problem("the store's file was removed while it was in use")
             self._close()
         if self._tables is None:
             self._tables = self._open()
@@ -188,9 +188,9 @@ class Keeper:
             self._tables.db.close()
             self._tables = None
 
-    def _met(self, error: Trouble) -> None:
+    def _failed_with(self, error: Trouble) -> None:
         """Remember what is wrong, and get ready for trying again."""
-        self._tell(reason_of(error))
+        self._set_problem(reason_of(error))
         if isinstance(error, OSError) or self._file.in_memory:
             return
         if is_damage(error):
@@ -199,13 +199,13 @@ class Keeper:
             return
         self._close()
 
-    def _tell(self, problem: str) -> None:
+    def _set_problem(self, problem: str) -> None:
         if problem != self._problem:
             log.warning("conversation store: %s", problem)
         self._problem = problem
-        self._report()
+        self._update_status()
 
-    def _report(self) -> None:
+    def _update_status(self) -> None:
         """Bring `status` up to date."""
         moved = f"a damaged file was moved aside, to {self._file.moved}" if self._file.moved else ""
         problem = "; ".join(filter(None, (self._problem, self._archive_problem, moved)))
@@ -225,39 +225,39 @@ class Keeper:
             problem=problem,
         )
 
-    def _next(self, tables: Tables) -> Thread | None:
-        """The next thread that has to go."""
+    def _next(self, tables: Tables) -> ExpiryGroup | None:
+        """The next group that has to go."""
         # A use is written down up to one interval late.
-        if thread := oldest(tables, tables.now() - self._settings.ttl - self._interval):
-            return thread
+        if group := oldest(tables, tables.now() - self._settings.ttl - self._interval):
+            return group
         if _size(tables) > self._settings.max_bytes:
             # What is in use goes on, even if it fills the store alone.
             return oldest(tables, last_use(tables))
         return None
 
-    def _remove_thread(self, thread: Thread) -> None:
-        """Archive a thread, if that is wanted, and remove it. Raises `OSError`."""
+    def _remove_group(self, group: ExpiryGroup) -> None:
+        """Archive a group, if that is wanted, and remove it. Raises `OSError`."""
         if self._archive is not None:
-            data = self.read(lambda tables: archived(tables, thread, now=self._time.wall()))
+            data = self.read(lambda tables: archived(tables, group, now=self._time.wall()))
             try:
-                write(self._archive, thread.name, data)
+                write(self._archive, group.name, data)
             except OSError:
                 if not self._file.release_reserve():
                     raise
-                write(self._archive, thread.name, data)
+                write(self._archive, group.name, data)
             self._archived += 1
             self._archive_problem = ""
-        self.remove(lambda tables: remove(tables, thread.id))
+        self.remove(lambda tables: remove(tables, group.id))
 
     def _make_room(self) -> bool:
-        """Remove the thread that was not used for longest, if it is the store that is full."""
+        """Remove the group that was not used for longest, if it is the store that is full."""
         tables = self._ready()
         if _size(tables) < self._settings.max_bytes:
             return False
-        thread = oldest(tables, last_use(tables))
-        while thread is not None and _size(tables) > self._settings.max_bytes * 3 // 4:
-            self._remove_thread(thread)
-            thread = oldest(tables, last_use(tables))
+        group = oldest(tables, last_use(tables))
+        while group is not None and _size(tables) > self._settings.max_bytes * 3 // 4:
+            self._remove_group(group)
+            group = oldest(tables, last_use(tables))
         return True
 
     def _tidy(self, tables: Tables) -> None:

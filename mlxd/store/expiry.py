@@ -1,4 +1,4 @@
-"""Threads: what expires together, when it does, and how it goes."""
+"""Groups: what expires together, when it does, and how it goes."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -10,10 +10,10 @@ KEEP_DELETED = 24 * 3600.0
 """Seconds for which the id of a deleted response is remembered."""
 
 _NODES = """
-SELECT head FROM responses WHERE thread = :thread
-UNION SELECT asked FROM responses WHERE thread = :thread
-UNION SELECT base FROM responses WHERE thread = :thread
-UNION SELECT head FROM conversations WHERE thread = :thread
+SELECT head FROM responses WHERE thread = :group
+UNION SELECT asked FROM responses WHERE thread = :group
+UNION SELECT base FROM responses WHERE thread = :group
+UNION SELECT head FROM conversations WHERE thread = :group
 """
 _OLDEST = """
 SELECT id, name, owner, used FROM threads
@@ -24,7 +24,7 @@ ORDER BY used LIMIT 1
 """
 
 
-class Thread(NamedTuple):
+class ExpiryGroup(NamedTuple):
     """A conversation with its responses, or a chain of responses with its forks.
 
     `name` is the id of the conversation or of the first response; `used` is in the store's time.
@@ -36,29 +36,29 @@ class Thread(NamedTuple):
     used: float
 
 
-def oldest(tables: Tables, before: float) -> Thread | None:
-    """The thread that was not used for longest, if that was before `before` and nothing runs."""
+def oldest(tables: Tables, before: float) -> ExpiryGroup | None:
+    """The group that was not used for longest, if that was before `before` and nothing runs."""
     row = tables.db.execute(_OLDEST, (before,)).fetchone()
-    return Thread(*row) if row else None
+    return ExpiryGroup(*row) if row else None
 
 
 def last_use(tables: Tables) -> float:
-    """When any thread was used last."""
+    """When any group was used last."""
     (used,) = tables.db.execute("SELECT coalesce(max(used), 0) FROM threads").fetchone()
     return float(used)
 
 
-def remove(tables: Tables, thread: int) -> None:
-    """Remove all of a thread."""
+def remove(tables: Tables, group: int) -> None:
+    """Remove all of a group."""
     db = tables.db
     with tables.transaction():
-        nodes: Collection[int | None] = [n for (n,) in db.execute(_NODES, {"thread": thread})]
-        db.execute("DELETE FROM responses WHERE thread = ?", (thread,))
-        db.execute("DELETE FROM conversations WHERE thread = ?", (thread,))
+        nodes: Collection[int | None] = [n for (n,) in db.execute(_NODES, {"group": group})]
+        db.execute("DELETE FROM responses WHERE thread = ?", (group,))
+        db.execute("DELETE FROM conversations WHERE thread = ?", (group,))
         # A node is younger than its parent, so the ends of all branches come first.
         for node in sorted((node for node in nodes if node is not None), reverse=True):
             collect(db, node)
-        db.execute("DELETE FROM threads WHERE id = ?", (thread,))
+        db.execute("DELETE FROM threads WHERE id = ?", (group,))
 
 
 def forget_deleted(tables: Tables) -> None:

@@ -55,9 +55,9 @@ def without(
 ) -> tuple[Node, Sequence[Item]]:
     """The history without the items of that name, and the items that were left out."""
     items = items_between(db, node)
-    kept = [item for item in items if item.id != name]
+    left = [item for item in items if item.id != name]
     left_out = [item for item in items if item.id == name]
-    return extend(db, owner, None, kept), left_out
+    return extend(db, owner, None, left), left_out
 
 
 def collect(db: sqlite3.Connection, node: Node) -> None:

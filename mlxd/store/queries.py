@@ -11,13 +11,17 @@ COLUMNS = """number, id, owner, thread, created, state, background, previous, ro
     conversation, base, asked, head, body"""
 
 
-class Row(NamedTuple):
-    """A row of `responses`, with the columns in the order of `COLUMNS`."""
+class StoredRow(NamedTuple):
+    """A row of `responses`, with the columns in the order of `COLUMNS`.
+
+    `group` is its column `thread`, `input_end` its column `asked`: files of the first version are
+    out there, so the columns have kept their names.
+    """
 
     number: int
     id: str
     owner: str
-    thread: int
+    group: int
     created: float
     state: ResponseState
     background: int
@@ -25,21 +29,21 @@ class Row(NamedTuple):
     root: str
     conversation: str
     base: Node
-    asked: Node
+    input_end: Node
     head: Node
     body: bytes
 
 
-class Place(NamedTuple):
+class ConversationRow(NamedTuple):
     """A conversation's row, as far as writing needs it."""
 
-    thread: int
+    group: int
     created: float
     metadata: bytes
     head: Node
 
 
-class Rows:
+class Queries:
     """What is stored, by owner; nothing is changed here."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -52,38 +56,38 @@ class Rows:
         ).fetchone()
         return int(row[0]), int(row[1])
 
-    def responses_of(self, thread: int) -> tuple[StoredResponse, ...]:
-        """The responses of a thread, oldest first."""
+    def responses_of(self, group: int) -> tuple[StoredResponse, ...]:
+        """The responses of a group, oldest first."""
         query = f"SELECT {COLUMNS} FROM responses WHERE thread = ? ORDER BY number"
-        return tuple(self.whole(Row(*row)) for row in self.db.execute(query, (thread,)))
+        return tuple(self.whole(StoredRow(*row)) for row in self.db.execute(query, (group,)))
 
-    def conversation_of(self, thread: int) -> tuple[Conversation, tuple[Item, ...]] | None:
-        """The conversation of a thread with its items."""
+    def conversation_of(self, group: int) -> tuple[Conversation, tuple[Item, ...]] | None:
+        """The conversation of a group with its items."""
         row = self.db.execute(
             "SELECT id, owner, created, metadata, head FROM conversations WHERE thread = ?",
-            (thread,),
+            (group,),
         ).fetchone()
         return (Conversation(*row[:4]), items_between(self.db, row[4])) if row else None
 
-    def anyones(self, response: str) -> Row | None:
+    def anyones(self, response: str) -> StoredRow | None:
         """The row of a response, whoever made it."""
         query = f"SELECT {COLUMNS} FROM responses WHERE id = ?"
         row = self.db.execute(query, (response,)).fetchone()
-        return Row(*row) if row else None
+        return StoredRow(*row) if row else None
 
-    def find(self, owner: str, response: str) -> Row | None:
+    def find(self, owner: str, response: str) -> StoredRow | None:
         """The row of an owner's response."""
         row = self.anyones(response)
         return row if row and row.owner == owner else None
 
-    def get(self, owner: str, response: str) -> Row:
+    def get(self, owner: str, response: str) -> StoredRow:
         """As `find`; raises `ResponseNotFound`."""
         row = self.find(owner, response)
         if row is None:
             raise ResponseNotFound(response)
         return row
 
-    def place(self, owner: str, conversation: str) -> Place:
+    def conversation_row(self, owner: str, conversation: str) -> ConversationRow:
         """Where a conversation stands; raises `ConversationNotFound`."""
         row = self.db.execute(
             "SELECT thread, created, metadata, head FROM conversations WHERE id = ? AND owner = ?",
@@ -91,9 +95,9 @@ class Rows:
         ).fetchone()
         if row is None:
             raise ConversationNotFound(conversation)
-        return Place(*row)
+        return ConversationRow(*row)
 
-    def whole(self, row: Row) -> StoredResponse:
+    def whole(self, row: StoredRow) -> StoredResponse:
         """A response with its items and frames."""
         frames = self.db.execute(
             "SELECT data FROM frames WHERE response = ? ORDER BY number", (row.number,)
@@ -104,8 +108,8 @@ class Rows:
             created=row.created,
             state=row.state,
             body=row.body,
-            input=items_between(self.db, row.asked, row.base),
-            output=items_between(self.db, row.head, row.asked),
+            input=items_between(self.db, row.input_end, row.base),
+            output=items_between(self.db, row.head, row.input_end),
             previous=row.previous,
             root=row.root,
             conversation=row.conversation,

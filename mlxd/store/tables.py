@@ -1,7 +1,7 @@
 """What the store does, on one connection, in the thread that owns it.
 
-Every method that changes something is one transaction. `now` tells the store's own time, by which
-threads expire; it is written down with what was used.
+Every method that changes something is one transaction. `now` is the store's own time, by which
+groups expire; it is written down with what was used.
 """
 
 import secrets
@@ -15,7 +15,7 @@ import msgspec
 from mlxd.errors import ItemNotFound, PreviousNotFound
 from mlxd.history import RUNNING, Conversation, Item, StoredResponse
 from mlxd.store.nodes import Node, collect, extend, items_between, without
-from mlxd.store.queries import COLUMNS, Row, Rows
+from mlxd.store.queries import COLUMNS, Queries, StoredRow
 
 RESTARTED = "The server was restarted while this response was being generated."
 
@@ -23,15 +23,15 @@ RESTARTED = "The server was restarted while this response was being generated."
 class _Origin(NamedTuple):
     """What a new response is built on."""
 
-    thread: int
+    group: int
     base: Node
 
 
-class Tables(Rows):
+class Tables(Queries):
     """Responses, conversations and their histories.
 
     A use is written down only if the last one that was is older than `slack` seconds, so that
-    reading does not mean writing; whoever expires threads has to allow for that.
+    reading does not mean writing; whoever expires groups has to allow for that.
     """
 
     def __init__(self, db: sqlite3.Connection, now: Callable[[], float], slack: float) -> None:
@@ -62,7 +62,7 @@ class Tables(Rows):
             row = self.find(owner, previous)
             if row is None:
                 raise PreviousNotFound(previous)
-            self._touch(row.thread)
+            self._touch(row.group)
             return items_between(self.db, row.head)
         return self.items(owner, conversation) if conversation else ()
 
@@ -87,12 +87,12 @@ class Tables(Rows):
             self._write_frames(row.number, response.frames)
             if response.state not in RUNNING:
                 self._append(response)
-            self._touch_now(row.thread)
+            self._touch_now(row.group)
 
     def response(self, owner: str, response: str) -> StoredResponse:
         """As `Store.response`."""
         row = self.get(owner, response)
-        self._touch(row.thread)
+        self._touch(row.group)
         return self.whole(row)
 
     def delete_response(self, owner: str, response: str) -> None:
@@ -103,16 +103,16 @@ class Tables(Rows):
             self.db.execute(
                 "INSERT OR REPLACE INTO deleted (id, at) VALUES (?, ?)", (row.id, self._now())
             )
-            for node in dict.fromkeys((row.head, row.asked, row.base)):
+            for node in dict.fromkeys((row.head, row.input_end, row.base)):
                 collect(self.db, node)
-            self._touch_now(row.thread)
-            self._drop_if_empty(row.thread)
+            self._touch_now(row.group)
+            self._drop_if_empty(row.group)
 
     def context(self, owner: str, response: str) -> tuple[Item, ...]:
         """As `Store.context`."""
         row = self.get(owner, response)
-        self._touch(row.thread)
-        return items_between(self.db, row.asked)
+        self._touch(row.group)
+        return items_between(self.db, row.input_end)
 
     def create_conversation(
         self, owner: str, created: float, metadata: bytes, items: Sequence[Item]
@@ -120,75 +120,75 @@ class Tables(Rows):
         """As `Store.create_conversation`; `created` is in seconds since 1970."""
         made = Conversation(f"conv_{secrets.token_hex(24)}", owner, created, metadata)
         with self.transaction():
-            thread = self._new_thread(made.id, owner)
+            group = self._new_group(made.id, owner)
             self.db.execute(
                 "INSERT INTO conversations (id, owner, thread, created, metadata, head)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (made.id, owner, thread, created, metadata, extend(self.db, owner, None, items)),
+                (made.id, owner, group, created, metadata, extend(self.db, owner, None, items)),
             )
         return made
 
     def conversation(self, owner: str, conversation: str) -> Conversation:
         """As `Store.conversation`."""
-        place = self.place(owner, conversation)
-        self._touch(place.thread)
-        return Conversation(conversation, owner, place.created, place.metadata)
+        found = self.conversation_row(owner, conversation)
+        self._touch(found.group)
+        return Conversation(conversation, owner, found.created, found.metadata)
 
     def update_conversation(self, owner: str, conversation: str, metadata: bytes) -> Conversation:
         """As `Store.update_conversation`."""
         with self.transaction():
-            place = self.place(owner, conversation)
+            found = self.conversation_row(owner, conversation)
             self.db.execute(
                 "UPDATE conversations SET metadata = ? WHERE id = ?", (metadata, conversation)
             )
-            self._touch_now(place.thread)
-        return Conversation(conversation, owner, place.created, metadata)
+            self._touch_now(found.group)
+        return Conversation(conversation, owner, found.created, metadata)
 
     def delete_conversation(self, owner: str, conversation: str) -> None:
         """As `Store.delete_conversation`."""
         with self.transaction():
-            place = self.place(owner, conversation)
+            found = self.conversation_row(owner, conversation)
             self.db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
-            collect(self.db, place.head)
-            self._touch_now(place.thread)
-            self._drop_if_empty(place.thread)
+            collect(self.db, found.head)
+            self._touch_now(found.group)
+            self._drop_if_empty(found.group)
 
     def items(self, owner: str, conversation: str) -> tuple[Item, ...]:
         """As `Store.items`."""
-        place = self.place(owner, conversation)
-        self._touch(place.thread)
-        return items_between(self.db, place.head)
+        found = self.conversation_row(owner, conversation)
+        self._touch(found.group)
+        return items_between(self.db, found.head)
 
     def add_items(self, owner: str, conversation: str, items: Sequence[Item]) -> None:
         """As `Store.add_items`."""
         with self.transaction():
-            place = self.place(owner, conversation)
-            self._set_head(conversation, extend(self.db, owner, place.head, items))
-            self._touch_now(place.thread)
+            found = self.conversation_row(owner, conversation)
+            self._set_head(conversation, extend(self.db, owner, found.head, items))
+            self._touch_now(found.group)
 
     def delete_item(self, owner: str, conversation: str, item: str) -> Conversation:
         """As `Store.delete_item`."""
         with self.transaction():
-            place = self.place(owner, conversation)
-            head, left_out = without(self.db, owner, place.head, item)
+            found = self.conversation_row(owner, conversation)
+            head, left_out = without(self.db, owner, found.head, item)
             if not left_out:
                 raise ItemNotFound(item)
             self._set_head(conversation, head)
-            collect(self.db, place.head)
-            self._touch_now(place.thread)
-        return Conversation(conversation, owner, place.created, place.metadata)
+            collect(self.db, found.head)
+            self._touch_now(found.group)
+        return Conversation(conversation, owner, found.created, found.metadata)
 
     def fail_running(self) -> int:
         """Make what was running when the last server ended `failed`; how many there were."""
         query = f"SELECT {COLUMNS} FROM responses WHERE state IN (?, ?) ORDER BY number"
-        rows = [Row(*row) for row in self.db.execute(query, RUNNING)]
+        rows = [StoredRow(*row) for row in self.db.execute(query, RUNNING)]
         for row in rows:
             with self.transaction():
                 self.db.execute(
                     "UPDATE responses SET state = 'failed', body = ? WHERE number = ?",
                     (_failed(row.body), row.number),
                 )
-                self._touch_now(row.thread)
+                self._touch_now(row.group)
         return len(rows)
 
     def _origin(self, response: StoredResponse) -> _Origin:
@@ -196,19 +196,19 @@ class Tables(Rows):
             before = self.find(response.owner, response.previous)
             if before is None:
                 raise PreviousNotFound(response.previous)
-            return _Origin(before.thread, before.head)
+            return _Origin(before.group, before.head)
         if response.conversation:
-            place = self.place(response.owner, response.conversation)
-            return _Origin(place.thread, place.head)
-        return _Origin(self._new_thread(response.id, response.owner), None)
+            found = self.conversation_row(response.owner, response.conversation)
+            return _Origin(found.group, found.head)
+        return _Origin(self._new_group(response.id, response.owner), None)
 
-    def _insert(self, new: StoredResponse) -> Row:
+    def _insert(self, new: StoredResponse) -> StoredRow:
         origin = self._origin(new)
-        asked = extend(self.db, new.owner, origin.base, new.input)
-        head = extend(self.db, new.owner, asked, new.output)
+        input_end = extend(self.db, new.owner, origin.base, new.input)
+        head = extend(self.db, new.owner, input_end, new.output)
         values = (
-            *(new.id, new.owner, origin.thread, new.created, new.state, int(new.background)),
-            *(new.previous, new.root, new.conversation, origin.base, asked, head, new.body),
+            *(new.id, new.owner, origin.group, new.created, new.state, int(new.background)),
+            *(new.previous, new.root, new.conversation, origin.base, input_end, head, new.body),
         )
         (number,) = self.db.execute(
             "INSERT INTO responses (id, owner, thread, created, state, background, previous,"
@@ -216,18 +216,18 @@ class Tables(Rows):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
             values,
         ).fetchone()
-        return Row(number, *values)
+        return StoredRow(number, *values)
 
-    def _update(self, old: Row, new: StoredResponse) -> Row:
-        asked = extend(self.db, old.owner, old.base, new.input)
-        head = extend(self.db, old.owner, asked, new.output)
+    def _update(self, old: StoredRow, new: StoredResponse) -> StoredRow:
+        input_end = extend(self.db, old.owner, old.base, new.input)
+        head = extend(self.db, old.owner, input_end, new.output)
         self.db.execute(
             "UPDATE responses SET state = ?, body = ?, asked = ?, head = ? WHERE number = ?",
-            (new.state, new.body, asked, head, old.number),
+            (new.state, new.body, input_end, head, old.number),
         )
-        for node in {old.head, old.asked} - {head, asked}:
+        for node in {old.head, old.input_end} - {head, input_end}:
             collect(self.db, node)
-        return old._replace(state=new.state, body=new.body, asked=asked, head=head)
+        return old._replace(state=new.state, body=new.body, input_end=input_end, head=head)
 
     def _write_frames(self, response: int, frames: Sequence[bytes]) -> None:
         """Frames are only ever added, so those that are there are not written again."""
@@ -239,7 +239,7 @@ class Tables(Rows):
         )
 
     def _append(self, response: StoredResponse) -> None:
-        """Add what an ended response said to its conversation, if that is still there."""
+        """Add the items of an ended response to its conversation, if that is still there."""
         row = self.db.execute(
             "SELECT head FROM conversations WHERE id = ? AND owner = ?",
             (response.conversation, response.owner),
@@ -252,31 +252,31 @@ class Tables(Rows):
     def _set_head(self, conversation: str, head: Node) -> None:
         self.db.execute("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
 
-    def _new_thread(self, name: str, owner: str) -> int:
-        (thread,) = self.db.execute(
+    def _new_group(self, name: str, owner: str) -> int:
+        (group,) = self.db.execute(
             "INSERT INTO threads (name, owner, used) VALUES (?, ?, ?) RETURNING id",
             (name, owner, self._now()),
         ).fetchone()
-        return int(thread)
+        return int(group)
 
-    def _drop_if_empty(self, thread: int) -> None:
+    def _drop_if_empty(self, group: int) -> None:
         self.db.execute(
-            "DELETE FROM threads WHERE id = :thread"
-            " AND NOT EXISTS (SELECT 1 FROM responses WHERE thread = :thread)"
-            " AND NOT EXISTS (SELECT 1 FROM conversations WHERE thread = :thread)",
-            {"thread": thread},
+            "DELETE FROM threads WHERE id = :group"
+            " AND NOT EXISTS (SELECT 1 FROM responses WHERE thread = :group)"
+            " AND NOT EXISTS (SELECT 1 FROM conversations WHERE thread = :group)",
+            {"group": group},
         )
 
-    def _touch_now(self, thread: int) -> None:
-        self.db.execute("UPDATE threads SET used = ? WHERE id = ?", (self._now(), thread))
+    def _touch_now(self, group: int) -> None:
+        self.db.execute("UPDATE threads SET used = ? WHERE id = ?", (self._now(), group))
 
-    def _touch(self, thread: int) -> None:
-        """Write down that a thread was read."""
-        (used,) = self.db.execute("SELECT used FROM threads WHERE id = ?", (thread,)).fetchone()
+    def _touch(self, group: int) -> None:
+        """Write down that a group was read."""
+        (used,) = self.db.execute("SELECT used FROM threads WHERE id = ?", (group,)).fetchone()
         if self._now() - used <= self._slack:
             return
         try:
-            self._touch_now(thread)
+            self._touch_now(group)
         except sqlite3.OperationalError:
             # What can't be written can still be read.
             return
@@ -285,8 +285,8 @@ class Tables(Rows):
 def _failed(body: bytes) -> bytes:
     """The Response object of an answer that nobody is working on any more."""
     try:
-        told = msgspec.json.decode(body, type=dict[str, object])
+        fields = msgspec.json.decode(body, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        told = {}
+        fields = {}
     error = {"code": "server_error", "message": RESTARTED}
-    return msgspec.json.encode(told | {"status": "failed", "error": error})
+    return msgspec.json.encode(fields | {"status": "failed", "error": error})

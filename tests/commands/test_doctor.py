@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mlxd.cli import cli
 from mlxd.commands.doctor_checks import blas_finding, memory_finding, model_finding, python_finding
 from mlxd.commands.local_models import Stock
-from mlxd.store.clock import Clock
+from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
 from tests.surroundings import ROOT, Shell
 from tests.tiny_model import make_tiny_model
@@ -42,7 +42,7 @@ class StrangerHandler(HealthHandler):
 def listening(request: pytest.FixtureRequest) -> Iterator[int]:
     """The port of a small HTTP server with the handler of the parameter."""
     with HTTPServer(("127.0.0.1", 0), request.param) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.ExpiryGroup(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
@@ -171,7 +171,7 @@ def test_doctor_tells_where_conversations_are_kept(mlxd: Shell, broken_mlx: None
 
 
 def test_doctor_looks_at_the_stores_file_and_leaves_it_alone(mlxd: Shell, broken_mlx: None) -> None:
-    file = StoreFile(Path("c.sqlite3").absolute(), max_bytes=2**30, clock=Clock(), reserve=0)
+    file = StoreFile(Path("c.sqlite3").absolute(), max_bytes=2**30, clock=StoreClock(), reserve=0)
     file.connect(check=True).close()
     before = sorted((path.name, path.read_bytes()) for path in Path().glob("c.sqlite3*"))
     assert re.search(r"ok .*c\.sqlite3, 0\.1 MB, version 1", store_line(mlxd, 'path = "c.sqlite3"'))

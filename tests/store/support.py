@@ -9,7 +9,7 @@ import msgspec
 
 from mlxd.config.settings import Conversations
 from mlxd.history import Item, ResponseState, StoredResponse
-from mlxd.store.clock import Clock
+from mlxd.store.clock import StoreClock
 from mlxd.store.conversations import ConversationStore
 from mlxd.store.database import MEMORY
 
@@ -42,8 +42,8 @@ class FakeClock:
         self.monotonic = 3.0
         self.boot += 1
 
-    def clock(self) -> Clock:
-        return Clock(lambda: self.wall, lambda: self.monotonic, lambda: f"boot {self.boot}")
+    def clock(self) -> StoreClock:
+        return StoreClock(lambda: self.wall, lambda: self.monotonic, lambda: f"boot {self.boot}")
 
 
 def store_file(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.errors import ConfigError, StoreUnavailable
-from mlxd.store.clock import Clock
+from mlxd.store.clock import StoreClock
 from mlxd.store.database import Damaged, StoreFile, StoreInUse, is_damage
 from mlxd.store.schema import MIGRATIONS, expected_tables, migrate, tables_of, version_of
 from tests.store.support import ME, FakeClock, item, items, make, opened, response, store_file, turn
@@ -193,7 +193,7 @@ async def test_a_version_number_that_only_the_header_has_is_damage(tmp_path: Pat
 
 
 def file_with(path: Path, later: bool) -> StoreFile:
-    clock: Clock = FakeClock().clock()
+    clock: StoreClock = FakeClock().clock()
     migrations = LATER if later else MIGRATIONS
     return StoreFile(path, max_bytes=2**30, clock=clock, reserve=0, migrations=migrations)
 

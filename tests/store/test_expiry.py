@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlxd.errors import ResponseNotFound, StoreUnavailable
-from mlxd.store.clock import Clock, Mark, StoreTime
+from mlxd.store.clock import Mark, StoreClock, StoreTime
 from tests.server.support import until
 from tests.store.support import (
     INTERVAL,
@@ -72,7 +72,7 @@ def test_a_wall_clock_that_went_back_while_the_machine_was_off_makes_nothing_old
 
 
 def test_without_a_name_for_the_boot_the_wall_clock_tells_what_passed() -> None:
-    clock = Clock(lambda: 5_000.0, lambda: 90.0, lambda: "")
+    clock = StoreClock(lambda: 5_000.0, lambda: 90.0, lambda: "")
     time = StoreTime(clock)
     time.go_on(Mark(elapsed=100.0, wall=4_000.0, monotonic=10.0, boot=""))
     assert time.now() == 1_100.0

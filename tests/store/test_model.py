@@ -26,7 +26,7 @@ JUMPS = st.sampled_from([3600.0, -3600.0, 3.2e8, -3.2e8, 59.0, -1.9e9, 4e9])
 
 
 @dataclass
-class Thread:
+class Group:
     used: float
 
 
@@ -36,7 +36,7 @@ class Known:
 
     put: StoredResponse
     base: tuple[Item, ...]
-    thread: Thread
+    group: Group
 
     @property
     def history(self) -> tuple[Item, ...]:
@@ -46,7 +46,7 @@ class Known:
 @dataclass
 class Talk:
     owner: str
-    thread: Thread
+    group: Group
     metadata: bytes = b"{}"
     items: list[Item] = field(default_factory=list)
 
@@ -93,28 +93,28 @@ class Machine(RuleBasedStateMachine):
         there = list(self.talks.items())
         return there[pick % len(there)] if there else None
 
-    def use(self, thread: Thread) -> None:
-        thread.used = self.elapsed
+    def use(self, group: Group) -> None:
+        group.used = self.elapsed
 
     @rule(pick=PICK, built_on=st.sampled_from(["nothing", "response", "talk"]), over=st.booleans())
     def put(self, pick: int, built_on: str, over: bool) -> None:
         before, talk = self.known(pick), self.talk(pick)
         name, owner = self.fresh("resp"), (ME, OTHER)[pick % 2]
         base: tuple[Item, ...] = ()
-        thread = Thread(self.elapsed)
+        group = Group(self.elapsed)
         origin: dict[str, str] = {}
         if built_on == "response" and before:
-            base, thread, owner = before.history, before.thread, before.put.owner
+            base, group, owner = before.history, before.group, before.put.owner
             origin = {"previous": before.put.id}
         elif built_on == "talk" and talk:
-            base, thread, owner = tuple(talk[1].items), talk[1].thread, talk[1].owner
+            base, group, owner = tuple(talk[1].items), talk[1].group, talk[1].owner
             origin = {"conversation": talk[0]}
         said = items(f"{name}_out") if over else ()
         state: ResponseState = "completed" if over else "in_progress"
         put = response(name, state, owner=owner, input=items(f"{name}_in"), output=said, **origin)
         self.run(self.store.put_response(put))
-        self.use(thread)
-        self.responses[name] = Known(put, base, thread)
+        self.use(group)
+        self.responses[name] = Known(put, base, group)
         if over:
             self.append(put)
 
@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.run(self.store.put_response(put))
         if old.state in RUNNING:
-            self.use(known.thread)
+            self.use(known.group)
             known.put = put
             self.append(put)
 
@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
     def delete(self, pick: int) -> None:
         if known := self.known(pick):
             self.run(self.store.delete_response(known.put.owner, known.put.id))
-            self.use(known.thread)
+            self.use(known.group)
             del self.responses[known.put.id]
             self.deleted.append(known.put)
 
@@ -171,7 +171,7 @@ class Machine(RuleBasedStateMachine):
     def create_talk(self, pick: int, count: int) -> None:
         owner, begun = (ME, OTHER)[pick % 2], items(*(self.fresh("item") for _ in range(count)))
         made = self.run(self.store.create_conversation(owner, metadata=b"{}", items=begun))
-        self.talks[made.id] = Talk(owner, Thread(self.elapsed), items=list(begun))
+        self.talks[made.id] = Talk(owner, Group(self.elapsed), items=list(begun))
 
     @rule(pick=PICK)
     def change_talk(self, pick: int) -> None:
@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
             self.run(self.store.update_conversation(talk.owner, name, metadata=talk.metadata))
             talk.items += (more := items(self.fresh("item")))
             self.run(self.store.add_items(talk.owner, name, more))
-            self.use(talk.thread)
+            self.use(talk.group)
 
     @rule(pick=PICK)
     def delete_item(self, pick: int) -> None:
@@ -191,14 +191,14 @@ class Machine(RuleBasedStateMachine):
             gone = talk.items[pick % len(talk.items)]
             self.run(self.store.delete_item(talk.owner, name, gone.id))
             talk.items = [each for each in talk.items if each != gone]
-            self.use(talk.thread)
+            self.use(talk.group)
 
     @rule(pick=PICK)
     def delete_talk(self, pick: int) -> None:
         if found := self.talk(pick):
             name, talk = found
             self.run(self.store.delete_conversation(talk.owner, name))
-            self.use(talk.thread)
+            self.use(talk.group)
             del self.talks[name]
 
     @rule(seconds=SPANS)
@@ -225,49 +225,49 @@ class Machine(RuleBasedStateMachine):
         for known in self.responses.values():
             if known.put.state in RUNNING:
                 known.put = msgspec.structs.replace(known.put, state="failed")
-                self.use(known.thread)
+                self.use(known.group)
 
     @rule()
     def sweep(self) -> None:
         """The first sweep after the clock was set waits."""
         self.run(self.store.sweep())
         self.run(self.store.sweep())
-        running = [k.thread for k in self.responses.values() if k.put.state in RUNNING]
-        for thread in self.threads():
-            age = self.elapsed - thread.used
-            if any(thread is each for each in running) or age < TTL:
+        running = [k.group for k in self.responses.values() if k.put.state in RUNNING]
+        for group in self.threads():
+            age = self.elapsed - group.used
+            if any(group is each for each in running) or age < TTL:
                 continue
-            if age > TTL + 2 * INTERVAL or not self.is_there(thread):
-                self.forget(thread)
+            if age > TTL + 2 * INTERVAL or not self.is_there(group):
+                self.forget(group)
 
-    def threads(self) -> list[Thread]:
-        every = [k.thread for k in self.responses.values()]
-        every += [talk.thread for talk in self.talks.values()]
-        return list({id(thread): thread for thread in every}.values())
+    def threads(self) -> list[Group]:
+        every = [k.group for k in self.responses.values()]
+        every += [talk.group for talk in self.talks.values()]
+        return list({id(group): group for group in every}.values())
 
-    def is_there(self, thread: Thread) -> bool:
+    def is_there(self, group: Group) -> bool:
         """Ask, which is a use; for those in the time in which both is right."""
         for name, known in self.responses.items():
-            if known.thread is thread:
-                return self.found(self.store.response(known.put.owner, name), thread)
+            if known.group is group:
+                return self.found(self.store.response(known.put.owner, name), group)
         for name, talk in self.talks.items():
-            if talk.thread is thread:
-                return self.found(self.store.conversation(talk.owner, name), thread)
+            if talk.group is group:
+                return self.found(self.store.conversation(talk.owner, name), group)
         raise AssertionError
 
-    def found(self, question: Coroutine[Any, Any, object], thread: Thread | None = None) -> bool:
+    def found(self, question: Coroutine[Any, Any, object], group: Group | None = None) -> bool:
         try:
             self.run(question)
         except NotStored:
             return False
-        if thread:
-            self.use(thread)
+        if group:
+            self.use(group)
         return True
 
-    def forget(self, thread: Thread) -> None:
-        gone = [k.put for k in self.responses.values() if k.thread is thread]
-        self.responses = {n: k for n, k in self.responses.items() if k.thread is not thread}
-        self.talks = {n: talk for n, talk in self.talks.items() if talk.thread is not thread}
+    def forget(self, group: Group) -> None:
+        gone = [k.put for k in self.responses.values() if k.group is group]
+        self.responses = {n: k for n, k in self.responses.items() if k.group is not group}
+        self.talks = {n: talk for n, talk in self.talks.items() if talk.group is not group}
         for put in gone:
             assert not self.found(self.store.response(put.owner, put.id))
             assert not self.run(self.store.find_items(put.owner, [each.id for each in put.input]))
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
         past = self.run(self.store.past(put.owner, previous=put.id))
         assert past == known.history
         assert self.run(self.store.context(put.owner, put.id)) == (*known.base, *put.input)
-        self.use(known.thread)
+        self.use(known.group)
 
     @invariant()
     def counts_agree(self) -> None:
@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
         for name, talk in self.talks.items():
             assert self.run(self.store.items(talk.owner, name)) == tuple(talk.items)
             assert self.run(self.store.conversation(talk.owner, name)).metadata == talk.metadata
-            self.use(talk.thread)
+            self.use(talk.group)
 
 
 class MemoryMachine(Machine):

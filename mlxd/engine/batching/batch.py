@@ -4,11 +4,11 @@ One generator serves one model. All rows share one sampler object, so that mlx-l
 whole batch in one call; `_Draws` finds out which rows that call is for.
 """
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, cast
 
@@ -18,25 +18,33 @@ from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
 
 from mlxd.engine.batching.prefix_cache import Prefixes, PrefixHit
-from mlxd.engine.batching.sampling import RowSampling, draw, logits_processors, masked, resolve
+from mlxd.engine.batching.sampling import (
+    Drawn,
+    RowSampling,
+    async_eval,
+    draw,
+    logits_processors,
+    masked,
+    resolve,
+)
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.scheduling.prefill import Prefill
-from mlxd.engine.scheduling.scheduler import BatchStep, Prefilled, Row, Token
-from mlxd.events import TokenLogprob, TopLogprob
+from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 
 PADDING_NOISE = 0.1
-"""How far a padded prompt's state may be from an unpadded one's, as a share of its length."""
-FLOOR = -9999.0
-"""Stands for the logarithm of zero, as OpenAI writes it."""
+"""How far a padded prompt's state may be from an unpadded one's, as a share of its length.
+
+Rounding stays far below; a state that padding was read into is another vector altogether.
+"""
 
 
 @dataclass(frozen=True)
 class _Queued:
     """A row whose prefill has not begun."""
 
-    row: Row
+    row: BatchRow
     hit: PrefixHit
 
     @property
@@ -46,7 +54,7 @@ class _Queued:
 
 @dataclass
 class _Running:
-    row: Row
+    row: BatchRow
     uid: int
     sampling: RowSampling
     to_prefill: int
@@ -57,42 +65,8 @@ class _Running:
         return self.row.steering if isinstance(self.row.steering, Steering) else None
 
 
-_async_eval: Callable[..., None] = mx.async_eval
-
-
-class _Drawn:
-    """What one sampler call has to tell about its tokens; read with the step that returns them."""
-
-    def __init__(self, logprobs: mx.array, tokens: mx.array, top: int) -> None:
-        self._tokens = tokens
-        self._arrays = [mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]]
-        if top:
-            vocabulary = logprobs.shape[-1]
-            best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
-            self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
-        _async_eval(*self._arrays)
-
-    @cached_property
-    def tokens(self) -> list[int]:
-        """Each row's token."""
-        return cast(list[int], self._tokens.tolist())
-
-    @cached_property
-    def chosen(self) -> list[float]:
-        """The logprob of each row's token."""
-        return cast(list[float], self._arrays[0].tolist())
-
-    @cached_property
-    def top(self) -> list[list[tuple[int, float]]]:
-        """Each row's most likely tokens, best first."""
-        ids = cast(list[list[int]], self._arrays[1].tolist())
-        values = cast(list[list[float]], self._arrays[2].tolist())
-        pairs = (zip(*row, strict=True) for row in zip(ids, values, strict=True))
-        return [sorted(row, key=lambda pair: -pair[1]) for row in pairs]
-
-
 class _Draws:
-    """The sampler of all rows, and what it has to tell about the tokens it drew.
+    """The sampler of all rows, which remembers what it drew until mlx-lm returns it.
 
     mlx-lm runs one step ahead: what is drawn now is returned by the next step, so that each row has
     up to two results waiting here.
@@ -101,20 +75,23 @@ class _Draws:
     def __init__(self, generator: BatchGenerator, running: dict[int, _Running]) -> None:
         self._generator = generator
         self._running = running
-        self._results: dict[int, deque[tuple[_Drawn, int]]] = {}
+        self._results: dict[int, deque[tuple[Drawn, int]]] = {}
         self._decoding: list[int] = []
         self._stepped = True
 
     def expect_step(self) -> None:
         """The next call is for the rows that decode; one after it for rows leaving prefill."""
+        assert self._stepped, "mlx-lm did not draw for the rows that decode"
         self._decoding = list(self._generator._generation_batch.uids)
         self._stepped = not self._decoding
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         uids = self._uids()
+        # A wrong guess would give each row another row's seed, grammar and logprobs, in silence.
+        assert len(uids) == len(logprobs), "mlx-lm draws for other rows than expected"
         rows = [self._running[uid] for uid in uids]
         tokens = self._steered(logprobs, rows)
-        drawn = _Drawn(logprobs, tokens, max(running.row.logprobs or 0 for running in rows))
+        drawn = Drawn(logprobs, tokens, max(running.row.logprobs or 0 for running in rows))
         for index, uid in enumerate(uids):
             self._results.setdefault(uid, deque()).append((drawn, index))
         return tokens
@@ -122,25 +99,26 @@ class _Draws:
     def _steered(self, logprobs: mx.array, rows: Sequence[_Running]) -> mx.array:
         """The tokens of all rows, each drawn from what it may be.
 
-        The masks are made while the logits are computed; what is told of a token's logprob is the
-        model's own, from before the mask.
+        A token's logprob is the model's own, from before the mask.
         """
         samplings = [running.sampling for running in rows]
         steered = [(index, row.steering) for index, row in enumerate(rows) if row.steering]
         if not steered:
             return draw(logprobs, samplings)
-        _async_eval(logprobs)
+        # The device computes the logits while the CPU makes the masks.
+        async_eval(logprobs)
         masks = {}
         for index, steering in steered:
+            # A grammar can go on only from a token that is known, so this waits for the last draw.
             if results := self._results.get(rows[index].uid):
-                drawn, place = results[-1]
-                steering.took(drawn.tokens[place])
+                drawn, at = results[-1]
+                steering.took(drawn.tokens[at])
             mask = steering.allowed()
             if mask is not None:
                 masks[index] = mask
-        allowed = logprobs if not masks else masked(logprobs, masks)
-        tokens = draw(allowed, samplings)
+        tokens = draw(masked(logprobs, masks) if masks else logprobs, samplings)
         if not any(steering.settles for _, steering in steered):
+            # Reading the tokens would wait for the device, which is to run ahead.
             return tokens
         settled = cast(list[int], tokens.tolist())
         for index, steering in steered:
@@ -148,9 +126,11 @@ class _Draws:
                 settled[index] = steering.settle(settled[index])
         return mx.array(settled, dtype=tokens.dtype)
 
-    def take(self, uid: int) -> tuple[_Drawn, int]:
-        """The result for the token that `uid` has just returned."""
-        return self._results[uid].popleft()
+    def take(self, uid: int, token: int) -> tuple[Drawn, int]:
+        """The result for `token`, which mlx-lm has just returned for `uid`, and its row there."""
+        drawn, index = self._results[uid].popleft()
+        assert drawn.tokens[index] == token, "mlx-lm returns another token than was drawn"
+        return drawn, index
 
     def forget(self, uid: int) -> None:
         self._results.pop(uid, None)
@@ -159,6 +139,7 @@ class _Draws:
         if not self._stepped:
             self._stepped = True
             return self._decoding
+        # Who leaves prefill is on no list of mlx-lm's while it is drawn for, and in order of age.
         elsewhere = set(self._decoding) | set(self._generator._prompt_batch.uids)
         elsewhere.update(sequence[0] for sequence in self._generator._unprocessed_sequences)
         return sorted(set(self._running) - elsewhere)
@@ -183,14 +164,16 @@ class MlxBatch:
         self._generator = BatchGenerator(
             loaded.model,
             stop_tokens=[[token] for token in sorted(loaded.eos_ids)],
+            # Who is prefilled when is decided by the scheduler and here: mlx-lm takes what it gets.
             completion_batch_size=max_batch,
             prefill_batch_size=max_batch,
+            # Prefixes are cut and copied on the default stream; with one for all nothing waits.
             stream=mx.default_stream(mx.default_device()),
         )
         self._queue: dict[int, _Queued] = {}
         self._running: dict[int, _Running] = {}
         self._uids: dict[int, int] = {}
-        self._ended: list[tuple[Row, list[int], Any]] = []
+        self._ended: list[tuple[BatchRow, list[int], Any]] = []
         self._draws = _Draws(self._generator, self._running)
         self._text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
@@ -214,10 +197,10 @@ class MlxBatch:
         # A batch is padded to its longest row.
         return longest * rows <= self.capacity
 
-    def reach(self, row: Row) -> int:
+    def reach(self, row: BatchRow) -> int:
         return self._prefixes.reach(self._scope(row), row.tokens)
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: BatchRow) -> None:
         hit = self._prefixes.find(self._scope(row), row.tokens)
         row.cached, row.cache_note = hit.cached, hit.note
         self._queue[row.id] = _Queued(row, hit)
@@ -234,13 +217,15 @@ class MlxBatch:
         self._keep_computed(self._uids[row_id])
 
     def settle(self) -> None:
-        """Keep what ended rows computed; it takes a while, so the rows' ends are told first."""
+        """Keep what ended rows computed, after each step.
+
+        It can take longer than a step, so the rows' ends are sent first.
+        """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            self._keep(row, tokens, cache)
+            self._prefixes.put(self._scope(row), tokens, cache)
 
     def step(self) -> BatchStep:
-        self.settle()
         merged = self._plan_prefill()
         self._draws.expect_step()
         begun = time.perf_counter()
@@ -249,21 +234,31 @@ class MlxBatch:
         prompts, generated = self._generator.next()
         computed = counters.prompt_tokens - before[0]
         spent = time.perf_counter() - begun - (counters.decode_time - before[1])
+        # All but decoding is the piece's, also moving rows between batches, which mlx-lm's own
+        # `prompt_time` leaves out. Merging a prefix takes longer and tells nothing of the pace.
         if not merged:
             self._prefill.took(computed, spent)
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
         for response in generated:
             running = self._running[response.uid]
-            token = self._token(response)
-            if token is not None:
-                tokens.append(token)
-            elif running.steering is not None and running.steering.fault:
+            drawn, index = self._draws.take(response.uid, response.token)
+            if running.steering is not None and running.steering.fault:
                 faults[running.row.id] = running.steering.fault
-            else:
+            # Not the same as "at most minus infinity": NaN is neither.
+            elif not drawn.chosen[index] > -math.inf:
                 broken.append(running.row.id)
-            if token is None or token.end is not None:
-                self._end(response, keep=token is not None)
+            else:
+                tokens.append(self._token(running.row, response, drawn, index))
+                if response.finish_reason is not None:
+                    end = running.row, response.all_tokens, response.prompt_cache
+                    self._ended.append(end)
+                    self._forget(response.uid)
+                continue
+            # What it computed is not worth keeping. A row that has ended left mlx-lm by itself.
+            if response.finish_reason is None:
+                self._generator.remove([response.uid])
+            self._forget(response.uid)
         return BatchStep(prefilled, tokens, broken, faults)
 
     def _plan_prefill(self) -> bool:
@@ -278,6 +273,7 @@ class MlxBatch:
         if left:
             waiting = len(left) + len(self._queue)
             size = self._prefill.piece(left, waiting=waiting, decoding=len(decoding))
+            # The batch of prompts got a copy when it was made.
             self._generator.prefill_step_size = size
             self._generator._prompt_batch.prefill_step_size = size
         return any(queued.hit.cached for queued in begun)
@@ -286,6 +282,7 @@ class MlxBatch:
         """Those of the queue that begin now, beside prompts with so many tokens `left`."""
         queue = list(self._queue.values())
         if self._alone:
+            # Padding beside a longer prompt would get into the state of this one.
             return queue[: 0 if left else 1]
         if left:
             return [row for row in queue if self._prefill.overtakes(left, row.to_prefill)]
@@ -294,9 +291,12 @@ class MlxBatch:
     def _begin(self, queued: _Queued) -> int:
         """Hand a row over to mlx-lm; its tokens to prefill."""
         row, hit = queued.row, queued.hit
+        # A recurrent state can't be cut later: the prompt is, where a prefix is worth keeping.
+        cuts = () if self._cut_anywhere else row.boundaries
+        edges = [hit.cached, *(edge for edge in cuts if edge > hit.cached), len(row.tokens)]
         sampling = resolve(row.sampling, self._loaded.spec.sampling)
         (uid,) = self._generator.insert_segments(
-            [self._segments(row, hit.cached)],
+            [[row.tokens[a:b] for a, b in pairwise(edges) if b > a]],
             max_tokens=[row.max_tokens],
             caches=None if hit.cache is None else [hit.cache],
             all_tokens=[row.tokens[: hit.cached]],
@@ -316,52 +316,20 @@ class MlxBatch:
         row = running.row
         return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)
 
-    def _token(self, response: Any) -> Token | None:
-        running = self._running[response.uid]
-        drawn, index = self._draws.take(response.uid)
-        chosen = drawn.chosen[index]
-        faulty = running.steering is not None and running.steering.fault
-        if faulty or not chosen > -float("inf"):
-            return None
-        row = running.row
+    def _token(self, row: BatchRow, response: Any, drawn: Drawn, index: int) -> Token:
         logprob = None
+        # The end token has no text, so it is not among the logprobs either.
         if row.logprobs is not None and response.finish_reason != "stop":
             top = drawn.top[index][: row.logprobs] if row.logprobs else []
-            logprob = self._logprob(response.token, chosen, top)
+            logprob = self._text.logprob(response.token, drawn.chosen[index], top)
         return Token(row.id, response.token, logprob, response.finish_reason)
-
-    def _logprob(self, token: int, chosen: float, top: Sequence[tuple[int, float]]) -> TokenLogprob:
-        text, raw = self._text.of(token)
-        alternatives = tuple(
-            TopLogprob(text, max(value, FLOOR), raw)
-            for (text, raw), value in ((self._text.of(other), value) for other, value in top)
-        )
-        return TokenLogprob(text, max(chosen, FLOOR), raw, alternatives)
-
-    def _segments(self, row: Row, cached: int) -> list[list[int]]:
-        """The uncached part of the prompt, cut where a prefix is worth keeping."""
-        cuts = () if self._cut_anywhere else row.boundaries
-        edges = [cached, *(edge for edge in cuts if edge > cached), len(row.tokens)]
-        return [row.tokens[a:b] for a, b in pairwise(edges) if b > a]
-
-    def _end(self, response: Any, *, keep: bool) -> None:
-        if not keep:
-            if response.finish_reason is None:
-                self._generator.remove([response.uid])
-        else:
-            row = self._running[response.uid].row
-            self._ended.append((row, response.all_tokens, response.prompt_cache))
-        self._forget(response.uid)
 
     def _keep_computed(self, uid: int) -> None:
         """Keep what a running row has computed so far."""
         cache, tokens = self._generator.extract_cache([uid])[uid]
-        self._keep(self._running[uid].row, tokens, cache)
+        self._prefixes.put(self._scope(self._running[uid].row), tokens, cache)
 
-    def _keep(self, row: Row, tokens: list[int], cache: Any) -> None:
-        self._prefixes.put(self._scope(row), tokens, cache)
-
-    def _scope(self, row: Row) -> str:
+    def _scope(self, row: BatchRow) -> str:
         return f"{self._loaded.spec.id}\n{row.group}"
 
     def _forget(self, uid: int) -> None:
@@ -377,6 +345,7 @@ def pads_prompts(model: Any) -> bool:
     """
     if not any(_recurrent(layer) for layer in make_prompt_cache(model)):
         return True
+    # No table of architectures would know the next one, so it is tried.
     short = [1, 2, 3]
     together = _states(model, [short, [*short, *short]])
     alone = _states(model, [short])

@@ -7,14 +7,16 @@ beginning with. Least recently used entries go first when the byte limit is reac
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
-from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
+from mlx_lm.models import cache as mlx_cache
+
+from mlxd.engine.batching.sampling import async_eval
 
 KVCache = list[Any]
 """mlx-lm's prompt cache: one cache object a layer."""
@@ -23,9 +25,6 @@ MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
 LOSSES = 1000
 """Scopes of which is remembered why they lost entries."""
-
-
-_async_eval: Callable[..., None] = mx.async_eval
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class _Entry:
         """How many tokens of this entry serve a prompt that shares `common` tokens with it."""
         if self.trimmable:
             return min(common, limit)
+        # What can't be cut, such as a recurrent state, serves as a whole or not at all.
         whole = len(self.tokens)
         return whole if common == whole <= limit else 0
 
@@ -57,7 +57,7 @@ class _Entry:
         cache = copy.deepcopy(self.cache)
         excess = len(self.tokens) - length
         if excess:
-            trim_prompt_cache(cache, excess)
+            mlx_cache.trim_prompt_cache(cache, excess)
         return cache
 
 
@@ -107,6 +107,7 @@ class Prefixes:
     def _search(self, scope: str, tokens: Sequence[int]) -> _Found:
         prompt = np.asarray(tokens, dtype=np.uint32)
         best, found, nearest, goes_on = 0, None, -1, False
+        # Entries are few, as each is as large as a conversation: one comparison of arrays for each.
         for entry in self._entries:
             if entry.scope != scope:
                 continue
@@ -139,11 +140,15 @@ class Prefixes:
 
     def put(self, scope: str, tokens: Sequence[int], cache: KVCache) -> None:
         """Keep `cache`, which holds exactly `tokens`; entries that it covers are dropped for it."""
+        # One token more or less, and what begins with it is answered wrongly, in silence.
+        layers = [layer for layer in cache if type(layer) is mlx_cache.KVCache]
+        assert all(layer.offset == len(tokens) for layer in layers)
         nbytes = sum(layer.nbytes for layer in cache)
         if len(tokens) < MIN_TOKENS or nbytes > self.limit:
             return
         key = np.asarray(tokens, dtype=np.uint32)
-        new = _Entry(scope, key, cache, nbytes, can_trim_prompt_cache(cache))
+        new = _Entry(scope, key, cache, nbytes, mlx_cache.can_trim_prompt_cache(cache))
+        # An agent's next prompt goes on from its last one, which would only take up memory.
         for entry in [entry for entry in self._entries if entry.scope == scope]:
             common = _common(entry.tokens, key)
             if entry.usable(common, len(key)) == len(key):
@@ -191,7 +196,7 @@ def _detach(cache: KVCache) -> None:
         layer.state = tree_map(
             lambda leaf: mx.contiguous(leaf) if isinstance(leaf, mx.array) else leaf, layer.state
         )
-    _async_eval([layer.state for layer in cache])
+    async_eval([layer.state for layer in cache])
 
 
 def _common(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:

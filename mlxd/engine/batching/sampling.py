@@ -7,6 +7,8 @@ change what a row gets and a seed gives the same tokens whatever else runs.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -22,6 +24,9 @@ COLDEST = 1e-5
 
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 """(all tokens of the row so far, logits of shape (1, vocabulary)) to new logits."""
+
+# MLX's stubs don't type it.
+async_eval: Callable[..., None] = mx.async_eval
 
 
 @dataclass(frozen=True)
@@ -196,3 +201,35 @@ def _truncated(logprobs: mx.array, rows: Sequence[RowSampling]) -> mx.array:
     possible = mx.sum(keep & (probs > 0), axis=-1, keepdims=True)
     picked = mx.minimum(picked, mx.maximum(possible, 1) - 1)
     return mx.take_along_axis(best, picked.astype(mx.uint32), axis=-1)[:, 0].astype(mx.uint32)
+
+
+class Drawn:
+    """The tokens of one draw and their logprobs; read with the step that returns them."""
+
+    def __init__(self, logprobs: mx.array, tokens: mx.array, top: int) -> None:
+        self._tokens = tokens
+        self._arrays = [mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]]
+        if top:
+            vocabulary = logprobs.shape[-1]
+            best = mx.argpartition(logprobs, kth=vocabulary - top, axis=-1)[:, vocabulary - top :]
+            self._arrays += [best, mx.take_along_axis(logprobs, best, axis=-1)]
+        # Begun with the draw, so that they are there when the step after it reads them.
+        async_eval(*self._arrays)
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Each row's token."""
+        return cast(list[int], self._tokens.tolist())
+
+    @cached_property
+    def chosen(self) -> list[float]:
+        """The logprob of each row's token."""
+        return cast(list[float], self._arrays[0].tolist())
+
+    @cached_property
+    def top(self) -> list[list[tuple[int, float]]]:
+        """Each row's most likely tokens, best first."""
+        ids = cast(list[list[int]], self._arrays[1].tolist())
+        values = cast(list[list[float]], self._arrays[2].tolist())
+        pairs = (zip(*row, strict=True) for row in zip(ids, values, strict=True))
+        return [sorted(row, key=lambda pair: -pair[1]) for row in pairs]

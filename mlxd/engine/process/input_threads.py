@@ -39,7 +39,7 @@ READ_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
 
-class Link:
+class EngineSocket:
     """The sending side of the socket; whole frames from any thread."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -56,7 +56,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TokenizedPrompt:
     """A submission that is ready for the scheduler."""
 
     command: Submit
@@ -65,22 +65,22 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A command that waits for its model to be loaded, and when it `asked` for it."""
+class WaitingPrompt:
+    """A command that waits for its model to be loaded, `requested` at that time."""
 
     command: Submit | Count
-    asked: float = field(default_factory=time.monotonic)
+    requested: float = field(default_factory=time.monotonic)
 
 
-Job = Prepared | Wanted | Cancel | Load | Unload | Configure
-"""What the main thread is told."""
+Job = TokenizedPrompt | WaitingPrompt | Cancel | Load | Unload | Configure
+"""What the main thread takes on."""
 
 
 class Preparer:
     """Turns submissions into token ids and counts tokens, in the order of arrival."""
 
-    def __init__(self, link: Link, jobs: "queue.SimpleQueue[Job]") -> None:
-        self._link = link
+    def __init__(self, server: EngineSocket, jobs: "queue.SimpleQueue[Job]") -> None:
+        self._server = server
         self._jobs = jobs
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._makers: dict[str, tuple[PromptBuilder, Constrainer]] = {}
@@ -137,7 +137,7 @@ class Preparer:
             # The model may be unloaded meanwhile: what is taken here is enough to go on.
             makers = self._makers.get(command.request.model)
             if makers is None:
-                self._jobs.put(Wanted(command))
+                self._jobs.put(WaitingPrompt(command))
                 continue
             try:
                 self._prepare(command, *makers)
@@ -150,14 +150,14 @@ class Preparer:
     def refuse(self, command_id: int, error: MlxdError) -> None:
         """Answer a command with an error and forget it."""
         self.drop(command_id)
-        self._link.send(Refused(command_id, error.report()))
+        self._server.send(Refused(command_id, error.report()))
 
     def _prepare(
         self, command: Submit | Count, builder: PromptBuilder, constrainer: Constrainer
     ) -> None:
         if isinstance(command, Count):
             self.drop(command.id)
-            self._link.send(Answered(command.id, builder.count(command.request)))
+            self._server.send(Answered(command.id, builder.count(command.request)))
             return
         prompt = builder.build(command.request)
         size = len(prompt.tokens)
@@ -165,8 +165,8 @@ class Preparer:
             raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
         recipe = constrainer.recipe(command.request, prompt)
         if self.is_live(command.id):
-            self._link.send(Accepted(command.id, size, prompt.opens_reasoning))
-            self._jobs.put(Prepared(command, prompt, recipe))
+            self._server.send(Accepted(command.id, size, prompt.opens_reasoning))
+            self._jobs.put(TokenizedPrompt(command, prompt, recipe))
 
 
 def read_commands(

@@ -14,7 +14,7 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.interface import ModelState
 from mlxd.engine.models.loading import LoadedModel, load, unload
-from mlxd.engine.process.input_threads import Link, Preparer, own_copy
+from mlxd.engine.process.input_threads import EngineSocket, Preparer, own_copy
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import (
     Answered,
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Host:
+class ResidentModel:
     """A loaded model with everything that runs it."""
 
     loaded: LoadedModel
@@ -57,13 +57,13 @@ class NoRoom(ModelUnusable):
         return ModelUnusable(self.model, self.reason).report()
 
 
-class Hosts:
-    """The loaded models; tells the server of every change."""
+class ModelPool:
+    """The loaded models; every change is sent to the server."""
 
-    def __init__(self, link: Link, preparer: Preparer) -> None:
-        self._link = link
+    def __init__(self, server: EngineSocket, preparer: Preparer) -> None:
+        self._server = server
         self._preparer = preparer
-        self._hosts: dict[str, Host] = {}
+        self._residents: dict[str, ResidentModel] = {}
         self._specs: dict[str, ModelSpec] = {}
         self._config = Configure(models=())
         self._needs: dict[str, int] = {}
@@ -84,74 +84,74 @@ class Hosts:
         """The limits of this process."""
         return self._config.limits
 
-    def get(self, name: str) -> Host | None:
+    def get(self, name: str) -> ResidentModel | None:
         """A model if it is loaded."""
-        return self._hosts.get(name)
+        return self._residents.get(name)
 
-    def busy(self) -> list[Host]:
+    def busy(self) -> list[ResidentModel]:
         """Those that have something to compute."""
-        return [host for host in self._hosts.values() if host.scheduler.busy]
+        return [resident for resident in self._residents.values() if resident.scheduler.busy]
 
     def unload_unwanted(self) -> None:
         """Unload what shall be, once it is idle."""
-        for host in list(self._hosts.values()):
-            if host.unloads and not host.scheduler.busy:
-                self.unload(host)
+        for resident in list(self._residents.values()):
+            if resident.unloads and not resident.scheduler.busy:
+                self.unload(resident)
 
-    def restart(self, host: Host) -> None:
+    def restart(self, resident: ResidentModel) -> None:
         """Go on with an empty batch; what was computed is not trusted."""
-        host.batch.close()
-        fresh = self._start(host.loaded)
-        host.batch, host.scheduler = fresh.batch, fresh.scheduler
+        resident.batch.close()
+        fresh = self._start(resident.loaded)
+        resident.batch, resident.scheduler = fresh.batch, fresh.scheduler
         self.prefixes.shrink(0)
         mx.clear_cache()
         self._share_memory()
 
     def shrink_prefixes(self) -> None:
         """Give prefixes no more than weights and running rows leave."""
-        active = sum(host.batch.active_bytes for host in self._hosts.values())
+        active = sum(resident.batch.active_bytes for resident in self._residents.values())
         self.prefixes.shrink(max(self.memory_limit - self._weights() - active, 0))
 
-    def provide(self, name: str, *, asked: float) -> Host:
+    def provide(self, name: str, *, requested: float) -> ResidentModel:
         """The loaded model `name`, loading it now if need be.
 
-        Whoever `asked` for it before that failed hears of the same failure.
+        What was `requested` before that failed gets the same failure.
         """
-        if name in self._hosts:
-            return self._hosts[name]
-        failed, reason = self._failed.get(name, (asked, ""))
-        if asked < failed:
+        if name in self._residents:
+            return self._residents[name]
+        failed, reason = self._failed.get(name, (requested, ""))
+        if requested < failed:
             raise ModelUnusable(name, reason)
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
         if not self._may_fit(self._needs.get(name, 0)):
             raise NoRoom(name)
-        self._link.send(ModelChanged(name, "loading"))
+        self._server.send(ModelChanged(name, "loading"))
         try:
-            host, makers = self._load(spec)
+            resident, makers = self._load(spec)
         except ModelUnusable as error:
             state: ModelState = "failed"
             if isinstance(error, NoRoom):
                 state = "unloaded"
             else:
                 self._failed[name] = time.monotonic(), error.reason
-            self._link.send(ModelChanged(name, state, reason=error.reason))
+            self._server.send(ModelChanged(name, state, reason=error.reason))
             raise
-        loaded = host.loaded
-        self._hosts[name] = host
+        loaded = resident.loaded
+        self._residents[name] = resident
         self._share_memory()
         self._preparer.add_model(name, *makers)
-        self._link.send(
+        self._server.send(
             ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
         )
-        return host
+        return resident
 
-    def _load(self, spec: ModelSpec) -> tuple[Host, tuple[PromptBuilder, Constrainer]]:
+    def _load(self, spec: ModelSpec) -> tuple[ResidentModel, tuple[PromptBuilder, Constrainer]]:
         loaded = load(
             spec,
             lambda needed: self._make_room(spec, needed),
-            lambda done, total: self._link.send(
+            lambda done, total: self._server.send(
                 ModelChanged(spec.id, "loading", bytes=total, progress=done / max(total, 1))
             ),
         )
@@ -166,34 +166,34 @@ class Hosts:
         self._needs[spec.id] = needed
         if not self._may_fit(needed):
             raise NoRoom(spec.id)
-        idle = sorted(self._idle(), key=lambda host: -host.used)
+        idle = sorted(self._idle(), key=lambda resident: -resident.used)
         while self._weights() + needed > self.memory_limit:
             self.unload(idle.pop())
 
     def _may_fit(self, needed: int) -> bool:
         """Whether there is memory for so many bytes of weights once idle models are gone."""
-        freed = sum(host.loaded.bytes for host in self._idle())
+        freed = sum(resident.loaded.bytes for resident in self._idle())
         return self._weights() - freed + needed <= self.memory_limit
 
-    def in_the_way(self, name: str) -> list[Host]:
+    def in_the_way(self, name: str) -> list[ResidentModel]:
         """The loaded models that have to leave so that `name` fits; small ones may stay."""
         left = self.memory_limit - self._needs.get(name, 0)
-        leaving: list[Host] = []
-        for host in sorted(self._hosts.values(), key=lambda host: host.loaded.bytes):
-            left -= host.loaded.bytes
+        leaving: list[ResidentModel] = []
+        for resident in sorted(self._residents.values(), key=lambda model: model.loaded.bytes):
+            left -= resident.loaded.bytes
             if left < 0:
-                leaving.append(host)
+                leaving.append(resident)
         return leaving
 
-    def _idle(self) -> list[Host]:
-        return [host for host in self._hosts.values() if not self._in_use(host)]
+    def _idle(self) -> list[ResidentModel]:
+        return [resident for resident in self._residents.values() if not self._in_use(resident)]
 
-    def _in_use(self, host: Host) -> bool:
+    def _in_use(self, resident: ResidentModel) -> bool:
         """Whether it computes, or will for whom it was loaded."""
-        host.awaited = set(filter(self._preparer.is_live, host.awaited))
-        return host.scheduler.busy or bool(host.awaited)
+        resident.awaited = set(filter(self._preparer.is_live, resident.awaited))
+        return resident.scheduler.busy or bool(resident.awaited)
 
-    def _start(self, loaded: LoadedModel) -> Host:
+    def _start(self, loaded: LoadedModel) -> ResidentModel:
         limits = self.limits
         batch = MlxBatch(
             loaded,
@@ -201,31 +201,31 @@ class Hosts:
             max_batch=limits.max_batch,
             prefill_budget=limits.prefill_budget,
         )
-        return Host(
+        return ResidentModel(
             loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
         )
 
-    def unload(self, host: Host) -> None:
-        name = host.loaded.spec.id
-        del self._hosts[name]
+    def unload(self, resident: ResidentModel) -> None:
+        name = resident.loaded.spec.id
+        del self._residents[name]
         self._preparer.remove_model(name)
         self.prefixes.forget(f"{name}\n")
-        host.batch.close()
-        unload(host.loaded)
+        resident.batch.close()
+        unload(resident.loaded)
         self._share_memory()
-        self._link.send(ModelChanged(name, "unloaded"))
-        for command_id in host.unloads:
-            self._link.send(Answered(command_id))
+        self._server.send(ModelChanged(name, "unloaded"))
+        for command_id in resident.unloads:
+            self._server.send(Answered(command_id))
 
     def _weights(self) -> int:
-        return sum(host.loaded.bytes for host in self._hosts.values())
+        return sum(resident.loaded.bytes for resident in self._residents.values())
 
     def _share_memory(self) -> None:
         """What the weights leave is shared evenly between the models' KV caches."""
         left = max(self.memory_limit - self._weights(), 0)
-        for host in self._hosts.values():
-            host.batch.kv_bytes = left // len(self._hosts)
-            self._preparer.set_capacity(host.loaded.spec.id, host.batch.capacity)
+        for resident in self._residents.values():
+            resident.batch.kv_bytes = left // len(self._residents)
+            self._preparer.set_capacity(resident.loaded.spec.id, resident.batch.capacity)
 
 
 def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:

@@ -25,9 +25,9 @@ def answer(folder: str, question: str) -> str:
     spec = ModelSpec(id="model", source=folder)
     loaded = load(spec)
     builder = PromptBuilder(loaded.tokenizer, spec, loaded.context_length)
-    asked = GenerateRequest("speak", "model", (Message("user", (Text(question),)),))
+    request = GenerateRequest("speak", "model", (Message("user", (Text(question),)),))
     steps = stream_generate(
-        loaded.model, loaded.tokenizer, builder.build(asked).tokens, max_tokens=MAX_TOKENS
+        loaded.model, loaded.tokenizer, builder.build(request).tokens, max_tokens=MAX_TOKENS
     )
     return "".join(step.text for step in steps)
 

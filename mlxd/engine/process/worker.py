@@ -1,4 +1,4 @@
-"""The engine process's main thread: owns MLX, loads models, runs their schedulers turn by turn."""
+"""The engine process's main thread: owns MLX, loads models, runs their schedulers step by step."""
 
 import logging
 import queue
@@ -10,8 +10,14 @@ import mlx.core as mx
 
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
-from mlxd.engine.process.input_threads import Job, Link, Prepared, Preparer, Wanted
-from mlxd.engine.process.model_pool import Host, Hosts, NoRoom
+from mlxd.engine.process.input_threads import (
+    EngineSocket,
+    Job,
+    Preparer,
+    TokenizedPrompt,
+    WaitingPrompt,
+)
+from mlxd.engine.process.model_pool import ModelPool, NoRoom, ResidentModel
 from mlxd.engine.protocol import (
     Answered,
     Cancel,
@@ -23,7 +29,7 @@ from mlxd.engine.protocol import (
     Step,
     Unload,
 )
-from mlxd.engine.scheduling.scheduler import Row
+from mlxd.engine.scheduling.scheduler import BatchRow
 from mlxd.errors import (
     InternalError,
     InvalidLogits,
@@ -47,41 +53,41 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Takes jobs from the other threads, computes, and reports on the link."""
+    """Takes jobs from the other threads, computes, and reports to the server."""
 
     def __init__(
-        self, link: Link, jobs: "queue.SimpleQueue[Job]", preparer: Preparer, *, blas: str
+        self, server: EngineSocket, jobs: "queue.SimpleQueue[Job]", preparer: Preparer, *, blas: str
     ) -> None:
-        self._link = link
+        self._server = server
         self._jobs = jobs
         self._preparer = preparer
         self._blas = blas
-        self._hosts = Hosts(link, preparer)
+        self._pool = ModelPool(server, preparer)
         # By the command's id, with the time when it was postponed; in the order of that time.
-        self._postponed: dict[int, tuple[Wanted, float]] = {}
-        self._held: list[Prepared] = []
+        self._postponed: dict[int, tuple[WaitingPrompt, float]] = {}
+        self._held: list[TokenizedPrompt] = []
         self._reported = 0.0
 
     def run(self) -> None:
         """The step loop; ends with the process."""
         while True:
-            if not self._hosts.busy():
+            if not self._pool.busy():
                 self._report_stats()
                 self._wait()
             while not self._jobs.empty():
                 self._handle(self._jobs.get_nowait())
-            # What was handled may have made hosts idle, or unloaded them.
-            for host in self._hosts.busy():
-                self._turn(host)
+            # What was handled may have made models idle, or unloaded them.
+            for resident in self._pool.busy():
+                self._step(resident)
             self._change_models()
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
 
     def _change_models(self) -> None:
         """Unload what is no longer wanted, and load what waited for that."""
-        self._hosts.unload_unwanted()
-        for wanted, _ in list(self._postponed.values()):
-            self._provide(wanted)
+        self._pool.unload_unwanted()
+        for waiting, _ in list(self._postponed.values()):
+            self._provide(waiting)
         held, self._held = self._held, []
         for prepared in held:
             self._submit(prepared)
@@ -105,154 +111,154 @@ class Worker:
         match job:
             case Configure():
                 self._configure(job)
-            case Prepared():
+            case TokenizedPrompt():
                 self._submit(job)
-            case Wanted():
+            case WaitingPrompt():
                 self._provide(job)
             case Cancel():
-                for host in self._hosts.busy():
-                    self._cancel(host, job.id)
+                for resident in self._pool.busy():
+                    self._cancel(resident, job.id)
             case Load() | Unload():
                 self._load_or_unload(job)
             case _:
                 assert_never(job)
 
     def _configure(self, config: Configure) -> None:
-        self._hosts.configure(config)
-        self._link.send(Ready(device_name(), self._blas, self._hosts.memory_limit))
+        self._pool.configure(config)
+        self._server.send(Ready(device_name(), self._blas, self._pool.memory_limit))
         if config.preload is not None:
             # ModelChanged tells what went wrong; the first request for the model gets the reason.
             with suppress(MlxdError):
-                self._hosts.provide(config.preload, asked=time.monotonic())
+                self._pool.provide(config.preload, requested=time.monotonic())
 
-    def _submit(self, job: Prepared) -> None:
+    def _submit(self, job: TokenizedPrompt) -> None:
         request = job.command.request
-        host = self._hosts.get(request.model)
+        resident = self._pool.get(request.model)
         if not self._preparer.is_live(job.command.id):
             return
-        if host is None:
+        if resident is None:
             self._preparer.again(job.command)
             return
-        if host.unloads or self._must_make_way(host, job.command.id):
+        if resident.unloads or self._must_make_way(resident, job.command.id):
             self._held.append(job)
             return
         try:
-            row = new_row(host.loaded, job)
+            row = new_row(resident.loaded, job)
         except Exception as error:  # A bug in one request's row must not cost the others.
             log.exception("beginning a row failed")
             self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
             return
-        host.used = time.monotonic()
-        host.awaited.discard(job.command.id)
-        host.scheduler.submit(row)
+        resident.used = time.monotonic()
+        resident.awaited.discard(job.command.id)
+        resident.scheduler.submit(row)
 
-    def _must_make_way(self, host: Host, command_id: int) -> bool:
-        """Whether a new command has to wait for those whose model has no room beside `host`.
+    def _must_make_way(self, resident: ResidentModel, command_id: int) -> bool:
+        """Whether a new command has to wait for those whose model has no room beside `resident`.
 
-        Not at once: two models that are asked in turn would be loaded for each request anew. And
-        not what the model was loaded for: that was postponed itself.
+        Not at once: two models that are requested in turn would be loaded for each request anew.
+        And not what the model was loaded for: that was postponed itself.
         """
-        wanted, since = next(iter(self._postponed.values()), (None, 0.0))
-        if wanted is None or command_id in host.awaited:
+        waiting, since = next(iter(self._postponed.values()), (None, 0.0))
+        if waiting is None or command_id in resident.awaited:
             return False
-        patience = self._hosts.limits.swap_patience
+        patience = self._pool.limits.swap_patience
         if time.monotonic() - since < patience:
             return False
-        return host in self._hosts.in_the_way(wanted.command.request.model)
+        return resident in self._pool.in_the_way(waiting.command.request.model)
 
-    def _provide(self, job: Wanted) -> None:
+    def _provide(self, job: WaitingPrompt) -> None:
         """Load the model a command waits for."""
         command = job.command
         if not self._preparer.is_live(command.id):
             self._postponed.pop(command.id, None)
             return
         try:
-            host = self._hosts.provide(command.request.model, asked=job.asked)
+            resident = self._pool.provide(command.request.model, requested=job.requested)
         except NoRoom:
             self._postpone(job)
             return
         except MlxdError as error:
             self._preparer.refuse(command.id, error)
         else:
-            host.awaited.add(command.id)
+            resident.awaited.add(command.id)
             self._preparer.again(command)
         self._postponed.pop(command.id, None)
 
-    def _postpone(self, job: Wanted) -> None:
+    def _postpone(self, job: WaitingPrompt) -> None:
         if job.command.id not in self._postponed:
             self._postponed[job.command.id] = job, time.monotonic()
-            self._link.send(Postponed(job.command.id))
+            self._server.send(Postponed(job.command.id))
 
     def _load_or_unload(self, job: Load | Unload) -> None:
-        if isinstance(job, Unload) and (host := self._hosts.get(job.model)) is not None:
-            host.unloads.append(job.id)
-            self._hosts.unload_unwanted()
+        if isinstance(job, Unload) and (resident := self._pool.get(job.model)) is not None:
+            resident.unloads.append(job.id)
+            self._pool.unload_unwanted()
             return
         try:
             if isinstance(job, Load):
-                self._hosts.provide(job.model, asked=time.monotonic())
+                self._pool.provide(job.model, requested=time.monotonic())
         except MlxdError as error:
             self._preparer.refuse(job.id, error)
         else:
-            self._link.send(Answered(job.id))
+            self._server.send(Answered(job.id))
 
-    def _cancel(self, host: Host, row_id: int) -> None:
-        held = host.scheduler.ids
+    def _cancel(self, resident: ResidentModel, row_id: int) -> None:
+        held = resident.scheduler.ids
         try:
-            host.scheduler.cancel(row_id)
+            resident.scheduler.cancel(row_id)
         except Exception as error:  # As in a step.
             log.exception("taking a row out of the batch failed")
-            self._rebuild(host, error, held)
+            self._rebuild(resident, error, held)
 
-    def _turn(self, host: Host) -> None:
+    def _step(self, resident: ResidentModel) -> None:
         begun = time.perf_counter()
-        held = host.scheduler.ids
+        held = resident.scheduler.ids
         try:
             # Told before the step: a piece of prefill can take long, and is no waiting in a queue.
-            admitted = host.scheduler.admit()
+            admitted = resident.scheduler.admit()
             if admitted.prefill or admitted.waiting:
-                self._link.send(Step(admitted.prefill, waiting=admitted.waiting))
-            turn = host.scheduler.turn()
+                self._server.send(Step(admitted.prefill, waiting=admitted.waiting))
+            result = resident.scheduler.step()
         except Exception as error:  # One batch failed; the process and other models go on.
             log.exception("a generation step failed")
-            self._rebuild(host, error, held)
+            self._rebuild(resident, error, held)
             return
         seconds = time.perf_counter() - begun
-        self._link.send(Step(turn.prefill, turn.decode, seconds, turn.waiting))
-        for row_id in turn.broken:
-            self._preparer.refuse(row_id, InvalidLogits(host.loaded.spec.id))
-        for row_id, reason in turn.faults.items():
+        self._server.send(Step(result.prefill, result.decode, seconds, result.waiting))
+        for row_id in result.broken:
+            self._preparer.refuse(row_id, InvalidLogits(resident.loaded.spec.id))
+        for row_id, reason in result.faults.items():
             self._preparer.refuse(row_id, InternalError(reason))
-        for row in turn.decode:
+        for row in result.decode:
             if row.end is not None:
                 self._preparer.drop(row.id)
-        self._settle(host)
+        self._settle(resident)
 
-    def _settle(self, host: Host) -> None:
+    def _settle(self, resident: ResidentModel) -> None:
         try:
-            host.batch.settle()
+            resident.batch.settle()
         except Exception as error:  # As in a step.
             log.exception("keeping a prefix failed")
-            self._rebuild(host, error, host.scheduler.ids)
+            self._rebuild(resident, error, resident.scheduler.ids)
 
-    def _rebuild(self, host: Host, error: Exception, held: list[int]) -> None:
+    def _rebuild(self, resident: ResidentModel, error: Exception, held: list[int]) -> None:
         """Fail what the broken batch `held` and begin with an empty one.
 
-        It held also rows whose end came in the step that failed: nobody was told of that end.
+        It held also rows whose end came in the step that failed: that end was not sent.
         """
-        self._hosts.restart(host)
+        self._pool.restart(resident)
         for row_id in held:
             self._preparer.refuse(row_id, as_reported(error))
         now = time.monotonic()
-        host.failures.append(now)
-        if len(host.failures) == 2 and now - host.failures[0] < FAILURE_WINDOW:
+        resident.failures.append(now)
+        if len(resident.failures) == 2 and now - resident.failures[0] < FAILURE_WINDOW:
             raise SystemExit(70)
 
     def _report_stats(self) -> None:
         self._reported = time.monotonic()
-        self._hosts.shrink_prefixes()
-        prefixes = self._hosts.prefixes
-        self._link.send(
+        self._pool.shrink_prefixes()
+        prefixes = self._pool.prefixes
+        self._server.send(
             Stats(
                 memory_used=mx.get_active_memory(),
                 memory_peak=mx.get_peak_memory(),
@@ -264,11 +270,11 @@ class Worker:
         )
 
 
-def new_row(loaded: LoadedModel, job: Prepared) -> Row:
+def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
     """The row of a prepared request, held to the model's window."""
     request, prompt = job.command.request, job.prompt
     room = loaded.context_length - len(prompt.tokens)
-    row = Row(
+    row = BatchRow(
         id=job.command.id,
         tokens=prompt.tokens,
         max_tokens=max(1, min(request.max_tokens or loaded.spec.max_tokens, room)),
@@ -283,14 +289,14 @@ def new_row(loaded: LoadedModel, job: Prepared) -> Row:
 
 
 def as_reported(error: Exception) -> MlxdError:
-    """What a caller is told of an exception in a step."""
+    """What is reported of an exception in a step."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or "malloc" in text or "memory" in text:
         return OutOfMemory("the model ran out of memory while generating")
     return InternalError(f"{type(error).__name__} in a generation step")
 
 
-def detokenizer_for(tokenizer: Any, job: Prepared) -> Detokenizer:
+def detokenizer_for(tokenizer: Any, job: TokenizedPrompt) -> Detokenizer:
     """A new detokenizer, which knows if the answer goes on with what the caller began."""
     last = job.command.request.messages[-1]
     if last.role == "assistant" and last.parts and isinstance(last.parts[-1], Text | Reasoning):

@@ -42,7 +42,7 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class BatchStep:
-    """What one turn of a batch brought.
+    """What one step of a batch brought.
 
     `broken` rows computed something that is not a number; `faults` says why other rows can't go on.
     """
@@ -54,12 +54,12 @@ class BatchStep:
 
 
 @dataclass
-class Row:
+class BatchRow:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
     `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
-    `waits` is why it is still waiting, as it was told last.
+    `waits` is why it is still waiting, as it was reported last.
     """
 
     id: int
@@ -90,12 +90,12 @@ class Row:
 
 
 class Batch(Protocol):
-    """The computing side; rows are known by `Row.id`."""
+    """The computing side; rows are known by `BatchRow.id`."""
 
-    def reach(self, row: Row) -> int:
+    def reach(self, row: BatchRow) -> int:
         """How many tokens of the row's prompt are cached now."""
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: BatchRow) -> None:
         """Begin; sets the row's `cached` and `cache_note`."""
 
     def remove(self, row_id: int) -> None:
@@ -112,8 +112,8 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one turn brought, in the words of the socket."""
+class StepResult:
+    """What one step brought, in the words of the socket."""
 
     prefill: tuple[PrefillRow, ...] = ()
     decode: tuple[DecodeRow, ...] = ()
@@ -129,8 +129,8 @@ class Scheduler:
         self._batch = batch
         self._max_batch = max_batch
         self._clock = clock
-        self._waiting: list[Row] = []
-        self._rows: dict[int, Row] = {}
+        self._waiting: list[BatchRow] = []
+        self._rows: dict[int, BatchRow] = {}
 
     @property
     def busy(self) -> bool:
@@ -141,7 +141,7 @@ class Scheduler:
         """Everything that is waiting or running."""
         return [row.id for row in self._waiting] + list(self._rows)
 
-    def submit(self, row: Row) -> None:
+    def submit(self, row: BatchRow) -> None:
         """Queue a row."""
         row.submitted = self._clock()
         self._waiting.append(row)
@@ -152,20 +152,29 @@ class Scheduler:
         if self._rows.pop(row_id, None) is not None:
             self._batch.remove(row_id)
 
-    def admit(self) -> Turn:
+    def admit(self) -> StepResult:
         """Let in what fits; what these rows begin with, and why the others still wait."""
-        prefill = tuple(self._progress(row, row.cached) for row in self._admit())
-        return Turn(prefill, waiting=tuple(self._new_reasons()))
+        prefill: list[PrefillRow] = []
+        while len(self._rows) < self._max_batch and (row := self._next()) is not None:
+            self._waiting.remove(row)
+            row.admitted = self._clock()
+            self._batch.insert(row)
+            # The answer's first token is drawn from the logits of the prompt's last one.
+            assert row.cached < len(row.tokens), "a prompt with nothing left to compute"
+            self._rows[row.id] = row
+            prefill.append(self._progress(row, row.cached))
+        return StepResult(tuple(prefill), waiting=tuple(self._new_reasons()))
 
-    def turn(self) -> Turn:
+    def step(self) -> StepResult:
         """Admit what fits, compute one step, report it."""
         admitted = self.admit()
         step = self._batch.step()
+        # The batch reports only rows that are here: a cancelled one has left both at once.
         for row_id in (*step.broken, *step.faults):
-            self._rows.pop(row_id, None)
-        prefill = [self._prefilled(item) for item in step.prefilled if item.id in self._rows]
-        decode = [self._decoded(token) for token in step.tokens if token.id in self._rows]
-        return Turn(
+            del self._rows[row_id]
+        prefill = [self._prefilled(item) for item in step.prefilled]
+        decode = [self._decoded(token) for token in step.tokens]
+        return StepResult(
             prefill=(*admitted.prefill, *prefill),
             decode=tuple(decode),
             broken=tuple(step.broken),
@@ -173,53 +182,42 @@ class Scheduler:
             waiting=admitted.waiting,
         )
 
-    def _admit(self) -> list[Row]:
-        admitted: list[Row] = []
-        while self._waiting and len(self._rows) < self._max_batch:
-            row = self._next()
-            if row is None:
-                break
-            self._waiting.remove(row)
-            row.admitted = self._clock()
-            self._batch.insert(row)
-            self._rows[row.id] = row
-            admitted.append(row)
-        return admitted
-
     def _new_reasons(self) -> Iterator[WaitRow]:
-        """Why each row waits that was not admitted, where that has not been told."""
+        """Why each row waits that was not admitted, where that was not reported yet."""
         full = len(self._rows) >= self._max_batch
         prefilling = {row.id for row in self._rows.values() if not row.decoding}
         for row in self._waiting:
             reason: WaitReason = (
                 "batch" if full else "prefix" if row.awaits in prefilling else "memory"
             )
+            # Only news: each message costs the server something, and a long queue waits for long.
             if reason != row.waits:
                 row.waits = reason
                 yield WaitRow(row.id, reason)
 
-    def _next(self) -> Row | None:
+    def _next(self) -> BatchRow | None:
         """The first waiting row of the least served group that may start now."""
         served: dict[str, int] = {}
         for row in self._rows.values():
             served[row.group] = served.get(row.group, 0) + 1
+        # The sort is stable: among equally served groups the first to come is the first to go.
         for row in sorted(self._waiting, key=lambda row: served.get(row.group, 0)):
-            if not self._fits(row):
+            longest = max(other.most_tokens for other in [row, *self._rows.values()])
+            # Smaller rows don't overtake one that does not fit: it could wait for ever. One alone
+            # is let in: whether its prompt fits was checked when it was prepared.
+            if self._rows and not self._batch.fits(longest, len(self._rows) + 1):
                 return None
             if not self._awaits_shared_prefill(row):
                 return row
         return None
 
-    def _fits(self, row: Row) -> bool:
-        longest = max([row.most_tokens, *(other.most_tokens for other in self._rows.values())])
-        return not self._rows or self._batch.fits(longest, len(self._rows) + 1)
-
-    def _awaits_shared_prefill(self, row: Row) -> bool:
+    def _awaits_shared_prefill(self, row: BatchRow) -> bool:
         prefilling = [
             other
             for other in self._rows.values()
             if not other.decoding and other.group == row.group
         ]
+        # This runs at each step: comparing prompts anew would hold up the rows that decode.
         if any(other.id == row.awaits for other in prefilling):
             return True
         if not prefilling:
@@ -235,13 +233,14 @@ class Scheduler:
                 return True
         return False
 
-    def _progress(self, row: Row, done: int) -> PrefillRow:
+    def _progress(self, row: BatchRow, done: int) -> PrefillRow:
         return PrefillRow(row.id, done, len(row.tokens), row.cached, row.cache_note)
 
     def _prefilled(self, item: Prefilled) -> PrefillRow:
         row = self._rows[item.id]
         if item.ready:
             row.decoding = True
+            # Keeping a prefix copies it, so it is done only where another row waits for it.
             if row.awaited:
                 self._batch.share(row.id)
         return self._progress(row, item.done)
@@ -251,18 +250,21 @@ class Scheduler:
         if row.generated == 0:
             row.first_token = self._clock()
         row.generated += 1
+        # An end token has no text of its own.
         piece = Piece("") if token.end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
+            # Where the batch has ended the row by itself it has removed it too.
             if token.end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
         if token.end is None:
             return DecodeRow(row.id, piece.text, 1, piece.logprobs)
+        # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
         piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
         return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
 
-    def _ended(self, row: Row, piece: Piece, reason: str) -> DecodeRow:
+    def _ended(self, row: BatchRow, piece: Piece, reason: str) -> DecodeRow:
         del self._rows[row.id]
         now = self._clock()
         timings = Timings(

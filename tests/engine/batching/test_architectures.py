@@ -151,7 +151,7 @@ def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedMo
             while left and (rng.random() < 0.4 or not bench.scheduler.busy):
                 bench.submit(left[0], wanted[left[0]])
                 left.pop(0)
-            bench.turn()
+            bench.step()
         for number, item in enumerate(wanted):
             alone = Bench(loaded)
             alone.submit(0, item)

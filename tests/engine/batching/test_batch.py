@@ -16,7 +16,7 @@ from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.protocol import ModelSpec, PrefillRow
 from mlxd.engine.scheduling.prefill import PREFILL_CHUNK
-from mlxd.engine.scheduling.scheduler import Row, Scheduler
+from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
 from mlxd.events import TokenLogprob
 from mlxd.messages import Sampling
 from tests.tiny_model import make_tiny_model
@@ -83,7 +83,7 @@ class Bench:
         self.got[number] = Got()
         text = RowText(self._loaded.tokenizer.detokenizer, wanted.stops)
         self.scheduler.submit(
-            Row(
+            BatchRow(
                 id=number,
                 tokens=list(wanted.tokens),
                 max_tokens=wanted.max_tokens,
@@ -94,15 +94,15 @@ class Bench:
             )
         )
 
-    def turn(self) -> None:
-        turn = self.scheduler.turn()
+    def step(self) -> None:
+        result = self.scheduler.step()
         self.batch.settle()
-        for number in turn.broken:
+        for number in result.broken:
             self.got[number].broken = True
-        for row in turn.prefill:
+        for row in result.prefill:
             self.got[row.id].prefill.append(row)
             self.got[row.id].cached = row.cached
-        for item in turn.decode:
+        for item in result.decode:
             got = self.got[item.id]
             got.text += item.text
             got.logprobs += item.logprobs
@@ -111,7 +111,7 @@ class Bench:
 
     def run(self) -> dict[int, Got]:
         while self.scheduler.busy:
-            self.turn()
+            self.step()
         return self.got
 
 
@@ -169,7 +169,7 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) ->
                 victim = rng.choice(bench.scheduler.ids)
                 bench.scheduler.cancel(victim)
                 cancelled.add(victim)
-            bench.turn()
+            bench.step()
         for number in set(order) - cancelled:
             assert bench.got[number].output == alone[order[number]], f"schedule {schedule}"
             compared += 1
@@ -240,7 +240,7 @@ def test_a_cancelled_row_leaves_its_prefix_behind(loaded: LoadedModel) -> None:
     bench = Bench(loaded, prefixes=prefixes)
     bench.submit(0, Wanted(tokens=tokens, max_tokens=50, sampling=endless(loaded)))
     for _ in range(4):
-        bench.turn()
+        bench.step()
     bench.scheduler.cancel(0)
     bench.submit(1, Wanted(tokens=tokens))
     assert bench.run()[1].cached == 59
@@ -250,11 +250,11 @@ def test_prefill_goes_in_pieces_while_another_row_decodes(loaded: LoadedModel) -
     bench = Bench(loaded, prefill_budget=1e-9)
     bench.submit(0, Wanted(tokens=(1, 2, 3), max_tokens=200, sampling=endless(loaded)))
     while not bench.got[0].text:
-        bench.turn()
+        bench.step()
     bench.submit(1, Wanted(tokens=tuple(n % 100 for n in range(600)), max_tokens=1))
     before = bench.got[0].tokens
     while not bench.got[1].tokens:
-        bench.turn()
+        bench.step()
     done = [row.done for row in bench.got[1].prefill]
     assert done == sorted(done)
     assert len(done) > 10
@@ -268,12 +268,12 @@ def test_a_short_prompt_overtakes_a_long_one_and_another_long_one_waits(
     long = [tuple((n + start) % 100 for n in range(600)) for start in (0, 50)]
     bench.submit(0, Wanted(tokens=long[0], max_tokens=1))
     for _ in range(3):
-        bench.turn()
+        bench.step()
     bench.submit(1, Wanted(tokens=long[1], max_tokens=1))
     bench.submit(2, Wanted(tokens=(1, 2, 3), max_tokens=1))
     bench.submit(3, Wanted(tokens=long[1], max_tokens=1))
     while not bench.got[0].tokens:
-        bench.turn()
+        bench.step()
     assert bench.got[2].tokens == 1
     # Its first piece may come with the step that ends the other.
     assert bench.got[1].prefill[-1].done <= PREFILL_CHUNK[0]
@@ -305,8 +305,8 @@ def test_a_seed_among_others_does_not_serialise_them(loaded: LoadedModel) -> Non
             number,
             Wanted(tokens=(number, 1), max_tokens=10, sampling=Sampling(temperature=1, seed=seed)),
         )
-    turns = 0
+    steps = 0
     while bench.scheduler.busy:
-        bench.turn()
-        turns += 1
-    assert turns < 20
+        bench.step()
+        steps += 1
+    assert steps < 20

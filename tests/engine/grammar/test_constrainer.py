@@ -21,7 +21,7 @@ from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
-from mlxd.engine.scheduling.scheduler import Row, Scheduler
+from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
 from mlxd.errors import InvalidField
 from mlxd.events import TokenLogprob
 from mlxd.messages import (
@@ -78,10 +78,10 @@ class Bench:
         for number, request in enumerate(requests):
             scheduler.submit(self._row(number, request, prompt, stop))
         while scheduler.busy:
-            turn = scheduler.turn()
-            assert not turn.broken
-            assert not turn.faults
-            for row in turn.decode:
+            result = scheduler.step()
+            assert not result.broken
+            assert not result.faults
+            for row in result.decode:
                 one = got[row.id]
                 one.text += row.text
                 one.tokens += row.tokens
@@ -90,10 +90,10 @@ class Bench:
         batch.close()
         return got
 
-    def _row(self, number: int, request: GenerateRequest, prompt: Prompt, stop: str) -> Row:
+    def _row(self, number: int, request: GenerateRequest, prompt: Prompt, stop: str) -> BatchRow:
         recipe = self.constrainer.recipe(request, prompt)
         tokens = request.max_tokens or 16
-        return Row(
+        return BatchRow(
             id=number,
             tokens=list(prompt.tokens),
             max_tokens=tokens,

@@ -7,12 +7,12 @@ from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.protocol import DecodeRow, WaitRow
 from mlxd.engine.scheduling.scheduler import (
     SHARED_TOKENS,
+    BatchRow,
     BatchStep,
     Prefilled,
-    Row,
     Scheduler,
+    StepResult,
     Token,
-    Turn,
 )
 
 
@@ -40,18 +40,18 @@ class CountingBatch:
     def __init__(self, *, chunk: int = 10, room: int = 10**9) -> None:
         self.chunk = chunk
         self.room = room
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, BatchRow] = {}
         self.done: dict[int, int] = {}
         self.out: Counter[int] = Counter()
         self.shared: list[int] = []
         self.removed: list[int] = []
         self.known: list[list[int]] = []
         self.broken: set[int] = set()
-        self.asked = 0
+        self.searched = 0
         self.forgetful = False
 
-    def reach(self, row: Row) -> int:
-        best, self.asked = 0, self.asked + 1
+    def reach(self, row: BatchRow) -> int:
+        best, self.searched = 0, self.searched + 1
         for tokens in self.known:
             same = 0
             while same < min(len(tokens), len(row.tokens)) and tokens[same] == row.tokens[same]:
@@ -59,7 +59,7 @@ class CountingBatch:
             best = max(best, same)
         return best
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: BatchRow) -> None:
         row.cached = min(self.reach(row), len(row.tokens) - 1)
         self.rows[row.id] = row
         self.done[row.id] = row.cached
@@ -107,60 +107,60 @@ def row(
     max_tokens: int = 3,
     stops: tuple[str, ...] = (),
     group: str = "",
-) -> Row:
+) -> BatchRow:
     tokens = (
         list(range(row_id * 1000, row_id * 1000 + prompt)) if isinstance(prompt, int) else prompt
     )
-    return Row(row_id, tokens, max_tokens, RowText(Letters(), stops), group=group)
+    return BatchRow(row_id, tokens, max_tokens, RowText(Letters(), stops), group=group)
 
 
-def finish(scheduler: Scheduler) -> list[Turn]:
-    turns = []
+def finish(scheduler: Scheduler) -> list[StepResult]:
+    results = []
     while scheduler.busy:
-        turns.append(scheduler.turn())
-        assert len(turns) < 10_000
-    return turns
+        results.append(scheduler.step())
+        assert len(results) < 10_000
+    return results
 
 
-def rows_of(turns: list[Turn], row_id: int) -> list[DecodeRow]:
-    return [item for turn in turns for item in turn.decode if item.id == row_id]
+def rows_of(results: list[StepResult], row_id: int) -> list[DecodeRow]:
+    return [item for result in results for item in result.decode if item.id == row_id]
 
 
-def text_of(turns: list[Turn], row_id: int) -> str:
-    return "".join(item.text for item in rows_of(turns, row_id))
+def text_of(results: list[StepResult], row_id: int) -> str:
+    return "".join(item.text for item in rows_of(results, row_id))
 
 
 def test_a_row_is_prefilled_then_decoded_then_gone() -> None:
     scheduler = make(CountingBatch())
     scheduler.submit(row(1, prompt=25))
-    turns = finish(scheduler)
-    assert [(p.done, p.total) for turn in turns for p in turn.prefill] == [
+    results = finish(scheduler)
+    assert [(p.done, p.total) for result in results for p in result.prefill] == [
         (0, 25),
         (10, 25),
         (20, 25),
         (25, 25),
     ]
-    assert text_of(turns, 1) == "abc"
-    assert [item.end.reason for item in rows_of(turns, 1) if item.end] == ["length"]
+    assert text_of(results, 1) == "abc"
+    assert [item.end.reason for item in rows_of(results, 1) if item.end] == ["length"]
 
 
-def test_who_is_let_in_is_told_once_before_anything_is_computed() -> None:
+def test_who_is_let_in_is_reported_once_before_anything_is_computed() -> None:
     batch = CountingBatch()
     scheduler = make(batch, max_batch=1)
     for number in (1, 2):
         scheduler.submit(row(number))
     assert [(item.id, item.done) for item in scheduler.admit().prefill] == [(1, 0)]
     assert batch.done == {1: 0}
-    assert [(item.id, item.done) for item in scheduler.turn().prefill] == [(1, 5)]
+    assert [(item.id, item.done) for item in scheduler.step().prefill] == [(1, 5)]
 
 
 def test_stop_string_across_tokens_ends_the_row_and_frees_its_place() -> None:
     batch = CountingBatch()
     scheduler = make(batch)
     scheduler.submit(row(1, max_tokens=20, stops=("cd",)))
-    turns = finish(scheduler)
-    end = rows_of(turns, 1)[-1].end
-    assert text_of(turns, 1) == "ab"
+    results = finish(scheduler)
+    end = rows_of(results, 1)[-1].end
+    assert text_of(results, 1) == "ab"
     assert end is not None
     assert (end.reason, end.stop_sequence) == ("stop_sequence", "cd")
     assert batch.removed == [1]
@@ -169,9 +169,9 @@ def test_stop_string_across_tokens_ends_the_row_and_frees_its_place() -> None:
 def test_stop_string_completed_by_the_last_token_wins_over_length() -> None:
     scheduler = make(CountingBatch())
     scheduler.submit(row(1, max_tokens=3, stops=("bc",)))
-    turns = finish(scheduler)
-    end = rows_of(turns, 1)[-1].end
-    assert text_of(turns, 1) == "a"
+    results = finish(scheduler)
+    end = rows_of(results, 1)[-1].end
+    assert text_of(results, 1) == "a"
     assert end is not None
     assert end.reason == "stop_sequence"
 
@@ -188,7 +188,7 @@ def test_the_batch_never_holds_more_than_its_limit() -> None:
     for number in range(10):
         scheduler.submit(row(number))
     while scheduler.busy:
-        scheduler.turn()
+        scheduler.step()
         assert len(batch.rows) <= 3
 
 
@@ -198,7 +198,7 @@ def test_the_least_served_key_goes_first() -> None:
     for number in range(4):
         scheduler.submit(row(number, group="greedy", max_tokens=20))
     scheduler.submit(row(9, group="modest", max_tokens=1))
-    scheduler.turn()
+    scheduler.step()
     assert set(batch.rows) == {0, 9}
 
 
@@ -208,20 +208,20 @@ def test_a_row_that_does_not_fit_waits_and_is_not_overtaken() -> None:
     scheduler.submit(row(1, prompt=40, max_tokens=5))
     scheduler.submit(row(2, prompt=80, max_tokens=5))
     scheduler.submit(row(3, prompt=5, max_tokens=5))
-    scheduler.turn()
+    scheduler.step()
     assert set(batch.rows) == {1}
     finish(scheduler)
     assert batch.out == Counter({1: 5, 2: 5, 3: 5})
 
 
-def test_why_a_row_waits_is_told_when_it_is_new() -> None:
+def test_why_a_row_waits_is_reported_when_it_is_new() -> None:
     scheduler = make(CountingBatch(room=100), max_batch=2)
     scheduler.submit(row(1, prompt=40, max_tokens=5))
     scheduler.submit(row(2, prompt=80, max_tokens=5))
     assert scheduler.admit().waiting == (WaitRow(2, "memory"),)
-    assert scheduler.turn().waiting == ()
-    told = [item for turn in finish(scheduler) for item in turn.waiting]
-    assert told == []
+    assert scheduler.step().waiting == ()
+    reported = [item for result in finish(scheduler) for item in result.waiting]
+    assert reported == []
 
 
 def test_a_full_batch_and_a_shared_prefill_are_reasons_to_wait() -> None:
@@ -232,8 +232,8 @@ def test_a_full_batch_and_a_shared_prefill_are_reasons_to_wait() -> None:
     assert scheduler.admit().waiting == (WaitRow(2, "prefix"),)
     scheduler.submit(row(3))
     scheduler.submit(row(4))
-    told = [(item.id, item.reason) for turn in finish(scheduler) for item in turn.waiting]
-    assert told == [(2, "batch"), (4, "batch"), (2, "prefix")]
+    reported = [(item.id, item.reason) for result in finish(scheduler) for item in result.waiting]
+    assert reported == [(2, "batch"), (4, "batch"), (2, "prefix")]
 
 
 def test_rows_with_one_prompt_share_its_prefill() -> None:
@@ -242,8 +242,8 @@ def test_rows_with_one_prompt_share_its_prefill() -> None:
     prompt = list(range(SHARED_TOKENS * 3))
     for number in range(3):
         scheduler.submit(row(number, prompt=prompt))
-    turns = finish(scheduler)
-    cached = {item.id: item.cached for turn in turns for item in turn.prefill}
+    results = finish(scheduler)
+    cached = {item.id: item.cached for result in results for item in result.prefill}
     assert cached == {0: 0, 1: len(prompt) - 1, 2: len(prompt) - 1}
     assert batch.shared == [0]
 
@@ -254,7 +254,7 @@ def test_rows_of_different_keys_never_share() -> None:
     prompt = list(range(SHARED_TOKENS * 3))
     for number in range(2):
         scheduler.submit(row(number, prompt=prompt, group=str(number)))
-    scheduler.turn()
+    scheduler.step()
     assert set(batch.rows) == {0, 1}
 
 
@@ -264,7 +264,7 @@ def test_a_row_that_waits_for_a_shared_prefill_starts_when_that_is_cancelled() -
     prompt = list(range(SHARED_TOKENS * 3))
     for number in range(2):
         scheduler.submit(row(number, prompt=prompt))
-    scheduler.turn()
+    scheduler.step()
     scheduler.cancel(0)
     assert text_of(finish(scheduler), 1) == "abc"
 
@@ -275,9 +275,9 @@ def test_a_broken_row_leaves_and_the_others_go_on() -> None:
     scheduler.submit(row(1))
     scheduler.submit(row(2))
     batch.broken = {1}
-    turns = finish(scheduler)
-    assert [row_id for turn in turns for row_id in turn.broken] == [1]
-    assert text_of(turns, 2) == "abc"
+    results = finish(scheduler)
+    assert [row_id for result in results for row_id in result.broken] == [1]
+    assert text_of(results, 2) == "abc"
 
 
 def test_cancel_is_right_in_every_state_and_twice() -> None:
@@ -286,7 +286,7 @@ def test_cancel_is_right_in_every_state_and_twice() -> None:
     scheduler.submit(row(1, max_tokens=50))
     scheduler.submit(row(2))
     for _ in range(3):
-        scheduler.turn()
+        scheduler.step()
     for row_id in (2, 1, 1, 99):
         scheduler.cancel(row_id)
     assert not scheduler.busy
@@ -320,22 +320,22 @@ def test_random_schedules_end_every_row_exactly_once() -> None:
                 victim = rng.choice(scheduler.ids)
                 scheduler.cancel(victim)
                 cancelled.add(victim)
-            ended.update(item.id for item in scheduler.turn().decode if item.end is not None)
+            ended.update(item.id for item in scheduler.step().decode if item.end is not None)
             assert len(batch.rows) <= limit, f"seed {seed}"
         assert batch.rows == {}, f"seed {seed}"
         assert max(ended.values(), default=0) <= 1, f"seed {seed}"
         assert not set(ended) & cancelled, f"seed {seed}"
 
 
-def test_waiting_for_a_shared_prefill_is_not_worked_out_again_each_turn() -> None:
+def test_waiting_for_a_shared_prefill_is_not_worked_out_again_each_step() -> None:
     batch = CountingBatch()
     scheduler = make(batch)
     for number in (1, 2, 3):
         scheduler.submit(row(number, prompt=list(range(2000))))
     for _ in range(100):
-        scheduler.turn()
+        scheduler.step()
     assert list(batch.rows) == [1]
-    assert batch.asked < 10
+    assert batch.searched < 10
 
 
 def test_rows_wait_once_where_a_shared_prefill_can_not_be_kept() -> None:
@@ -345,7 +345,7 @@ def test_rows_wait_once_where_a_shared_prefill_can_not_be_kept() -> None:
     for number in (1, 2, 3):
         scheduler.submit(row(number, prompt=list(range(200)), max_tokens=100))
     while not batch.shared:
-        scheduler.turn()
-    scheduler.turn()
+        scheduler.step()
+    scheduler.step()
     assert list(batch.rows) == [1, 2, 3]
     finish(scheduler)
