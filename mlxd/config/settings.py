@@ -5,10 +5,8 @@ is what reads the environment and a file. `config/mlxd.toml` shows every key wit
 its default, and a test keeps the two equal.
 """
 
-import ipaddress
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -274,6 +272,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         strict=True,
+        case_sensitive=True,
         env_prefix="MLXD_",
         env_nested_delimiter="__",
         use_attribute_docstrings=True,
@@ -313,7 +312,7 @@ class Settings(BaseSettings):
         *others: PydanticBaseSettingsSource,
         **named: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments alone: the environment and the file are merged by `mlxd.config.load.load`."""
+        """Arguments alone: `mlxd.config.load.load` gives it other sources."""
         return (init_settings,)
 
 
@@ -328,73 +327,3 @@ def without_secrets(settings: Settings) -> dict[str, Any]:
         value = tree[section][key]
         tree[section][key] = ["****"] * len(value) if isinstance(value, list) else value and "****"
     return tree
-
-
-class Conflict(NamedTuple):
-    """Two settings, each fine alone, that contradict each other; `path` is the one to change."""
-
-    path: tuple[str, ...]
-    reason: str
-    hint: str = ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def conflicts(settings: Settings) -> Iterator[Conflict]:
-    """What is wrong with the tree as a whole."""
-    server = settings.server
-    if not is_loopback(server.host) and not server.api_keys:
-        yield Conflict(
-            ("server", "host"),
-            f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
-            "Add a key, or listen on 127.0.0.1.",
-        )
-    if server.max_bodies < server.max_body:
-        yield Conflict(
-            ("server", "max_bodies"),
-            f"must be at least server.max_body ({server.max_body}), or a body of that size "
-            "could never be received",
-        )
-    if settings.defaults.model and settings.defaults.model not in settings.models:
-        yield Conflict(
-            ("defaults", "model"),
-            f'"{settings.defaults.model}" is not configured',
-            f"Configured: {', '.join(settings.models) or 'no model'}.",
-        )
-    yield from _unknown_deployments(settings)
-    yield from _repeated_dialects(settings)
-    yield from _alias_clashes(settings)
-
-
-def _unknown_deployments(settings: Settings) -> Iterator[Conflict]:
-    named = {name for alias, model in settings.models.items() for name in (alias, *model.aliases)}
-    for deployment, model in (settings.azure.deployments or {}).items():
-        if model not in named:
-            yield Conflict(
-                ("azure", "deployments", deployment),
-                f'"{model}" is not configured',
-                f"Configured: {', '.join(settings.models) or 'no model'}.",
-            )
-
-
-def _repeated_dialects(settings: Settings) -> Iterator[Conflict]:
-    for name in sorted(set(settings.dialects)):
-        if settings.dialects.count(name) > 1:
-            yield Conflict(("dialects",), f'"{name}" is listed more than once')
-
-
-def _alias_clashes(settings: Settings) -> Iterator[Conflict]:
-    owners = {alias: alias for alias in settings.models}
-    for alias, model in settings.models.items():
-        for name in model.aliases:
-            owner = owners.setdefault(name, alias)
-            if owner != alias:
-                yield Conflict(
-                    ("models", alias, "aliases"), f'"{name}" already names the model "{owner}"'
-                )

@@ -13,6 +13,7 @@ from tests.surroundings import from_text, refusal
 MISTAKES = [
     ("server.prot = 1", "server.prot", 'unknown key. Did you mean "port"?'),
     ("[server]\nmodel = 'x'", "server.model", 'unknown key. Did you mean "defaults.model"?'),
+    ("Server.port = 1", "Server", 'unknown key. Did you mean "server"?'),
     ("port = 1", "port", 'unknown key. Did you mean "server.port"?'),
     ("[model.demo]\nsource = 'demo'", "model", 'unknown key. Did you mean "models"?'),
     ("zzz = 1", "zzz", "unknown key. Known: dialects, server,"),
@@ -245,7 +246,13 @@ def test_a_plain_value_where_another_source_has_a_table_is_the_mistake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLXD_LOG__LEVEL", "info")
+    monkeypatch.setenv("MLXD_MODELS__M__SOURCE", "demo")
+    monkeypatch.setenv("MLXD_MODELS__M__TEMPLATE_ARGS__A", "1")
     assert str(refusal("log = 3")) == "mlxd.toml:1: log: expected a table, got 3"
+    text = "\n[models.m]\ntemplate_args = 'x'"
+    hidden = 'mlxd.toml:3: models.m.template_args: expected a table, got "x"'
+    assert str(refusal(text)) == hidden
+    assert str(refusal(f"{text}\ntop_p = 2")).splitlines()[0] == hidden
 
 
 TOML_PIECES = st.sampled_from(
