@@ -1,6 +1,6 @@
 """Writes what is made from the code: `config/mlxd.toml` and `docs/configuration.md`.
 
-Run `python docs/generate.py` after a change of `mlxd/config.py` or of the command line.
+Run `python docs/generate.py` after a change of `mlxd/config/settings.py` or of the command line.
 """
 
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def _default(value: object) -> str:
 
 
 def _words(model: type[BaseModel], name: str) -> str:
-    return meaning(model.model_fields[name]).replace("|", "\\|")
+    return meaning(model, name).replace("|", "\\|")
 
 
 def _commands() -> Iterator[str]:

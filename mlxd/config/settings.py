@@ -8,7 +8,7 @@ its default, and a test keeps the two equal.
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -90,14 +90,7 @@ NonEmpty = Annotated[
 Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Bytes = Annotated[int, Field(ge=0, le=2**62)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
-MinP = Annotated[float, Field(ge=0, le=1)]
-RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
-ContextLength = Annotated[int, Field(ge=16, le=2**31 - 1)]
 
 # TOML has lists where the tree has tuples; everything else must have the type it is declared with.
 Listed = Strict(False)
@@ -145,58 +138,79 @@ class Server(Section):
     """HTTP status of a malformed request; 400 is what the vendors send."""
 
 
-class Defaults(Section):
+class SamplingSettings(Section):
+    """What `[defaults]` and `[models.*]` say about sampling: keys are named as in `Sampling`.
+
+    The default is that of `[defaults]`, the example is one for a model.
+    """
+
+    temperature: Annotated[float | None, Field(ge=0, le=2, examples=[0.2])] = 0.7
+    """Randomness of sampling; 0 always takes the most likely token."""
+    top_p: Annotated[float | None, Field(gt=0, le=1, examples=[0.9])] = 0.95
+    """Sample from the smallest set of tokens with this probability mass."""
+    top_k: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[40])] = 0
+    """Sample from this many of the most likely tokens; 0 means all."""
+    min_p: Annotated[float | None, Field(ge=0, le=1, examples=[0.05])] = 0.0
+    """Drop tokens less likely than this share of the most likely one."""
+    repetition_penalty: Annotated[float | None, Field(ge=0.01, le=10, examples=[1.1])] = 1.0
+    """Divides the score of tokens seen before; 1 means no penalty."""
+
+
+# Keys come in the order of the bases from right to left, so what a table has in front of its
+# sampling is a base of its own.
+class _DefaultAnswer(Section):
     model: str = ""
     """Alias of the model that answers when a request names none; empty: the first configured."""
-    temperature: Temperature = 0.7
-    """Randomness of sampling; 0 always takes the most likely token."""
-    top_p: TopP = 0.95
-    """Sample from the smallest set of tokens with this probability mass."""
-    top_k: TopK = 0
-    """Sample from this many of the most likely tokens; 0 means all."""
-    min_p: MinP = 0.0
-    """Drop tokens less likely than this share of the most likely one."""
     max_tokens: Count = 4096
     """Tokens to generate at most, thinking included."""
-    repetition_penalty: RepetitionPenalty = 1.0
-    """Divides the score of tokens seen before; 1 means no penalty."""
+
+
+class Defaults(SamplingSettings, _DefaultAnswer):
     reasoning: ReasoningMode = "separate"
     """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
 
 
-class Model(Section):
+class _ModelSource(Section):
+    source: Annotated[NonEmpty, Field(examples=["demo"])]
+    """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
+    aliases: Annotated[
+        tuple[AliasPattern, ...], Listed, Field(examples=[["gpt-4o", "claude-*"]])
+    ] = ()
+    """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
+    context_length: Annotated[int | None, Field(ge=16, le=2**31 - 1, examples=[8192])] = None
+    """Window in tokens, if it should be smaller than the model's own."""
+    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1, examples=[2048])] = None
+    """As in `[defaults]`."""
+
+
+class Model(SamplingSettings, _ModelSource):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
-    source: NonEmpty
-    """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
-    aliases: Annotated[tuple[AliasPattern, ...], Listed] = ()
-    """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
-    context_length: ContextLength | None = None
-    """Window in tokens, if it should be smaller than the model's own."""
-    max_tokens: Count | None = None
+    reasoning: Annotated[ReasoningMode | None, Field(examples=["separate"])] = None
     """As in `[defaults]`."""
-    temperature: Temperature | None = None
-    """As in `[defaults]`."""
-    top_p: TopP | None = None
-    """As in `[defaults]`."""
-    top_k: TopK | None = None
-    """As in `[defaults]`."""
-    min_p: MinP | None = None
-    """As in `[defaults]`."""
-    repetition_penalty: RepetitionPenalty | None = None
-    """As in `[defaults]`."""
-    reasoning: ReasoningMode | None = None
-    """As in `[defaults]`."""
-    template_args: dict[TemplateArg, Scalar] = {}
+    template_args: Annotated[
+        dict[TemplateArg, Scalar], Field(examples=[{"enable_thinking": False}])
+    ] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
-    tool_format: ToolFormat | None = None
+    tool_format: Annotated[ToolFormat | None, Field(examples=["json_tools"])] = None
     """Notation of tool calls, if it is not found from the chat template."""
-    reasoning_tags: Annotated[tuple[Tag, Tag], Listed] | None = None
+    reasoning_tags: Annotated[
+        tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]])
+    ] = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
+    ] = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, Field(examples=[False])] = False
     """Run Python code that comes with the model's files. Only for models you trust as programs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_sampling_open(cls, values: Any) -> Any:
+        """What a model does not say is None here, and `[defaults]` says it."""
+        left_open = dict.fromkeys(SamplingSettings.model_fields)
+        return left_open | values if isinstance(values, dict) else values
 
 
 class Engine(Section):
@@ -208,10 +222,10 @@ class Engine(Section):
     """Seconds without progress, work being queued, after which the engine process is replaced."""
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
-    prefix_cache_bytes: Bytes | None = None
+    prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
     """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
     machine's memory without it."""
-    memory_bytes: Bytes | None = None
+    memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
 
 
@@ -250,7 +264,9 @@ class Admin(Section):
 
 
 class Azure(Section):
-    deployments: dict[Alias, Alias] | None = None
+    deployments: Annotated[
+        dict[Alias, Alias] | None, Field(examples=[{"my-deployment": "demo"}])
+    ] = None
     """Deployment names with the models that answer to them; left out: a deployment is asked for by
     the name of a model."""
     content_filter_results: bool = False

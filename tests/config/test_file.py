@@ -7,9 +7,20 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from mlxd.config.load import load
-from mlxd.config.settings import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
+from mlxd.config.settings import (
+    Admin,
+    Defaults,
+    Engine,
+    Log,
+    Model,
+    SamplingSettings,
+    Server,
+    Settings,
+    ToolFormat,
+)
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
 from mlxd.engine.notations import NOTATIONS
+from mlxd.messages import Sampling
 from tests.surroundings import DEFAULT_FILE, from_text
 
 
@@ -58,6 +69,13 @@ def test_the_disabled_lines_of_the_shipped_file_are_valid_settings() -> None:
 
 def test_the_example_of_a_model_shows_every_key() -> None:
     assert list(MODEL_EXAMPLE) == list(Model.model_fields)
+
+
+def test_every_key_about_sampling_is_a_parameter_that_a_model_leaves_open() -> None:
+    assert set(SamplingSettings.model_fields) <= set(Sampling.__struct_fields__)
+    for name in SamplingSettings.model_fields:
+        assert getattr(Defaults(), name) is not None
+        assert getattr(Model(source="demo"), name) is None
 
 
 def test_a_tool_format_can_be_named_if_it_can_be_read() -> None:

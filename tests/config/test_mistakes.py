@@ -198,6 +198,8 @@ def test_a_broken_link_is_not_passed_over() -> None:
         ("MLXD_SERVER__PROT", "1", 'MLXD_SERVER__PROT: unknown key. Did you mean "port"?'),
         ("MLXD_SERVER__PORT", "x", 'MLXD_SERVER__PORT: expected a whole number, got "x"'),
         ("MLXD_SERVER__PORT", "70000", "MLXD_SERVER__PORT: must be at most 65535, got 70000"),
+        ("MLXD_DEFAULTS__TOP_P", "5", "MLXD_DEFAULTS__TOP_P: must be at most 1.0, got 5.0"),
+        ("MLXD_ENGINE__MEMORY_BYTES", "-1", "MLXD_ENGINE__MEMORY_BYTES: must be at least 0"),
         ("MLXD_SERVER__PORT__X", "1", "MLXD_SERVER__PORT__X (server.port): expected a whole"),
         ("MLXD_SERVER", "x", "MLXD_SERVER: expected a table, got a string"),
         ("MLXD_SERVER", '{"prot": 1}', "MLXD_SERVER (server.prot): unknown key"),
