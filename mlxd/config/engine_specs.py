@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import Defaults, Model, SamplingSettings, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
@@ -44,7 +44,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
     )
 
 
-def _spec(alias: str, model: Model, defaults: Defaults) -> ModelSpec:
+def _spec(alias: str, model: ModelSettings, defaults: DefaultSettings) -> ModelSpec:
     return ModelSpec(
         id=alias,
         source=model.source,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlxd.config.settings import SECRETS, Model, Section, Settings
+from mlxd.config.settings import SECRETS, ModelSettings, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""
@@ -207,7 +207,7 @@ def _meant_key(path: KeyPath) -> str:
 def keys_at(path: KeyPath) -> tuple[str, ...]:
     """The keys that may stand in the table at `path`."""
     if path[:1] == ("models",):
-        return tuple(Model.model_fields) if len(path) == 2 else ()
+        return tuple(ModelSettings.model_fields) if len(path) == 2 else ()
     return next((keys for parent, keys in _tables() if parent == path), ())
 
 

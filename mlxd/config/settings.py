@@ -108,7 +108,7 @@ class Section(BaseModel):
     )
 
 
-class Server(Section):
+class ServerSettings(Section):
     host: HostName = "127.0.0.1"
     """Address to listen on. Anything but loopback needs `api_keys`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8484
@@ -165,7 +165,7 @@ class _DefaultAnswer(Section):
     """Tokens to generate at most, thinking included."""
 
 
-class Defaults(SamplingSettings, _DefaultAnswer):
+class DefaultSettings(SamplingSettings, _DefaultAnswer):
     reasoning: ReasoningMode = "separate"
     """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
 
@@ -183,7 +183,7 @@ class _ModelSource(Section):
     """As in `[defaults]`."""
 
 
-class Model(SamplingSettings, _ModelSource):
+class ModelSettings(SamplingSettings, _ModelSource):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
     reasoning: Annotated[ReasoningMode | None, Field(examples=["separate"])] = None
@@ -213,7 +213,7 @@ class Model(SamplingSettings, _ModelSource):
         return left_open | values if isinstance(values, dict) else values
 
 
-class Engine(Section):
+class EngineSettings(Section):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     """Requests decoded together."""
     prefill_budget: Seconds = 0.25
@@ -229,7 +229,7 @@ class Engine(Section):
     """Memory for weights and KV cache together; left out: what the device recommends."""
 
 
-class Conversations(Section):
+class ConversationSettings(Section):
     store: Literal["sqlite", "memory"] = "sqlite"
     """Where responses and conversations are kept: a file that outlives the server, or memory."""
     path: str = ""
@@ -245,13 +245,13 @@ class Conversations(Section):
     """Size of the store; beyond it, the conversations that were not used for longest go first."""
 
 
-class Responses(Section):
+class ResponsesSettings(Section):
     reasoning_events: Literal["auto", "text", "summary", "none"] = "auto"
     """How the Responses API shows a model's thinking: as it is, as if it were a summary, or not at
     all; auto: as a summary for requests that ask for one, else as it is."""
 
 
-class Admin(Section):
+class AdminSettings(Section):
     enabled: bool = True
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
     token: Annotated[AdminToken, Field(repr=False)] = ""
@@ -263,7 +263,7 @@ class Admin(Section):
     """Let the dashboard show the beginning of conversations and the end of answers."""
 
 
-class Azure(Section):
+class AzureSettings(Section):
     deployments: Annotated[
         dict[Alias, Alias] | None, Field(examples=[{"my-deployment": "demo"}])
     ] = None
@@ -274,7 +274,7 @@ class Azure(Section):
     Nothing is filtered: everything is told to be safe."""
 
 
-class Log(Section):
+class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
     format: Literal["text", "json"] = "text"
@@ -301,23 +301,23 @@ class Settings(BaseSettings):
         "azure",
     )
     """APIs to serve."""
-    server: Server = Server()
+    server: ServerSettings = ServerSettings()
     """The HTTP side: who may call, and how much."""
-    defaults: Defaults = Defaults()
+    defaults: DefaultSettings = DefaultSettings()
     """What a request gets that does not say otherwise."""
-    models: dict[Alias, Model] = {}
+    models: dict[Alias, ModelSettings] = {}
     """The models to serve, one table each; none at all serves the demo model."""
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
     """The process that runs the models."""
-    conversations: Conversations = Conversations()
+    conversations: ConversationSettings = ConversationSettings()
     """What is remembered between requests: responses, conversations, background runs."""
-    responses: Responses = Responses()
+    responses: ResponsesSettings = ResponsesSettings()
     """OpenAI's Responses API."""
-    admin: Admin = Admin()
+    admin: AdminSettings = AdminSettings()
     """What `mlxd top` and monitoring see."""
-    azure: Azure = Azure()
+    azure: AzureSettings = AzureSettings()
     """The API as Azure OpenAI has it."""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """What is printed while serving."""
 
     @classmethod

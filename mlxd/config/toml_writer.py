@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlxd.config.problems import dotted, sections
-from mlxd.config.settings import Defaults, Model, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
 
 INTRODUCTION = """\
 Configuration of mlxd: every key with its default value. A key right behind a # has no default, or
@@ -26,7 +26,7 @@ def example(field: FieldInfo) -> object:
     return field.examples[0]
 
 
-MODEL_EXAMPLE = {name: example(field) for name, field in Model.model_fields.items()}
+MODEL_EXAMPLE = {name: example(field) for name, field in ModelSettings.model_fields.items()}
 """Every key of a `[models.<alias>]` table with a value that shows its form."""
 
 
@@ -52,7 +52,7 @@ def meaning(table: type[BaseModel], name: str) -> str:
     """A key's docstring, with the values it may have where the docstring does not name them."""
     field = table.model_fields[name]
     text = " ".join((field.description or "").split())
-    if table is Model and name in Defaults.model_fields:
+    if table is ModelSettings and name in DefaultSettings.model_fields:
         text = "As in `[defaults]`."
     choices = [str(choice) for choice in _choices(field.annotation)]
     told = all(re.search(rf"\b{choice}\b", text) for choice in choices)
@@ -106,7 +106,10 @@ def _model(values: Mapping[str, object]) -> str:
     lines = []
     for name, shown in MODEL_EXAMPLE.items():
         written = entry(name, values.get(name, shown))
-        lines += [prose(meaning(Model, name)), written if name in values else disabled(written)]
+        lines += [
+            prose(meaning(ModelSettings, name)),
+            written if name in values else disabled(written),
+        ]
     return "\n".join(lines)
 
 
