@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from docs.constants import constants_md
 from mlxd.cli import cli
 from mlxd.config.problems import sections
-from mlxd.config.settings import Model, Settings
+from mlxd.config.settings import ModelSettings, Settings
 from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,8 +68,8 @@ def configuration_md() -> str:
         heading = f"## `[{name}]`\n\n{Settings.model_fields[name].description}\n"
         parts += [heading, _table(section, section(), list(section.model_fields))]
     rows = "".join(
-        f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {_words(Model, name)} |\n"
-        for name in Model.model_fields
+        f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {_words(ModelSettings, name)} |\n"
+        for name in ModelSettings.model_fields
     )
     parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
     return "\n".join(parts)
@@ -92,7 +92,7 @@ def _default(value: object) -> str:
 
 
 def _words(model: type[BaseModel], name: str) -> str:
-    return meaning(model.model_fields[name]).replace("|", "\\|")
+    return meaning(model, name).replace("|", "\\|")
 
 
 def _commands() -> Iterator[str]:

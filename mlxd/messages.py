@@ -8,6 +8,7 @@ so that values are immutable, comparable and cost nothing to carry.
 from typing import Literal
 
 import msgspec
+from msgspec.structs import astuple
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningMode = Literal["separate", "strip", "inline"]
@@ -150,6 +151,11 @@ class Sampling(msgspec.Struct, frozen=True):
     frequency_penalty: float | None = None
     logit_bias: dict[int, float] | None = None
     seed: int | None = None
+
+    def merged(self, over: "Sampling") -> "Sampling":
+        """These values, and those of `over` where they are None."""
+        pairs = zip(astuple(self), astuple(over), strict=True)
+        return Sampling(*(other if own is None else own for own, other in pairs))
 
 
 class ReasoningOptions(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from docs.constants import constants_md
 from docs.generate import commands, configuration_md
 from mlxd.cli import cli
 from mlxd.config.problems import sections
-from mlxd.config.settings import Model, Settings
+from mlxd.config.settings import ModelSettings, Settings
 from tests.sources import ROOT
 
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -29,7 +29,10 @@ def test_every_table_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [*(key for _, section in sections() for key in section.model_fields), *Model.model_fields],
+    [
+        *(key for _, section in sections() for key in section.model_fields),
+        *ModelSettings.model_fields,
+    ],
 )
 def test_every_key_is_documented(key: str) -> None:
     assert f"| `{key}` |" in REFERENCE

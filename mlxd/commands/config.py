@@ -18,10 +18,13 @@ def config() -> None:
 def show(*, config_file: Path | None) -> int:
     """Print the effective value of every key and where it came from."""
     from mlxd.config.load import candidates
+    from mlxd.config.problems import dotted, follow
     from mlxd.config.settings import without_secrets
+    from mlxd.config.sources import leaves
 
     loaded = load(config_file)
-    values = dict(_flat(without_secrets(loaded.settings)))
+    tree = without_secrets(loaded.settings)
+    values = {dotted(path): follow(path, tree)[1] for path in leaves(loaded.settings)}
     if loaded.file:
         click.echo(f"# file: {click.format_filename(loaded.file.absolute())}")
     else:
@@ -36,19 +39,3 @@ def show(*, config_file: Path | None) -> int:
 def _shown(value: object) -> str:
     """The value as TOML writes it."""
     return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _flat(tree: dict[str, object]) -> list[tuple[str, object]]:
-    from mlxd.config.problems import dotted
-
-    flat: list[tuple[str, object]] = []
-    for name, value in tree.items():
-        match name, value:
-            case "models", dict():
-                for alias, model in value.items():
-                    flat += [(dotted((name, alias, key)), item) for key, item in model.items()]
-            case _, dict():
-                flat += [(dotted((name, key)), item) for key, item in value.items()]
-            case _:
-                flat.append((name, value))
-    return flat

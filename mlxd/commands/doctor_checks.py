@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from mlxd.commands.local_models import Stock, can_be_pulled, look
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import Conversations, Model, Settings
+from mlxd.config.settings import ConversationSettings, ModelSettings, Settings
 from mlxd.config.suggested_models import gigabytes
 from mlxd.errors import ConfigError
 from mlxd.store.conversations import store_path
@@ -54,7 +54,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     if facts and sys.platform == "linux":
         yield blas_finding(str(facts["blas"]))
     memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
-    models = settings.models or {"demo": Model(source="demo")}
+    models = settings.models or {"demo": ModelSettings(source="demo")}
     for alias, model in models.items():
         yield model_finding(alias, model.source, look(alias, model), memory=memory)
 
@@ -138,7 +138,7 @@ def port_finding(host: str, port: int) -> Finding:
     return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
 
 
-def store_finding(settings: Conversations, config_file: Path | None) -> Finding:
+def store_finding(settings: ConversationSettings, config_file: Path | None) -> Finding:
     """Whether conversations can be kept; nothing is made or changed."""
     path = store_path(settings, config_file)
     if path == MEMORY:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from mlxd.config.settings import Model
+from mlxd.config.settings import ModelSettings
 from mlxd.engine.model_files.library import DEMO, HUB_ID, locate, size_on_disk
 from mlxd.engine.model_files.verification import check
 from mlxd.errors import ModelUnusable
@@ -16,7 +16,7 @@ class Stock(NamedTuple):
     reason: str = ""
 
 
-def look(alias: str, model: Model) -> Stock:
+def look(alias: str, model: ModelSettings) -> Stock:
     """What is here of a configured model; never asks the network."""
     folder = locate(model.source)
     if folder is None:

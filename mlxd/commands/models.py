@@ -36,11 +36,11 @@ def models(*, config_file: Path | None) -> int:
 def _rows(settings: "Settings") -> Iterator[Row]:
     """The configured models (without any, the demo that is served then), then the others."""
     from mlxd.commands.local_models import look
-    from mlxd.config.settings import Model
+    from mlxd.config.settings import ModelSettings
     from mlxd.config.suggested_models import gigabytes
     from mlxd.engine.model_files.library import downloaded
 
-    configured = settings.models or {DEMO: Model(source=DEMO)}
+    configured = settings.models or {DEMO: ModelSettings(source=DEMO)}
     for alias, model in configured.items():
         found = look(alias, model)
         size = "" if found.bytes is None else gigabytes(found.bytes)

@@ -6,8 +6,10 @@ the engine.
 
 from typing import TypeVar
 
+import msgspec
+
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import Defaults, Model, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
@@ -42,14 +44,14 @@ def engine_limits(settings: Settings) -> EngineLimits:
     )
 
 
-def _spec(alias: str, model: Model, defaults: Defaults) -> ModelSpec:
+def _spec(alias: str, model: ModelSettings, defaults: DefaultSettings) -> ModelSpec:
     return ModelSpec(
         id=alias,
         source=model.source,
         aliases=model.aliases,
         context_length=model.context_length,
         max_tokens=_first(model.max_tokens, defaults.max_tokens),
-        sampling=_sampling(model, defaults),
+        sampling=_sampling(model).merged(_sampling(defaults)),
         reasoning_mode=_first(model.reasoning, defaults.reasoning),
         template_args=dict(model.template_args),
         tool_format=model.tool_format,
@@ -59,14 +61,8 @@ def _spec(alias: str, model: Model, defaults: Defaults) -> ModelSpec:
     )
 
 
-def _sampling(model: Model, defaults: Defaults) -> Sampling:
-    return Sampling(
-        temperature=_first(model.temperature, defaults.temperature),
-        top_p=_first(model.top_p, defaults.top_p),
-        top_k=_first(model.top_k, defaults.top_k),
-        min_p=_first(model.min_p, defaults.min_p),
-        repetition_penalty=_first(model.repetition_penalty, defaults.repetition_penalty),
-    )
+def _sampling(settings: SamplingSettings) -> Sampling:
+    return msgspec.convert(settings, Sampling, from_attributes=True)
 
 
 def _first(own: T | None, default: T) -> T:

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,9 @@ from typing import Any
 import platformdirs
 from pydantic import ValidationError
 
-from mlxd.config.problems import KeyPath, Problem, dotted, problems, unknown_key
-from mlxd.config.settings import Settings, conflicts
-from mlxd.config.sources import (
-    Layer,
-    environment,
-    leaves,
-    merged,
-    nested,
-    source_of,
-    together,
-)
+from mlxd.config.problems import conflicts, dotted, hidden_values, problems
+from mlxd.config.settings import Settings
+from mlxd.config.sources import Layer, environment, leaves, nested, source_of, together
 from mlxd.errors import ConfigError
 
 FILE_NAME = "mlxd.toml"
@@ -54,9 +46,11 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Loaded:
     aliases = {alias for layer in (*given, *written) for alias in _aliases(layer)}
     layers = [*given, *environment(aliases), *written]
     settings = _validated(layers)
-    return Loaded(
-        settings, file, {dotted(leaf): _origin(leaf, layers) for leaf in leaves(settings)}
-    )
+    origins = {
+        dotted(leaf): next((layer.origin for layer in layers if layer.holds(leaf)), "default")
+        for leaf in leaves(settings)
+    }
+    return Loaded(settings, file, origins)
 
 
 def candidates() -> tuple[Path, ...]:
@@ -114,30 +108,22 @@ def _aliases(layer: Layer) -> Iterator[str]:
 
 
 def _validated(layers: list[Layer]) -> Settings:
-    values = merged(layers)
-    # Names with an underscore would be arguments of pydantic's own, so only ours are passed on.
-    found = [unknown_key((name,)) for name in values if name not in Settings.model_fields]
+    # Pydantic-settings shows each source what those before it say: the last one sees the whole.
+    last = Layer("default", "configuration", {})
+    # To mypy the fields are all the arguments that there are.
+    build: Callable[..., Settings] = Settings
     try:
-        settings = Settings(
-            **{name: values[name] for name in Settings.model_fields if name in values}
-        )
+        settings = build(_build_sources=((*layers, last), {}))
     except ValidationError as error:
-        found += problems(error.errors(include_url=False), values)
+        found = problems(error.errors(include_url=False), last.current_state)
     else:
-        found += [Problem(*conflict) for conflict in conflicts(settings)]
-        if not found:
-            return settings
-    raise _told(found, layers)
-
-
-def _told(found: list[Problem], layers: list[Layer]) -> ConfigError:
-    """The problems where the user can find them, those of the file in its order."""
-    errors = []
-    for problem in found:
-        layer = source_of(problem.path, layers) or Layer("file", "configuration", {})
-        errors.append(layer.error(problem))
-    return together(sorted(errors, key=lambda error: error.line))
-
-
-def _origin(path: KeyPath, layers: list[Layer]) -> str:
-    return next((layer.origin for layer in layers if layer.holds(path)), "default")
+        found = list(conflicts(settings))
+    errors = [(source_of(problem.path, layers) or last).error(problem) for problem in found]
+    wrong = {problem.path for problem in found}
+    for layer in layers:
+        hidden = hidden_values(layer.values, last.current_state)
+        errors += [layer.error(problem) for problem in hidden if problem.path not in wrong]
+    if errors:
+        # Those of the file in its order.
+        raise together(sorted(errors, key=lambda error: error.line))
+    return settings

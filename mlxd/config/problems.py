@@ -1,6 +1,7 @@
 """What is wrong with a configuration, in words: what was expected, what came, the nearest name."""
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlxd.config.settings import SECRETS, Model, Section, Settings
+from mlxd.config.settings import SECRETS, ModelSettings, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""
@@ -81,7 +82,7 @@ def problems(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> list[
 
 
 def _follows_from_entries(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
-    """Whether a list is too short only because its entries were refused, which is told anyway."""
+    """Whether a list is too short only because its entries were refused themselves."""
     depth = len(error["loc"])
     return error["type"] == "too_short" and any(
         len(other["loc"]) > depth and other["loc"][:depth] == error["loc"] for other in errors
@@ -135,6 +136,21 @@ def follow(loc: KeyPath, values: Mapping[str, Any]) -> tuple[KeyPath, object]:
                 break
         path.append(part)
     return tuple(path), value
+
+
+def hidden_values(
+    values: Mapping[str, Any], merged: Mapping[str, Any], above: KeyPath = ()
+) -> Iterator[Problem]:
+    """Plain `values` of one source where another has a table, for they do not reach validation.
+
+    They are the mistake unless validation finds that the table is.
+    """
+    for key, value in values.items():
+        path, table = (*above, key), merged.get(key)
+        if isinstance(table, Mapping) and isinstance(value, Mapping):
+            yield from hidden_values(value, table, path)
+        elif isinstance(table, Mapping):
+            yield Problem(path, f"expected a table{_got(path, value)}")
 
 
 def _got(path: KeyPath, value: object) -> str:
@@ -191,7 +207,7 @@ def _meant_key(path: KeyPath) -> str:
 def keys_at(path: KeyPath) -> tuple[str, ...]:
     """The keys that may stand in the table at `path`."""
     if path[:1] == ("models",):
-        return tuple(Model.model_fields) if len(path) == 2 else ()
+        return tuple(ModelSettings.model_fields) if len(path) == 2 else ()
     return next((keys for parent, keys in _tables() if parent == path), ())
 
 
@@ -206,3 +222,52 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield name, field.annotation
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def conflicts(settings: Settings) -> Iterator[Problem]:
+    """Settings that are fine alone and contradict each other; the path is of the one to change."""
+    server = settings.server
+    configured = f"Configured: {', '.join(settings.models) or 'no model'}."
+    if not is_loopback(server.host) and not server.api_keys:
+        yield Problem(
+            ("server", "host"),
+            f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
+            "Add a key, or listen on 127.0.0.1.",
+        )
+    if server.max_bodies < server.max_body:
+        yield Problem(
+            ("server", "max_bodies"),
+            f"must be at least server.max_body ({server.max_body}), or a body of that size "
+            "could never be received",
+        )
+    if settings.defaults.model and settings.defaults.model not in settings.models:
+        reason = f'"{settings.defaults.model}" is not configured'
+        yield Problem(("defaults", "model"), reason, configured)
+    named = {name for alias, model in settings.models.items() for name in (alias, *model.aliases)}
+    for deployment, target in (settings.azure.deployments or {}).items():
+        if target not in named:
+            path = ("azure", "deployments", deployment)
+            yield Problem(path, f'"{target}" is not configured', configured)
+    for dialect in sorted(set(settings.dialects)):
+        if settings.dialects.count(dialect) > 1:
+            yield Problem(("dialects",), f'"{dialect}" is listed more than once')
+    yield from _alias_clashes(settings)
+
+
+def _alias_clashes(settings: Settings) -> Iterator[Problem]:
+    owners = {alias: alias for alias in settings.models}
+    for alias, model in settings.models.items():
+        for name in model.aliases:
+            owner = owners.setdefault(name, alias)
+            if owner != alias:
+                yield Problem(
+                    ("models", alias, "aliases"), f'"{name}" already names the model "{owner}"'
+                )

@@ -5,12 +5,10 @@ is what reads the environment and a file. `config/mlxd.toml` shows every key wit
 its default, and a test keeps the two equal.
 """
 
-import ipaddress
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -96,14 +94,7 @@ NonEmpty = Annotated[
 Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Bytes = Annotated[int, Field(ge=0, le=2**62)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
-MinP = Annotated[float, Field(ge=0, le=1)]
-RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
-ContextLength = Annotated[int, Field(ge=16, le=2**31 - 1)]
 
 # TOML has lists where the tree has tuples; everything else must have the type it is declared with.
 Listed = Strict(False)
@@ -121,7 +112,7 @@ class Section(BaseModel):
     )
 
 
-class Server(Section):
+class ServerSettings(Section):
     host: HostName = "127.0.0.1"
     """Address to listen on. Anything but loopback needs `api_keys`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8484
@@ -151,61 +142,82 @@ class Server(Section):
     """HTTP status of a malformed request; 400 is what the vendors send."""
 
 
-class Defaults(Section):
+class SamplingSettings(Section):
+    """What `[defaults]` and `[models.*]` say about sampling: keys are named as in `Sampling`.
+
+    The default is that of `[defaults]`, the example is one for a model.
+    """
+
+    temperature: Annotated[float | None, Field(ge=0, le=2, examples=[0.2])] = 0.7
+    """Randomness of sampling; 0 always takes the most likely token."""
+    top_p: Annotated[float | None, Field(gt=0, le=1, examples=[0.9])] = 0.95
+    """Sample from the smallest set of tokens with this probability mass."""
+    top_k: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[40])] = 0
+    """Sample from this many of the most likely tokens; 0 means all."""
+    min_p: Annotated[float | None, Field(ge=0, le=1, examples=[0.05])] = 0.0
+    """Drop tokens less likely than this share of the most likely one."""
+    repetition_penalty: Annotated[float | None, Field(ge=0.01, le=10, examples=[1.1])] = 1.0
+    """Divides the score of tokens seen before; 1 means no penalty."""
+
+
+# Keys come in the order of the bases from right to left, so what a table has in front of its
+# sampling is a base of its own.
+class _DefaultAnswer(Section):
     model: str = ""
     """Alias of the model that answers when a request names none; empty: the first configured."""
-    temperature: Temperature = 0.7
-    """Randomness of sampling; 0 always takes the most likely token."""
-    top_p: TopP = 0.95
-    """Sample from the smallest set of tokens with this probability mass."""
-    top_k: TopK = 0
-    """Sample from this many of the most likely tokens; 0 means all."""
-    min_p: MinP = 0.0
-    """Drop tokens less likely than this share of the most likely one."""
     max_tokens: Count = 4096
     """Tokens to generate at most, thinking included."""
-    repetition_penalty: RepetitionPenalty = 1.0
-    """Divides the score of tokens seen before; 1 means no penalty."""
+
+
+class DefaultSettings(SamplingSettings, _DefaultAnswer):
     reasoning: ReasoningMode = "separate"
     """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
 
 
-class Model(Section):
+class _ModelSource(Section):
+    source: Annotated[NonEmpty, Field(examples=["demo"])]
+    """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
+    aliases: Annotated[
+        tuple[AliasPattern, ...], Listed, Field(examples=[["gpt-4o", "claude-*"]])
+    ] = ()
+    """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
+    context_length: Annotated[int | None, Field(ge=16, le=2**31 - 1, examples=[8192])] = None
+    """Window in tokens, if it should be smaller than the model's own."""
+    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1, examples=[2048])] = None
+    """As in `[defaults]`."""
+
+
+class ModelSettings(SamplingSettings, _ModelSource):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
-    source: NonEmpty
-    """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
-    aliases: Annotated[tuple[AliasPattern, ...], Listed] = ()
-    """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
-    context_length: ContextLength | None = None
-    """Window in tokens, if it should be smaller than the model's own."""
-    max_tokens: Count | None = None
+    reasoning: Annotated[ReasoningMode | None, Field(examples=["separate"])] = None
     """As in `[defaults]`."""
-    temperature: Temperature | None = None
-    """As in `[defaults]`."""
-    top_p: TopP | None = None
-    """As in `[defaults]`."""
-    top_k: TopK | None = None
-    """As in `[defaults]`."""
-    min_p: MinP | None = None
-    """As in `[defaults]`."""
-    repetition_penalty: RepetitionPenalty | None = None
-    """As in `[defaults]`."""
-    reasoning: ReasoningMode | None = None
-    """As in `[defaults]`."""
-    template_args: dict[TemplateArg, Scalar] = {}
+    template_args: Annotated[
+        dict[TemplateArg, Scalar], Field(examples=[{"enable_thinking": False}])
+    ] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
-    tool_format: ToolFormat | None = None
+    tool_format: Annotated[ToolFormat | None, Field(examples=["json_tools"])] = None
     """Notation of tool calls, if it is not found from the chat template."""
-    reasoning_tags: Annotated[tuple[Tag, Tag], Listed] | None = None
+    reasoning_tags: Annotated[
+        tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]])
+    ] = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
+    ] = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, Field(examples=[False])] = False
     """Run Python code that comes with the model's files. Only for models you trust as programs."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_sampling_open(cls, values: Any) -> Any:
+        """What a model does not say is None here, and `[defaults]` says it."""
+        left_open = dict.fromkeys(SamplingSettings.model_fields)
+        return left_open | values if isinstance(values, dict) else values
 
-class Engine(Section):
+
+class EngineSettings(Section):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     """Requests decoded together."""
     prefill_budget: Seconds = 0.25
@@ -214,14 +226,14 @@ class Engine(Section):
     """Seconds without progress, work being queued, after which the engine process is replaced."""
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
-    prefix_cache_bytes: Bytes | None = None
+    prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
     """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
     machine's memory without it."""
-    memory_bytes: Bytes | None = None
+    memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
 
 
-class Conversations(Section):
+class ConversationSettings(Section):
     store: Literal["sqlite", "memory"] = "sqlite"
     """Where responses and conversations are kept: a file that outlives the server, or memory."""
     path: str = ""
@@ -237,13 +249,13 @@ class Conversations(Section):
     """Size of the store; beyond it, the conversations that were not used for longest go first."""
 
 
-class Responses(Section):
+class ResponsesSettings(Section):
     reasoning_events: Literal["auto", "text", "summary", "none"] = "auto"
     """How the Responses API shows a model's thinking: as it is, as if it were a summary, or not at
     all; auto: as a summary for requests that ask for one, else as it is."""
 
 
-class Admin(Section):
+class AdminSettings(Section):
     enabled: bool = True
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
     token: Annotated[AdminToken, Field(repr=False)] = ""
@@ -255,8 +267,10 @@ class Admin(Section):
     """Let the dashboard show the beginning of conversations and the end of answers."""
 
 
-class Azure(Section):
-    deployments: dict[Alias, Alias] | None = None
+class AzureSettings(Section):
+    deployments: Annotated[
+        dict[Alias, Alias] | None, Field(examples=[{"my-deployment": "demo"}])
+    ] = None
     """Deployment names with the models that answer to them; left out: a deployment is asked for by
     the name of a model."""
     content_filter_results: bool = False
@@ -264,7 +278,7 @@ class Azure(Section):
     Nothing is filtered: everything is told to be safe."""
 
 
-class Log(Section):
+class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
     format: Literal["text", "json"] = "text"
@@ -278,6 +292,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         strict=True,
+        case_sensitive=True,
         env_prefix="MLXD_",
         env_nested_delimiter="__",
         use_attribute_docstrings=True,
@@ -285,23 +300,23 @@ class Settings(BaseSettings):
 
     dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = tuple(DIALECTS)
     """APIs to serve."""
-    server: Server = Server()
+    server: ServerSettings = ServerSettings()
     """The HTTP side: who may call, and how much."""
-    defaults: Defaults = Defaults()
+    defaults: DefaultSettings = DefaultSettings()
     """What a request gets that does not say otherwise."""
-    models: dict[Alias, Model] = {}
+    models: dict[Alias, ModelSettings] = {}
     """The models to serve, one table each; none at all serves the demo model."""
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
     """The process that runs the models."""
-    conversations: Conversations = Conversations()
+    conversations: ConversationSettings = ConversationSettings()
     """What is remembered between requests: responses, conversations, background runs."""
-    responses: Responses = Responses()
+    responses: ResponsesSettings = ResponsesSettings()
     """OpenAI's Responses API."""
-    admin: Admin = Admin()
+    admin: AdminSettings = AdminSettings()
     """What `mlxd top` and monitoring see."""
-    azure: Azure = Azure()
+    azure: AzureSettings = AzureSettings()
     """The API as Azure OpenAI has it."""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """What is printed while serving."""
 
     @classmethod
@@ -312,7 +327,7 @@ class Settings(BaseSettings):
         *others: PydanticBaseSettingsSource,
         **named: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments alone: the environment and the file are merged by `mlxd.config.load.load`."""
+        """Arguments alone: `mlxd.config.load.load` gives it other sources."""
         return (init_settings,)
 
 
@@ -327,73 +342,3 @@ def without_secrets(settings: Settings) -> dict[str, Any]:
         value = tree[section][key]
         tree[section][key] = ["****"] * len(value) if isinstance(value, list) else value and "****"
     return tree
-
-
-class Conflict(NamedTuple):
-    """Two settings, each fine alone, that contradict each other; `path` is the one to change."""
-
-    path: tuple[str, ...]
-    reason: str
-    hint: str = ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def conflicts(settings: Settings) -> Iterator[Conflict]:
-    """What is wrong with the tree as a whole."""
-    server = settings.server
-    if not is_loopback(server.host) and not server.api_keys:
-        yield Conflict(
-            ("server", "host"),
-            f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
-            "Add a key, or listen on 127.0.0.1.",
-        )
-    if server.max_bodies < server.max_body:
-        yield Conflict(
-            ("server", "max_bodies"),
-            f"must be at least server.max_body ({server.max_body}), or a body of that size "
-            "could never be received",
-        )
-    if settings.defaults.model and settings.defaults.model not in settings.models:
-        yield Conflict(
-            ("defaults", "model"),
-            f'"{settings.defaults.model}" is not configured',
-            f"Configured: {', '.join(settings.models) or 'no model'}.",
-        )
-    yield from _unknown_deployments(settings)
-    yield from _repeated_dialects(settings)
-    yield from _alias_clashes(settings)
-
-
-def _unknown_deployments(settings: Settings) -> Iterator[Conflict]:
-    named = {name for alias, model in settings.models.items() for name in (alias, *model.aliases)}
-    for deployment, model in (settings.azure.deployments or {}).items():
-        if model not in named:
-            yield Conflict(
-                ("azure", "deployments", deployment),
-                f'"{model}" is not configured',
-                f"Configured: {', '.join(settings.models) or 'no model'}.",
-            )
-
-
-def _repeated_dialects(settings: Settings) -> Iterator[Conflict]:
-    for name in sorted(set(settings.dialects)):
-        if settings.dialects.count(name) > 1:
-            yield Conflict(("dialects",), f'"{name}" is listed more than once')
-
-
-def _alias_clashes(settings: Settings) -> Iterator[Conflict]:
-    owners = {alias: alias for alias in settings.models}
-    for alias, model in settings.models.items():
-        for name in model.aliases:
-            owner = owners.setdefault(name, alias)
-            if owner != alias:
-                yield Conflict(
-                    ("models", alias, "aliases"), f'"{name}" already names the model "{owner}"'
-                )

@@ -1,19 +1,22 @@
-"""What each source of the configuration says: a tree of values, and where its keys were written."""
+"""What each source of the configuration says: a tree of values, and where its keys were written.
+
+Pydantic-settings merges the trees; this reads the flags and the variables, and finds a key again.
+"""
 
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property, reduce
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import EnvSettingsSource, InitSettingsSource
 
 from mlxd.config.line_numbers import key_lines
 from mlxd.config.problems import KeyPath, Problem, dotted, follow, nearest, sections
-from mlxd.config.settings import Settings
+from mlxd.config.settings import Section, Settings
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
@@ -21,18 +24,26 @@ OTHER_VARIABLES = ("MLXD_API_KEY", "MLXD_BLAS", "MLXD_DEBUG", "MLXD_URL")
 """Variables that are named like a setting and are none."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One source: the command line, one environment variable, or the file with its text."""
+class Layer(InitSettingsSource):
+    """One source: the command line, one environment variable, or the file with its text.
 
-    kind: Literal["flag", "environment", "file"]
-    name: str
-    values: Mapping[str, Any]
-    text: str = field(default="", repr=False)
+    The environment is a layer a variable, so that a mistake in it can be put down to one.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["flag", "environment", "file", "default"],
+        name: str,
+        values: dict[str, Any],
+        text: str = "",
+    ) -> None:
+        super().__init__(Settings, values)
+        self.kind, self.name, self.values = kind, name, values
+        self._text = text
 
     @cached_property
     def _lines(self) -> Mapping[KeyPath, int]:
-        return key_lines(self.text)
+        return key_lines(self._text)
 
     @property
     def origin(self) -> str:
@@ -44,7 +55,7 @@ class Layer:
         return follow(path, self.values)[0] == path
 
     def error(self, problem: Problem) -> ConfigError:
-        """`problem`, told at the place where the user wrote it."""
+        """`problem` with the line or the variable that the user wrote."""
         key = dotted(problem.path)
         if self.kind == "environment":
             key = self.name if variable(problem.path) == self.name else f"{self.name} ({key})"
@@ -60,50 +71,18 @@ class Layer:
 
 def source_of(path: KeyPath, layers: Collection[Layer]) -> Layer | None:
     """The layer whose value stands at `path` in the merged tree, or else at what encloses it."""
-    for end in range(len(path), 0, -1):
-        holders = [layer for layer in layers if layer.holds(path[:end])]
-        plain = [layer for layer in holders if not _is_table(layer, path[:end])]
-        if holders:
-            return (plain or holders)[0]
-    return None
-
-
-def _is_table(layer: Layer, path: KeyPath) -> bool:
-    return isinstance(follow(path, layer.values)[1], Mapping)
-
-
-def merged(layers: Iterable[Layer]) -> dict[str, Any]:
-    """One tree of all layers; the first that says something about a key wins.
-
-    Where one has a table and another a plain value, the plain value stays: it is the mistake.
-    """
-    values: dict[str, Any] = {}
-    for layer in layers:
-        _add(values, layer.values)
-    return values
-
-
-def _add(values: dict[str, Any], lower: Mapping[str, Any]) -> None:
-    for key, value in lower.items():
-        above = values.get(key)
-        if isinstance(value, Mapping) and isinstance(above, dict):
-            _add(above, value)
-        elif isinstance(value, Mapping) and key not in values:
-            _add(values.setdefault(key, {}), value)
-        elif key not in values or isinstance(above, dict):
-            values[key] = value
+    starts = (path[:end] for end in range(len(path), 0, -1))
+    return next((layer for start in starts for layer in layers if layer.holds(start)), None)
 
 
 def nested(flags: Mapping[str, object]) -> dict[str, Any]:
     """Dotted keys as a tree; None means that a flag was not given."""
     tree: dict[str, Any] = {}
     for key, value in flags.items():
-        *tables, last = key.split(".")
-        table = tree
-        for name in tables if value is not None else ():
-            table = table.setdefault(name, {})
         if value is not None:
-            table[last] = value
+            *tables, last = key.split(".")
+            innermost = reduce(lambda table, name: table.setdefault(name, {}), tables, tree)
+            innermost[last] = value
     return tree
 
 
@@ -124,7 +103,8 @@ def environment(aliases: Collection[str]) -> list[Layer]:
     """
     names = {name for name in os.environ if name.upper().startswith(PREFIX) and os.environ[name]}
     layers, refused = [], []
-    for name in sorted(names - set(OTHER_VARIABLES), key=_specific_first):
+    # What a source adds to a table comes before what is there, so models end up sorted by name.
+    for name in sorted(names - {*OTHER_VARIABLES}, key=lambda n: (n.count("__"), n), reverse=True):
         try:
             values = _OneVariable(name, os.environ[name], aliases)()
         except (ValueError, RecursionError):
@@ -137,10 +117,6 @@ def environment(aliases: Collection[str]) -> list[Layer]:
     if refused:
         raise together(refused)
     return layers
-
-
-def _specific_first(name: str) -> tuple[int, str]:
-    return -name.count("__"), name
 
 
 def together(errors: list[ConfigError]) -> ConfigError:
@@ -169,19 +145,20 @@ class _OneVariable(EnvSettingsSource):
     """
 
     def __init__(self, name: str, value: str, aliases: Collection[str]) -> None:
-        super().__init__(Settings)
-        self.env_vars = {name.lower(): value}
-        same = {alias: alias for alias in aliases}
-        self._aliases = {_as_variable(alias).lower(): alias for alias in aliases} | same
+        super().__init__(Settings, case_sensitive=False)
+        section, *keys = name.lower().split("__")
+        if section == "mlxd_models" and keys and keys[0] not in aliases:
+            as_variables = {_as_variable(alias).lower(): alias for alias in aliases}
+            keys[0] = as_variables.get(keys[0], keys[0])
+        self.env_vars = {"__".join((section, *keys)): value}
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
         models = values.get("models")
-        if isinstance(models, dict):
-            values["models"] = {
-                self._aliases.get(alias, alias): _with_scalars(model)
-                for alias, model in models.items()
-            }
+        for model in models.values() if isinstance(models, dict) else ():
+            arguments = model.get("template_args") if isinstance(model, dict) else None
+            if isinstance(arguments, dict):
+                model["template_args"] = {key: _scalar(arguments[key]) for key in arguments}
         return values
 
     def decode_complex_value(self, field_name: str, field: FieldInfo | None, value: Any) -> Any:
@@ -198,28 +175,21 @@ def _is_list(annotation: object) -> bool:
     return get_origin(annotation) is tuple or any(map(_is_list, get_args(annotation)))
 
 
-def _with_scalars(model: object) -> object:
-    """`model` with template arguments such as "false" and "3" read as JSON."""
-    if not isinstance(model, dict) or not isinstance(model.get("template_args"), dict):
-        return model
-    return {**model, "template_args": {k: _scalar(v) for k, v in model["template_args"].items()}}
-
-
 def _scalar(value: object) -> object:
+    """A template's argument such as "false" and "3" read as JSON: its type is not declared."""
     if isinstance(value, str) and re.fullmatch(r"true|false|-?\d{1,15}(\.\d{1,15})?", value):
         return json.loads(value)
     return value
 
 
-def leaves(settings: Settings) -> Iterator[KeyPath]:
-    """The path of every key that has a value, in the tree's order."""
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
+def leaves(table: BaseModel, above: KeyPath = ()) -> Iterator[KeyPath]:
+    """The path of every key, in the tree's order."""
+    for name, value in table:
         match value:
-            case dict():
+            case Section():
+                yield from leaves(value, (*above, name))
+            case dict() if name == "models":
                 for alias, model in value.items():
-                    yield from ((name, alias, key) for key in type(model).model_fields)
-            case _ if name in dict(sections()):
-                yield from ((name, key) for key in type(value).model_fields)
+                    yield from leaves(model, (*above, name, alias))
             case _:
-                yield (name,)
+                yield (*above, name)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlxd.config.problems import dotted, sections
-from mlxd.config.settings import Model, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
 
 INTRODUCTION = """\
 Configuration of mlxd: every key with its default value. A key right behind a # has no default, or
@@ -19,28 +19,14 @@ file. It is looked for as ./mlxd.toml, then in your configuration folder; `--con
 `mlxd config show` prints what is in effect, `mlxd doctor` checks it.
 """
 
-EXAMPLES: Mapping[str, object] = {
-    "prefix_cache_bytes": 2_000_000_000,
-    "memory_bytes": 12_000_000_000,
-    "deployments": {"my-deployment": "demo"},
-}
-MODEL_EXAMPLE: Mapping[str, object] = {
-    "source": "demo",
-    "aliases": ["gpt-4o", "claude-*"],
-    "context_length": 8192,
-    "max_tokens": 2048,
-    "temperature": 0.2,
-    "top_p": 0.9,
-    "top_k": 40,
-    "min_p": 0.05,
-    "repetition_penalty": 1.1,
-    "reasoning": "separate",
-    "template_args": {"enable_thinking": False},
-    "tool_format": "json_tools",
-    "reasoning_tags": ["<think>", "</think>"],
-    "dtype": "float32",
-    "trust_remote_code": False,
-}
+
+def example(field: FieldInfo) -> object:
+    """A value that shows the form of a key which has no default, or one for each model."""
+    assert field.examples, "a key without a default has an example"
+    return field.examples[0]
+
+
+MODEL_EXAMPLE = {name: example(field) for name, field in ModelSettings.model_fields.items()}
 """Every key of a `[models.<alias>]` table with a value that shows its form."""
 
 
@@ -62,9 +48,12 @@ def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def meaning(field: FieldInfo) -> str:
+def meaning(table: type[BaseModel], name: str) -> str:
     """A key's docstring, with the values it may have where the docstring does not name them."""
+    field = table.model_fields[name]
     text = " ".join((field.description or "").split())
+    if table is ModelSettings and name in DefaultSettings.model_fields:
+        text = "As in `[defaults]`."
     choices = [str(choice) for choice in _choices(field.annotation)]
     told = all(re.search(rf"\b{choice}\b", text) for choice in choices)
     return text if told else f"{text} One of: {', '.join(choices)}."
@@ -98,8 +87,11 @@ def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> It
     """Each key with its docstring; one without a value as a disabled example."""
     for name in names:
         value = getattr(values, name)
-        written = disabled(entry(name, EXAMPLES[name])) if value is None else entry(name, value)
-        yield f"{prose(meaning(table.model_fields[name]))}\n{written}"
+        if value is None:
+            written = disabled(entry(name, example(table.model_fields[name])))
+        else:
+            written = entry(name, value)
+        yield f"{prose(meaning(table, name))}\n{written}"
 
 
 def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
@@ -112,9 +104,12 @@ def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
 def _model(values: Mapping[str, object]) -> str:
     """The keys of one model: those in `values`, and the others as disabled examples."""
     lines = []
-    for name, field in Model.model_fields.items():
-        written = entry(name, values.get(name, MODEL_EXAMPLE[name]))
-        lines += [prose(meaning(field)), written if name in values else disabled(written)]
+    for name, shown in MODEL_EXAMPLE.items():
+        written = entry(name, values.get(name, shown))
+        lines += [
+            prose(meaning(ModelSettings, name)),
+            written if name in values else disabled(written),
+        ]
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import Facts, new_token
 from mlxd.api.app import create_app, dialects_for
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
-from mlxd.config.settings import Conversations, Settings
+from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine, ModelInfo
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import ScriptedEngine
@@ -106,7 +106,7 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
     )
 
 
-def what_to_remember(settings: Settings, scripted: str | None) -> Conversations:
+def what_to_remember(settings: Settings, scripted: str | None) -> ConversationSettings:
     """The settings of the store; what a script answers is only kept where that is configured."""
     conversations = settings.conversations
     if scripted is None or conversations.model_fields_set & {"store", "path"}:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import platformdirs
 
-from mlxd.config.settings import Conversations
+from mlxd.config.settings import ConversationSettings
 from mlxd.history import Conversation, Item, StoredResponse, StoreStatus
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import MEMORY, RESERVE, StoreFile
@@ -35,7 +35,7 @@ REAL = StoreClock()
 T = TypeVar("T")
 
 
-def store_path(settings: Conversations, config_file: Path | None) -> Path:
+def store_path(settings: ConversationSettings, config_file: Path | None) -> Path:
     """Where the store's file is, or `MEMORY`."""
     if settings.store == "memory":
         return MEMORY
@@ -45,7 +45,7 @@ def store_path(settings: Conversations, config_file: Path | None) -> Path:
     return base / Path(settings.path).expanduser()
 
 
-def archive_folder(settings: Conversations, path: Path) -> Path | None:
+def archive_folder(settings: ConversationSettings, path: Path) -> Path | None:
     """Where the store at `path` writes what expires; None if nowhere."""
     if not settings.archive:
         return None
@@ -53,7 +53,7 @@ def archive_folder(settings: Conversations, path: Path) -> Path | None:
     return (base or path.parent) / Path(settings.archive_dir).expanduser()
 
 
-def build_store(settings: Conversations, config_file: Path | None) -> "ConversationStore":
+def build_store(settings: ConversationSettings, config_file: Path | None) -> "ConversationStore":
     """The configured store; nothing is opened or made yet."""
     path = store_path(settings, config_file)
     return ConversationStore(settings, path, archive_folder(settings, path))
@@ -67,7 +67,7 @@ class ConversationStore:
 
     def __init__(
         self,
-        settings: Conversations,
+        settings: ConversationSettings,
         path: Path = MEMORY,
         archive: Path | None = None,
         *,

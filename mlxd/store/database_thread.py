@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mlxd.config.settings import Conversations
+from mlxd.config.settings import ConversationSettings
 from mlxd.errors import ConfigError, StoreUnavailable
 from mlxd.history import StoreStatus
 from mlxd.store.archive import archived, write
@@ -33,7 +33,7 @@ class DatabaseThread:
     """Everything here but `status` and `over_limit` belongs to the store's thread."""
 
     def __init__(
-        self, settings: Conversations, file: StoreFile, archive: Path | None, interval: float
+        self, settings: ConversationSettings, file: StoreFile, archive: Path | None, interval: float
     ) -> None:
         self._settings = settings
         self._file = file

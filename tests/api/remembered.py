@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlxd.api.http.framework import Tuning
-from mlxd.config.settings import Server, Settings
+from mlxd.config.settings import ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
 from mlxd.history import Store
 from mlxd.messages import GenerateRequest
@@ -32,7 +32,7 @@ def serving(
     return front(
         *(script or SCRIPTS["text"]),
         play=play,
-        settings=Settings(server=Server(api_keys=keys)),
+        settings=Settings(server=ServerSettings(api_keys=keys)),
         tuning=UNIQUE,
         store=store or RememberingStore(),
         max_queue=max_queue,

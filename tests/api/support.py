@@ -17,7 +17,7 @@ from quart.typing import TestHTTPConnectionProtocol
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.http.framework import Api, Tuning
-from mlxd.config.settings import Server, Settings
+from mlxd.config.settings import ServerSettings, Settings
 from mlxd.engine.interface import ModelInfo
 from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
@@ -55,7 +55,7 @@ OTHER = ModelInfo(id="other", source="scripted", state="unloaded")
 
 def settings_for(**server: Any) -> Settings:
     """The defaults, but for keys of `[server]`."""
-    return Settings(server=Server(**server))
+    return Settings(server=ServerSettings(**server))
 
 
 @dataclass

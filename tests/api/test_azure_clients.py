@@ -11,7 +11,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from mlxd.api.http.framework import Tuning
-from mlxd.config.settings import Azure, Model, Server, Settings
+from mlxd.config.settings import AzureSettings, ModelSettings, ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate
 from mlxd.errors import RateLimited
 from tests.api.support import DEMO, LIMIT, OTHER, Front, front, listening, raising, settings_for
@@ -65,9 +65,9 @@ every_way = pytest.mark.parametrize(
 def deploying(*script: Any) -> Front:
     """A server with a key and the deployment `prod` of one of its two models."""
     settings = Settings(
-        models={"demo": Model(source="demo"), "other": Model(source="demo")},
-        server=Server(api_keys=("right",), unknown_model="refuse"),
-        azure=Azure(deployments={"prod": "other"}),
+        models={"demo": ModelSettings(source="demo"), "other": ModelSettings(source="demo")},
+        server=ServerSettings(api_keys=("right",), unknown_model="refuse"),
+        azure=AzureSettings(deployments={"prod": "other"}),
     )
     return front(
         *(script or SCRIPTS["text"]), settings=settings, models=(DEMO, OTHER), tuning=Tuning()

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from mlxd.api.model_names import UnknownModel, route_model
-from mlxd.config.settings import Defaults, Server, Settings
+from mlxd.config.settings import DefaultSettings, ServerSettings, Settings
 from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound
 from tests.api.spec import check_against, needs_spec
@@ -17,7 +17,9 @@ BOTH = (DEMO, OTHER)
 
 
 def serving(*models: ModelInfo, unknown: UnknownModel = "auto", default: str = "") -> Front:
-    settings = Settings(server=Server(unknown_model=unknown), defaults=Defaults(model=default))
+    settings = Settings(
+        server=ServerSettings(unknown_model=unknown), defaults=DefaultSettings(model=default)
+    )
     return front(*SCRIPTS["text"], models=models, settings=settings)
 
 

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseInputParam, ResponseStreamEvent
 
 from mlxd.api.http.framework import Tuning
-from mlxd.config.settings import Server, Settings
+from mlxd.config.settings import ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate, ScriptItem
 from tests.api.clients import talking
 from tests.api.support import Front, front
@@ -85,7 +85,7 @@ async def test_a_response_that_is_over_can_not_be_cancelled() -> None:
 
 
 async def test_another_keys_responses_are_not_found() -> None:
-    settings = Settings(server=Server(api_keys=("ann", "bob")))
+    settings = Settings(server=ServerSettings(api_keys=("ann", "bob")))
     server = front(*SCRIPTS["text"], settings=settings, tuning=Tuning())
     async with talking(server, key="ann") as client:
         made = await client.responses.create(model="demo", input="Hello")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mlxd.config.load import load
-from mlxd.config.settings import Model, Settings
+from mlxd.config.settings import ModelSettings, Settings
 from tests.surroundings import Shell
 
 
@@ -13,7 +13,7 @@ def test_init_writes_a_file_that_serves_the_demo(mlxd: Shell) -> None:
     assert result.code == 0
     assert "mlxd pull demo" in result.out
     assert "mlxd serve" in result.out
-    assert load(None, {}).settings == Settings(models={"demo": Model(source="demo")})
+    assert load(None, {}).settings == Settings(models={"demo": ModelSettings(source="demo")})
 
 
 def test_init_lists_models_of_the_hub_that_fit_with_their_sizes(mlxd: Shell) -> None:
@@ -29,7 +29,7 @@ def test_init_takes_a_model_and_lists_no_others(mlxd: Shell) -> None:
     result = mlxd("init", "--model", "mlx-community/Qwen3-4B-4bit")
     assert "mlxd pull mlx-community/Qwen3-4B-4bit" in result.out
     models = load(None, {}).settings.models
-    assert models == {"Qwen3-4B-4bit": Model(source="mlx-community/Qwen3-4B-4bit")}
+    assert models == {"Qwen3-4B-4bit": ModelSettings(source="mlx-community/Qwen3-4B-4bit")}
     assert "GB:" not in Path("mlxd.toml").read_text(encoding="utf-8")
 
 

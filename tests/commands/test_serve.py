@@ -13,7 +13,7 @@ import pytest
 
 from mlxd.commands.options import alias_for, as_source
 from mlxd.commands.serve import choose
-from mlxd.config.settings import Model, Settings
+from mlxd.config.settings import ModelSettings, Settings
 from mlxd.errors import ConfigError
 from tests.surroundings import ROOT, Shell, spawn
 
@@ -36,9 +36,9 @@ def test_serve_refuses_the_network_without_keys(mlxd: Shell) -> None:
 
 CONFIGURED = Settings(
     models={
-        "a": Model(source="owner/a", aliases=("gpt-4o",)),
-        "b": Model(source="owner/b"),
-        "demo": Model(source="owner/other"),
+        "a": ModelSettings(source="owner/a", aliases=("gpt-4o",)),
+        "b": ModelSettings(source="owner/b"),
+        "demo": ModelSettings(source="owner/other"),
     }
 )
 
@@ -80,7 +80,7 @@ def test_serve_refuses_what_is_no_source(name: str) -> None:
 )
 def test_aliases_are_made_from_sources(source: str, alias: str) -> None:
     assert alias_for(source) == alias
-    assert Settings(models={alias: Model(source=source)})
+    assert Settings(models={alias: ModelSettings(source=source)})
 
 
 def test_a_folder_with_a_model_is_a_source_by_its_bare_name(tmp_path: Path) -> None:

@@ -7,9 +7,20 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from mlxd.config.load import load
-from mlxd.config.settings import Admin, Defaults, Engine, Log, Model, Server, Settings, ToolFormat
+from mlxd.config.settings import (
+    AdminSettings,
+    DefaultSettings,
+    EngineSettings,
+    LogSettings,
+    ModelSettings,
+    SamplingSettings,
+    ServerSettings,
+    Settings,
+    ToolFormat,
+)
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
 from mlxd.engine.notations.table import NOTATIONS
+from mlxd.messages import Sampling
 from tests.surroundings import DEFAULT_FILE, from_text
 
 
@@ -47,17 +58,24 @@ def test_a_template_for_models_says_what_a_tree_with_them_says() -> None:
         "c": {"source": "owner/name", "aliases": ["gpt-4o"]},
     }
     text = template(models, '# More:\n#[models.d]\n#source = "demo"')
-    expected = {alias: Model.model_validate(values) for alias, values in models.items()}
+    expected = {alias: ModelSettings.model_validate(values) for alias, values in models.items()}
     assert from_text(text).settings == Settings(models=expected)
 
 
 def test_the_disabled_lines_of_the_shipped_file_are_valid_settings() -> None:
     enabled = re.sub(r"(?m)^#(?! )", "", template())
-    assert from_text(enabled).settings.models["demo"] == Model.model_validate(MODEL_EXAMPLE)
+    assert from_text(enabled).settings.models["demo"] == ModelSettings.model_validate(MODEL_EXAMPLE)
 
 
 def test_the_example_of_a_model_shows_every_key() -> None:
-    assert list(MODEL_EXAMPLE) == list(Model.model_fields)
+    assert list(MODEL_EXAMPLE) == list(ModelSettings.model_fields)
+
+
+def test_every_key_about_sampling_is_a_parameter_that_a_model_leaves_open() -> None:
+    assert set(SamplingSettings.model_fields) <= set(Sampling.__struct_fields__)
+    for name in SamplingSettings.model_fields:
+        assert getattr(DefaultSettings(), name) is not None
+        assert getattr(ModelSettings(source="demo"), name) is None
 
 
 def test_a_tool_format_can_be_named_if_it_can_be_read() -> None:
@@ -65,7 +83,14 @@ def test_a_tool_format_can_be_named_if_it_can_be_read() -> None:
 
 
 def test_every_key_and_table_has_a_docstring() -> None:
-    tables: list[type[BaseModel]] = [Settings, Server, Defaults, Model, Engine, Log]
+    tables: list[type[BaseModel]] = [
+        Settings,
+        ServerSettings,
+        DefaultSettings,
+        ModelSettings,
+        EngineSettings,
+        LogSettings,
+    ]
     for table in tables:
         for name, field in table.model_fields.items():
             assert field.description, f"{table.__name__}.{name}"
@@ -79,5 +104,5 @@ def test_settings_are_immutable() -> None:
 
 
 def test_settings_keep_api_keys_out_of_their_representation() -> None:
-    assert "hush" not in repr(Settings(server=Server(api_keys=("hush",))))
-    assert "hush" not in repr(Settings(admin=Admin(token="hush-" * 4)))
+    assert "hush" not in repr(Settings(server=ServerSettings(api_keys=("hush",))))
+    assert "hush" not in repr(Settings(admin=AdminSettings(token="hush-" * 4)))

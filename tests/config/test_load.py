@@ -183,3 +183,13 @@ def test_every_key_has_an_origin() -> None:
     assert set(loaded.origins) == {dotted(leaf) for leaf in leaves(loaded.settings)}
     assert loaded.origins['models."m.x".source'] == "flag"
     assert loaded.origins["dialects"] == "file"
+
+
+def test_a_variable_about_a_model_does_not_change_which_one_is_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for alias in ("D", "B", "C"):
+        monkeypatch.setenv(f"MLXD_MODELS__{alias}__SOURCE", "demo")
+    models = from_text('[models.z]\nsource = "demo"\n[models.b]\nsource = "a/b"\n').settings.models
+    assert [*models] == ["z", "b", "c", "d"]
+    assert models["b"].source == "demo"

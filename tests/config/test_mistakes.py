@@ -13,6 +13,7 @@ from tests.surroundings import from_text, refusal
 MISTAKES = [
     ("server.prot = 1", "server.prot", 'unknown key. Did you mean "port"?'),
     ("[server]\nmodel = 'x'", "server.model", 'unknown key. Did you mean "defaults.model"?'),
+    ("Server.port = 1", "Server", 'unknown key. Did you mean "server"?'),
     ("port = 1", "port", 'unknown key. Did you mean "server.port"?'),
     ("[model.demo]\nsource = 'demo'", "model", 'unknown key. Did you mean "models"?'),
     ("zzz = 1", "zzz", "unknown key. Known: dialects, server,"),
@@ -197,6 +198,8 @@ def test_a_broken_link_is_not_passed_over() -> None:
         ("MLXD_SERVER__PROT", "1", 'MLXD_SERVER__PROT: unknown key. Did you mean "port"?'),
         ("MLXD_SERVER__PORT", "x", 'MLXD_SERVER__PORT: expected a whole number, got "x"'),
         ("MLXD_SERVER__PORT", "70000", "MLXD_SERVER__PORT: must be at most 65535, got 70000"),
+        ("MLXD_DEFAULTS__TOP_P", "5", "MLXD_DEFAULTS__TOP_P: must be at most 1.0, got 5.0"),
+        ("MLXD_ENGINE__MEMORY_BYTES", "-1", "MLXD_ENGINE__MEMORY_BYTES: must be at least 0"),
         ("MLXD_SERVER__PORT__X", "1", "MLXD_SERVER__PORT__X (server.port): expected a whole"),
         ("MLXD_SERVER", "x", "MLXD_SERVER: expected a table, got a string"),
         ("MLXD_SERVER", '{"prot": 1}', "MLXD_SERVER (server.prot): unknown key"),
@@ -245,7 +248,13 @@ def test_a_plain_value_where_another_source_has_a_table_is_the_mistake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLXD_LOG__LEVEL", "info")
+    monkeypatch.setenv("MLXD_MODELS__M__SOURCE", "demo")
+    monkeypatch.setenv("MLXD_MODELS__M__TEMPLATE_ARGS__A", "1")
     assert str(refusal("log = 3")) == "mlxd.toml:1: log: expected a table, got 3"
+    text = "\n[models.m]\ntemplate_args = 'x'"
+    hidden = 'mlxd.toml:3: models.m.template_args: expected a table, got "x"'
+    assert str(refusal(text)) == hidden
+    assert str(refusal(f"{text}\ntop_p = 2")).splitlines()[0] == hidden
 
 
 TOML_PIECES = st.sampled_from(

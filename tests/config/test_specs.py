@@ -4,13 +4,19 @@ import pytest
 
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import Defaults, Engine, Model, Server, Settings
+from mlxd.config.settings import (
+    DefaultSettings,
+    EngineSettings,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+)
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
 
 def test_a_model_that_says_nothing_gets_the_defaults() -> None:
-    (spec,) = model_specs(Settings(models={"m": Model(source="demo")}))
+    (spec,) = model_specs(Settings(models={"m": ModelSettings(source="demo")}))
     assert spec == ModelSpec(
         id="m",
         source="demo",
@@ -21,7 +27,7 @@ def test_a_model_that_says_nothing_gets_the_defaults() -> None:
 
 
 def test_a_model_beats_the_defaults_key_by_key() -> None:
-    model = Model.model_validate(
+    model = ModelSettings.model_validate(
         {
             "source": "owner/name",
             "aliases": ("gpt-4o", "claude-*"),
@@ -37,7 +43,9 @@ def test_a_model_beats_the_defaults_key_by_key() -> None:
             "trust_remote_code": True,
         }
     )
-    defaults = Defaults(temperature=1.0, top_p=0.5, min_p=0.1, max_tokens=9, repetition_penalty=1.5)
+    defaults = DefaultSettings(
+        temperature=1.0, top_p=0.5, min_p=0.1, max_tokens=9, repetition_penalty=1.5
+    )
     (spec,) = model_specs(Settings(models={"m": model}, defaults=defaults))
     assert spec == ModelSpec(
         id="m",
@@ -57,7 +65,7 @@ def test_a_model_beats_the_defaults_key_by_key() -> None:
 
 
 def test_models_keep_the_order_of_the_configuration() -> None:
-    models = {alias: Model(source="demo") for alias in ("z", "a", "m")}
+    models = {alias: ModelSettings(source="demo") for alias in ("z", "a", "m")}
     assert [spec.id for spec in model_specs(Settings(models=models))] == ["z", "a", "m"]
 
 
@@ -68,17 +76,17 @@ def test_models_keep_the_order_of_the_configuration() -> None:
 def test_the_default_model_is_the_named_or_the_first(
     named: str, models: list[str], expected: str | None
 ) -> None:
-    configured = {alias: Model(source="demo") for alias in models}
-    settings = Settings(defaults=Defaults(model=named), models=configured)
+    configured = {alias: ModelSettings(source="demo") for alias in models}
+    settings = Settings(defaults=DefaultSettings(model=named), models=configured)
     assert default_model(settings) == expected
 
 
 def test_limits_come_from_the_engine_and_server_tables() -> None:
     settings = Settings(
-        engine=Engine(
+        engine=EngineSettings(
             max_batch=3, prefill_budget=0.5, prefix_cache_bytes=5, memory_bytes=1_000_000
         ),
-        server=Server(max_queue=4, request_seconds=6.0),
+        server=ServerSettings(max_queue=4, request_seconds=6.0),
     )
     assert engine_limits(settings) == EngineLimits(
         max_batch=3,
@@ -94,9 +102,11 @@ def test_the_prefix_cache_gets_a_tenth_of_the_memory() -> None:
     limits = engine_limits(Settings())
     assert limits.prefix_cache_bytes == memory_bytes() // 10 > 0
     assert limits.memory_bytes == 0
-    limited = Settings(engine=Engine(memory_bytes=1_000_000))
+    limited = Settings(engine=EngineSettings(memory_bytes=1_000_000))
     assert engine_limits(limited).prefix_cache_bytes == 100_000
 
 
 def test_a_prefix_cache_of_no_bytes_stays_off() -> None:
-    assert engine_limits(Settings(engine=Engine(prefix_cache_bytes=0))).prefix_cache_bytes == 0
+    assert (
+        engine_limits(Settings(engine=EngineSettings(prefix_cache_bytes=0))).prefix_cache_bytes == 0
+    )

@@ -92,3 +92,11 @@ def test_the_defaults_of_two_requests_are_not_one_object() -> None:
     one, other = (GenerateRequest(id="r", model="m", messages=()) for _ in range(2))
     assert one == other
     assert one.template_args is not other.template_args
+
+
+def test_sampling_that_is_merged_keeps_what_it_says_itself() -> None:
+    own = Sampling(temperature=0.0, top_k=0, logit_bias={1: 2.0})
+    over = Sampling(temperature=1.0, top_p=0.5, top_k=7, seed=3)
+    expected = Sampling(temperature=0.0, top_p=0.5, top_k=0, logit_bias={1: 2.0}, seed=3)
+    assert own.merged(over) == expected
+    assert own.merged(Sampling()) == Sampling().merged(own) == own

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlxd.config.settings import Conversations
+from mlxd.config.settings import ConversationSettings
 from mlxd.history import Item, ResponseState, StoredResponse
 from mlxd.store.clock import StoreClock
 from mlxd.store.conversations import ConversationStore
@@ -63,7 +63,7 @@ def make(
     **options: Any,
 ) -> ConversationStore:
     """A store in `folder` that is not open yet; `options` are settings of `[conversations]`."""
-    settings = Conversations(**{"store": kind, "ttl": TTL, "archive": False, **options})
+    settings = ConversationSettings(**{"store": kind, "ttl": TTL, "archive": False, **options})
     path = store_file(folder) if kind == "sqlite" else MEMORY
     archive = archive_of(folder) if settings.archive else None
     return ConversationStore(

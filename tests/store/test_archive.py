@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlxd.config.settings import Conversations
+from mlxd.config.settings import ConversationSettings
 from mlxd.store.archive import write
 from mlxd.store.conversations import archive_folder, store_path
 from mlxd.store.database import MEMORY
@@ -124,11 +124,11 @@ def test_a_file_that_can_not_be_written_leaves_nothing_behind(tmp_path: Path) ->
 
 def test_relative_paths_start_where_the_documentation_says(tmp_path: Path) -> None:
     config = tmp_path / "conf" / "mlxd.toml"
-    path = store_path(Conversations(path="kept/c.sqlite3"), config)
+    path = store_path(ConversationSettings(path="kept/c.sqlite3"), config)
     assert path == tmp_path / "conf" / "kept" / "c.sqlite3"
-    assert archive_folder(Conversations(archive_dir="old"), path) == path.parent / "old"
+    assert archive_folder(ConversationSettings(archive_dir="old"), path) == path.parent / "old"
     absolute = str(tmp_path / "old")
-    assert archive_folder(Conversations(archive_dir=absolute), path) == tmp_path / "old"
-    assert archive_folder(Conversations(archive=False), path) is None
-    assert store_path(Conversations(store="memory", path="x"), config) == MEMORY
-    assert store_path(Conversations(), config).name == "conversations.sqlite3"
+    assert archive_folder(ConversationSettings(archive_dir=absolute), path) == tmp_path / "old"
+    assert archive_folder(ConversationSettings(archive=False), path) is None
+    assert store_path(ConversationSettings(store="memory", path="x"), config) == MEMORY
+    assert store_path(ConversationSettings(), config).name == "conversations.sqlite3"

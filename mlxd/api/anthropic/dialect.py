@@ -37,6 +37,7 @@ from mlxd.api.dialect import (
 from mlxd.api.wire.base import unknown_fields
 from mlxd.api.wire.framing import SSE
 from mlxd.api.wire.model_list import model_list, one_model
+from mlxd.api.wire.sampling import read_sampling
 from mlxd.config.settings import Settings
 from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError
@@ -46,7 +47,6 @@ from mlxd.messages import (
     Message,
     Output,
     ReasoningOptions,
-    Sampling,
     Source,
     TextOutput,
     Tool,
@@ -57,8 +57,6 @@ CLIENT = "anthropic-version"
 FOREIGN_FIELDS = ("object", "created", "owned_by", "max_model_len", "context_length")
 MAX_TOKENS = 2**31 - 1
 """A larger `max_tokens` or budget means the same: the window ends the answer long before."""
-ALL_TOKENS = 1_000_000
-"""A `top_k` from here on is above any vocabulary, and restricts nothing."""
 
 _SESSION = re.compile(r"session(?:_id)?[^0-9a-z]{1,8}([0-9a-f][0-9a-f-]{15,63})")
 
@@ -175,7 +173,7 @@ def _request(wire: CountRequest, box: Toolbox, prompt: Prompt, caller: Caller) -
         tools=prompt.tools,
         tool_choice=box.choice,
         parallel_tools=box.parallel,
-        sampling=_sampling(wire),
+        sampling=read_sampling(wire),
         max_tokens=min(wire.max_tokens, MAX_TOKENS) if wire.max_tokens else None,
         stop=tuple(stop for stop in wire.stop_sequences or [] if stop),
         output=_output(wire),
@@ -189,16 +187,6 @@ def _session(wire: CountRequest) -> str:
     user = wire.metadata.user_id if isinstance(wire, MessagesRequest) and wire.metadata else None
     found = _SESSION.search(user or "")
     return found[1] if found else ""
-
-
-def _sampling(wire: CountRequest) -> Sampling:
-    top_p, top_k = wire.top_p, wire.top_k
-    if top_k is not None and top_k >= ALL_TOKENS:
-        top_k = 0
-    if top_p == 0:
-        # The smallest set with no mass at all: the likeliest token alone.
-        top_p, top_k = None, 1
-    return Sampling(temperature=wire.temperature, top_p=top_p, top_k=top_k)
 
 
 def _output(wire: CountRequest) -> Output:

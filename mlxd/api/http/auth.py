@@ -12,7 +12,7 @@ from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.http.framework import IncomingRequest, current_incoming
 from mlxd.api.http.origins import HostList, OriginList, preflight_headers
-from mlxd.config.settings import Server
+from mlxd.config.settings import ServerSettings
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
 OPEN_ENDPOINTS = frozenset({"health", "index"})
@@ -22,7 +22,7 @@ OPEN_ENDPOINTS = frozenset({"health", "index"})
 class Gate:
     """Runs before every request and every handshake; what it raises becomes the response."""
 
-    def __init__(self, server: Server, admin: AdminGate) -> None:
+    def __init__(self, server: ServerSettings, admin: AdminGate) -> None:
         self._admin = admin
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)

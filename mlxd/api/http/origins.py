@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlxd.config.settings import Server
+from mlxd.config.settings import ServerSettings
 
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>\d{1,5}))?"
@@ -59,7 +59,7 @@ class HostList:
     (`0.0.0.0`, `::`) also answers to the address a connection came in on.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerSettings) -> None:
         self._any_address = server.host in ("0.0.0.0", "::")
         self._allowed = {
             address

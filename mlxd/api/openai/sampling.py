@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from mlxd.api.openai.errors import Bound, out_of_range, unsupported, wrong_type, wrong_value
 from mlxd.api.openai.wire import Wire, expected
+from mlxd.api.wire.sampling import read_sampling
 from mlxd.messages import ReasoningOptions, Sampling, Scalar
 
 MAX_TOKENS = 2**31 - 1
@@ -17,8 +18,6 @@ MAX_TOKENS = 2**31 - 1
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
 """Characters."""
-ALL_TOKENS = 1_000_000
-"""A `top_k` from here on is above any vocabulary, and restricts nothing."""
 MAX_BIASES = 1024
 MAX_TEMPLATE_TEXT = 1000
 """Characters of a template argument."""
@@ -81,28 +80,10 @@ def token_limit(asked: int | None) -> int | None:
 
 def neutral_sampling(wire: SamplingFields) -> Sampling:
     """How tokens are drawn; raises `InvalidField`."""
-    top_p, top_k = wire.top_p, wire.top_k
-    if top_k is not None and not 0 < top_k < ALL_TOKENS:
-        top_k = 0
-    if top_p == 0:
-        # The smallest set with no mass at all: the likeliest token alone.
-        top_p, top_k = None, 1
-    return Sampling(
-        temperature=wire.temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=wire.min_p,
-        repetition_penalty=wire.repetition_penalty,
-        presence_penalty=wire.presence_penalty,
-        frequency_penalty=wire.frequency_penalty,
-        logit_bias=_logit_bias(wire.logit_bias) or None,
-        seed=wire.seed,
-    )
+    return read_sampling(wire, logit_bias=_logit_bias(wire.logit_bias or {}) or None)
 
 
-def _logit_bias(biases: dict[str, Any] | None) -> dict[int, float]:
-    if biases is None:
-        return {}
+def _logit_bias(biases: dict[str, Any]) -> dict[int, float]:
     if len(biases) > MAX_BIASES:
         why = f"too many keys. Expected at most {MAX_BIASES}, but got {len(biases)} instead."
         raise wrong_value("logit_bias", why, "object_above_max_properties")

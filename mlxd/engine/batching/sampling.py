@@ -12,6 +12,7 @@ from typing import cast
 
 import mlx.core as mx
 import numpy as np
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from mlxd.messages import Sampling
@@ -27,6 +28,19 @@ LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 
 # MLX's stubs don't type it.
 async_eval: Callable[..., None] = mx.async_eval
+
+
+NEUTRAL = Sampling(
+    temperature=1.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+    logit_bias={},
+)
+"""Values that change nothing, for all but the seed."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +66,13 @@ class RowSampling:
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
-def resolve(asked: Sampling, defaults: Sampling) -> RowSampling:
-    """`asked` over the model's `defaults` over no effect at all."""
-
-    def pick(name: str, neutral: float) -> float:
-        values = (getattr(asked, name), getattr(defaults, name))
-        return next((float(value) for value in values if value is not None), neutral)
-
-    seed = asked.seed if asked.seed is not None else defaults.seed
-    return RowSampling(
-        temperature=pick("temperature", 1.0),
-        top_p=pick("top_p", 1.0),
-        top_k=int(pick("top_k", 0)),
-        min_p=pick("min_p", 0.0),
-        repetition_penalty=pick("repetition_penalty", 1.0),
-        presence_penalty=pick("presence_penalty", 0.0),
-        frequency_penalty=pick("frequency_penalty", 0.0),
-        logit_bias=asked.logit_bias or {},
-        rng=random.Random(seed),
-    )
+def resolve(request: Sampling, model: Sampling) -> RowSampling:
+    """The `request` over the `model`'s defaults over no effect at all."""
+    values = asdict(request.merged(model).merged(NEUTRAL))
+    rng = random.Random(values.pop("seed"))
+    # A parameter without a neutral value would reach the arithmetic as None.
+    assert None not in values.values()
+    return RowSampling(**values, rng=rng)
 
 
 def logits_processors(row: RowSampling, prompt_tokens: int) -> list[LogitsProcessor]:

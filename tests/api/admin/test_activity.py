@@ -16,7 +16,7 @@ from mlxd.api.admin.log_watch import log_watched
 from mlxd.api.admin.rates import HISTORY, Rings
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
-from mlxd.config.settings import Server, Settings
+from mlxd.config.settings import ServerSettings, Settings
 from mlxd.engine.interface import RequestStatus
 from mlxd.engine.phase_times import Clock
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
@@ -308,7 +308,7 @@ async def test_what_anyone_wrote_is_told_nowhere(
     path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "mlxd")
-    server = watched(play=repeat, settings=Settings(server=Server(api_keys=(CANARY,))))
+    server = watched(play=repeat, settings=Settings(server=ServerSettings(api_keys=(CANARY,))))
     hello = [{"role": "user", "content": CANARY}]
     tool = {"name": CANARY, "description": CANARY, "input_schema": {"type": "object"}}
     bodies: list[dict[str, Any]] = [

@@ -12,7 +12,7 @@ from quart import Response
 from mlxd.api.admin.event_feed import MAX_READERS
 from mlxd.api.admin.snapshots import Facts
 from mlxd.api.app import create_app
-from mlxd.config.settings import Admin, Server, Settings
+from mlxd.config.settings import AdminSettings, ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
 from mlxd.errors import ModelUnusable
 from mlxd.status import Status
@@ -170,7 +170,8 @@ async def test_a_restart_fails_what_runs_with_the_reason_and_is_remembered() -> 
 
 async def test_the_configuration_is_told_without_its_keys() -> None:
     settings = Settings(
-        server=Server(api_keys=("first-key", "second-key")), admin=Admin(token=SCRAPED)
+        server=ServerSettings(api_keys=("first-key", "second-key")),
+        admin=AdminSettings(token=SCRAPED),
     )
     body = await json_of(await watched(settings=settings).admin("/admin/config"))
     assert body["settings"]["server"]["api_keys"] == ["****", "****"]
@@ -186,7 +187,7 @@ async def test_texts_are_told_only_where_that_is_configured() -> None:
     script = (STARTED, *text(0, "The answer so far"), Gate(gate), finished())
     for shown in (True, False):
         gate.clear()
-        server = watched(*script, settings=Settings(admin=Admin(show_text=shown)))
+        server = watched(*script, settings=Settings(admin=AdminSettings(show_text=shown)))
         asking = asyncio.create_task(server.ask(stream=True))
         status = await begun(server)
         assert status.running[0].text == ("The answer so far" if shown else "")
@@ -303,6 +304,6 @@ async def test_sixty_four_requests_are_all_described() -> None:
 
 
 async def test_without_the_admin_endpoint_there_is_nothing_at_its_paths() -> None:
-    server = watched(settings=Settings(admin=Admin(enabled=False)))
+    server = watched(settings=Settings(admin=AdminSettings(enabled=False)))
     for path in ("/admin/status", "/admin", "/metrics"):
         assert (await server.admin(path)).status_code == 404

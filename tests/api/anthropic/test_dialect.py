@@ -38,6 +38,8 @@ async def test_a_plain_request_leaves_everything_but_thinking_to_the_defaults() 
         ({"top_k": 0}, Sampling(top_k=0)),
         ({"top_k": 10**9}, Sampling(top_k=0)),
         (dict.fromkeys(["temperature", "top_p", "top_k"]), Sampling()),
+        # Other vendors' fields, which are ignored here.
+        ({"min_p": 0.5, "seed": "x", "logit_bias": {"1": 2}}, Sampling()),
     ],
 )
 async def test_sampling_is_honoured(fields: dict[str, Any], sampling: Sampling) -> None:

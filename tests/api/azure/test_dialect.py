@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlxd import errors
-from mlxd.config.settings import Azure, Model, Server, Settings
+from mlxd.config.settings import AzureSettings, ModelSettings, ServerSettings, Settings
 from tests.api.support import (
     AZURE_CHAT,
     DEMO,
@@ -24,15 +24,15 @@ from tests.scripts import SCRIPTS
 
 VERSION = "api-version=2025-04-01-preview"
 WITHOUT_DEPLOYMENT = ("/openai/v1/chat/completions", "/openai/chat/completions")
-MODELS = {"demo": Model(source="demo"), "other": Model(source="demo")}
+MODELS = {"demo": ModelSettings(source="demo"), "other": ModelSettings(source="demo")}
 
 
 def deploying(deployments: dict[str, str] | None = None, *script: Any, **azure: Any) -> Front:
     """A server of two models that knows deployments of these names."""
     settings = Settings(
         models=MODELS,
-        server=Server(unknown_model="refuse"),
-        azure=Azure(deployments=deployments, **azure),
+        server=ServerSettings(unknown_model="refuse"),
+        azure=AzureSettings(deployments=deployments, **azure),
     )
     return front(*(script or SCRIPTS["text"]), settings=settings, models=(DEMO, OTHER))
 

@@ -7,7 +7,13 @@ import pytest
 
 from mlxd import errors
 from mlxd.api.http.framework import Tuning
-from mlxd.config.settings import Azure, Model, Responses, Server, Settings
+from mlxd.config.settings import (
+    AzureSettings,
+    ModelSettings,
+    ResponsesSettings,
+    ServerSettings,
+    Settings,
+)
 from tests.api.support import DEMO, LIMIT, OTHER, Front, bytes_of, error_of, front, raising
 from tests.scripts import SCRIPTS
 
@@ -21,9 +27,9 @@ every_base = pytest.mark.parametrize("base", BASES)
 def deploying(*script: Any, filter_results: bool = False) -> Front:
     """A server with the deployment `prod` of one of its two models."""
     settings = Settings(
-        models={"demo": Model(source="demo"), "other": Model(source="demo")},
-        server=Server(unknown_model="refuse"),
-        azure=Azure(deployments={"prod": "other"}, content_filter_results=filter_results),
+        models={"demo": ModelSettings(source="demo"), "other": ModelSettings(source="demo")},
+        server=ServerSettings(unknown_model="refuse"),
+        azure=AzureSettings(deployments={"prod": "other"}, content_filter_results=filter_results),
     )
     return front(
         *(script or SCRIPTS["text"]), settings=settings, models=(DEMO, OTHER), tuning=Tuning()
@@ -188,7 +194,7 @@ async def test_paths_that_are_not_there_are_told_in_azures_words(
 
 
 async def test_thinking_is_shown_as_configured() -> None:
-    settings = Settings(responses=Responses(reasoning_events="none"))
+    settings = Settings(responses=ResponsesSettings(reasoning_events="none"))
     server = front(*SCRIPTS["reasoning_then_text"], settings=settings)
     made = await sent(server, "POST", "/openai/responses", {**HELLO, "model": "demo"})
     assert [item["type"] for item in made["output"]] == ["message"]

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from mlxd.config.settings import Server, Settings
+from mlxd.config.settings import ServerSettings, Settings
 from tests.api.support import HELLO, error_of
 from tests.api.watching import TOKEN, Watched, json_of, watched
 from tests.scripts import SCRIPTS
@@ -45,7 +45,7 @@ WRONG: tuple[dict[str, str], ...] = (
 
 
 def keyed() -> Watched:
-    return watched(*SCRIPTS["text"], settings=Settings(server=Server(api_keys=(KEY,))))
+    return watched(*SCRIPTS["text"], settings=Settings(server=ServerSettings(api_keys=(KEY,))))
 
 
 @pytest.mark.parametrize("path", [*READS, *CHANGES])
@@ -132,7 +132,7 @@ async def test_no_way_of_writing_a_path_gets_around_the_token(path: str) -> None
 @pytest.mark.parametrize("path", [*READS, *CHANGES, "/admin/nothing"])
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "null", "https://evil.example", ""])
 async def test_no_page_may_call_even_with_the_token(path: str, origin: str) -> None:
-    server = watched(settings=Settings(server=Server(cors_origins=("*",))))
+    server = watched(settings=Settings(server=ServerSettings(cors_origins=("*",))))
     for method in ("GET", "POST", "OPTIONS"):
         response = await server.admin(
             path, method, origin=origin, access_control_request_method="GET"

@@ -7,7 +7,7 @@ from quart import Response
 from werkzeug.datastructures import Headers
 
 from mlxd.api.http.origins import HostList, OriginList
-from mlxd.config.settings import Server
+from mlxd.config.settings import ServerSettings
 from tests.api.support import CHAT, HELLO, Front, error_of, front, settings_for
 from tests.scripts import SCRIPTS
 
@@ -71,7 +71,7 @@ async def ask(server: Front, method: str, path: str, **headers: str) -> Response
 
 
 def allowed_host(header: str, **server: object) -> bool:
-    return HostList(Server.model_validate(SERVER | server)).allows(header, "192.168.1.5")
+    return HostList(ServerSettings.model_validate(SERVER | server)).allows(header, "192.168.1.5")
 
 
 @pytest.mark.parametrize("host", GOOD_HOSTS)

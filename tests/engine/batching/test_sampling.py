@@ -7,8 +7,9 @@ from typing import cast
 import mlx.core as mx
 import msgspec
 import pytest
+from msgspec.structs import asdict
 
-from mlxd.engine.batching.sampling import RowSampling, draw, logits_processors, resolve
+from mlxd.engine.batching.sampling import NEUTRAL, RowSampling, draw, logits_processors, resolve
 from mlxd.messages import Sampling
 
 pytestmark = pytest.mark.mlx
@@ -97,6 +98,10 @@ def test_request_beats_model_defaults_beat_no_effect() -> None:
     sampling = resolve(Sampling(temperature=0.0), defaults)
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.0, 0.9, 0)
     assert resolve(Sampling(), Sampling()).temperature == 1.0
+
+
+def test_every_parameter_but_the_seed_has_a_neutral_value() -> None:
+    assert [name for name, value in asdict(NEUTRAL).items() if value is None] == ["seed"]
 
 
 def test_unset_penalties_add_no_processor() -> None:

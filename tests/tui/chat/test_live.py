@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from mlxd.config.settings import Conversations, Settings
+from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.scripted.engine import Gate, ScriptItem
 from mlxd.errors import ContextTooLong, EngineCrashed
 from mlxd.events import BlockDelta, BlockStart, Failed
@@ -66,7 +66,7 @@ def says(request: GenerateRequest) -> Iterator[ScriptItem]:
 
 @asynccontextmanager
 async def live(settings: Settings | None = None, key: str = "") -> AsyncIterator[Live]:
-    store = ConversationStore(Conversations(store="memory", archive=False))
+    store = ConversationStore(ConversationSettings(store="memory", archive=False))
     await store.open()
     remarks: list[str] = []
     try:
