@@ -36,9 +36,10 @@ from mlxd.api.openai.responses.continuation import Memory
 from mlxd.api.openai.responses.endpoints import MemoryViews
 from mlxd.api.openai.responses.websocket import Sockets
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import Engine, ModelInfo
+from mlxd.engine.interface import Engine
 from mlxd.errors import Forbidden
 from mlxd.history import Store
+from mlxd.status import ModelInfo
 
 USUAL = Tuning()
 HEALTH_RETRY = 5.0

@@ -15,7 +15,8 @@ from typing import TypeVar
 import platformdirs
 
 from mlxd.config.settings import Conversations
-from mlxd.history import Conversation, Item, StoredResponse, StoreStatus
+from mlxd.history import Conversation, Item, StoredResponse
+from mlxd.status import StoreStatus
 from mlxd.store.clock import Clock
 from mlxd.store.database import MEMORY, RESERVE, StoreFile
 from mlxd.store.database_thread import Keeper

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from mlxd.config.settings import DialectName
-from mlxd.engine.interface import ModelInfo
 from mlxd.server.lifecycle import BASE_PATHS, base_url, cannot_listen, model_line
+from mlxd.status import ModelInfo
 
 HANGING = """
 import asyncio, os, signal, time

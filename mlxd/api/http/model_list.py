@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.http.model_names import find_model, listed_names, names_of
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound
+from mlxd.status import ModelInfo
 
 OPENAI_ONLY = ("object", "created", "owned_by", "max_model_len", "context_length")
 
