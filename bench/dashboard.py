@@ -23,7 +23,16 @@ import msgspec
 from bench.plan import Plan
 from bench.processes import MLXD
 from bench.report import Figure
-from mlxd.status import EnginePart, ModelPart, Rates, RequestPart, ServerPart, Status
+from mlxd.status import (
+    EngineFigures,
+    EngineStatus,
+    ModelInfo,
+    Rates,
+    RequestStatus,
+    RowFigures,
+    ServerStatus,
+    Status,
+)
 
 REQUESTS = 64
 PER_SECOND = 4
@@ -62,22 +71,25 @@ def status_at(step: int) -> Status:
     """64 requests, of which every one has changed since the step before."""
     now = step / PER_SECOND
     return Status(
-        server=ServerPart(
+        server=ServerStatus(
             version="bench", state="serving", health="ok", at=1.8e9 + now, uptime=now, url="bench"
         ),
-        engine=EnginePart(
-            state="ready", device="cpu", memory_used=4 * 10**9 + step, memory_limit=19 * 10**9
+        engine=EngineStatus(
+            state="ready",
+            device="cpu",
+            memory_limit=19 * 10**9,
+            figures=EngineFigures(memory_used=4 * 10**9 + step),
+            models=(ModelInfo(id="demo", state="loaded", bytes=10**9, running=REQUESTS),),
+            requests=tuple(request_at(step, number) for number in range(REQUESTS)),
         ),
-        models=(ModelPart(id="demo", state="loaded", bytes=10**9, running=REQUESTS),),
-        running=tuple(request_at(step, number) for number in range(REQUESTS)),
         rates=dict.fromkeys(("1s", "10s", "60s"), Rates(decode=400 + step % 50, prefill=step % 90)),
     )
 
 
-def request_at(step: int, number: int) -> RequestPart:
+def request_at(step: int, number: int) -> RequestStatus:
     """A request that has decoded some tokens more at each step, at a rate of its own."""
     tokens = step * 3 + number
-    return RequestPart(
+    return RequestStatus(
         id=f"req_{number:08x}",
         dialect="openai_chat",
         model="demo",
@@ -87,9 +99,9 @@ def request_at(step: int, number: int) -> RequestPart:
         age=step / PER_SECOND,
         decode=step / PER_SECOND,
         first_token=0.8,
-        prompt_tokens=1000 + number,
-        cached_tokens=500,
-        completion_tokens=tokens,
+        figures=RowFigures(
+            prompt_tokens=1000 + number, cached_tokens=500, completion_tokens=tokens
+        ),
         max_tokens=4096,
         rate=10 + (step + number) % 30 / 10,
     )

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from mlxd.status import StoreStatus
+
 ResponseState = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 RUNNING: tuple[ResponseState, ...] = ("queued", "in_progress")
 
@@ -51,18 +53,6 @@ class Conversation(msgspec.Struct, frozen=True):
     owner: str
     created: float
     metadata: bytes = b"{}"
-
-
-class StoreStatus(msgspec.Struct, frozen=True):
-    """How the store is; `problem` says what is wrong in a sentence, empty when nothing is."""
-
-    kind: Literal["sqlite", "memory"]
-    path: str = ""
-    bytes: int = 0
-    responses: int = 0
-    conversations: int = 0
-    archived: int = 0
-    problem: str = ""
 
 
 class Store(Protocol):

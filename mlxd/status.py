@@ -1,17 +1,22 @@
-"""What the admin endpoint tells: the JSON of `/admin/status` and `/admin/events`, as types.
+"""How the server, its engine and its store are: the JSON of `/admin/status` and `/admin/events`.
 
-The server fills them in, `mlxd top` reads them. Times are in seconds, rates in tokens a second, and
-sizes in bytes, unless a name says otherwise. Fields are only ever added.
+Each part is made where its figures are and passed on whole, so that a figure is named here, where
+it is computed, and where it is shown. Times are in seconds, rates in tokens a second, and sizes in
+bytes, unless a name says otherwise.
 """
 
 from typing import Literal
 
 import msgspec
 
-from mlxd.events import Phase
+from mlxd.events import Phase, Usage
+
+ModelState = Literal["unloaded", "loading", "loaded", "failed"]
+EngineState = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
+ConversationKind = Literal["conversation", "responses", "session", "prefix"]
 
 
-class ServerPart(msgspec.Struct, frozen=True, kw_only=True):
+class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The server process. `at` is the time of the snapshot since 1970."""
 
     version: str
@@ -29,6 +34,14 @@ class ServerPart(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
 
 
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration allows: requests in the batch and in the queue, bytes of prefixes."""
+
+    max_batch: int = 0
+    max_queue: int = 0
+    prefix_bytes: int = 0
+
+
 class Restart(msgspec.Struct, frozen=True):
     """The engine process was replaced `at` (since 1970), and why."""
 
@@ -36,77 +49,127 @@ class Restart(msgspec.Struct, frozen=True):
     reason: str
 
 
-class EnginePart(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine process; `step` is the median duration of the last decode steps."""
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A configured model as callers may know it.
 
-    state: str
-    reason: str = ""
-    pid: int = 0
-    uptime: float = 0.0
-    device: str = ""
-    blas: str = ""
-    restarts: int = 0
-    last_restarts: tuple[Restart, ...] = ()
-    idle: float = 0.0
-    """Time since the last sign of progress while work is queued."""
-    memory_used: int = 0
-    memory_peak: int = 0
-    memory_limit: int = 0
-    step: float = 0.0
-    max_batch: int = 0
-
-
-class ModelPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A configured model; `progress` of loading is 0 to 1."""
+    `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
+    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1. `running`
+    (requests) and `default` are known in `/admin/status` only.
+    """
 
     id: str
-    state: str
-    source: str = ""
     aliases: tuple[str, ...] = ()
+    source: str = ""
+    state: ModelState = "unloaded"
+    context_length: int = 0
+    max_tokens: int = 0
+    bytes: int = 0
     reason: str = ""
     progress: float = 0.0
-    bytes: int = 0
-    context_length: int = 0
     running: int = 0
     default: bool = False
 
 
-class RequestPart(msgspec.Struct, frozen=True, kw_only=True):
+class RowFigures(msgspec.Struct, frozen=True):
+    """What the engine process counts of one request; it comes here as it was computed there.
+
+    `prefilled_tokens` are the prompt tokens in the KV cache so far, those that were found there
+    among them. `cache_note` says in words why a prefix was not found.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prefilled_tokens: int = 0
+    completion_tokens: int = 0
+    cache_note: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """The part of it that callers are told."""
+        return Usage(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+
+
+class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A request that waits or runs.
 
-    `conversation` names an entry of `Status.conversations`. `first_token` is the time to the first
-    token, 0 before it; `rate` is decode tokens a second; `cache_note` says in words why a prefix
-    was not found, `wait_note` why it is still queued. `text` is the end of the answer so far, only
-    there with `admin.show_text`.
+    `queued`, `prefill` and `decode` are how long it was in each phase so far, `first_token` is the
+    time from its arrival to its first token, 0 before it. `rate` is decode tokens a second;
+    `max_tokens` is 0 where the request leaves it to the model. `wait_note` says in words why it is
+    still queued, as far as that is known.
+
+    In `/admin/status` alone: `conversation` names an entry of `Status.conversations`; `text` is the
+    end of the answer so far, only there with `admin.show_text`.
     """
 
     id: str
-    dialect: str
     model: str
+    phase: Phase | Literal["decode"]
+    dialect: str = ""
     asked_model: str = ""
     client: str = ""
     agent: str = ""
     """The client's program, from its User-Agent."""
-    conversation: str = ""
-    phase: Phase | Literal["decode"]
     stream: bool = False
+    max_tokens: int = 0
+    figures: RowFigures = RowFigures()
     age: float = 0.0
     queued: float = 0.0
     prefill: float = 0.0
     decode: float = 0.0
     first_token: float = 0.0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    prefilled_tokens: int = 0
-    completion_tokens: int = 0
-    max_tokens: int = 0
     rate: float = 0.0
-    cache_note: str = ""
     wait_note: str = ""
+    conversation: str = ""
     text: str = ""
 
 
-class ConversationPart(msgspec.Struct, frozen=True, kw_only=True):
+class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine process counts of itself: memory, and what prompts found of prefixes."""
+
+    memory_used: int = 0
+    memory_peak: int = 0
+    prefix_entries: int = 0
+    prefix_bytes: int = 0
+    prefix_hits: int = 0
+    prefix_hit_tokens: int = 0
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    """The truth about the engine now; `requests` and `models` in their order of arrival.
+
+    `idle_seconds` is the time since the last sign of progress while work was queued (0 when idle),
+    `step_seconds` the median of the last decode steps.
+    """
+
+    state: EngineState
+    reason: str = ""
+    restarts: int = 0
+    pid: int = 0
+    device: str = ""
+    blas: str = ""
+    uptime: float = 0.0
+    idle_seconds: float = 0.0
+    step_seconds: float = 0.0
+    memory_limit: int = 0
+    figures: EngineFigures = EngineFigures()
+    models: tuple[ModelInfo, ...] = ()
+    requests: tuple[RequestStatus, ...] = ()
+    last_restarts: tuple[Restart, ...] = ()
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """How the store is; `problem` says what is wrong in a sentence, empty when nothing is."""
+
+    kind: Literal["none", "sqlite", "memory"] = "none"
+    path: str = ""
+    bytes: int = 0
+    responses: int = 0
+    conversations: int = 0
+    archived: int = 0
+    problem: str = ""
+
+
+class ConversationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Turns that belong together, whatever dialect they came in.
 
     `kind` says by what they were recognised: a conversation of the Conversations API, a chain of
@@ -114,7 +177,7 @@ class ConversationPart(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: Literal["conversation", "responses", "session", "prefix"]
+    kind: ConversationKind
     dialect: str
     model: str
     client: str = ""
@@ -141,16 +204,6 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     errors_per_minute: float = 0.0
 
 
-class PrefixPart(msgspec.Struct, frozen=True, kw_only=True):
-    """The prefix cache: what it holds, and prompts and tokens that it answered."""
-
-    entries: int = 0
-    bytes: int = 0
-    limit: int = 0
-    hits: int = 0
-    hit_tokens: int = 0
-
-
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Since the server started.
 
@@ -169,32 +222,26 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
-class StorePart(msgspec.Struct, frozen=True, kw_only=True):
-    """The conversation store, as `mlxd.history.StoreStatus` has it."""
-
-    kind: str = ""
-    path: str = ""
-    bytes: int = 0
-    responses: int = 0
-    conversations: int = 0
-    problem: str = ""
-
-
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything, now. `waiting` and `running` are in the order of arrival; `rates` has the
-    windows "1s", "10s" and "60s"."""
+    """Everything, now; `rates` has the windows "1s", "10s" and "60s"."""
 
-    server: ServerPart
-    engine: EnginePart
-    models: tuple[ModelPart, ...] = ()
-    max_queue: int = 0
-    waiting: tuple[RequestPart, ...] = ()
-    running: tuple[RequestPart, ...] = ()
-    conversations: tuple[ConversationPart, ...] = ()
+    server: ServerStatus
+    engine: EngineStatus
+    capacity: Capacity = Capacity()
+    conversations: tuple[ConversationStatus, ...] = ()
     rates: dict[str, Rates] = {}
-    prefixes: PrefixPart = PrefixPart()
     totals: Totals = Totals()
-    store: StorePart = StorePart()
+    store: StoreStatus = StoreStatus()
+
+    @property
+    def waiting(self) -> tuple[RequestStatus, ...]:
+        """Requests in the queue, oldest first."""
+        return tuple(each for each in self.engine.requests if each.phase == "queued")
+
+    @property
+    def running(self) -> tuple[RequestStatus, ...]:
+        """Requests in prefill or decode, oldest first."""
+        return tuple(each for each in self.engine.requests if each.phase != "queued")
 
 
 class Second(msgspec.Struct, frozen=True, array_like=True):

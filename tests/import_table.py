@@ -64,7 +64,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine": (),
     "engine.interface": (),
     "engine.protocol": ("engine.interface",),
-    "engine.phase_times": ("engine.interface",),
+    "engine.phase_times": (),
     "engine.__main__": ("engine.process",),
     # From text to calls and events, and back: no process, no MLX.
     "engine.notations": ("engine.notations.reading",),
@@ -80,7 +80,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.models": (*ENGINE_CONTRACT, "engine.prompt", "engine.model_files"),
     "engine.batching": ("engine.scheduling", "engine.grammar", "engine.models"),
     "engine.process": (
-        *(*ENGINE_CONTRACT, "engine.parsing", "engine.prompt", "engine.grammar"),
+        *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),
         *("engine.scheduling", "engine.batching", "engine.models"),
     ),
     # What the command line knows of models too: files and downloads.

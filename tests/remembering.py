@@ -12,7 +12,8 @@ from mlxd.errors import (
     ResponseNotFound,
     StoreUnavailable,
 )
-from mlxd.history import RUNNING, Conversation, Item, StoredResponse, StoreStatus
+from mlxd.history import RUNNING, Conversation, Item, StoredResponse
+from mlxd.status import StoreStatus
 
 
 class RememberingStore:

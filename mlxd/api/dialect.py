@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError
 from mlxd.events import Answer, Event
 from mlxd.messages import GenerateRequest
+from mlxd.status import ModelInfo
 
 JsonObject = dict[str, Any]
 

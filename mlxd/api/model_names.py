@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound
+from mlxd.status import ModelInfo
 
 UnknownModel = Literal["auto", "default", "refuse"]
 

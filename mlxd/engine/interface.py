@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
-from mlxd.events import Event, Failed, Finished, Phase
-from mlxd.messages import GenerateRequest, ReasoningMode, Source
-from mlxd.status import Restart
-
-ModelState = Literal["unloaded", "loading", "loaded", "failed"]
-EngineState = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
+from mlxd.events import Event, Failed, Finished
+from mlxd.messages import GenerateRequest
+from mlxd.status import EngineStatus, ModelInfo, RequestStatus
 
 
 class Markup(msgspec.Struct, frozen=True):
@@ -24,83 +21,6 @@ class Markup(msgspec.Struct, frozen=True):
     reasoning: tuple[tuple[str, str], ...] = ()
     tool_format: str | None = None
     structural: tuple[str, ...] = ()
-
-
-class ModelInfo(msgspec.Struct, frozen=True):
-    """A configured model as callers may know it.
-
-    `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
-    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1.
-    """
-
-    id: str
-    aliases: tuple[str, ...] = ()
-    source: str = ""
-    state: ModelState = "unloaded"
-    context_length: int = 0
-    max_tokens: int = 0
-    bytes: int = 0
-    reason: str = ""
-    markup: Markup = Markup()
-    reasoning_mode: ReasoningMode = "separate"
-    progress: float = 0.0
-
-
-class RequestStatus(msgspec.Struct, frozen=True):
-    """A request that is waiting or running, as a dashboard shows it.
-
-    Times are in seconds: `queued`, `prefill` and `decode` are how long it was in each phase so far,
-    `first_token` is the time from its arrival to its first token, 0 before. `rate` is tokens a
-    second of decoding; `max_tokens` is 0 where the request leaves it to the model. `wait_note` says
-    in words why it is still queued, as far as that is known.
-    """
-
-    id: str
-    model: str
-    dialect: str
-    phase: Phase | Literal["decode"]
-    age: float
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    prefilled_tokens: int = 0
-    completion_tokens: int = 0
-    cache_note: str = ""
-    wait_note: str = ""
-    queued: float = 0.0
-    prefill: float = 0.0
-    decode: float = 0.0
-    first_token: float = 0.0
-    rate: float = 0.0
-    max_tokens: int = 0
-    source: Source = Source()
-
-
-class EngineStatus(msgspec.Struct, frozen=True):
-    """The truth about the engine now.
-
-    `idle_seconds` is the time since the last sign of progress while work was queued (0 when idle);
-    memory is in bytes; `step_seconds` is the median of the last decode steps.
-    """
-
-    state: EngineState
-    reason: str = ""
-    restarts: int = 0
-    pid: int = 0
-    device: str = ""
-    blas: str = ""
-    uptime: float = 0.0
-    idle_seconds: float = 0.0
-    memory_used: int = 0
-    memory_peak: int = 0
-    memory_limit: int = 0
-    step_seconds: float = 0.0
-    prefix_entries: int = 0
-    prefix_bytes: int = 0
-    prefix_hits: int = 0
-    prefix_hit_tokens: int = 0
-    models: tuple[ModelInfo, ...] = ()
-    requests: tuple[RequestStatus, ...] = ()
-    last_restarts: tuple[Restart, ...] = ()
 
 
 class Watcher(Protocol):

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Literal
 
-from mlxd.engine.interface import RequestStatus
-from mlxd.events import Phase, Timings, Usage
+from mlxd.events import Phase, Timings
 from mlxd.messages import GenerateRequest
+from mlxd.status import RequestStatus, RowFigures
 
 BATCH_FULL = "every place in the batch is taken"
 """Why a request is queued, in words, where it is that."""
@@ -58,29 +58,27 @@ class Clock:
                     decode=now - self._decode,
                 )
 
-    def status(
-        self, request: GenerateRequest, usage: Usage, *, prefilled: int, cache_note: str = ""
-    ) -> RequestStatus:
-        """Where `request` stands: `prefilled` tokens of its prompt are read."""
-        now = self._now()
+    def status(self, request: GenerateRequest, figures: RowFigures) -> RequestStatus:
+        """How `request` stands now, with what the engine counts of it."""
+        now, source = self._now(), request.source
         spent = self.spent(now)
         decoding = self.phase == "decode"
+        rest = max(0, figures.completion_tokens - 1)
         return RequestStatus(
             id=request.id,
             model=request.model,
-            dialect=request.source.dialect,
             phase=self.phase,
+            dialect=source.dialect,
+            asked_model=source.asked_model,
+            client=source.client,
+            agent=source.agent,
+            stream=source.stream,
+            max_tokens=request.max_tokens or 0,
+            figures=figures,
             age=now - self.born,
-            prompt_tokens=usage.prompt,
-            cached_tokens=usage.cached,
-            prefilled_tokens=prefilled,
-            completion_tokens=usage.completion,
-            cache_note=cache_note,
             queued=spent.queue,
             prefill=spent.prefill,
             decode=spent.decode,
             first_token=self._decode - self.born if decoding else 0.0,
-            rate=max(0, usage.completion - 1) / spent.decode if spent.decode > 0 else 0.0,
-            max_tokens=request.max_tokens or 0,
-            source=request.source,
+            rate=rest / spent.decode if spent.decode > 0 else 0.0,
         )

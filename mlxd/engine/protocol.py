@@ -10,10 +10,11 @@ from typing import Literal
 
 import msgspec
 
-from mlxd.engine.interface import Markup, ModelState
+from mlxd.engine.interface import Markup
 from mlxd.errors import ErrorReport
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar
+from mlxd.status import EngineFigures, ModelState, RowFigures
 
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes; a longer frame means the peer is broken."""
@@ -150,13 +151,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class PrefillRow(msgspec.Struct, frozen=True, array_like=True):
-    """Prefill of one submission: `done` of `total` prompt tokens, `cached` from the cache."""
+    """More of one submission's prompt is computed."""
 
     id: int
-    done: int
-    total: int
-    cached: int
-    cache_note: str = ""
+    figures: RowFigures
 
 
 WaitReason = Literal["batch", "memory", "prefix"]
@@ -190,6 +188,7 @@ class DecodeRow(msgspec.Struct, frozen=True, array_like=True):
     """
 
     id: int
+    figures: RowFigures
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -206,14 +205,9 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 
 
 class Stats(msgspec.Struct, frozen=True, tag="stats"):
-    """Sent about once a second while working, and when going idle. Bytes."""
+    """Sent about once a second while working, and when going idle."""
 
-    memory_used: int = 0
-    memory_peak: int = 0
-    prefix_entries: int = 0
-    prefix_bytes: int = 0
-    prefix_hits: int = 0
-    prefix_hit_tokens: int = 0
+    figures: EngineFigures = EngineFigures()
 
 
 Reply = Ready | ModelChanged | Postponed | Accepted | Answered | Refused | Step | Stats

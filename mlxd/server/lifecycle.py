@@ -26,7 +26,7 @@ from mlxd.api.admin.snapshots import Facts, new_token
 from mlxd.api.app import create_app, dialects_for
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
-from mlxd.engine.interface import Engine, ModelInfo
+from mlxd.engine.interface import Engine
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import ScriptedEngine
 from mlxd.engine.scripted.script_file import load_script
@@ -36,6 +36,7 @@ from mlxd.history import Store
 from mlxd.server import logs
 from mlxd.server.connection import Limits
 from mlxd.server.listener import Listener, bind
+from mlxd.status import ModelInfo
 from mlxd.store.conversations import build_store
 from mlxd.store.database import StoreInUse
 
@@ -96,7 +97,6 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
             state="loaded",
             context_length=spec.context_length or SCRIPT_CONTEXT,
             max_tokens=spec.max_tokens,
-            reasoning_mode=spec.reasoning_mode,
         )
         for spec in specs
     )

@@ -15,7 +15,8 @@ from typing import TypeVar
 import platformdirs
 
 from mlxd.config.settings import ConversationSettings
-from mlxd.history import Conversation, Item, StoredResponse, StoreStatus
+from mlxd.history import Conversation, Item, StoredResponse
+from mlxd.status import StoreStatus
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import MEMORY, RESERVE, StoreFile
 from mlxd.store.database_thread import DatabaseThread

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mlxd.config.settings import ConversationSettings
 from mlxd.errors import ConfigError, StoreUnavailable
-from mlxd.history import StoreStatus
+from mlxd.status import StoreStatus
 from mlxd.store.archive import archived, write
 from mlxd.store.clock import Mark, StoreTime
 from mlxd.store.database import TROUBLE, StoreFile, StoreInUse, Trouble, is_damage, reason_of

@@ -18,12 +18,12 @@ from mlxd.api.app import create_app
 from mlxd.api.dialect import Dialect, Frame
 from mlxd.api.http.framework import Api, Tuning
 from mlxd.config.settings import ServerSettings, Settings
-from mlxd.engine.interface import ModelInfo
 from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
 from mlxd.messages import GenerateRequest
 from mlxd.server.connection import Limits
 from mlxd.server.listener import Listener, bind
+from mlxd.status import ModelInfo
 from tests.remembering import RememberingStore
 from tests.scripts import STARTED
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from mlxd.api.model_names import UnknownModel, route_model
 from mlxd.config.settings import DefaultSettings, ServerSettings, Settings
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound
+from mlxd.status import ModelInfo
 from tests.api.spec import check_against, needs_spec
 from tests.api.support import DEMO, NOW, OTHER, Front, error_of, front
 from tests.scripts import SCRIPTS

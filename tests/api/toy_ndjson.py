@@ -21,9 +21,9 @@ from mlxd.api.dialect import (
     Route,
 )
 from mlxd.api.wire.framing import NDJSON
-from mlxd.engine.interface import ModelInfo
 from mlxd.events import Answer, BlockEnd, Event, Failed, Finished, part_text
 from mlxd.messages import GenerateRequest, Message, OutputPart, Source, Text, ToolCall
+from mlxd.status import ModelInfo
 
 
 class Toy(Dialect):

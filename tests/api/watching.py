@@ -17,10 +17,9 @@ from mlxd.api.app import create_app
 from mlxd.api.dialect import Frame
 from mlxd.api.http.framework import Tuning
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import ModelInfo
 from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
-from mlxd.status import History, Lifecycle, Status
+from mlxd.status import History, Lifecycle, ModelInfo, Status
 from tests.api.support import DEMO, LIMIT, Front, sse_frames
 
 TOKEN = "the-admin-token"  # A made-up one.

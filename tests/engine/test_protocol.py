@@ -51,6 +51,7 @@ from mlxd.messages import (
     ToolCall,
     ToolResult,
 )
+from mlxd.status import EngineFigures, RowFigures
 
 REQUEST = GenerateRequest(
     id="req_1",
@@ -91,6 +92,7 @@ COMMANDS: tuple[Command, ...] = (
     Unload(4, "small"),
     Shutdown(),
 )
+FIGURES = RowFigures(20, 3, 5, 2, "shared")
 LOGPROB = TokenLogprob("a", -0.5, b"a", (TopLogprob("\N{WHALE}", -1.5, b"\xf0\x9f"),))
 REPLIES: tuple[Reply, ...] = (
     Ready("cpu", "openblas", 1 << 40),
@@ -99,14 +101,16 @@ REPLIES: tuple[Reply, ...] = (
     Answered(2, 7),
     Refused(3, ContextTooLong(9, 8).report()),
     Step(
-        (PrefillRow(1, 5, 20, 3, "shared"),),
+        (PrefillRow(1, FIGURES),),
         (
-            DecodeRow(1, "a", 1, (LOGPROB,)),
-            DecodeRow(2, "", 1, end=EndRow("stop_sequence", "END", Timings(1.0, 2.0, 3.0))),
+            DecodeRow(1, FIGURES, "a", 1, (LOGPROB,)),
+            DecodeRow(
+                2, FIGURES, "", 1, end=EndRow("stop_sequence", "END", Timings(1.0, 2.0, 3.0))
+            ),
         ),
         0.5,
     ),
-    Stats(1, 2, 3, 4, 5, 6),
+    Stats(EngineFigures(memory_used=1, memory_peak=2, prefix_entries=3, prefix_hits=5)),
 )
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from mlxd.engine.interface import ModelInfo
 from mlxd.server.lifecycle import base_url, cannot_listen, model_line
+from mlxd.status import ModelInfo
 
 HANGING = """
 import asyncio, os, signal, time

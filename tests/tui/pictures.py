@@ -5,17 +5,19 @@ from typing import Literal
 from msgspec.structs import replace
 
 from mlxd.status import (
-    ConversationPart,
-    EnginePart,
+    Capacity,
+    ConversationStatus,
+    EngineFigures,
+    EngineStatus,
     History,
     Lifecycle,
-    ModelPart,
-    PrefixPart,
+    ModelInfo,
     Rates,
-    RequestPart,
+    RequestStatus,
     Restart,
+    RowFigures,
     Second,
-    ServerPart,
+    ServerStatus,
     Status,
     Totals,
 )
@@ -25,8 +27,20 @@ GB = 10**9
 WAITS = ("every place in the batch is taken", "its KV cache has no room beside what is running")
 MISSED = "the prompt differs from the cached one after 312 of 4096 tokens"
 
+MODELS = (
+    ModelInfo(
+        id="qwen3-4b",
+        state="loaded",
+        source="mlx-community/Qwen3-4B",
+        bytes=3 * GB,
+        context_length=40_960,
+        default=True,
+    ),
+    ModelInfo(id="demo", state="unloaded", source="demo"),
+    ModelInfo(id="broken", state="failed", source="./broken", reason="no config.json"),
+)
 IDLE = Status(
-    server=ServerPart(
+    server=ServerStatus(
         version="0.5.0",
         state="serving",
         health="ok",
@@ -36,35 +50,22 @@ IDLE = Status(
         memory=120_000_000,
         connections=1,
     ),
-    engine=EnginePart(
+    engine=EngineStatus(
         state="ready",
         device="cpu",
         blas="OpenBLAS",
-        memory_used=4 * GB,
         memory_limit=19 * GB,
-        memory_peak=5 * GB,
-        step=0.038,
-        max_batch=32,
+        figures=EngineFigures(memory_used=4 * GB, memory_peak=5 * GB),
+        step_seconds=0.038,
+        models=MODELS,
     ),
-    models=(
-        ModelPart(
-            id="qwen3-4b",
-            state="loaded",
-            source="mlx-community/Qwen3-4B",
-            bytes=3 * GB,
-            context_length=40_960,
-            default=True,
-        ),
-        ModelPart(id="demo", state="unloaded", source="demo"),
-        ModelPart(id="broken", state="failed", source="./broken", reason="no config.json"),
-    ),
-    max_queue=64,
+    capacity=Capacity(max_batch=32, max_queue=64),
 )
 
 
-def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestPart:
+def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestStatus:
     """A request that is writing its answer."""
-    return RequestPart(
+    return RequestStatus(
         id=f"req_{number:08x}",
         dialect=("openai_chat", "anthropic", "openai_responses")[number % 3],
         model="qwen3-4b",
@@ -78,17 +79,19 @@ def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestPart:
         prefill=1.1,
         decode=8.5 + number,
         first_token=1.5,
-        prompt_tokens=4_096 + 100 * number,
-        cached_tokens=0 if number % 4 == 1 else 3_500,
-        prefilled_tokens=4_096,
-        completion_tokens=tokens or 120 + number,
+        figures=RowFigures(
+            prompt_tokens=4_096 + 100 * number,
+            cached_tokens=0 if number % 4 == 1 else 3_500,
+            prefilled_tokens=4_096,
+            completion_tokens=tokens or 120 + number,
+            cache_note=MISSED if number % 4 == 1 else "",
+        ),
         max_tokens=1_024,
         rate=11.5 + number % 7,
-        cache_note=MISSED if number % 4 == 1 else "",
     )
 
 
-PREFILLING = RequestPart(
+PREFILLING = RequestStatus(
     id="req_beef0001",
     dialect="anthropic",
     model="qwen3-4b",
@@ -98,14 +101,13 @@ PREFILLING = RequestPart(
     age=2.0,
     queued=0.5,
     prefill=1.5,
-    prompt_tokens=12_000,
-    prefilled_tokens=5_160,
+    figures=RowFigures(prompt_tokens=12_000, prefilled_tokens=5_160),
 )
 
 
-def waiting(number: int) -> RequestPart:
+def waiting(number: int) -> RequestStatus:
     """A request in the queue."""
-    return RequestPart(
+    return RequestStatus(
         id=f"req_dead{number:04x}",
         dialect="openai_chat",
         model="qwen3-4b",
@@ -115,13 +117,13 @@ def waiting(number: int) -> RequestPart:
         age=3.0 + number,
         queued=3.0 + number,
         wait_note=WAITS[number % len(WAITS)],
-        prompt_tokens=800 * (number + 1),
+        figures=RowFigures(prompt_tokens=800 * (number + 1)),
     )
 
 
-def talks(number: int) -> ConversationPart:
+def talks(number: int) -> ConversationStatus:
     """A conversation with some turns behind it."""
-    return ConversationPart(
+    return ConversationStatus(
         id=f"conv_{number}",
         kind=("conversation", "responses", "session", "prefix")[number % 4],
         dialect="anthropic",
@@ -140,22 +142,41 @@ def talks(number: int) -> ConversationPart:
 
 def crowded(running: int, queued: int = 3) -> Status:
     """A server that answers `running` requests at once."""
+    requests = (
+        *(decoding(number) for number in range(running - 1)),
+        *(PREFILLING, *(waiting(number) for number in range(queued))),
+    )
+    prefixes = replace(
+        IDLE.engine.figures,
+        prefix_entries=12,
+        prefix_bytes=int(1.2 * GB),
+        prefix_hits=40,
+        prefix_hit_tokens=90_000,
+    )
     return replace(
         IDLE,
-        running=(*(decoding(number) for number in range(running - 1)), PREFILLING),
-        waiting=tuple(waiting(number) for number in range(queued)),
+        engine=replace(IDLE.engine, figures=prefixes, requests=requests),
         conversations=tuple(talks(number) for number in range(5)),
         rates={
             "1s": Rates(decode=84, prefill=1_320),
             "10s": Rates(decode=81, prefill=990, prompt=2_300),
             "60s": Rates(decode=76, prefill=800, requests_per_minute=34, errors_per_minute=1),
         },
-        prefixes=PrefixPart(entries=12, bytes=int(1.2 * GB), hits=40, hit_tokens=90_000),
         totals=Totals(requests=900, prompt_tokens=100_000, cached_tokens=63_000),
     )
 
 
 BUSY = crowded(6)
+
+
+def with_engine(status: Status, **changes: object) -> Status:
+    """The status with other facts of its engine."""
+    return replace(status, engine=replace(status.engine, **changes))
+
+
+def with_running(*requests: RequestStatus) -> Status:
+    """The busy server, where these run."""
+    return with_engine(BUSY, requests=(*requests, *BUSY.waiting))
 
 
 def restarting() -> Status:

@@ -10,16 +10,16 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from mlxd.api.admin.conversations import Conversations
+from mlxd.api.admin.conversations import ActiveConversations
 from mlxd.api.admin.event_feed import Feed
 from mlxd.api.admin.metrics import Metrics, outcome_of
 from mlxd.api.admin.rates import Rings
 from mlxd.api.http.request_log import Record
-from mlxd.engine.interface import Engine, EngineStatus, RequestStatus
+from mlxd.engine.interface import Engine
 from mlxd.errors import Cancelled, EngineCrashed, EngineStalled, ErrorReport, OutOfMemory
 from mlxd.events import Failed, Finished, Usage
 from mlxd.messages import GenerateRequest
-from mlxd.status import Lifecycle, Totals
+from mlxd.status import EngineStatus, Lifecycle, RequestStatus, Totals
 
 Level = Literal["info", "warning", "error"]
 
@@ -52,7 +52,7 @@ class Activity:
         self.wants_text = show_text
         self.feed = Feed()
         self.rings = Rings(now, wall)
-        self.conversations = Conversations(now, show_text=show_text)
+        self.conversations = ActiveConversations(now, show_text=show_text)
         self.metrics = Metrics()
         self.totals = Totals()
         self.live: dict[str, Live] = {}
@@ -82,7 +82,7 @@ class Activity:
             self._accept(request, status)
         match status.phase:
             case "queued":
-                words = f"{status.prompt_tokens} tokens of prompt"
+                words = f"{status.figures.prompt_tokens} tokens of prompt"
             case "prefill":
                 words = f"waited {status.queued:.1f} s"
             case "decode":
@@ -100,7 +100,7 @@ class Activity:
         """See `Watcher.ended`."""
         if (live := self.live.pop(request.id, None)) is None:
             return
-        usage = end.usage if isinstance(end, Finished) else _so_far(status)
+        usage = end.usage if isinstance(end, Finished) else status.figures.usage
         self.conversations.ended(live.conversation, usage)
         self._count(usage, end)
         self.metrics.ended(status, usage, end)
@@ -141,7 +141,7 @@ class Activity:
     def _accept(self, request: GenerateRequest, status: RequestStatus) -> None:
         self.live[request.id] = Live(self.conversations.joined(request))
         self.rings.add("requests", 1)
-        self.rings.add("prompt", status.prompt_tokens)
+        self.rings.add("prompt", status.figures.prompt_tokens)
         self.totals = replace(self.totals, requests=self.totals.requests + 1)
 
     def _count(self, usage: Usage, end: Finished | Failed | None) -> None:
@@ -187,10 +187,6 @@ def _states(status: EngineStatus) -> dict[tuple[str, str], tuple[str, str]]:
     """State and reason of the engine and of each model, by kind and name."""
     models = {("model", model.id): (model.state, model.reason) for model in status.models}
     return {ENGINE: (status.state, status.reason), **models}
-
-
-def _so_far(status: RequestStatus) -> Usage:
-    return Usage(status.prompt_tokens, status.cached_tokens, status.completion_tokens)
 
 
 def _told_end(end: Finished | Failed | None) -> tuple[str, str, Level]:

@@ -10,7 +10,9 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
+
+from msgspec.structs import replace
 
 from mlxd.events import Usage
 from mlxd.messages import (
@@ -19,12 +21,11 @@ from mlxd.messages import (
     Message,
     Part,
     Reasoning,
-    Source,
     Text,
     ToolCall,
     ToolResult,
 )
-from mlxd.status import ConversationPart
+from mlxd.status import ConversationKind, ConversationStatus
 
 WINDOW = 900.0
 """Seconds that a conversation is shown after its last activity."""
@@ -37,114 +38,117 @@ SAMPLE = 2048
 BEGINNING = 200
 """Characters of its first question that are shown where texts may be shown."""
 
-Kind = Literal["conversation", "responses", "session", "prefix"]
-
 _CHOICE = re.compile(r"-\d+$")
 _OURS = re.compile(r"(?:conv|resp)_[0-9a-zA-Z]{8,64}")
 
 
 @dataclass
-class Known:
-    """A conversation as it is known now; `last` is the time of its last activity."""
+class ActiveConversation:
+    """A conversation now; `active_at` is the time of its last activity, `call` its latest one."""
 
-    id: str
-    kind: Kind
-    source: Source
-    model: str
-    last: float
-    text: str = ""
-    turn: str = ""
-    turns: int = 0
-    running: int = 0
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
+    status: ConversationStatus
+    active_at: float
+    call: str = ""
 
 
-class Conversations:
+class ActiveConversations:
     """The conversations of the last minutes; `now` gives the time in seconds."""
 
     def __init__(self, now: Callable[[], float], *, show_text: bool) -> None:
         self._now = now
         self._show_text = show_text
-        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._active: OrderedDict[str, ActiveConversation] = OrderedDict()
         self._names: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
 
     def joined(self, request: GenerateRequest) -> str:
         """The id of the conversation that `request` belongs to, which it is a turn of now."""
         beginnings = list(_beginnings(request))
         names = [(request.source.key, kind, value.encode()) for kind, value in _named(request)]
-        known = self._find(names, beginnings) or self._begin(request)
+        found = self._find(names, beginnings) or self._begin(request)
+        identity = found.status.id
         for name in (*names, *beginnings[-1:]):
-            self._names[name] = known.id
+            self._names[name] = identity
             self._names.move_to_end(name)
         while len(self._names) > NAMES:
             self._names.popitem(last=False)
-        self._take_turn(known, request)
-        return known.id
+        self._active.move_to_end(identity)
+        found.active_at = self._now()
+        # The choices of one call are one turn.
+        call = _CHOICE.sub("", request.id)
+        status, source = found.status, request.source
+        found.status = replace(
+            status,
+            dialect=source.dialect,
+            model=request.model,
+            client=source.client,
+            agent=source.agent,
+            running=status.running + 1,
+            turns=status.turns + (call != found.call),
+        )
+        found.call = call
+        return identity
 
     def ended(self, conversation: str, usage: Usage) -> None:
         """A request of the conversation is over, and has used so much."""
-        if (known := self._known.get(conversation)) is None:
+        if (found := self._active.get(conversation)) is None:
             return
-        known.last = self._now()
-        known.running -= 1
-        known.prompt += usage.prompt
-        known.cached += usage.cached
-        known.completion += usage.completion
+        found.active_at = self._now()
+        status = found.status
+        assert status.running > 0, "every end belongs to a request that joined"
+        found.status = replace(
+            status,
+            running=status.running - 1,
+            prompt_tokens=status.prompt_tokens + usage.prompt,
+            cached_tokens=status.cached_tokens + usage.cached,
+            completion_tokens=status.completion_tokens + usage.completion,
+        )
 
-    def parts(self, rates: Mapping[str, float]) -> tuple[ConversationPart, ...]:
+    def statuses(self, rates: Mapping[str, float]) -> tuple[ConversationStatus, ...]:
         """Those of the window, the latest first; `rates` are those of running requests."""
         now = self._now()
-        shown = [
-            known
-            for known in reversed(self._known.values())
-            if known.running > 0 or now - known.last < WINDOW
-        ]
-        return tuple(_part(known, now, rates.get(known.id, 0.0)) for known in shown)
+        return tuple(
+            replace(
+                each.status,
+                idle=0.0 if each.status.running else round(max(0.0, now - each.active_at), 3),
+                rate=round(rates.get(each.status.id, 0.0), 2),
+            )
+            for each in reversed(self._active.values())
+            if each.status.running or now - each.active_at < WINDOW
+        )
 
     def _find(
         self,
         names: Sequence[tuple[str, str, bytes]],
         beginnings: Sequence[tuple[str, str, bytes]],
-    ) -> Known | None:
+    ) -> ActiveConversation | None:
         if names and names[0][1] in ("conversation", "session"):
             return self._called(names[0])
         for name in names:
-            if (known := self._called(name)) is not None:
-                return known
+            if (found := self._called(name)) is not None:
+                return found
         return next(filter(None, map(self._called, reversed(beginnings))), None)
 
-    def _called(self, name: tuple[str, str, bytes]) -> Known | None:
-        return self._known.get(self._names.get(name, ""))
+    def _called(self, name: tuple[str, str, bytes]) -> ActiveConversation | None:
+        return self._active.get(self._names.get(name, ""))
 
-    def _begin(self, request: GenerateRequest) -> Known:
-        source = request.source
+    def _begin(self, request: GenerateRequest) -> ActiveConversation:
         kind, value = next(iter(_named(request)), ("prefix", request.id))
-        name = _public_id(kind, value, source.key)
-        if (forgotten := self._known.get(name)) is not None:
+        identity = _public_id(kind, value, request.source.key)
+        if (forgotten := self._active.get(identity)) is not None:
             # Only its names were forgotten.
             return forgotten
-        if len(self._known) >= SHOWN:
-            resting = (each.id for each in self._known.values() if not each.running)
-            del self._known[next(resting, next(iter(self._known)))]
-        known = self._known[name] = Known(name, kind, source, request.model, self._now())
-        if self._show_text:
-            known.text = _first_question(request.messages)[:BEGINNING]
-        return known
-
-    def _take_turn(self, known: Known, request: GenerateRequest) -> None:
-        self._known.move_to_end(known.id)
-        known.source, known.model, known.last = request.source, request.model, self._now()
-        known.running += 1
-        # The choices of one call are one turn.
-        call = _CHOICE.sub("", request.id)
-        if call != known.turn:
-            known.turn = call
-            known.turns += 1
+        if len(self._active) >= SHOWN:
+            resting = (key for key, each in self._active.items() if not each.status.running)
+            del self._active[next(resting, next(iter(self._active)))]
+        text = _first_question(request.messages)[:BEGINNING] if self._show_text else ""
+        status = ConversationStatus(
+            id=identity, kind=kind, dialect=request.source.dialect, model=request.model, text=text
+        )
+        found = self._active[identity] = ActiveConversation(status, self._now())
+        return found
 
 
-def _named(request: GenerateRequest) -> Iterator[tuple[Kind, str]]:
+def _named(request: GenerateRequest) -> Iterator[tuple[ConversationKind, str]]:
     """What the conversation is called, the surest name first."""
     source = request.source
     group = source.conversation or ""
@@ -159,7 +163,7 @@ def _named(request: GenerateRequest) -> Iterator[tuple[Kind, str]]:
         yield "session", group
 
 
-def _public_id(kind: Kind, value: str, owner: str) -> str:
+def _public_id(kind: ConversationKind, value: str, owner: str) -> str:
     """An id to show: ours as it is, a caller's as a hash."""
     if _OURS.fullmatch(value):
         return value
@@ -210,23 +214,3 @@ def _first_question(messages: Sequence[Message]) -> str:
         if isinstance(part, Text)
     )
     return " ".join(next(texts, "").split())
-
-
-def _part(known: Known, now: float, rate: float) -> ConversationPart:
-    source = known.source
-    return ConversationPart(
-        id=known.id,
-        kind=known.kind,
-        dialect=source.dialect,
-        model=known.model,
-        client=source.client,
-        agent=source.agent,
-        turns=known.turns,
-        running=known.running,
-        prompt_tokens=known.prompt,
-        cached_tokens=known.cached,
-        completion_tokens=known.completion,
-        idle=round(max(0.0, now - known.last), 3) if not known.running else 0.0,
-        rate=round(rate, 2),
-        text=known.text,
-    )

@@ -16,10 +16,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mlxd.engine.interface import RequestStatus
 from mlxd.errors import Cancelled
 from mlxd.events import Failed, Finished, Usage
-from mlxd.status import Status
+from mlxd.status import RequestStatus, Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
@@ -133,22 +132,22 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:
-    engine, prefixes, store = status.engine, status.prefixes, status.store
+    engine, figures, store = status.engine, status.engine.figures, status.store
     yield "requests_running", "Requests in prefill or decoding.", len(status.running)
     yield "requests_waiting", "Requests that wait for a slot.", len(status.waiting)
     yield "engine_up", "1 while the engine process takes requests.", engine.state == "ready"
-    yield "engine_memory_bytes", "Memory that the engine uses.", engine.memory_used
-    yield "engine_memory_peak_bytes", "The most it has used.", engine.memory_peak
+    yield "engine_memory_bytes", "Memory that the engine uses.", figures.memory_used
+    yield "engine_memory_peak_bytes", "The most it has used.", figures.memory_peak
     yield "engine_memory_limit_bytes", "The most it may use.", engine.memory_limit
-    yield "engine_step_seconds", "Median time of the last decode steps.", engine.step
+    yield "engine_step_seconds", "Median time of the last decode steps.", engine.step_seconds
     yield "server_memory_bytes", "Resident memory of the server process.", status.server.memory
     yield "uptime_seconds", "Since the server started.", status.server.uptime
     yield "connections", "Open connections.", status.server.connections
     yield "conversations_active", "Conversations of the last minutes.", len(status.conversations)
-    yield "models_loaded", "Models in memory.", sum(m.state == "loaded" for m in status.models)
-    yield "prefix_cache_entries", "KV prefixes in memory.", prefixes.entries
-    yield "prefix_cache_bytes", "Memory of KV prefixes.", prefixes.bytes
-    yield "prefix_cache_limit_bytes", "The most they may take.", prefixes.limit
+    yield "models_loaded", "Models in memory.", sum(m.state == "loaded" for m in engine.models)
+    yield "prefix_cache_entries", "KV prefixes in memory.", figures.prefix_entries
+    yield "prefix_cache_bytes", "Memory of KV prefixes.", figures.prefix_bytes
+    yield "prefix_cache_limit_bytes", "The most they may take.", status.capacity.prefix_bytes
     yield "store_bytes", "Size of the conversation store.", store.bytes
     yield "store_responses", "Responses in the store.", store.responses
     yield "store_conversations", "Conversations in the store.", store.conversations
@@ -156,7 +155,11 @@ def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:
 
 
 def _counters(status: Status) -> Iterator[tuple[str, str, float]]:
-    prefixes = status.prefixes
+    figures = status.engine.figures
     yield "engine_restarts", "Times the engine process was replaced.", status.engine.restarts
-    yield "prefix_cache_hits", "Prompts that began with a kept prefix.", prefixes.hits
-    yield "prefix_cache_hit_tokens", "Tokens that were not computed again.", prefixes.hit_tokens
+    yield "prefix_cache_hits", "Prompts that began with a kept prefix.", figures.prefix_hits
+    yield (
+        "prefix_cache_hit_tokens",
+        "Tokens that were not computed again.",
+        figures.prefix_hit_tokens,
+    )

@@ -1,4 +1,4 @@
-"""One `Status` made of what the engine, the activity and the server know."""
+"""One `Status` of the parts that engine, store, activity and server have of it."""
 
 import os
 import secrets
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from mlxd import __version__
 from mlxd.api.admin.activity import Activity
@@ -15,16 +16,15 @@ from mlxd.api.http.health import health_of
 from mlxd.config.engine_specs import default_model, engine_limits
 from mlxd.config.machine import resident_bytes
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import Engine, EngineStatus, ModelInfo, RequestStatus
-from mlxd.history import StoreStatus
+from mlxd.engine.interface import Engine
 from mlxd.status import (
-    EnginePart,
-    ModelPart,
-    PrefixPart,
-    RequestPart,
-    ServerPart,
+    Capacity,
+    EngineStatus,
+    ModelInfo,
+    RequestStatus,
+    ServerStatus,
     Status,
-    StorePart,
+    StoreStatus,
 )
 
 FRESH = 0.1
@@ -40,10 +40,6 @@ def _no_connections() -> int:
     return 0
 
 
-def _no_store() -> StoreStatus | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Facts:
     """What only the server knows of itself."""
@@ -52,7 +48,7 @@ class Facts:
     url: str = ""
     config_file: str = ""
     connections: Callable[[], int] = _no_connections
-    store: Callable[[], StoreStatus | None] = _no_store
+    store: Callable[[], StoreStatus] = StoreStatus
 
 
 class Snapshot(NamedTuple):
@@ -73,7 +69,7 @@ class Snapshots:
         self._activity = activity
         self._facts = facts
         self._default = default_model(settings)
-        self._prefix_limit = engine_limits(settings).prefix_cache_bytes
+        self._prefix_bytes = engine_limits(settings).prefix_cache_bytes
         self._began = time.monotonic()
         self._taken = -FRESH
         self._latest = Snapshot(-1, b"")
@@ -89,41 +85,39 @@ class Snapshots:
 
     def status(self) -> Status:
         """Everything, now."""
-        engine, activity = self._engine.status(), self._activity
-        requests = [self._request(each, engine.models) for each in engine.requests]
+        engine, activity, settings = self._engine.status(), self._activity, self._settings
+        engine = replace(
+            engine,
+            requests=tuple(self._with_activity(each, engine.models) for each in engine.requests),
+            models=tuple(self._with_use(model, engine.requests) for model in engine.models),
+        )
         rates: dict[str, float] = {}
-        for part in requests:
-            rates[part.conversation] = rates.get(part.conversation, 0.0) + part.rate
+        for each in engine.requests:
+            rates[each.conversation] = rates.get(each.conversation, 0.0) + each.rate
         return Status(
             server=self._server(engine),
-            engine=self._engine_part(engine),
-            models=tuple(self._model(model, requests) for model in engine.models),
-            max_queue=self._settings.server.max_queue,
-            waiting=tuple(part for part in requests if part.phase == "queued"),
-            running=tuple(part for part in requests if part.phase != "queued"),
-            conversations=activity.conversations.parts(rates),
-            rates=activity.rings.rates(),
-            prefixes=PrefixPart(
-                entries=engine.prefix_entries,
-                bytes=engine.prefix_bytes,
-                limit=self._prefix_limit,
-                hits=engine.prefix_hits,
-                hit_tokens=engine.prefix_hit_tokens,
+            engine=engine,
+            capacity=Capacity(
+                max_batch=settings.engine.max_batch,
+                max_queue=settings.server.max_queue,
+                prefix_bytes=self._prefix_bytes,
             ),
+            conversations=activity.conversations.statuses(rates),
+            rates=activity.rings.rates(),
             totals=activity.totals,
-            store=self._store(),
+            store=self._facts.store(),
         )
 
-    def _server(self, engine: EngineStatus) -> ServerPart:
+    def _server(self, engine: EngineStatus) -> ServerStatus:
         draining = engine.state in ("stopping", "stopped")
-        return ServerPart(
+        return ServerStatus(
             version=__version__,
             state="draining" if draining else "serving",
             health=health_of(engine, self._settings.engine.stall_timeout),
             reason=engine.reason,
             at=round(time.time(), 3),
             pid=os.getpid(),
-            uptime=_rounded(time.monotonic() - self._began),
+            uptime=round(time.monotonic() - self._began, 3),
             url=self._facts.url,
             config_file=self._facts.config_file,
             dialects=self._settings.dialects,
@@ -131,80 +125,17 @@ class Snapshots:
             connections=self._facts.connections(),
         )
 
-    def _engine_part(self, engine: EngineStatus) -> EnginePart:
-        return EnginePart(
-            state=engine.state,
-            reason=engine.reason,
-            pid=engine.pid,
-            uptime=_rounded(engine.uptime),
-            device=engine.device,
-            blas=engine.blas,
-            restarts=engine.restarts,
-            last_restarts=engine.last_restarts,
-            idle=_rounded(engine.idle_seconds),
-            memory_used=engine.memory_used,
-            memory_peak=engine.memory_peak,
-            memory_limit=engine.memory_limit,
-            step=round(engine.step_seconds, 6),
-            max_batch=self._settings.engine.max_batch,
-        )
-
-    def _model(self, model: ModelInfo, requests: Iterable[RequestPart]) -> ModelPart:
-        return ModelPart(
-            id=model.id,
-            state=model.state,
-            source=model.source,
-            aliases=model.aliases,
-            reason=model.reason,
-            progress=_rounded(1.0 if model.state == "loaded" else model.progress),
-            bytes=model.bytes,
-            context_length=model.context_length,
+    def _with_use(self, model: ModelInfo, requests: Iterable[RequestStatus]) -> ModelInfo:
+        return replace(
+            model,
+            progress=1.0 if model.state == "loaded" else model.progress,
             running=sum(each.model == model.id and each.phase != "queued" for each in requests),
             default=model.id == self._default,
         )
 
-    def _request(self, status: RequestStatus, models: Iterable[ModelInfo]) -> RequestPart:
-        live, source = self._activity.live.get(status.id), status.source
+    def _with_activity(self, status: RequestStatus, models: Iterable[ModelInfo]) -> RequestStatus:
         usual = next((model.max_tokens for model in models if model.id == status.model), 0)
-        return RequestPart(
-            id=status.id,
-            dialect=status.dialect,
-            model=status.model,
-            asked_model=source.asked_model,
-            client=source.client,
-            agent=source.agent,
-            conversation=live.conversation if live else "",
-            phase=status.phase,
-            stream=source.stream,
-            age=_rounded(status.age),
-            queued=_rounded(status.queued),
-            prefill=_rounded(status.prefill),
-            decode=_rounded(status.decode),
-            first_token=_rounded(status.first_token),
-            prompt_tokens=status.prompt_tokens,
-            cached_tokens=status.cached_tokens,
-            prefilled_tokens=status.prefilled_tokens,
-            completion_tokens=status.completion_tokens,
-            max_tokens=status.max_tokens or usual,
-            rate=round(status.rate, 2),
-            cache_note=status.cache_note,
-            wait_note=status.wait_note,
-            text=live.tail if live else "",
-        )
-
-    def _store(self) -> StorePart:
-        store = self._facts.store()
-        if store is None:
-            return StorePart()
-        return StorePart(
-            kind=store.kind,
-            path=store.path,
-            bytes=store.bytes,
-            responses=store.responses,
-            conversations=store.conversations,
-            problem=store.problem,
-        )
-
-
-def _rounded(seconds: float) -> float:
-    return round(seconds, 6)
+        status = replace(status, max_tokens=status.max_tokens or usual)
+        if (live := self._activity.live.get(status.id)) is None:
+            return status
+        return replace(status, conversation=live.conversation, text=live.tail)

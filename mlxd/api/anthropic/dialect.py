@@ -39,7 +39,6 @@ from mlxd.api.wire.framing import SSE
 from mlxd.api.wire.model_list import model_list, one_model
 from mlxd.api.wire.sampling import read_sampling
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError
 from mlxd.messages import (
     GenerateRequest,
@@ -51,6 +50,7 @@ from mlxd.messages import (
     TextOutput,
     Tool,
 )
+from mlxd.status import ModelInfo
 
 CLIENT = "anthropic-version"
 """The header by which Anthropic's clients are known on paths that all vendors' share."""

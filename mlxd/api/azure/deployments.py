@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.model_names import find_model, names_of
-from mlxd.engine.interface import ModelInfo
+from mlxd.status import ModelInfo
 
 
 def deployed(models: Sequence[ModelInfo], deployments: Mapping[str, str]) -> Sequence[ModelInfo]:

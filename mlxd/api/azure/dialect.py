@@ -27,8 +27,8 @@ from mlxd.api.openai.responses.endpoints import responses_views
 from mlxd.api.openai.responses.format.calls import UnresolvedCall
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import MlxdError, ModelNotFound
+from mlxd.status import ModelInfo
 
 CLASSIC = "/openai/deployments/<path:deployment>"
 """Where the path names the model, whatever the body says."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from mlxd.engine.interface import EngineStatus, ModelInfo
+from mlxd.status import EngineStatus, ModelInfo
 
 Health = Literal["ok", "loading", "restarting", "stalled", "failed", "draining"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mlxd.api.dialect import JsonObject, Operation, Route
 from mlxd.api.wire.model_list import model_list, one_model
-from mlxd.engine.interface import ModelInfo
+from mlxd.status import ModelInfo
 
 MODEL_ROUTES = (
     Route("/v1/models", Operation.MODELS),

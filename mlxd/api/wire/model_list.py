@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.model_names import MAX_ECHO, find_model, listed_names, names_of
-from mlxd.engine.interface import ModelInfo
 from mlxd.errors import ModelNotFound
+from mlxd.status import ModelInfo
 
 
 def model_list(models: Sequence[ModelInfo], created: int) -> JsonObject:

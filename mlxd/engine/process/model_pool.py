@@ -12,7 +12,6 @@ import mlx.core as mx
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.grammar.constrainer import Constrainer
-from mlxd.engine.interface import ModelState
 from mlxd.engine.models.loading import LoadedModel, load, unload
 from mlxd.engine.process.input_threads import EngineSocket, Preparer, own_copy
 from mlxd.engine.prompt.builder import PromptBuilder
@@ -25,6 +24,7 @@ from mlxd.engine.protocol import (
 )
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
+from mlxd.status import ModelState
 
 GB = 1e9
 CPU_SHARE = 0.75

@@ -37,6 +37,7 @@ from mlxd.errors import (
     OutOfMemory,
 )
 from mlxd.messages import Reasoning, Text
+from mlxd.status import EngineFigures
 
 STATS_SECONDS = 1.0
 GATHER_SECONDS = 0.02
@@ -260,12 +261,14 @@ class Worker:
         prefixes = self._pool.prefixes
         self._server.send(
             Stats(
-                memory_used=mx.get_active_memory(),
-                memory_peak=mx.get_peak_memory(),
-                prefix_entries=len(prefixes),
-                prefix_bytes=prefixes.nbytes,
-                prefix_hits=prefixes.hits,
-                prefix_hit_tokens=prefixes.hit_tokens,
+                EngineFigures(
+                    memory_used=mx.get_active_memory(),
+                    memory_peak=mx.get_peak_memory(),
+                    prefix_entries=len(prefixes),
+                    prefix_bytes=prefixes.nbytes,
+                    prefix_hits=prefixes.hits,
+                    prefix_hit_tokens=prefixes.hit_tokens,
+                )
             )
         )
 

@@ -16,6 +16,7 @@ from mlxd.engine.parsing.detokenize import Piece, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
+from mlxd.status import RowFigures
 
 SHARED_TOKENS = 64
 """A waiting prompt lets a prefill finish first that shares so much more with it than is cached."""
@@ -76,6 +77,7 @@ class BatchRow:
     first_token: float = 0.0
     cached: int = 0
     cache_note: str = ""
+    prefilled: int = 0
     decoding: bool = False
     generated: int = 0
     awaited: bool = False
@@ -87,6 +89,17 @@ class BatchRow:
     def most_tokens(self) -> int:
         """The most tokens this row can come to hold."""
         return len(self.tokens) + self.max_tokens
+
+    @property
+    def figures(self) -> RowFigures:
+        """What the server shows of it."""
+        return RowFigures(
+            prompt_tokens=len(self.tokens),
+            cached_tokens=self.cached,
+            prefilled_tokens=self.prefilled,
+            completion_tokens=self.generated,
+            cache_note=self.cache_note,
+        )
 
 
 class Batch(Protocol):
@@ -234,7 +247,8 @@ class Scheduler:
         return False
 
     def _progress(self, row: BatchRow, done: int) -> PrefillRow:
-        return PrefillRow(row.id, done, len(row.tokens), row.cached, row.cache_note)
+        row.prefilled = done
+        return PrefillRow(row.id, row.figures)
 
     def _prefilled(self, item: Prefilled) -> PrefillRow:
         row = self._rows[item.id]
@@ -258,7 +272,7 @@ class Scheduler:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
         if token.end is None:
-            return DecodeRow(row.id, piece.text, 1, piece.logprobs)
+            return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs)
         # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
         piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
@@ -272,7 +286,8 @@ class Scheduler:
             prefill=row.first_token - row.admitted,
             decode=now - row.first_token,
         )
-        return DecodeRow(row.id, piece.text, 1, piece.logprobs, EndRow(reason, piece.stop, timings))
+        end = EndRow(reason, piece.stop, timings)
+        return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs, end)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

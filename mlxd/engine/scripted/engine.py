@@ -16,15 +16,7 @@ from contextlib import asynccontextmanager, suppress
 
 from msgspec.structs import replace
 
-from mlxd.engine.interface import (
-    EngineState,
-    EngineStatus,
-    Generation,
-    ModelInfo,
-    ModelState,
-    Unwatched,
-    Watcher,
-)
+from mlxd.engine.interface import Generation, Unwatched, Watcher
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.answers import prompt_tokens
 from mlxd.engine.scripted.playback import Gate, Pause, Play, Playback, ScriptItem
@@ -40,7 +32,7 @@ from mlxd.errors import (
 )
 from mlxd.events import Usage
 from mlxd.messages import GenerateRequest
-from mlxd.status import Restart
+from mlxd.status import EngineState, EngineStatus, ModelInfo, ModelState, Restart
 
 __all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "load_script"]
 

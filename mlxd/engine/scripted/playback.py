@@ -10,7 +10,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.engine.interface import RequestStatus, Watcher
+from mlxd.engine.interface import Watcher
 from mlxd.engine.phase_times import BATCH_FULL, Clock
 from mlxd.engine.scripted.answers import output_tokens
 from mlxd.errors import MlxdError
@@ -28,6 +28,7 @@ from mlxd.events import (
     Usage,
 )
 from mlxd.messages import GenerateRequest, Reasoning, ToolCall
+from mlxd.status import RequestStatus, RowFigures
 
 LARGEST_BATCH = 256
 """Events that are given out at once; an endless script has to let others live."""
@@ -195,10 +196,13 @@ class Playback:
 
     def status(self) -> RequestStatus:
         usage = self._filler.usage
-        completion = usage.completion + self._filler.unended
-        status = self._clock.status(
-            self.request, replace(usage, completion=completion), prefilled=self._prefilled
+        figures = RowFigures(
+            prompt_tokens=usage.prompt,
+            cached_tokens=usage.cached,
+            prefilled_tokens=self._prefilled,
+            completion_tokens=usage.completion + self._filler.unended,
         )
+        status = self._clock.status(self.request, figures)
         return status if self.turn.is_set() else replace(status, wait_note=BATCH_FULL)
 
     def _tell(self, batch: list[Event]) -> None:
@@ -212,7 +216,7 @@ class Playback:
                     computed += self._read(self._filler.usage.prompt)
         if any(isinstance(event, BlockStart) for event in batch) and self._clock.decoding():
             self._watcher.moved(self.request, self.status())
-        if (tokens := self.status().completion_tokens) > self._decoded:
+        if (tokens := self.status().figures.completion_tokens) > self._decoded:
             decoded, self._decoded = tokens - self._decoded, tokens
         self._watcher.computed(computed, decoded)
         if self._watcher.wants_text:

@@ -8,7 +8,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from mlxd.engine.interface import RequestStatus, Unwatched, Watcher
+from mlxd.engine.interface import Unwatched, Watcher
 from mlxd.engine.protocol import (
     Accepted,
     Answered,
@@ -39,6 +39,7 @@ from mlxd.errors import (
     ModelNotFound,
     revive,
 )
+from mlxd.status import RequestStatus
 
 Work = Row | Call
 
@@ -184,7 +185,7 @@ class Bridge:
             case Refused():
                 self._refuse(reply)
             case Stats():
-                self.board.stats = reply
+                self.board.figures = reply.figures
             case ModelChanged():
                 self._model_changed(reply)
             case Ready():
@@ -228,7 +229,7 @@ class Bridge:
     def _accept(self, reply: Accepted) -> None:
         self._preparation.moved()
         if (row := self._rows.get(reply.id)) is not None:
-            row.accept(reply, self.board.model(row.model))
+            row.accept(reply, self.board.markup(row.model), self.board.reasoning_mode(row.model))
             self._tidy(row)
             self._look()
 

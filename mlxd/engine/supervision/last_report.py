@@ -7,9 +7,11 @@ from statistics import median
 
 from msgspec.structs import replace
 
-from mlxd.engine.interface import ModelInfo
-from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Stats, Step
+from mlxd.engine.interface import Markup
+from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Step
 from mlxd.errors import ModelNotFound
+from mlxd.messages import ReasoningMode
+from mlxd.status import EngineFigures, ModelInfo
 
 STEPS_REMEMBERED = 64
 GB = 1e9
@@ -22,13 +24,15 @@ class Board:
 
     def __init__(self, specs: tuple[ModelSpec, ...], preload: str | None) -> None:
         self._preload = preload
+        self._specs = {spec.id: spec for spec in specs}
         self._models = {spec.id: _unloaded(spec) for spec in specs}
+        self._markups: dict[str, Markup] = {}
         # In the order they were loaded; a dict because a set has none.
         self._wanted = dict.fromkeys([preload] if preload is not None else [])
         self._steps: deque[float] = deque(maxlen=STEPS_REMEMBERED)
         self.hello: Ready | None = None
         """What the process that is alive said when it was ready for commands."""
-        self.stats = Stats()
+        self.figures = EngineFigures()
         self._ready_at = 0.0
 
     @property
@@ -71,6 +75,14 @@ class Board:
             raise ModelNotFound(model=name, available=list(self._models))
         return self._models[name]
 
+    def markup(self, model: str) -> Markup:
+        """How to read the text of a model that was loaded."""
+        return self._markups.get(model, Markup())
+
+    def reasoning_mode(self, model: str) -> ReasoningMode:
+        """What is done with a model's thinking where the request does not say."""
+        return self._specs[model].reasoning_mode
+
     def changed(self, change: ModelChanged) -> None:
         """Take a model's new state; what is only known of a loaded model is kept."""
         before = self.model(change.model)
@@ -80,12 +92,12 @@ class Board:
             reason=change.reason,
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
-            markup=change.markup if change.state == "loaded" else before.markup,
             progress=change.progress,
         )
         if change.state != before.state:
             _tell(change)
         if change.state == "loaded":
+            self._markups[change.model] = change.markup
             self._wanted[change.model] = None
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)
@@ -113,7 +125,7 @@ class Board:
         One that was just loading is not wanted again: it may be what the process died of.
         """
         self.hello = None
-        self.stats = Stats()
+        self.figures = EngineFigures()
         self._steps.clear()
         for name, model in self._models.items():
             if model.state == "loading" and name != self._preload:
@@ -140,5 +152,4 @@ def _unloaded(spec: ModelSpec) -> ModelInfo:
         aliases=spec.aliases,
         source=spec.source,
         max_tokens=spec.max_tokens,
-        reasoning_mode=spec.reasoning_mode,
     )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from mlxd.engine.interface import Markup, ModelInfo, RequestStatus, Watcher
+from mlxd.engine.interface import Markup, Watcher
 from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.engine.phase_times import Clock
 from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit, WaitReason
@@ -24,9 +24,9 @@ from mlxd.events import (
     OrderChecker,
     Progress,
     Started,
-    Usage,
 )
 from mlxd.messages import GenerateRequest, ReasoningMode
+from mlxd.status import RequestStatus, RowFigures
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,7 @@ class Row:
         self._watcher = watcher
         self._terminal: Finished | Failed | None = None
         self._clock = Clock(_now)
-        self._usage = Usage()
-        self._prefilled = 0
-        self._cache_note = ""
+        self._figures = RowFigures()
         self._blocks = blocks
         self._builder: BlockBuilder | None = None
         self._checker = OrderChecker()
@@ -103,22 +101,17 @@ class Row:
         return self._inbox.overdue(_now())
 
     def status(self) -> RequestStatus:
-        return self._clock.status(
-            self.request,
-            self._usage,
-            prefilled=self._prefilled,
-            cache_note=self._cache_note,
-        )
+        return self._clock.status(self.request, self._figures)
 
-    def accept(self, reply: Accepted, model: ModelInfo) -> None:
-        """The engine has the request in its queue.
+    def accept(self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode) -> None:
+        """The engine has the request in its queue; `markup` is how its model's text is read.
 
         It says so again when it had to prepare the prompt again because its model was away.
         """
         if self.accepted:
             return
         self.accepted = True
-        self._guarded(lambda: self._start(reply, model))
+        self._guarded(lambda: self._start(reply, markup, usual_mode))
         if not self.ended:
             self._watcher.moved(self.request, self.status())
         self._entry.open()
@@ -128,19 +121,18 @@ class Row:
         self._known_builder()
         if self._clock.phase == "decode":
             return 0
-        computed = max(0, row.done - max(self._prefilled, row.cached))
-        self._prefilled, self._cache_note = row.done, row.cache_note
-        self._usage = replace(self._usage, cached=row.cached)
+        before, now = self._figures, row.figures
+        self._figures = now
         if self._clock.prefilling():
             self._watcher.moved(self.request, self.status())
-        self._guarded(lambda: [Progress("prefill", row.done, row.total, row.cached)])
-        return computed
+        progress = Progress("prefill", now.prefilled_tokens, now.prompt_tokens, now.cached_tokens)
+        self._guarded(lambda: [progress])
+        return max(0, now.prefilled_tokens - max(before.prefilled_tokens, now.cached_tokens))
 
     def decode(self, row: DecodeRow) -> None:
         """The engine has brought text, or the end."""
         builder = self._known_builder()
-        completion = self._usage.completion + row.tokens
-        self._usage = replace(self._usage, completion=completion)
+        self._figures = row.figures
         if self._clock.decoding():
             self._watcher.moved(self.request, self.status())
         self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
@@ -154,23 +146,23 @@ class Row:
     def fail(self, error: MlxdError) -> None:
         """End now; the caller gets `error` when entering, or as the last event."""
         if (builder := self._builder) is not None:
-            self._guarded(lambda: builder.fail(error, self._usage))
+            self._guarded(lambda: builder.fail(error, self._figures.usage))
         self._close(error)
 
     def abandon(self) -> None:
         """The caller has left; whoever still reads gets no more."""
         self._close(InternalError(reason="the request was left"))
 
-    def _start(self, reply: Accepted, model: ModelInfo) -> list[Event]:
+    def _start(self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode) -> list[Event]:
         self._builder = self._blocks(
-            model.markup,
+            markup,
             self.request,
             opens_reasoning=reply.opens_reasoning,
-            mode=self.request.reasoning.mode or model.reasoning_mode,
+            mode=self.request.reasoning.mode or usual_mode,
         )
-        self._usage = Usage(prompt=reply.prompt_tokens)
+        self._figures = RowFigures(prompt_tokens=reply.prompt_tokens)
         return [
-            Started(model.id, reply.prompt_tokens),
+            Started(self.model, reply.prompt_tokens),
             Progress("queued", total=reply.prompt_tokens),
         ]
 
@@ -186,7 +178,7 @@ class Row:
             lambda: builder.finish(
                 reason,
                 stop_sequence=end.stop_sequence,
-                usage=self._usage,
+                usage=self._figures.usage,
                 timings=replace(end.timings, queue=queue),
             )
         )
@@ -207,7 +199,7 @@ class Row:
     def _break_off(self, error: MlxdError) -> None:
         """End without the builder, which may be in no state to end the blocks it opened."""
         if self._builder is not None:
-            for event in (*self._checker.cut(), Failed(error.report(), self._usage)):
+            for event in (*self._checker.cut(), Failed(error.report(), self._figures.usage)):
                 self._put(event)
         self._close(error)
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from mlxd.engine.interface import EngineState, EngineStatus, Generation, ModelInfo, Watcher
+from mlxd.engine.interface import Generation, Watcher
 from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
@@ -15,6 +15,7 @@ from mlxd.engine.supervision.request import BlockFactory, Row
 from mlxd.engine.supervision.restarts import RestartPolicy
 from mlxd.errors import DeadlineExceeded, EngineCrashed, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
+from mlxd.status import EngineState, EngineStatus, ModelInfo
 
 # -P: a folder the server is started in must not be able to replace a module of the engine.
 ENGINE_COMMAND = (sys.executable, "-P", "-m", "mlxd.engine")
@@ -128,7 +129,7 @@ class Supervisor:
     def status(self) -> EngineStatus:
         """See `Engine.status`."""
         bridge = self._bridge
-        board, stats, hello = bridge.board, bridge.board.stats, bridge.board.hello
+        board, hello = bridge.board, bridge.board.hello
         return EngineStatus(
             state=self._state(),
             reason=bridge.reason,
@@ -138,14 +139,9 @@ class Supervisor:
             blas=hello.blas if hello else "",
             uptime=board.uptime,
             idle_seconds=bridge.silence,
-            memory_used=stats.memory_used,
-            memory_peak=stats.memory_peak,
-            memory_limit=hello.memory_limit if hello else 0,
             step_seconds=board.step_seconds,
-            prefix_entries=stats.prefix_entries,
-            prefix_bytes=stats.prefix_bytes,
-            prefix_hits=stats.prefix_hits,
-            prefix_hit_tokens=stats.prefix_hit_tokens,
+            memory_limit=hello.memory_limit if hello else 0,
+            figures=board.figures,
             models=board.models,
             requests=bridge.statuses(),
             last_restarts=tuple(bridge.keeper.losses),

@@ -1,9 +1,9 @@
 """Why a request is still in the queue, in words."""
 
-from mlxd.engine.interface import ModelInfo
 from mlxd.engine.phase_times import BATCH_FULL
 from mlxd.engine.protocol import WaitReason
 from mlxd.engine.supervision.request import Row
+from mlxd.status import ModelInfo
 
 _IN_THE_ENGINE: dict[WaitReason, str] = {
     "batch": BATCH_FULL,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart, Status
+from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus, Status
 from mlxd.tui.base_app import TerminalApp
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.toned_text import Line
@@ -116,11 +116,11 @@ class TopApp(TerminalApp):
 
     def on_live_table_chosen(self, message: LiveTable.Chosen) -> None:
         match message.item:
-            case RequestPart(id=key) as item:
+            case RequestStatus(id=key) as item:
                 self._open_request(item, key)
-            case ConversationPart(id=key) as item:
+            case ConversationStatus(id=key) as item:
                 self._open(f"Conversation {self._glyphs.clean(key)}", self._conversation(item))
-            case ModelPart(id=name) as item:
+            case ModelInfo(id=name) as item:
                 self._open(f"Model {self._glyphs.clean(name)}", self._model(item))
             case LogLine(event=event):
                 self._open("Event", lambda width: event_lines(event, width, self._glyphs))
@@ -137,7 +137,7 @@ class TopApp(TerminalApp):
     def action_cancel(self) -> None:
         """Ask, then cancel the request under the cursor."""
         item = self.dashboard.active.current
-        if isinstance(item, RequestPart):
+        if isinstance(item, RequestStatus):
             self._ask_to_cancel(item)
         else:
             self._say([("Only a request in Running or Queue can be cancelled.", "warn")])
@@ -167,14 +167,14 @@ class TopApp(TerminalApp):
     async def action_quit(self) -> None:
         self.exit(0)
 
-    def _model_under_cursor(self) -> ModelPart | None:
+    def _model_under_cursor(self) -> ModelInfo | None:
         item = self.dashboard.active.current
-        if isinstance(item, ModelPart):
+        if isinstance(item, ModelInfo):
             return item
         self._say([("Choose a model in the pane Models (4) first.", "warn")])
         return None
 
-    def _ask_to_cancel(self, item: RequestPart) -> None:
+    def _ask_to_cancel(self, item: RequestStatus) -> None:
         whose = " of " + (item.agent or item.client) if item.agent or item.client else ""
         question = f"Cancel request {item.id}{whose}? Its answer ends here."
         path = f"/admin/requests/{quote(item.id, safe='')}/cancel"
@@ -191,7 +191,7 @@ class TopApp(TerminalApp):
         work = perform(self._connect, path, self._glyphs.clean(done), self.post_message)
         self.run_worker(work, group="actions")
 
-    def _open_request(self, item: RequestPart, key: str) -> None:
+    def _open_request(self, item: RequestStatus, key: str) -> None:
         seen = item
 
         def lines(width: int) -> list[Line]:
@@ -217,7 +217,7 @@ class TopApp(TerminalApp):
         self._detail = screen
         self.push_screen(screen, closed)
 
-    def _conversation(self, item: ConversationPart) -> Callable[[int], list[Line]]:
+    def _conversation(self, item: ConversationStatus) -> Callable[[int], list[Line]]:
         def lines(width: int) -> list[Line]:
             known = self.status.conversations if self.status else ()
             now = next((each for each in known if each.id == item.id), item)
@@ -226,15 +226,15 @@ class TopApp(TerminalApp):
 
         return lines
 
-    def _model(self, item: ModelPart) -> Callable[[int], list[Line]]:
+    def _model(self, item: ModelInfo) -> Callable[[int], list[Line]]:
         def lines(width: int) -> list[Line]:
-            known = self.status.models if self.status else ()
+            known = self.status.engine.models if self.status else ()
             now = next((each for each in known if each.id == item.id), item)
             return model_lines(now, self._glyphs)
 
         return lines
 
-    def _requests(self) -> Sequence[RequestPart]:
+    def _requests(self) -> Sequence[RequestStatus]:
         return (*self.status.running, *self.status.waiting) if self.status else ()
 
     def _ending(self, request: str) -> Lifecycle | None:

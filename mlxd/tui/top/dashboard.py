@@ -11,7 +11,7 @@ from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Footer, Input
 
-from mlxd.status import ConversationPart, ModelPart, Rates, RequestPart, Second, Status
+from mlxd.status import ConversationStatus, ModelInfo, Rates, RequestStatus, Second, Status
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, apart, cleaned, cut, wrapped
 from mlxd.tui.toned_widgets import Lines
@@ -60,22 +60,22 @@ class Dashboard(Screen[None]):
         self.notice = Lines("notice")
         self.tabs = Lines("tabs")
         self.chart = Throughput(glyphs, "chart")
-        self.running: LiveTable[RequestPart] = LiveTable(
+        self.running: LiveTable[RequestStatus] = LiveTable(
             *(running_columns(glyphs), lambda item: item.id, glyphs),
             identity="running",
             empty="no request runs",
         )
-        self.waiting: LiveTable[RequestPart] = LiveTable(
+        self.waiting: LiveTable[RequestStatus] = LiveTable(
             *(waiting_columns(), lambda item: item.id, glyphs),
             identity="waiting",
             empty="no request waits",
         )
-        self.conversations: LiveTable[ConversationPart] = LiveTable(
+        self.conversations: LiveTable[ConversationStatus] = LiveTable(
             *(conversation_columns(), lambda item: item.id, glyphs),
             identity="conversations",
             empty="no conversation was active lately",
         )
-        self.models: LiveTable[ModelPart] = LiveTable(
+        self.models: LiveTable[ModelInfo] = LiveTable(
             *(model_columns(glyphs), lambda item: item.id, glyphs),
             identity="models",
             empty="no model is known",
@@ -123,7 +123,7 @@ class Dashboard(Screen[None]):
         self.running.show(status.running)
         self.waiting.show(status.waiting)
         self.conversations.show(status.conversations)
-        self.models.show(status.models)
+        self.models.show(status.engine.models)
         self.refresh_words()
 
     def show_log(self, lines: Sequence[LogLine]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart
+from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus, RowFigures
 from mlxd.tui.format import bar, count, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, Tone
@@ -17,7 +17,7 @@ Fact = tuple[str, str, Tone]
 
 
 def request_lines(
-    item: RequestPart, ended: Lifecycle | None, width: int, glyphs: Glyphs
+    item: RequestStatus, ended: Lifecycle | None, width: int, glyphs: Glyphs
 ) -> list[Line]:
     """A request with its way from the queue to the last token; `ended` is how it ended."""
     state: Fact = ("state", item.phase, phase_tone(item))
@@ -31,8 +31,8 @@ def request_lines(
         ("dialect", f"{dialect(item.dialect)}{', streamed' if item.stream else ''}", "plain"),
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),
         ("conversation", item.conversation, "plain"),
-        ("prompt", _prompt(item), "plain"),
-        ("cache", item.cache_note, "warn"),
+        ("prompt", _prompt(item.figures), "plain"),
+        ("cache", item.figures.cache_note, "warn"),
         ("answer", _answer(item), "plain"),
         ("speed", f"{rate(item.rate)} tokens/s" if item.rate else "", "decode"),
         ("first token", _first(item), "plain"),
@@ -46,28 +46,28 @@ def request_lines(
     ]
 
 
-def _model(item: RequestPart) -> str:
+def _model(item: RequestStatus) -> str:
     asked = f" (asked for {item.asked_model})" if item.asked_model not in ("", item.model) else ""
     return item.model + asked
 
 
-def _prompt(item: RequestPart) -> str:
+def _prompt(item: RowFigures) -> str:
     cached = share(item.cached_tokens, item.prompt_tokens)
     return (
         f"{count(item.prompt_tokens)} tokens, {count(item.cached_tokens)} cached ({cached or '0%'})"
     )
 
 
-def _answer(item: RequestPart) -> str:
+def _answer(item: RequestStatus) -> str:
     limit = f" of at most {count(item.max_tokens)}" if item.max_tokens else ""
-    return f"{count(item.completion_tokens)} tokens{limit}"
+    return f"{count(item.figures.completion_tokens)} tokens{limit}"
 
 
-def _first(item: RequestPart) -> str:
+def _first(item: RequestStatus) -> str:
     return f"after {span(item.first_token)}" if item.first_token else ""
 
 
-def _timeline(item: RequestPart, width: int, glyphs: Glyphs) -> list[Line]:
+def _timeline(item: RequestStatus, width: int, glyphs: Glyphs) -> list[Line]:
     """A bar of the time so far, split into phases, and the legend under it."""
     phases: tuple[tuple[str, float, Tone, str], ...] = (
         ("queue", item.queued, "warn", glyphs.phases[0]),
@@ -89,7 +89,7 @@ def _timeline(item: RequestPart, width: int, glyphs: Glyphs) -> list[Line]:
 
 
 def conversation_lines(
-    item: ConversationPart, requests: Iterable[RequestPart], width: int, glyphs: Glyphs
+    item: ConversationStatus, requests: Iterable[RequestStatus], width: int, glyphs: Glyphs
 ) -> list[Line]:
     """A conversation, and what of it waits or runs."""
     facts: list[Fact] = [
@@ -108,7 +108,7 @@ def conversation_lines(
     return [*_facts(facts, glyphs), *_text(item.text, width, glyphs)]
 
 
-def model_lines(item: ModelPart, glyphs: Glyphs) -> list[Line]:
+def model_lines(item: ModelInfo, glyphs: Glyphs) -> list[Line]:
     """A configured model."""
     loading = f" {item.progress:.0%}" if item.state == "loading" else ""
     facts: list[Fact] = [

@@ -1,6 +1,6 @@
 """What stands above the tables, as lines of text: the server, its engine, and how busy they are."""
 
-from mlxd.status import EnginePart, Rates, Status
+from mlxd.status import EngineStatus, Rates, Status
 from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, Tone, apart, cleaned, joined
@@ -45,33 +45,35 @@ def _server(status: Status) -> list[Line]:
 
 
 def _engine(status: Status, glyphs: Glyphs) -> list[Line]:
-    engine = status.engine
+    engine, peak = status.engine, status.engine.figures.memory_peak
     state: Line = [("engine ", "dim"), (engine.state, state_tone(engine.state))]
     if engine.reason:
         state.append((f": {engine.reason}", "warn"))
     groups = [_memory(engine, glyphs), state, *_restarts(engine, status.server.at)]
     device = " ".join(filter(None, (engine.device, engine.blas and f"({engine.blas})")))
     groups.append([(device, "plain")])
-    groups.append([("step ", "dim"), (span(engine.step), "plain")] if engine.step else [])
-    if engine.idle >= 1:
-        groups.append([(f"no progress for {span(engine.idle)}", "warn")])
-    groups.append([(f"peak {size(engine.memory_peak)}", "dim")] if engine.memory_peak else [])
+    if engine.step_seconds:
+        groups.append([("step ", "dim"), (span(engine.step_seconds), "plain")])
+    if engine.idle_seconds >= 1:
+        groups.append([(f"no progress for {span(engine.idle_seconds)}", "warn")])
+    groups.append([(f"peak {size(peak)}", "dim")] if peak else [])
     return [group for group in groups if any(text for text, _ in group)]
 
 
-def _memory(engine: EnginePart, glyphs: Glyphs) -> Line:
-    if not engine.memory_limit:
-        return [("mem ", "dim"), (size(engine.memory_used), "plain")] if engine.memory_used else []
-    used = fraction(engine.memory_used, engine.memory_limit)
-    tone: Tone = "bad" if used >= FULL else "warn" if used >= HIGH else "good"
+def _memory(engine: EngineStatus, glyphs: Glyphs) -> Line:
+    used, limit = engine.figures.memory_used, engine.memory_limit
+    if not limit:
+        return [("mem ", "dim"), (size(used), "plain")] if used else []
+    part = fraction(used, limit)
+    tone: Tone = "bad" if part >= FULL else "warn" if part >= HIGH else "good"
     return [
         ("mem ", "dim"),
-        (bar(used, MEMORY_BAR, glyphs), tone),
-        (f" {size(engine.memory_used)}/{size(engine.memory_limit)}", "plain"),
+        (bar(part, MEMORY_BAR, glyphs), tone),
+        (f" {size(used)}/{size(limit)}", "plain"),
     ]
 
 
-def _restarts(engine: EnginePart, now: float) -> list[Line]:
+def _restarts(engine: EngineStatus, now: float) -> list[Line]:
     """How often it was replaced, and the last time."""
     if not engine.restarts:
         return []
@@ -89,8 +91,8 @@ def _traffic(status: Status) -> list[Line]:
     groups: list[Line] = [
         [("decode ", "dim"), (f"{rate(rates.decode)} t/s", "decode")],
         [("prefill ", "dim"), (f"{rate(rates.prefill)} t/s", "prefill")],
-        [(f"{len(status.running)} running", "plain"), *_room(status.engine.max_batch)],
-        [(f"{len(status.waiting)} queued", _queue_tone(status)), *_room(status.max_queue)],
+        [(f"{len(status.running)} running", "plain"), *_room(status.capacity.max_batch)],
+        [(f"{len(status.waiting)} queued", _queue_tone(status)), *_room(status.capacity.max_queue)],
         [(f"{count(minute.requests_per_minute)} req/min", "plain")],
     ]
     errors = minute.errors_per_minute
@@ -104,21 +106,22 @@ def _room(limit: int) -> Line:
 
 
 def _queue_tone(status: Status) -> Tone:
-    if status.max_queue and len(status.waiting) >= status.max_queue:
+    if status.capacity.max_queue and len(status.waiting) >= status.capacity.max_queue:
         return "bad"
     return "warn" if status.waiting else "plain"
 
 
 def _memories(status: Status) -> list[Line]:
     """The prefix cache, and the store when something is wrong with it."""
-    prefixes, totals = status.prefixes, status.totals
+    figures, totals = status.engine.figures, status.totals
     groups: list[Line] = []
     if status.store.problem:
         groups.append([(f"store: {status.store.problem}", "bad")])
     if totals.prompt_tokens:
         cached = share(totals.cached_tokens, totals.prompt_tokens)
         groups.append([(cached, "good"), (" of prompts cached", "dim")])
-    if prefixes.entries:
-        noun = "prefix" if prefixes.entries == 1 else "prefixes"
-        groups.append([(f"{prefixes.entries} {noun} {size(prefixes.bytes)}", "dim")])
+    if figures.prefix_entries:
+        noun = "prefix" if figures.prefix_entries == 1 else "prefixes"
+        held = f"{figures.prefix_entries} {noun} {size(figures.prefix_bytes)}"
+        groups.append([(held, "dim")])
     return groups

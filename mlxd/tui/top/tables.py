@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from mlxd.status import ConversationPart, Lifecycle, ModelPart, RequestPart
+from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus
 from mlxd.tui.format import bar, count, fraction, rate, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Tone
@@ -34,7 +34,7 @@ def short_id(identity: str) -> str:
     return identity[:SHORT_ID]
 
 
-def who(item: RequestPart | ConversationPart) -> str:
+def who(item: RequestStatus | ConversationStatus) -> str:
     """The client's program, and its address unless that is this machine's."""
     near = item.agent and item.client in LOOPBACK
     return " ".join(filter(None, (item.agent, "" if near else item.client)))
@@ -45,14 +45,16 @@ def dialect(name: str) -> str:
     return DIALECTS.get(name, name.removeprefix("openai_"))
 
 
-def prefill_fraction(item: RequestPart) -> float:
+def prefill_fraction(item: RequestStatus) -> float:
     """How much of the prompt that was not cached is computed."""
-    return fraction(item.prefilled_tokens, item.prompt_tokens - item.cached_tokens)
+    figures = item.figures
+    return fraction(figures.prefilled_tokens, figures.prompt_tokens - figures.cached_tokens)
 
 
-def cached_fraction(item: RequestPart | ConversationPart) -> float:
+def cached_fraction(item: RequestStatus | ConversationStatus) -> float:
     """How much of the prompt came from the cache."""
-    return fraction(item.cached_tokens, item.prompt_tokens)
+    counted = item.figures if isinstance(item, RequestStatus) else item
+    return fraction(counted.cached_tokens, counted.prompt_tokens)
 
 
 def percent(part: float) -> str:
@@ -60,7 +62,7 @@ def percent(part: float) -> str:
     return f"{part:.0%}"
 
 
-def phase_tone(item: RequestPart) -> Tone:
+def phase_tone(item: RequestStatus) -> Tone:
     """Phases look as their bars in the chart do."""
     match item.phase:
         case "queued":
@@ -72,27 +74,32 @@ def phase_tone(item: RequestPart) -> Tone:
     assert_never(item.phase)
 
 
-def cached_tone(item: RequestPart) -> Tone:
+def cached_tone(item: RequestStatus) -> Tone:
     """A prefix that was missed stands out."""
-    if item.cache_note:
+    if item.figures.cache_note:
         return "warn"
-    return "good" if item.cached_tokens else "dim"
+    return "good" if item.figures.cached_tokens else "dim"
 
 
-def progress(glyphs: Glyphs) -> Callable[[RequestPart], str]:
+def cache_note(item: RequestStatus) -> str:
+    """Why more of its prompt was not cached."""
+    return item.figures.cache_note
+
+
+def progress(glyphs: Glyphs) -> Callable[[RequestStatus], str]:
     """Of prefill, then of the tokens that the answer may have."""
 
-    def text(item: RequestPart) -> str:
+    def text(item: RequestStatus) -> str:
         if item.phase == "decode" and not item.max_tokens:
             return ""
-        decoded = fraction(item.completion_tokens, item.max_tokens)
+        decoded = fraction(item.figures.completion_tokens, item.max_tokens)
         done = decoded if item.phase == "decode" else prefill_fraction(item)
         return f"{bar(done, BAR, glyphs)} {done:4.0%}"
 
     return text
 
 
-def running_columns(glyphs: Glyphs) -> Sequence[Column[RequestPart]]:
+def running_columns(glyphs: Glyphs) -> Sequence[Column[RequestStatus]]:
     """Requests in prefill or decode."""
     return (
         words("id", "ID", lambda r: short_id(r.id), width=8, tone="dim", rank=3),
@@ -100,32 +107,30 @@ def running_columns(glyphs: Glyphs) -> Sequence[Column[RequestPart]]:
         words("model", "MODEL", lambda r: r.model, width=8, grow=2, rank=1),
         words("phase", "PHASE", lambda r: r.phase, width=7, tone=phase_tone),
         words("progress", "PROGRESS", progress(glyphs), width=BAR + 5, tone=phase_tone, rank=2),
-        number("prompt", "PROMPT", lambda r: r.prompt_tokens, count, rank=7),
-        number("tokens", "TOKENS", lambda r: r.completion_tokens, count),
+        number("prompt", "PROMPT", lambda r: r.figures.prompt_tokens, count, rank=7),
+        number("tokens", "TOKENS", lambda r: r.figures.completion_tokens, count),
         number("rate", "T/S", lambda r: r.rate, rate, width=5),
         number("first", "TTFT", lambda r: r.first_token, span, rank=5),
         number("cached", "CACHED", cached_fraction, percent, tone=cached_tone, rank=4, zero=True),
         number("age", "AGE", lambda r: r.age, span, rank=6, zero=True),
-        words(
-            "why", "WHY NOT CACHED", lambda r: r.cache_note, width=36, grow=3, tone="warn", rank=8
-        ),
+        words("why", "WHY NOT CACHED", cache_note, width=36, grow=3, tone="warn", rank=8),
     )
 
 
-def waiting_columns() -> Sequence[Column[RequestPart]]:
+def waiting_columns() -> Sequence[Column[RequestStatus]]:
     """Requests in the queue."""
     return (
         words("id", "ID", lambda r: short_id(r.id), width=8, tone="dim", rank=1),
         number("age", "WAITS", lambda r: r.age, span, tone="warn", zero=True),
         words("dialect", "DIALECT", lambda r: dialect(r.dialect), width=9, rank=2),
         words("model", "MODEL", lambda r: r.model, width=8, grow=2),
-        number("prompt", "PROMPT", lambda r: r.prompt_tokens, count),
+        number("prompt", "PROMPT", lambda r: r.figures.prompt_tokens, count),
         words("client", "CLIENT", who, width=8, grow=3),
         words("why", "WHY", lambda r: r.wait_note, width=34, grow=3, tone="warn", rank=3),
     )
 
 
-def conversation_columns() -> Sequence[Column[ConversationPart]]:
+def conversation_columns() -> Sequence[Column[ConversationStatus]]:
     """Turns that belong together."""
     return (
         words("id", "ID", lambda c: short_id(c.id), width=8, tone="dim", rank=3),
@@ -142,10 +147,10 @@ def conversation_columns() -> Sequence[Column[ConversationPart]]:
     )
 
 
-def model_state(glyphs: Glyphs) -> Callable[[ModelPart], str]:
+def model_state(glyphs: Glyphs) -> Callable[[ModelInfo], str]:
     """The state, with how far it is while it loads."""
 
-    def text(item: ModelPart) -> str:
+    def text(item: ModelInfo) -> str:
         if item.state != "loading" or not item.progress:
             return item.state
         return f"loading {bar(item.progress, BAR, glyphs)} {item.progress:.0%}"
@@ -153,14 +158,21 @@ def model_state(glyphs: Glyphs) -> Callable[[ModelPart], str]:
     return text
 
 
-def model_tone(item: ModelPart) -> Tone:
+def model_tone(item: ModelInfo) -> Tone:
     """Ready is good, failed is bad."""
-    known: dict[str, Tone] = {"ready": "good", "loaded": "good", "loading": "accent"}
-    known |= {"failed": "bad", "unusable": "bad"}
-    return known.get(item.state, "dim")
+    match item.state:
+        case "loaded":
+            return "good"
+        case "loading":
+            return "accent"
+        case "failed":
+            return "bad"
+        case "unloaded":
+            return "dim"
+    assert_never(item.state)
 
 
-def model_columns(glyphs: Glyphs) -> Sequence[Column[ModelPart]]:
+def model_columns(glyphs: Glyphs) -> Sequence[Column[ModelInfo]]:
     """The configured models."""
     return (
         words("model", "MODEL", lambda m: m.id, width=10, grow=1),
@@ -172,7 +184,7 @@ def model_columns(glyphs: Glyphs) -> Sequence[Column[ModelPart]]:
     )
 
 
-def model_note(item: ModelPart) -> str:
+def model_note(item: ModelInfo) -> str:
     """Why it can't be used, else where it comes from."""
     return item.reason or " ".join(filter(None, ("default" if item.default else "", item.source)))
 

@@ -56,7 +56,7 @@ def _lines(status: Status, width: int, glyphs: Glyphs) -> Iterator[str]:
     yield from _table("Queue", status.waiting, waiting_columns(), (width, glyphs))
     shown = conversation_columns()
     yield from _table("Conversations", status.conversations, shown, (width, glyphs))
-    yield from _table("Models", status.models, model_columns(glyphs), (width, glyphs))
+    yield from _table("Models", status.engine.models, model_columns(glyphs), (width, glyphs))
 
 
 def _table(

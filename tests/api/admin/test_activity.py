@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxd.api.admin.activity import Activity
-from mlxd.api.admin.conversations import NAMES, SHOWN, WINDOW, Conversations
+from mlxd.api.admin.conversations import NAMES, SHOWN, WINDOW, ActiveConversations
 from mlxd.api.admin.log_watch import log_watched
 from mlxd.api.admin.rates import HISTORY, Rings
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
 from mlxd.config.settings import ServerSettings, Settings
-from mlxd.engine.interface import RequestStatus
 from mlxd.engine.phase_times import Clock
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
 from mlxd.errors import Cancelled, EngineCrashed
 from mlxd.events import Failed, Finished, Usage
 from mlxd.messages import GenerateRequest, Message, Role, Source, Text, ToolCall, ToolResult
+from mlxd.status import RequestStatus, RowFigures
 from tests.api.support import CHAT, DEMO, LIMIT, MESSAGES
 from tests.api.watching import Watched, watched
 from tests.remembering import RememberingStore
@@ -96,8 +96,8 @@ def said(*texts: str, key: str = "", **source: Any) -> GenerateRequest:
     )
 
 
-def conversations(time: Time | None = None) -> Conversations:
-    return Conversations(time or Time(), show_text=False)
+def conversations(time: Time | None = None) -> ActiveConversations:
+    return ActiveConversations(time or Time(), show_text=False)
 
 
 def test_a_prompt_that_begins_as_an_earlier_one_did_goes_on_from_it() -> None:
@@ -107,7 +107,7 @@ def test_a_prompt_that_begins_as_an_earlier_one_did_goes_on_from_it() -> None:
     assert known.joined(said("a long question", "answer", "more", "yes", "and?")) == first
     assert known.joined(said("another question", "answer", "more")) != first
     assert known.joined(said("a long question", key="someone else")) != first
-    (_, _, turns) = (part.turns for part in known.parts({}))
+    (_, _, turns) = (part.turns for part in known.statuses({}))
     assert turns == 3
 
 
@@ -126,7 +126,7 @@ def test_names_go_before_beginnings() -> None:
     assert known.joined(said("quite different", session="one")) == one
     conversation = known.joined(said("hello", conversation="conv_0123456789", session="one"))
     assert conversation == "conv_0123456789"
-    kinds = {part.id: part.kind for part in known.parts({})}
+    kinds = {part.id: part.kind for part in known.statuses({})}
     assert kinds == {one: "session", other: "session", conversation: "conversation"}
     assert "one" not in one, "a caller's words are not told"
 
@@ -160,10 +160,10 @@ def test_what_rests_is_not_shown_and_what_runs_is() -> None:
     known = conversations(time)
     done, running = known.joined(said("done")), known.joined(said("running"))
     known.ended(done, Usage(10, 4, 5))
-    (_, part) = known.parts({running: 7.0})
+    (_, part) = known.statuses({running: 7.0})
     assert (part.prompt_tokens, part.cached_tokens, part.completion_tokens) == (10, 4, 5)
     time.now += WINDOW
-    (part,) = known.parts({running: 7.0})
+    (part,) = known.statuses({running: 7.0})
     assert (part.id, part.rate, part.idle) == (running, 7.0, 0.0)
 
 
@@ -171,7 +171,7 @@ def test_only_so_many_are_remembered() -> None:
     known = conversations()
     for number in range(NAMES + 10):
         known.ended(known.joined(said(f"question {number}")), Usage())
-    assert len(known.parts({})) == SHOWN
+    assert len(known.statuses({})) == SHOWN
 
 
 def test_what_runs_is_not_forgotten_for_what_rests() -> None:
@@ -179,10 +179,10 @@ def test_what_runs_is_not_forgotten_for_what_rests() -> None:
     running = known.joined(said("running"))
     for number in range(SHOWN + 10):
         known.ended(known.joined(said(f"question {number}")), Usage())
-    assert running in [part.id for part in known.parts({})]
+    assert running in [part.id for part in known.statuses({})]
     for number in range(SHOWN + 10):
         known.joined(said(f"running {number}"))
-    assert len(known.parts({})) == SHOWN
+    assert len(known.statuses({})) == SHOWN
 
 
 def test_a_conversation_whose_name_was_forgotten_while_it_runs_stays_one() -> None:
@@ -198,7 +198,7 @@ def test_a_conversation_whose_name_was_forgotten_while_it_runs_stays_one() -> No
     assert turn() == first
     known.ended(first, Usage())
     known.ended(first, Usage())
-    assert [part.running for part in known.parts({}) if part.id == first] == [0]
+    assert [part.running for part in known.statuses({}) if part.id == first] == [0]
 
 
 def test_a_huge_prompt_is_looked_at_in_no_time() -> None:
@@ -231,7 +231,7 @@ class Life:
         clock = Clock(Time())
         if decoding:
             clock.decoding()
-        return clock.status(request, Usage(5, 2, 3), prefilled=5)
+        return clock.status(request, RowFigures(5, 2, 5, 3))
 
     def begin(self, name: str) -> None:
         if name not in self.running:
@@ -262,7 +262,7 @@ class Life:
         assert totals.refused == self.refused
         assert totals.completion_tokens == 3 * ended
         assert set(self.activity.live) == set(self.running)
-        shown = self.activity.conversations.parts({})
+        shown = self.activity.conversations.statuses({})
         assert sum(part.running for part in shown) == len(self.running)
 
 

@@ -51,7 +51,7 @@ async def test_a_new_server_has_nothing_to_tell_but_itself() -> None:
     status = await watched(models=(DEMO, OTHER)).status()
     assert (status.server.state, status.server.health) == ("serving", "ok")
     assert status.server.memory > 1_000_000
-    assert [model.id for model in status.models] == ["demo", "other"]
+    assert [model.id for model in status.engine.models] == ["demo", "other"]
     assert (status.running, status.waiting, status.conversations) == ((), (), ())
     assert set(status.rates) == {"1s", "10s", "60s"}
     assert status.totals.requests == 0
@@ -65,7 +65,11 @@ async def test_a_running_request_is_described_with_its_client() -> None:
     (part,) = (await begun(server)).running
     assert (part.dialect, part.model, part.asked_model) == ("openai_chat", "demo", "gpt-4o")
     assert (part.agent, part.stream, part.max_tokens) == ("claude-cli", True, 99)
-    assert (part.phase, part.completion_tokens > 0, part.first_token > 0) == ("decode", True, True)
+    assert (part.phase, part.figures.completion_tokens > 0, part.first_token > 0) == (
+        "decode",
+        True,
+        True,
+    )
     (talk,) = (await server.status()).conversations
     assert (talk.id, talk.kind, talk.running) == (part.conversation, "session", 1)
     gate.set()
@@ -148,7 +152,10 @@ async def test_models_are_loaded_and_unloaded_by_any_of_their_names() -> None:
     loaded = await server.admin("/admin/models/org/name/load", "POST")
     assert (loaded.status_code, await json_of(loaded)) == (200, {"id": "other", "state": "loaded"})
     await server.admin("/admin/models/demo/unload", "POST")
-    assert [model.state for model in (await server.status()).models] == ["unloaded", "loaded"]
+    assert [model.state for model in (await server.status()).engine.models] == [
+        "unloaded",
+        "loaded",
+    ]
     unknown = await server.admin("/admin/models/nothing/load", "POST")
     assert unknown.status_code == 404
 

@@ -79,7 +79,7 @@ async def test_a_route_has_its_one_method_and_a_get_changes_nothing(path: str) -
         assert (code == 405) == (method not in right)
         if method == "GET":
             status = await server.status()
-            assert (status.engine.restarts, status.models[0].state) == (0, "loaded")
+            assert (status.engine.restarts, status.engine.models[0].state) == (0, "loaded")
 
 
 async def status_of(server: Watched, path: str, **headers: str) -> tuple[int, bytes]:

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from mlxd.api.app import create_app
 from mlxd.api.http.health import health_of
-from mlxd.engine.interface import EngineState, EngineStatus, ModelInfo, ModelState
 from mlxd.engine.scripted.engine import ScriptedEngine
+from mlxd.status import EngineState, EngineStatus, ModelInfo, ModelState
 from tests.api.support import DEMO, Front, front, settings_for
 from tests.scripts import SCRIPTS
 

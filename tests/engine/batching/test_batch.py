@@ -101,7 +101,7 @@ class Bench:
             self.got[number].broken = True
         for row in result.prefill:
             self.got[row.id].prefill.append(row)
-            self.got[row.id].cached = row.cached
+            self.got[row.id].cached = row.figures.cached_tokens
         for item in result.decode:
             got = self.got[item.id]
             got.text += item.text
@@ -255,7 +255,7 @@ def test_prefill_goes_in_pieces_while_another_row_decodes(loaded: LoadedModel) -
     before = bench.got[0].tokens
     while not bench.got[1].tokens:
         bench.step()
-    done = [row.done for row in bench.got[1].prefill]
+    done = [row.figures.prefilled_tokens for row in bench.got[1].prefill]
     assert done == sorted(done)
     assert len(done) > 10
     assert bench.got[0].tokens - before >= len(done) - 2
@@ -276,7 +276,7 @@ def test_a_short_prompt_overtakes_a_long_one_and_another_long_one_waits(
         bench.step()
     assert bench.got[2].tokens == 1
     # Its first piece may come with the step that ends the other.
-    assert bench.got[1].prefill[-1].done <= PREFILL_CHUNK[0]
+    assert bench.got[1].prefill[-1].figures.prefilled_tokens <= PREFILL_CHUNK[0]
     bench.scheduler.cancel(1)
     assert bench.run()[3].tokens == 1
     assert bench.got[1].tokens == 0

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mlxd.engine.interface import ModelState, Unwatched
+from mlxd.engine.interface import Unwatched
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import EngineStopped, ModelUnusable
+from mlxd.status import ModelState
 from tests.engine.process.test_engine import answer_of, ask
 from tests.tiny_model import make_tiny_model
 

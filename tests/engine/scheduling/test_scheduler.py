@@ -134,7 +134,11 @@ def test_a_row_is_prefilled_then_decoded_then_gone() -> None:
     scheduler = make(CountingBatch())
     scheduler.submit(row(1, prompt=25))
     results = finish(scheduler)
-    assert [(p.done, p.total) for result in results for p in result.prefill] == [
+    assert [
+        (p.figures.prefilled_tokens, p.figures.prompt_tokens)
+        for result in results
+        for p in result.prefill
+    ] == [
         (0, 25),
         (10, 25),
         (20, 25),
@@ -149,9 +153,13 @@ def test_who_is_let_in_is_reported_once_before_anything_is_computed() -> None:
     scheduler = make(batch, max_batch=1)
     for number in (1, 2):
         scheduler.submit(row(number))
-    assert [(item.id, item.done) for item in scheduler.admit().prefill] == [(1, 0)]
+    assert [(item.id, item.figures.prefilled_tokens) for item in scheduler.admit().prefill] == [
+        (1, 0)
+    ]
     assert batch.done == {1: 0}
-    assert [(item.id, item.done) for item in scheduler.step().prefill] == [(1, 5)]
+    assert [(item.id, item.figures.prefilled_tokens) for item in scheduler.step().prefill] == [
+        (1, 5)
+    ]
 
 
 def test_stop_string_across_tokens_ends_the_row_and_frees_its_place() -> None:
@@ -243,7 +251,7 @@ def test_rows_with_one_prompt_share_its_prefill() -> None:
     for number in range(3):
         scheduler.submit(row(number, prompt=prompt))
     results = finish(scheduler)
-    cached = {item.id: item.cached for result in results for item in result.prefill}
+    cached = {item.id: item.figures.cached_tokens for result in results for item in result.prefill}
     assert cached == {0: 0, 1: len(prompt) - 1, 2: len(prompt) - 1}
     assert batch.shared == [0]
 

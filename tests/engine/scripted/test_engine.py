@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from mlxd.engine.interface import Engine, ModelInfo
+from mlxd.engine.interface import Engine
 from mlxd.engine.phase_times import BATCH_FULL
 from mlxd.engine.scripted.answers import IMAGE_TOKENS, block, prompt_tokens, tokens
 from mlxd.engine.scripted.engine import REMEMBERED_TOKENS, Gate, Pause, ScriptedEngine, ScriptItem
@@ -41,6 +41,7 @@ from mlxd.messages import (
     Tool,
     ToolCall,
 )
+from mlxd.status import ModelInfo
 from tests.engine.asking import LIMIT, answer_of, ask, events_of, kinds, then, tool_result, user
 
 HELLO = (Started("", 0), *block(0, Text("Hello there")), Finished("stop"))

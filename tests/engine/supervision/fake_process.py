@@ -34,6 +34,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from msgspec.structs import replace
+
 from mlxd.engine.interface import Markup
 from mlxd.engine.protocol import (
     Accepted,
@@ -65,10 +67,12 @@ from mlxd.engine.protocol import (
 from mlxd.errors import ContextTooLong, ErrorReport, ModelUnusable, OutOfMemory
 from mlxd.events import Timings
 from mlxd.messages import GenerateRequest, Text
+from mlxd.status import EngineFigures, RowFigures
 
 MARKUP = Markup(reasoning=(("<think>", "</think>"),), tool_format="hermes")
 CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
+FIGURES = EngineFigures(memory_used=5, memory_peak=7, prefix_entries=1)
 TICK = 0.001
 """Seconds of a step."""
 SLOW_LOAD = 0.6
@@ -124,7 +128,7 @@ class FakeEngine:
             case Configure():
                 # As one piece, which arrives as one.
                 ready = Ready("fake", "no blas", 1 << 30)
-                stats = Stats(memory_used=5, memory_peak=7, prefix_entries=1)
+                stats = Stats(FIGURES)
                 self._link.sendall(encode(ready) + encode(stats))
                 if command.preload is not None:
                     self._load(command.preload)
@@ -208,7 +212,7 @@ class FakeEngine:
             while not self._go.exists():
                 yield None
         if words == ["stray"]:
-            yield DecodeRow(number, "a", 1)
+            yield DecodeRow(number, RowFigures(), "a", 1)
         if words == ["misfit"]:
             self._send(Refused(number, ErrorReport("QueueFull", {"size": 1})))
         self._send(Accepted(number, len(words)))
@@ -217,20 +221,25 @@ class FakeEngine:
             self._send(Step(waiting=tuple(WaitRow(number, each) for each in get_args(WaitReason))))
             while not self._go.exists():
                 yield None
-        yield PrefillRow(number, 1, len(words), 1, "shared")
+        figures = RowFigures(len(words), 1, 1, 0, "shared")
+        yield PrefillRow(number, figures)
         yield from self._reach("prefill", state, fault)
-        yield DecodeRow(number, "> ", 1)
+        figures = replace(figures, completion_tokens=1)
+        yield DecodeRow(number, figures, "> ", 1)
         yield from self._reach("decode", state, fault)
         if words == ["odd"]:
             self._send(Accepted(number, len(words)))
             self._send(Step())
-            yield PrefillRow(number, 1, 1, 1)
+            yield PrefillRow(number, RowFigures(1, 1, 1))
         if words == ["refuse", "late"]:
             self._send(Refused(number, OutOfMemory("full").report()))
             return
         while words[:1] == ["pause"] and not self._go.exists():
             yield None
-        yield from answer(number, words)
+        for row in answer(number, words):
+            completion = figures.completion_tokens + row.tokens
+            figures = replace(figures, completion_tokens=completion)
+            yield replace(row, figures=figures)
 
     def _reach(self, here: str, state: str, fault: str) -> Iterator[None]:
         if here == state:
@@ -268,20 +277,21 @@ class FakeEngine:
 
 
 def answer(number: int, words: list[str]) -> Iterator[DecodeRow]:
-    """The rows after the first one."""
+    """The rows after the first one, without figures."""
+    figures = RowFigures()
     match words:
         case ["endless"]:
             while True:
-                yield DecodeRow(number, "word ", 1)
+                yield DecodeRow(number, figures, "word ", 1)
         case ["call"]:
-            yield DecodeRow(number, CALL, 5)
-            yield DecodeRow(number, CALL, 5)
+            yield DecodeRow(number, figures, CALL, 5)
+            yield DecodeRow(number, figures, CALL, 5)
             while True:
-                yield DecodeRow(number, "more ", 1)
+                yield DecodeRow(number, figures, "more ", 1)
     for word in words[1:]:
-        yield DecodeRow(number, f"{word} ", 1)
+        yield DecodeRow(number, figures, f"{word} ", 1)
     reason = "bored" if words == ["bored"] else "stop"
-    yield DecodeRow(number, "", 1, end=EndRow(reason, timings=Timings(1.0, 2.0, 3.0)))
+    yield DecodeRow(number, figures, "", 1, end=EndRow(reason, timings=Timings(1.0, 2.0, 3.0)))
 
 
 def parse(words: list[str]) -> tuple[str, str]:

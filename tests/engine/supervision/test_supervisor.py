@@ -33,7 +33,9 @@ from mlxd.events import (
     Usage,
 )
 from mlxd.messages import GenerateRequest, Reasoning, ReasoningOptions, Sampling, Tool
+from mlxd.status import RowFigures
 from tests.engine.asking import LIMIT, answer_of, events_of, kinds, until
+from tests.engine.supervision.fake_process import FIGURES
 from tests.engine.supervision.supervising import Lab, outcome, say, until_active, until_ready
 
 pytestmark = pytest.mark.process
@@ -268,17 +270,18 @@ async def test_requests_wait_while_the_process_starts(lab: Lab) -> None:
 async def test_status_tells_what_runs(lab: Lab) -> None:
     async with lab.running(lab.make()) as supervisor:
         task = asyncio.create_task(events_of(supervisor, say("endless")))
-        await until(lambda: any(row.completion_tokens > 5 for row in supervisor.status().requests))
+        await until(
+            lambda: any(row.figures.completion_tokens > 5 for row in supervisor.status().requests)
+        )
         status = supervisor.status()
         task.cancel()
         await asyncio.wait({task})
         assert supervisor.status().idle_seconds == 0
     (row,) = status.requests
     assert (row.id, row.model, row.phase, row.age > 0) == ("req", "small", "decode", True)
-    assert (row.prompt_tokens, row.cached_tokens, row.prefilled_tokens) == (1, 1, 1)
-    assert row.cache_note == "shared"
+    assert row.figures == RowFigures(1, 1, 1, row.figures.completion_tokens, "shared")
     assert (status.state, status.device, status.blas) == ("ready", "fake", "no blas")
-    assert (status.memory_used, status.memory_limit, status.prefix_entries) == (5, 1 << 30, 1)
+    assert (status.memory_limit, status.figures) == (1 << 30, FIGURES)
     assert (status.step_seconds, status.restarts) == (0.001, 0)
     assert status.pid > 0
     assert status.uptime > 0

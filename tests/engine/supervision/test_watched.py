@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.engine.interface import RequestStatus
 from mlxd.errors import Cancelled, EngineCrashed, EngineStopped, revive
 from mlxd.events import Failed, Finished
 from mlxd.messages import GenerateRequest
+from mlxd.status import RequestStatus
 from tests.engine.asking import events_of, until
 from tests.engine.supervision.supervising import Lab, say, until_ready
 

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from mlxd.tui.top.screens import ConfirmScreen, DetailScreen
-from tests.tui.pictures import BUSY
+from tests.tui.pictures import BUSY, MODELS, with_engine
 from tests.tui.top.watching import seeing
 
 CONFIRMING = "y: yes"
@@ -61,7 +61,7 @@ async def test_what_was_said_goes_after_a_while() -> None:
 
 
 async def test_models_are_loaded_at_once_and_unloaded_in_use_only_when_confirmed() -> None:
-    used = replace(BUSY, models=(replace(BUSY.models[0], running=6), *BUSY.models[1:]))
+    used = with_engine(BUSY, models=(replace(MODELS[0], running=6), *MODELS[1:]))
     async with seeing(used) as watch:
         await watch.press("4", "down", "l")
         await watch.until(lambda: watch.server.posted == ["/admin/models/demo/load"])

@@ -5,7 +5,17 @@ from msgspec.structs import replace
 
 from mlxd.tui.terminal import FEW, Terminal
 from mlxd.tui.top.screens import DetailScreen, HelpScreen
-from tests.tui.pictures import BUSY, IDLE, MISSED, crowded, decoding, event, restarting
+from tests.tui.pictures import (
+    BUSY,
+    IDLE,
+    MISSED,
+    crowded,
+    decoding,
+    event,
+    restarting,
+    with_engine,
+    with_running,
+)
 from tests.tui.top.watching import LARGE, SMALL, Watch, seeing, watching
 
 
@@ -72,14 +82,14 @@ async def test_it_follows_the_terminal_when_it_grows() -> None:
 async def test_numbers_come_live() -> None:
     async with seeing(BUSY) as watch:
         running = (decoding(0, tokens=777), *BUSY.running[1:])
-        await watch.tell(replace(BUSY, running=running))
+        await watch.tell(with_running(*running))
         await watch.until_shown("777")
 
 
 async def test_no_character_beyond_ascii_is_used_where_none_arrives() -> None:
     request = replace(decoding(0), model="模型", agent="ä\x1b[31m\u202e\n")
     ascii_only = Terminal(unicode=False, colors=FEW)
-    async with seeing(replace(BUSY, running=(request,)), LARGE, ascii_only) as watch:
+    async with seeing(with_running(request), LARGE, ascii_only) as watch:
         for key in ("escape", "question_mark", "escape", "enter", "escape", "c"):
             await watch.press(key)
             assert watch.text.isascii()
@@ -87,7 +97,7 @@ async def test_no_character_beyond_ascii_is_used_where_none_arrives() -> None:
 
 async def test_control_characters_of_clients_never_reach_the_terminal() -> None:
     request = replace(decoding(0), agent="evil\x1b]0;title\x07\r\n\x9b")
-    async with seeing(replace(BUSY, running=(request,)), LARGE) as watch:
+    async with seeing(with_running(request), LARGE) as watch:
         await watch.until_shown("evil ]0;tit")
         for key in ("enter", "c", "n"):
             assert all(line.isprintable() for line in watch.text.splitlines())
@@ -96,7 +106,7 @@ async def test_control_characters_of_clients_never_reach_the_terminal() -> None:
 
 async def test_markup_of_clients_is_only_text() -> None:
     request = replace(decoding(0), agent="[red]x[/red]", id="req_[b]")
-    async with seeing(replace(BUSY, running=(request,)), LARGE) as watch:
+    async with seeing(with_running(request), LARGE) as watch:
         assert "[red]x[/red]" in watch.text
         await watch.press("enter")
         await watch.until_shown("Request req_[b]")
@@ -108,9 +118,9 @@ async def test_the_cursor_stays_on_its_request_wherever_it_goes() -> None:
     async with seeing(crowded(64), SMALL) as watch:
         await watch.press("down", "down", "down")
         assert watch.app.dashboard.running.current == decoding(3)
-        await watch.tell(replace(BUSY, running=crowded(64).running[2:]))
+        await watch.tell(with_running(*crowded(64).running[2:]))
         assert watch.app.dashboard.running.cursor == 1
-        await watch.tell(replace(BUSY, running=()))
+        await watch.tell(with_running())
         assert watch.app.dashboard.running.current is None
 
 
@@ -121,10 +131,10 @@ async def test_the_place_in_a_long_table_is_kept_while_it_changes() -> None:
         place = watch.app.dashboard.running.scroll_y
         assert place > 40
         changed = tuple(
-            replace(each, completion_tokens=each.completion_tokens + 1)
-            for each in crowded(64).running
+            replace(each, figures=replace(each.figures, completion_tokens=1_000))
+            for each in crowded(64).engine.requests
         )
-        await watch.tell(replace(crowded(64), running=changed))
+        await watch.tell(with_engine(crowded(64), requests=changed))
         assert watch.app.dashboard.running.scroll_y == place
         await watch.press("home")
         await watch.until_shown("00000000")
@@ -194,7 +204,7 @@ async def test_numbers_are_sorted_with_the_highest_first() -> None:
     async with seeing(BUSY) as watch:
         while watch.app.dashboard.running.sorting.name != "tokens":
             await watch.press("s")
-        tokens = [item.completion_tokens for item in watch.app.dashboard.running.rows]
+        tokens = [item.figures.completion_tokens for item in watch.app.dashboard.running.rows]
         assert tokens == sorted(tokens, reverse=True)
         assert "TOKEN▼" in watch.text
 
@@ -235,7 +245,7 @@ async def test_a_paused_picture_stands_still_and_then_catches_up() -> None:
     async with seeing(BUSY) as watch:
         await watch.press("p")
         await watch.until_shown("PAUSED")
-        await watch.tell(replace(BUSY, running=(decoding(9, tokens=777),)))
+        await watch.tell(with_running(decoding(9, tokens=777)))
         assert "777" not in watch.text
         assert "beef0001" in watch.text
         await watch.press("p")
@@ -248,7 +258,7 @@ async def test_details_of_a_request_tell_its_way_and_why_the_cache_missed() -> N
         await watch.until_shown(
             "Request req_00000001", "queue 400ms", "prefill 1.1s", "decode 9.5s", MISSED[:40]
         )
-        await watch.tell(replace(BUSY, running=(decoding(1, tokens=901),)))
+        await watch.tell(with_running(decoding(1, tokens=901)))
         await watch.until_shown("901 tokens of at most 1.0k")
 
 
@@ -258,7 +268,7 @@ async def test_details_stay_when_the_request_ends_and_say_how() -> None:
         await watch.until_shown("state         decode")
         over = event("request.finished", "stop after 312 tokens", request="req_00000000")
         watch.server.happen(over)
-        await watch.tell(replace(BUSY, running=()))
+        await watch.tell(with_running())
         await watch.until_shown("state         stop after 312 tokens", "Request req_00000000")
 
 

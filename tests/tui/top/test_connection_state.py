@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from mlxd.cli import main
-from mlxd.status import Status
+from mlxd.status import Capacity, Status
 from mlxd.tui.top.app import TopApp
-from tests.tui.pictures import BUSY, IDLE, crowded, event
+from tests.tui.pictures import BUSY, IDLE, MODELS, crowded, event
 from tests.tui.top.fake_admin import TOKEN, FakeAdmin, fake_admin
 from tests.tui.top.watching import SMALL, Watch, seeing, watching
 
@@ -102,8 +102,8 @@ async def test_only_the_newest_of_many_statuses_is_shown() -> None:
         watch = Watch(app, server, pilot, [0.0])
         await watch.until_shown("live")
         for number in range(200):
-            server.tell(replace(BUSY, max_queue=number))
-        await watch.until(lambda: shown[-1].max_queue == 199)
+            server.tell(replace(BUSY, capacity=Capacity(max_queue=number)))
+        await watch.until(lambda: shown[-1].capacity.max_queue == 199)
         assert len(shown) < 150
     await server.stop()
 
@@ -114,8 +114,13 @@ async def test_no_words_of_a_server_reach_the_terminal_as_commands(size: tuple[i
     status = replace(
         BUSY,
         server=replace(BUSY.server, version=evil, reason=evil, url=evil),
-        engine=replace(BUSY.engine, reason=evil, device=evil, blas=evil),
-        models=(replace(BUSY.models[0], id=evil, reason=evil, state=evil),),
+        engine=replace(
+            BUSY.engine,
+            reason=evil,
+            device=evil,
+            blas=evil,
+            models=(replace(MODELS[0], id=evil, reason=evil, source=evil),),
+        ),
         store=replace(BUSY.store, problem=evil),
     )
     async with seeing(status, size) as watch:
