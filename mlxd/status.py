@@ -28,7 +28,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float = 0.0
     url: str = ""
     config_file: str = ""
-    dialects: tuple[str, ...] = ()
+    dialects: dict[str, str] = {}
+    """The enabled dialects, and the short title of each."""
     memory: int = 0
     """Resident memory of the server process."""
     connections: int = 0

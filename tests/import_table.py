@@ -14,7 +14,7 @@ LOOSE: dict[str, str] = {
 OWN_ROOM = ("api", "engine")
 """Folders whose loose files are rooms of their own."""
 
-CONTRACT = ("api.dialect", "engine.interface")
+CONTRACT = ("api.dialect",)
 ENGINE_CONTRACT = ("engine.interface", "engine.protocol")
 
 SEES: dict[str, tuple[str, ...]] = {
@@ -37,21 +37,21 @@ SEES: dict[str, tuple[str, ...]] = {
     ),
     # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
     "api": (),
-    "api.dialect": ("engine.interface",),
-    "api.endpoints": (*CONTRACT, "api.http"),
-    "api.model_names": ("engine.interface",),
+    "api.dialect": (),
+    "api.endpoints": (*CONTRACT, "engine.interface", "api.http"),
+    "api.model_names": (),
     "api.app": (
         *(*CONTRACT, "api.endpoints", "api.http", "api.admin"),
-        *("dialects", "config"),
+        *("dialects", "config", "engine.interface"),
     ),
     "api.wire": (*CONTRACT, "api.model_names"),
-    "api.http": (*CONTRACT, "api.model_names", "config"),
+    "api.http": (*CONTRACT, "engine.interface", "api.model_names", "config"),
     # Vendors see the contract and their own wording. Azure's API is OpenAI's at other paths.
     "api.openai": (*CONTRACT, "api.wire"),
     "api.openai.chat": ("api.dialect", "api.openai", "api.wire", "config"),
     "api.openai.responses": (
         *(*CONTRACT, "api.endpoints", "api.openai", "api.openai.responses.format"),
-        *("api.http", "api.wire", "config"),
+        *("api.http", "api.wire", "config", "engine.interface"),
     ),
     "api.openai.responses.format": ("api.dialect", "api.wire", "api.openai"),
     "api.azure": (
@@ -59,7 +59,14 @@ SEES: dict[str, tuple[str, ...]] = {
         *("api.openai", "api.openai.chat", "api.openai.responses", "api.openai.responses.format"),
     ),
     "api.anthropic": (*CONTRACT, "api.wire", "config"),
-    "api.admin": (*CONTRACT, "api.http", "api.model_names", "api.wire", "config"),
+    "api.admin": (
+        *CONTRACT,
+        "engine.interface",
+        "api.http",
+        "api.model_names",
+        "api.wire",
+        "config",
+    ),
     # What everyone sees of an engine, and the messages on its socket.
     "engine": (),
     "engine.interface": (),

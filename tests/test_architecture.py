@@ -323,6 +323,9 @@ def test_no_check_is_switched_off_in_a_comment() -> None:
     check(broken)
 
 
+MACHINE = re.compile(r"sys\.platform|os\.cpu_count")
+
+
 def test_tests_go_through_the_front_door() -> None:
     broken = []
     for source in TESTS:
@@ -333,8 +336,10 @@ def test_tests_go_through_the_front_door() -> None:
             named = dotted(call.func)
             # A fake process may sleep; a test waits for a condition.
             sleeps = named == "time.sleep" and source.path.name.startswith("test_")
-            if sleeps or named in ("monkeypatch.setattr", "pytest.skip"):
+            if sleeps or named in ("monkeypatch.setattr", "pytest.skip", "pytest.importorskip"):
                 broken.append(f"{source.at(call)}: {named} has no place in tests")
+            if named == "pytest.mark.skipif" and not MACHINE.search(ast.unparse(call.args[0])):
+                broken.append(f"{source.at(call)}: only another machine is a reason to skip a test")
     check(broken)
 
 

@@ -3,6 +3,7 @@
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import cast
 
 from quart import Response
@@ -98,7 +99,7 @@ class ApiServer:
         self._tuning = tuning
         self._created = int(tuning.clock())
         self._activity = Activity(engine, show_text=settings.admin.show_text)
-        self._facts = facts
+        self._facts = replace(facts, dialects={each.name: each.title for each in dialects})
         self._reader = RequestReader(settings, engine)
         self.app = self._bare_app()
 

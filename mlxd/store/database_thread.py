@@ -93,11 +93,11 @@ class DatabaseThread:
 
     def write(self, work: Callable[[Tables], T]) -> T:
         """Do what adds something. A store that may not grow makes room for it."""
-        return self._change(work, self._make_room)
+        return self._settled(self._attempt(work, self._make_room))
 
     def remove(self, work: Callable[[Tables], T]) -> T:
         """Do what takes something away; on a full disk with the help of the reserve."""
-        return self._change(work, self._file.release_reserve)
+        return self._settled(self._attempt(work, self._file.release_reserve))
 
     def begin_sweep(self) -> bool:
         """Whether to sweep now; not in the interval after the clock was set."""
@@ -125,25 +125,32 @@ class DatabaseThread:
     def tidy(self) -> None:
         """What is left to do after a sweep."""
         try:
-            self.remove(self._tidy)
+            self._attempt(self._tidy, self._file.release_reserve)
         except StoreUnavailable:
             return
+        # Tidying makes no room: a store that is full stays so until something is taken away.
+        if not self.over_limit:
+            self._problem = ""
+        self._update_status()
         self._file.keep_reserve()
 
-    def _change(self, work: Callable[[Tables], T], help_out: Callable[[], bool]) -> T:
-        try:
-            try:
-                result = work(self._ready())
-            except sqlite3.Error as error:
-                if not _is_full(error) or not help_out():
-                    raise
-                result = work(self._ready())
-        except TROUBLE as error:
-            self._failed_with(error)
-            raise StoreUnavailable(reason=reason_of(error)) from error
+    def _settled(self, result: T) -> T:
+        """`result`, there being no problem any more."""
         self._problem = ""
         self._update_status()
         return result
+
+    def _attempt(self, work: Callable[[Tables], T], help_out: Callable[[], bool]) -> T:
+        try:
+            try:
+                return work(self._ready())
+            except sqlite3.Error as error:
+                if not _is_full(error) or not help_out():
+                    raise
+                return work(self._ready())
+        except TROUBLE as error:
+            self._failed_with(error)
+            raise StoreUnavailable(reason=reason_of(error)) from error
 
     def _ready(self) -> Tables:
         """The open tables."""

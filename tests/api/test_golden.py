@@ -9,10 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.api.faces import FACES, OPENAI_CHAT, Face
-from tests.api.spec import check_against, needs_spec
-from tests.api.support import bytes_of, chunks_of, front
-from tests.scripts import SCRIPTS, WHOLE, Playing
+from tests.api.faces import FACES, Face
+from tests.api.support import bytes_of, front
+from tests.scripts import SCRIPTS, Playing
 
 PLAYING = Playing()
 SERVER = front(play=PLAYING)
@@ -57,17 +56,3 @@ async def test_the_whole_answer_is_as_written_down(
 def test_there_is_no_transcript_without_a_script(face: Face) -> None:
     found = {path.stem for path in (GOLDEN / face.dialect.name).iterdir()}
     assert found == set(SCRIPTS)
-
-
-@needs_spec
-@every_script
-async def test_openai_chat_answers_are_what_openai_publishes(name: str) -> None:
-    PLAYING.script = SCRIPTS[name]
-    body = await (await SERVER.post(OPENAI_CHAT.body, OPENAI_CHAT.path)).get_json()
-    if name not in WHOLE:
-        check_against("ErrorResponse", body)
-        return
-    check_against("CreateChatCompletionResponse", body)
-    stream = await SERVER.post(OPENAI_CHAT.body | OPENAI_CHAT.live, OPENAI_CHAT.path)
-    for chunk in chunks_of(await bytes_of(stream)):
-        check_against("CreateChatCompletionStreamResponse", chunk)

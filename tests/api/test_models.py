@@ -9,7 +9,6 @@ from mlxd.api.model_names import UnknownModel, route_model
 from mlxd.config.settings import DefaultSettings, ServerSettings, Settings
 from mlxd.errors import ModelNotFound
 from mlxd.status import ModelInfo
-from tests.api.spec import check_against, needs_spec
 from tests.api.support import DEMO, NOW, OTHER, Front, error_of, front
 from tests.scripts import SCRIPTS
 
@@ -177,13 +176,6 @@ async def test_the_list_names_every_model_under_each_of_its_names() -> None:
         "last_id": "other",
         "has_more": False,
     }
-
-
-@needs_spec
-async def test_the_list_is_what_openai_publishes() -> None:
-    server = serving(*BOTH)
-    check_against("ListModelsResponse", await (await server.get("/v1/models")).get_json())
-    check_against("Model", await (await server.get("/v1/models/demo")).get_json())
 
 
 async def test_no_more_tokens_are_promised_than_the_context_holds() -> None:

@@ -176,6 +176,7 @@ async def test_one_thread_that_fills_the_store_alone_is_refused_and_stays_whole(
 
         with pytest.raises(StoreUnavailable):
             await put_until_full()
+        await store.sweep()
         assert "full" in store.status().problem
         assert len(await store.past(ME, previous=chain[-1])) == store.status().responses
         await store.delete_response(ME, chain[-1])

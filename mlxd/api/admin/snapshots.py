@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,6 +49,8 @@ class Facts:
     config_file: str = ""
     connections: Callable[[], int] = _no_connections
     store: Callable[[], StoreStatus] = StoreStatus
+    dialects: Mapping[str, str] = field(default_factory=dict)
+    """The enabled dialects, and the title of each."""
 
 
 class Snapshot(NamedTuple):
@@ -120,7 +122,7 @@ class Snapshots:
             uptime=round(time.monotonic() - self._began, 3),
             url=self._facts.url,
             config_file=self._facts.config_file,
-            dialects=self._settings.dialects,
+            dialects=dict(self._facts.dialects),
             memory=resident_bytes(),
             connections=self._facts.connections(),
         )

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import re
 import time
 from contextlib import suppress
 from typing import Any, assert_never
@@ -48,7 +49,10 @@ GATHER_LIMIT = 0.2
 """The longest that the first request waits for all that come with it."""
 FAILURE_WINDOW = 60.0
 """A second failed step within so many seconds ends the process; the supervisor starts a new one."""
-
+NO_MEMORY = re.compile(
+    r"\[\S*malloc\S*\]|unable to allocate|out of ?memory|insufficient memory|bad_alloc", re.I
+)
+"""What MLX's allocators and Metal's and CUDA's drivers say when there is no memory."""
 
 log = logging.getLogger(__name__)
 
@@ -293,8 +297,10 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
 
 def as_reported(error: Exception) -> MlxdError:
     """What is reported of an exception in a step."""
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or "malloc" in text or "memory" in text:
+    # MLX throws C++ runtime errors for it; any other error may hold "memory" in words of its own.
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))
+    ):
         return OutOfMemory("the model ran out of memory while generating")
     return InternalError(f"{type(error).__name__} in a generation step")
 

@@ -16,7 +16,6 @@ from mlxd.messages import (
     ToolChoice,
 )
 from tests.api.faces import fold_chat
-from tests.api.spec import check_against, needs_spec
 from tests.api.support import bytes_of, error_of, front, sse_frames
 from tests.scripts import STARTED, call, finished, text
 
@@ -160,7 +159,6 @@ async def test_calls_of_custom_tools_carry_their_text_and_not_arguments() -> Non
     assert folded["choices"] == whole["choices"]
 
 
-@needs_spec
 async def test_a_custom_tools_pattern_is_enforced_and_other_grammars_are_told() -> None:
     for syntax, ignored in (("regex", None), ("lark", "tools.custom.format")):
         grammar = {"type": "grammar", "grammar": {"syntax": syntax, "definition": "[a-z]+"}}
@@ -170,11 +168,6 @@ async def test_a_custom_tools_pattern_is_enforced_and_other_grammars_are_told() 
         (heard_tool,) = SERVER.heard()[-1].tools
         assert heard_tool.description == f"The input must match this {syntax}:\n[a-z]+"
         assert heard_tool.strict is (syntax == "regex")
-
-
-async def test_calls_of_custom_tools_are_what_openai_publishes() -> None:
-    response = await front(*CUSTOM_CALL).ask(tools=[SQL, TIME])
-    check_against("CreateChatCompletionResponse", await response.get_json())
 
 
 async def test_who_asks_with_functions_is_answered_with_a_function_call() -> None:
