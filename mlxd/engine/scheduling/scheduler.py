@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
-from mlxd.engine.parsing.detokenize import Piece, RowText
+from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
@@ -251,7 +251,7 @@ class Scheduler:
         if row.generated == 0:
             row.first_token = self._clock()
         row.generated += 1
-        piece = Piece("") if token.end == "stop" else row.text.add(token.token, token.logprob)
+        piece = FinalText("") if token.end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
             if token.end is None:
                 self._batch.remove(row.id)
@@ -259,10 +259,10 @@ class Scheduler:
         if token.end is None:
             return DecodeRow(row.id, piece.text, 1, piece.logprobs)
         rest = row.text.finish()
-        piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
+        piece = FinalText(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
         return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
 
-    def _ended(self, row: Row, piece: Piece, reason: str) -> DecodeRow:
+    def _ended(self, row: Row, piece: FinalText, reason: str) -> DecodeRow:
         del self._rows[row.id]
         now = self._clock()
         timings = Timings(

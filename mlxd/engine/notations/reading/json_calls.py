@@ -114,11 +114,11 @@ class _Call:
         scan, calls = self._scan, self._calls
         if not calls.is_open:
             raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
-        kept = scan.kept()
+        unread = scan.since_mark()
         if not self._settled and self._strange:
             # Its arguments may well be there; running the tool without them is no repair.
             calls.remark(NOT_VALID)
-            calls.add(kept)
+            calls.add(unread)
         elif not self._settled:
             calls.add("{}")
         elif self._strange:
