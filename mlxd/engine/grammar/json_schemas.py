@@ -46,13 +46,13 @@ def read_schema(text: str, field: str) -> dict[str, Any]:
         raise InvalidField(field, "value", "The schema is not valid JSON.") from None
     if not isinstance(schema, dict):
         raise InvalidField(field, "value", "The schema must be a JSON object.")
-    cleaned = _Reader(field).schema(schema, 0, 0)
+    cleaned = _SchemaReader(field).schema(schema, 0, 0)
     assert isinstance(cleaned, dict)
     return cleaned
 
 
 @dataclass
-class _Reader:
+class _SchemaReader:
     """Copies a schema and counts what is in it."""
 
     field: str
@@ -63,10 +63,10 @@ class _Reader:
         if not isinstance(schema, dict):
             return schema
         self._check(schema, depth, recursion)
-        kept = {key: value for key, value in schema.items() if key not in _DROPPED}
-        if kept.get("format", "") not in FORMATS:
-            kept.pop("format", None)
-        return {key: self._part(key, value, depth, recursion + 1) for key, value in kept.items()}
+        useful = {key: value for key, value in schema.items() if key not in _DROPPED}
+        if useful.get("format", "") not in FORMATS:
+            useful.pop("format", None)
+        return {key: self._part(key, value, depth, recursion + 1) for key, value in useful.items()}
 
     def _part(self, key: str, value: Any, depth: int, recursion: int) -> Any:
         below = depth + 1 if key in _NESTING else depth

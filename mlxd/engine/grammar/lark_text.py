@@ -9,10 +9,10 @@ from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
 from mlxd.engine.grammar.json_schemas import MAX_BYTES, MAX_PATTERN, read_schema
+from mlxd.engine.grammar.plain_values import ToolShape
 from mlxd.engine.grammar.tool_calls import (
     Literally,
     ToolGrammar,
-    ToolShape,
     inline_json,
 )
 from mlxd.engine.interface import Markup
@@ -46,7 +46,7 @@ _BARE_CALL = r'\s*(```[a-z_]*\s*)?\[?\s*\{(?s:.)*"(name|function)"(?s:.)*'
 
 
 @dataclass(frozen=True)
-class Texts:
+class GrammarText:
     """A grammar's text; `whole` if it describes the reasoning too.
 
     `beginnings` are texts of an answer from which the way to its end may be longest, `ends` are
@@ -70,7 +70,7 @@ class _Draft:
     ends: list[str] = field(default_factory=list)
 
 
-class GrammarText:
+class GrammarWriter:
     """Writes grammars for one model."""
 
     def __init__(
@@ -78,12 +78,13 @@ class GrammarText:
     ) -> None:
         self._markup = markup
         self._literally = literally
-        self._is_token = is_token
         self._notation = notation_named(markup.tool_format)
         self._form = self._notation.form_in(is_token)
         self._messages = self._form.messages
+        # A marker that is a text ends the lexeme of the free text before it, at its first place.
+        self._trigger = "trigger" if is_token(self._form.marker) else "trigger[lazy]"
 
-    def of(self, request: GenerateRequest) -> Texts | None:
+    def of(self, request: GenerateRequest) -> GrammarText | None:
         """The grammar of the answer to `request`, None where it is free; raises `InvalidField`."""
         required, tools = _required(request.tool_choice), callable_tools(request)
         free_text = isinstance(request.output, TextOutput)
@@ -102,7 +103,7 @@ class GrammarText:
         if self._messages is not None:
             draft.ends += [self._messages.final, *draft.beginnings]
         draft.rules.insert(0, self._start(draft, request.output))
-        return Texts(
+        return GrammarText(
             _joined(draft.rules, draft.named),
             whole=self._messages is not None,
             beginnings=tuple(draft.beginnings),
@@ -122,15 +123,10 @@ class GrammarText:
         marked = marked and self._messages is None and marker != ""
         draft.rules.append(grammar.rules(shapes, marked=marked))
         if marked:
-            draft.rules.append(self._trigger(marker))
+            draft.rules.append(f"{self._trigger}: FREE {self._literally(marker)}")
         draft.answers.append("trigger calls" if marked else "calls")
         draft.beginnings += grammar.beginnings(shapes)
         draft.ends += grammar.ends
-
-    def _trigger(self, marker: str) -> str:
-        if self._is_token(marker):
-            return f"trigger: FREE {self._literally(marker)}"
-        return f"trigger[lazy]: FREE {self._literally(marker)}"
 
     def _free(self) -> str:
         """Text in which the model's notation has no call."""

@@ -6,10 +6,9 @@ of an offered tool whose arguments satisfy the tool's schema.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from mlxd.engine.grammar.plain_values import PlainValues
+from mlxd.engine.grammar.plain_values import PlainValues, ToolShape
 from mlxd.engine.notations.notation import Form
 from mlxd.errors import InvalidField
 
@@ -18,15 +17,6 @@ JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separa
 
 Literally = Callable[[str], str]
 """A text as Lark: control tokens as such, the rest as strings."""
-
-
-@dataclass(frozen=True)
-class ToolShape:
-    """An offered tool: its schema, parsed, with what can't be enforced taken out."""
-
-    name: str
-    schema: dict[str, Any]
-    strict: bool
 
 
 class ToolGrammar:

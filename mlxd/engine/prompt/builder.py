@@ -11,10 +11,10 @@ from typing import Any, assert_never
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
 from mlxd.engine.prompt.markup_detection import read_markup
-from mlxd.engine.prompt.rendering import Conversation, Rendered
+from mlxd.engine.prompt.rendering import Rendered, TemplateContext
 from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS, SWITCHES, probe
 from mlxd.engine.prompt.turn_layout import TAGS
-from mlxd.engine.prompt.turns import Reader
+from mlxd.engine.prompt.turns import MessageReader
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ContextTooLong, InvalidField
 from mlxd.messages import (
@@ -143,16 +143,16 @@ class PromptBuilder:
 
     def _render(self, request: GenerateRequest, escaper: Escaper, checkpoints: bool) -> Rendered:
         """The conversation as text, in plainer and plainer forms until the template takes it."""
-        reader = Reader(escaper, self._spec.id, self.markup.reasoning)
+        reader = MessageReader(escaper, self._spec.id, self.markup.reasoning)
         turns = reader.turns(request.messages)
         tools = reader.tools(_offered(request))
         arguments = self._arguments(request, escaper)
         fault = TemplateFault("there are none")
         plainer = (self.traits, self.traits.without_tools(), self.traits.strict())
         for traits in plainer if turns else ():
-            conversation = Conversation(self._template, traits, self.markup, tools, arguments)
+            context = TemplateContext(self._template, traits, self.markup, tools, arguments)
             try:
-                return conversation.render(turns, checkpoints=checkpoints)
+                return context.render(turns, checkpoints=checkpoints)
             except TemplateFault as refusal:
                 fault = refusal
         raise InvalidField(
@@ -161,15 +161,15 @@ class PromptBuilder:
 
     def _arguments(self, request: GenerateRequest, escaper: Escaper) -> dict[str, Scalar]:
         """The template's arguments: the configuration's, then the request's own."""
-        asked: dict[str, Scalar] = {}
+        requested: dict[str, Scalar] = {}
         for name, value in request.template_args.items():
             _check_argument(name, value)
-            asked[name] = escaper.text(value) if isinstance(value, str) else value
+            requested[name] = escaper.text(value) if isinstance(value, str) else value
         switch = self.traits.thinking_switch
         for name in SWITCHES:
-            if switch is not None and name in asked:
-                asked.setdefault(switch, asked[name])
-        harmless = {name: asked[name] for name in asked if name in self.traits.arguments}
+            if switch is not None and name in requested:
+                requested.setdefault(switch, requested[name])
+        harmless = {name: requested[name] for name in requested if name in self.traits.arguments}
         return {**self._spec.template_args, **self._reasoning(request), **harmless}
 
     def _reasoning(self, request: GenerateRequest) -> dict[str, Scalar]:
@@ -199,7 +199,7 @@ def _check_argument(name: str, value: Scalar) -> None:
 
 
 def _offered(request: GenerateRequest) -> Sequence[Tool]:
-    """The tools that the model is told of in front of the messages."""
+    """The tools that are described in front of the messages."""
     tools = [tool for tool in request.tools if not tool.deferred]
     match request.tool_choice:
         case NoTools():
