@@ -150,6 +150,7 @@ class Constrainer:
         if not _works(matcher):
             raise _Panic
         if way is None:
+            # White space that may come first satisfies a part of what nothing satisfies whole.
             self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
         growth = [len(way or ())]
         deadline = time.monotonic() + SEARCH_SECONDS
@@ -216,6 +217,7 @@ class _Panic(Exception):
 
 
 def _works(matcher: LLMatcher) -> bool:
+    # Objects of the library share state; an error of one shows in others only when they compute.
     probe = matcher.deep_copy()
     probe.compute_bitmask()
     return not probe.is_error()

@@ -32,6 +32,8 @@ _SINGLE = (
 _NESTING = frozenset(
     {"properties", "patternProperties", "items", "prefixItems", "additionalProperties", "contains"}
 )
+# The first would set options of llguidance. The others constrain nothing, and a grammar is cached
+# by its text.
 _DROPPED = frozenset({"x-guidance", "$schema", "$id", "$comment", "title", "description"})
 _MAX_RECURSION = 100
 

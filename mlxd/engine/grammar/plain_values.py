@@ -7,7 +7,7 @@ from typing import Any
 
 from llguidance import regex_to_lark
 
-from mlxd.engine.notations.reading.schema import ToolSchema
+from mlxd.engine.notations.reading.schema import ToolSchema, referenced
 from mlxd.errors import InvalidField
 
 _ANY = r"(?s:.)"
@@ -102,9 +102,7 @@ def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
         reference = found.pop("$ref", None)
         if not isinstance(reference, str):
             break
-        node: Any = root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            node = node.get(step) if isinstance(node, dict) else None
+        node = referenced(root, reference)
         found = {**(node if isinstance(node, dict) else {}), **found}
     parts = found.pop("allOf", None)
     for part in parts if isinstance(parts, list) else ():
@@ -123,6 +121,7 @@ def _whole(pattern: str, tool: ToolShape) -> str:
                 "unsupported",
                 f"A pattern of the tool `{tool.name}` can't be enforced in this model's notation.",
             )
+        # `^red|green$` anchors one branch each, which can't be rewritten; it is left to the model.
         return f"{_ANY}*"
     before, after = "" if left else f"{_ANY}*", "" if right else f"{_ANY}*"
     return f"{before}({regex_to_lark(inner, 'dw')}){after}"

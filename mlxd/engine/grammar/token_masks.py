@@ -145,6 +145,8 @@ class Steering:
         self._may_think = self._answering and not (grammar is not None and grammar.whole)
         self._way = list(grammar.shortest) if grammar and grammar.shortest else None
         self._next_way: list[int] | None = None
+        # A way to the end is dear to find and grows slowly: it is looked at again only when so few
+        # tokens are left that it could have become too long.
         self._due = max_tokens
         self.settles = False
         self.fault = ""
@@ -196,8 +198,7 @@ class Steering:
 
     def _answer(self, token: int) -> None:
         matcher = self._matcher
-        if matcher is None:
-            return
+        assert matcher is not None, "only a row with a grammar is answering"
         if self._may_think:
             self._may_think = False
             if self._thinking is not None and token == self._thinking.starter:

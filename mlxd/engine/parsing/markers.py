@@ -82,6 +82,7 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
 
 
 def _add_tags(table: Table, pairs: tuple[tuple[str, str], ...]) -> None:
+    # Two pairs may share a text: what changes the state goes before what is only out of place.
     for opening, closing in pairs:
         table["text"].setdefault(opening, Edge("tag", "reasoning"))
         table["reasoning"].setdefault(closing, Edge("tag", "text"))
@@ -184,8 +185,7 @@ class Splitter:
 
     def _call(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
-        if self._notation is None:
-            return state
+        assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
         found = yield from self._read(self._notation.starts[marker], state)
         return "text" if found else state
@@ -223,9 +223,10 @@ class Splitter:
     def _message(self) -> Steps[State]:
         """Read what can be the header of a message."""
         scan, headers = self._scan, self._headers
+        assert headers is not None, "answers without headers never are at a message's start"
         scan.mark()
         yield from scan.space()
-        if headers and (yield from scan.at_any(markers_of(*headers.begins))):
+        if (yield from scan.at_any(markers_of(*headers.begins))):
             return (yield from self._header("text"))
         self._span("text", scan.since_mark())
         return "text"
@@ -233,7 +234,8 @@ class Splitter:
     def _header(self, state: Literal["text", "reasoning"]) -> Steps[State]:
         """Read a header since the mark up to its end; without an end it is no header."""
         scan, headers = self._scan, self._headers
-        if headers is None or (yield from scan.upto(headers.end, MAX_HEADER)) is None:
+        assert headers is not None, "`build_table` has headers only of a notation with some"
+        if (yield from scan.upto(headers.end, MAX_HEADER)) is None:
             self._span(state, scan.since_mark())
             return state
         header = scan.since_mark()

@@ -82,6 +82,7 @@ class PromptBuilder:
         controls = control_tokens(tokenizer, self._template.source, *TAGS, *tags)
         self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
+        # Logits are often padded past the vocabulary, and sometimes shorter than it.
         known = max(vocabulary.values(), default=-1) + 1
         self._vocab_size = known if vocab_size is None else min(known, vocab_size)
         self._longest_token = max(map(len, vocabulary), default=1)
@@ -100,6 +101,8 @@ class PromptBuilder:
 
     def _prompt(self, request: GenerateRequest, *, checkpoints: bool) -> Prompt:
         size = _characters(request)
+        # No token has more characters than the longest: so many can't fit, and to render them
+        # would keep everybody else's prompts waiting. The error says about how many they are.
         if size > self._context_length * self._longest_token:
             raise ContextTooLong(size // 4, self._context_length)
         escaper = self._encoder.escaper()

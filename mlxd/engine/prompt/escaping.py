@@ -8,6 +8,7 @@ occurrence is encoded in one call.
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mlxd.errors import ContextTooLong, InvalidField
@@ -116,6 +117,7 @@ class PlainEncoder:
         `marks` are positions in `text`, rising; a mark inside of a token is the token's beginning.
         Raises `ContextTooLong` once there are more tokens than `limit`.
         """
+        assert all(one <= other for one, other in pairwise(marks)), "marks rise"
         ids: list[int] = []
         cuts: list[int] = []
         at = 0
@@ -156,6 +158,7 @@ class PlainEncoder:
         """The ids of a control text as the characters it is written with."""
         if text not in self._plain:
             ids: list[int] = []
+            # Cut behind its first character, no tokenizer sees a control text; some see another.
             for piece in (text[:1], text[1:]):
                 ids += self._piece(piece, (), begins=False)[0]
             if not self._control_ids.isdisjoint(ids):
