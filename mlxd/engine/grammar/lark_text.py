@@ -103,8 +103,12 @@ class GrammarWriter:
         if self._messages is not None:
             draft.ends += [self._messages.final, *draft.beginnings]
         draft.rules.insert(0, self._start(draft, request.output))
+        lark = "\n".join(draft.rules) + "\n"
+        if draft.named:
+            grammars: list[dict[str, Any]] = [{"name": "main", "lark_grammar": lark}, *draft.named]
+            lark = json.dumps({"grammars": grammars})
         return GrammarText(
-            _joined(draft.rules, draft.named),
+            lark,
             whole=self._messages is not None,
             beginnings=tuple(draft.beginnings),
             ends=tuple(draft.ends),
@@ -147,6 +151,7 @@ class GrammarWriter:
             end = self._literally(end_of_message + self._messages.following)
             draft.rules.append(f"analysis: {begin} THOUGHT {end}\nTHOUGHT: {_ANYTHING}")
             return f"start: analysis* ({answers})"
+        # Who writes an expression or a grammar means the whole answer, to the last space.
         exact = isinstance(output, RegexOutput | GrammarOutput)
         if self._markup.reasoning and not exact and "FREE" not in draft.answers:
             draft.rules.append(_SPACE)
@@ -185,14 +190,6 @@ def _required(choice: ToolChoice) -> bool:
             assert_never(choice)
 
 
-def _joined(rules: Sequence[str], named: Sequence[dict[str, str]]) -> str:
-    lark = "\n".join(rules) + "\n"
-    if not named:
-        return lark
-    grammars: list[dict[str, Any]] = [{"name": "main", "lark_grammar": lark}, *named]
-    return json.dumps({"grammars": grammars})
-
-
 def _own(text: str) -> str:
     """A caller's grammar as Lark; other servers' GBNF is translated."""
     if len(text.encode()) > MAX_BYTES:
@@ -212,6 +209,7 @@ def _refused(reason: str) -> InvalidField:
 
 
 def _regex(text: str) -> str:
+    # Every odd character by its number: Lark and the engine of expressions escape differently.
     return "".join(
         char if char.isalnum() or char in "_ " else f"\\x{{{ord(char):x}}}" for char in text
     )

@@ -91,7 +91,11 @@ class ToolGrammar:
             self._rules.append(f"{rule}: {' '.join(parts) or json.dumps('')}")
 
     def _listed(self, rule: str, members: Sequence[tuple[str, bool]]) -> None:
-        """Members with commas between those that are written."""
+        """Members with commas between those that are written.
+
+        Two rules for each member, `first` while none was written and `rest` behind one: so the
+        grammar grows with the members, not with the ways to leave some out.
+        """
         comma = self._text(self._form.comma)
         empty = json.dumps("")
         self._rules += [f"{rule}: {rule}_first0", f"{rule}_first{len(members)}: {empty}"]

@@ -239,7 +239,7 @@ class _Layout:
         if lead < body:
             if self._behind:
                 breaks = [at for at, held in enumerate(self._held) if held.text.endswith("\n")]
-                # Templates put line breaks behind a call or a tag; an indent is the text's own.
+                # Line breaks behind a call or a tag belong to the markup; an indent is the text's.
                 del self._held[: breaks[-1] + 1 if breaks else 0]
             self._hold(text[lead:body], start + lead, thought=thought)
             self._release()

@@ -178,7 +178,9 @@ class Splitter:
                 self._scan.mark(marker)
                 return (yield from self._header(state))
             case "close":
-                self._close(state, marker)
+                self._span("tag" if state == "reasoning" else "markup", marker)
+                self._take_calls()
+                self._items.append(MessageEnd())
             case _:
                 assert_never(edge.role)
         return edge.to
@@ -264,8 +266,3 @@ class Splitter:
             self._span("tag" if route.reasoning else "markup", scan.since_mark())
             self._fresh = True
         return state
-
-    def _close(self, state: Literal["text", "reasoning"], marker: str) -> None:
-        self._span("tag" if state == "reasoning" else "markup", marker)
-        self._take_calls()
-        self._items.append(MessageEnd())

@@ -89,7 +89,14 @@ class PromptBuilder:
 
     def build(self, request: GenerateRequest) -> Prompt:
         """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""
-        self._check_sampling(request)
+        for token in request.sampling.logit_bias or ():
+            if not 0 <= token < self._vocab_size:
+                raise InvalidField(
+                    "logit_bias",
+                    "value",
+                    f"Token {token} of `logit_bias` is not in the model's vocabulary "
+                    f"(0 to {self._vocab_size - 1}).",
+                )
         prompt = self._prompt(request, checkpoints=True)
         if len(prompt.tokens) >= self._context_length:
             raise ContextTooLong(len(prompt.tokens), self._context_length)
@@ -121,16 +128,6 @@ class PromptBuilder:
         )
         boundaries = sorted({cut for cut in cuts if 0 < cut < len(tokens)})
         return Prompt(tokens, rendered.opens_reasoning, tuple(boundaries))
-
-    def _check_sampling(self, request: GenerateRequest) -> None:
-        for token in request.sampling.logit_bias or ():
-            if not 0 <= token < self._vocab_size:
-                raise InvalidField(
-                    "logit_bias",
-                    "value",
-                    f"Token {token} of `logit_bias` is not in the model's vocabulary "
-                    f"(0 to {self._vocab_size - 1}).",
-                )
 
     def _check_length(self, text: str) -> None:
         """Give up on a text that can't fit after tokenising little more than would."""
@@ -168,6 +165,7 @@ class PromptBuilder:
         for name, value in request.template_args.items():
             _check_argument(name, value)
             requested[name] = escaper.text(value) if isinstance(value, str) else value
+        # Families call the switch by two names; clients know only one of them.
         switch = self.traits.thinking_switch
         for name in SWITCHES:
             if switch is not None and name in requested:
@@ -184,6 +182,7 @@ class PromptBuilder:
             arguments[traits.thinking_switch] = enabled
         if traits.effort and wishes.effort is not None:
             known = re.search(rf"['\"]{re.escape(wishes.effort)}['\"]", self._template.source)
+            # A template may refuse an effort that it does not name.
             arguments["reasoning_effort"] = (
                 wishes.effort if known else EFFORTS.get(wishes.effort, "medium")
             )

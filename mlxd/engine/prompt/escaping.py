@@ -173,8 +173,7 @@ class PlainEncoder:
     def _trusted_backend(self) -> Any:
         """The tokenizer's fast half, which has the tokens' positions, if both encode alike.
 
-        Wrappers of some families add or drop spaces of their own; the sample has what they differ
-        on.
+        The other half may treat a text before or after; the sample has what such code touches.
         """
         backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
         sample = " A line,\n\n\tthen\r\n  another: <b>1234</b> \u00e9\u4e16\U0001f600 "

@@ -43,7 +43,7 @@ class TemplateContext:
     def render(self, turns: Sequence[ChatTurn], *, checkpoints: bool) -> Rendered:
         """The whole prompt; an assistant turn at the end is continued. Raises `TemplateFault`."""
         turns = list(turns)
-        # Clients end with an empty answer to have one written; there is nothing to go on with.
+        # An empty answer at the end is nothing that could be gone on with.
         while turns and turns[-1].role == "assistant" and turns[-1].empty:
             turns.pop()
         turns = turns or [ChatTurn("user")]

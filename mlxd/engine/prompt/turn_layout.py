@@ -15,7 +15,6 @@ from mlxd.engine.notations.table import DESCRIBED, NOTATIONS, notation_named
 from mlxd.engine.prompt.chat_template import ChatMessage
 from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
 from mlxd.engine.prompt.turns import ChatCall, ChatTurn
-from mlxd.messages import Role
 
 FILLER = "OK."
 """What an assistant turn says where the template wants one and takes no empty one."""
@@ -50,7 +49,8 @@ def arrange(
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     described = DESCRIPTION.format(tools=lines) if tools else ""
     arranged = _lead_with_system(arranged, traits, described)
-    arranged = [*arranged[:1], *(_remind(turn, traits) for turn in arranged[1:])]
+    if not traits.system_later:
+        arranged = [*arranged[:1], *map(_as_reminder, arranged[1:])]
     if traits.calls is None:
         arranged = [_spell_calls(turn, tool_format) for turn in arranged]
     elif not traits.parallel_calls:
@@ -80,9 +80,9 @@ def _lead_with_system(turns: list[ChatTurn], traits: TemplateTraits, tools: str)
     return [ChatTurn("user", text), *rest]
 
 
-def _remind(turn: ChatTurn, traits: TemplateTraits) -> ChatTurn:
-    """A later system turn as a marked user turn, where the template wants system text first."""
-    if turn.role != "system" or traits.system_later:
+def _as_reminder(turn: ChatTurn) -> ChatTurn:
+    """A system turn as a marked user turn; any other as it is."""
+    if turn.role != "system":
         return turn
     return ChatTurn("user", f"<system-reminder>\n{turn.text}\n</system-reminder>")
 
@@ -151,6 +151,7 @@ def _answer_calls(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
     answered: list[ChatTurn] = []
     for turn, results in _with_results(turns):
         answered += [turn, *results]
+        # Behind the last turn the answers may still come.
         if answered[-1] is not turns[-1]:
             missing = turn.calls[len(results) :]
             answered += [ChatTurn("tool", call_id=call.id, name=call.name) for call in missing]
@@ -166,7 +167,8 @@ def _alternate(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatTu
             continue
         if before == "system" and turn.role in ("assistant", "tool"):
             groups += [] if traits.assistant_first else [[ChatTurn("user")]]
-        if _must_join(before, turn.role, traits):
+        in_row = {"user": traits.users_in_row, "assistant": traits.assistants_in_row}
+        if before == turn.role and not in_row.get(turn.role, True):
             groups[-1].append(turn)
             continue
         if before == "tool" and turn.role == "user" and not traits.user_after_results:
@@ -186,15 +188,6 @@ def _is_question(turn: ChatTurn, traits: TemplateTraits) -> bool:
     """
     passed_over = traits.users_in_row and turn.text.startswith("<tool_response>")
     return turn.role == "user" and not passed_over
-
-
-def _must_join(before: Role, role: Role, traits: TemplateTraits) -> bool:
-    match (before, role):
-        case ("user", "user"):
-            return not traits.users_in_row
-        case ("assistant", "assistant"):
-            return not traits.assistants_in_row
-    return False
 
 
 def _joined(turns: Sequence[ChatTurn]) -> ChatTurn:
@@ -240,6 +233,7 @@ def _to_call(call: ChatCall, shape: CallShape) -> dict[str, Any]:
 
 def _short_id(id_: str) -> str:
     """`id_`, or always the same letters and digits in its place."""
+    # A hash, so that the call and its result, and the next request, have the same one.
     if len(id_) == SHORT_ID and id_.isascii() and id_.isalnum():
         return id_
     return hashlib.sha256(id_.encode()).hexdigest()[:SHORT_ID]

@@ -1,7 +1,7 @@
 """A request's messages taken apart into turns, with everything a caller wrote escaped."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -51,23 +51,19 @@ class MessageReader:
 
     def turns(self, messages: Sequence[Message]) -> list[ChatTurn]:
         """Every message as one turn, and one more for each tool result it holds."""
-        return [
-            turn
-            for number, message in enumerate(messages)
-            for turn in self._message(f"messages.{number}.content", message)
-        ]
+        turns: list[ChatTurn] = []
+        for number, message in enumerate(messages):
+            where = f"messages.{number}.content"
+            results = [part for part in message.parts if isinstance(part, ToolResult)]
+            rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+            turns += [self._result(where, result) for result in results]
+            if rest or not results:
+                turns.append(self._turn(where, message.role, rest))
+        return turns
 
     def tools(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
         """Tools as chat templates expect them; raises `InvalidField` for a broken schema."""
         return [self._tool(number, tool) for number, tool in enumerate(tools)]
-
-    def _message(self, where: str, message: Message) -> Iterator[ChatTurn]:
-        results = [part for part in message.parts if isinstance(part, ToolResult)]
-        for result in results:
-            yield self._result(where, result)
-        rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-        if rest or not results:
-            yield self._turn(where, message.role, rest)
 
     def _turn(
         self, where: str, role: Role, parts: Sequence[Text | Reasoning | Image | ToolCall]
