@@ -182,6 +182,7 @@ class _Call:
             self._calls.add("".join(self._early))
             self._settled = True
         elif not (self._around.bare or self._strange):
+            # Bare JSON may be an answer that only looks like a call: it needs arguments too.
             self._open()
 
     def _open(self) -> None:

@@ -55,6 +55,8 @@ class Scanner:
         self._text = ""
         self._at = 0
         self._base = 0
+        # Where each marker comes next: a text of many other markers would else be searched once
+        # for each of them, and hostile text would cost the square of its length.
         self._next: dict[str, int] = {}
         self._marked: list[str] | None = None
         self.ended = False
@@ -223,6 +225,7 @@ class Scanner:
     def _first(self, markers: Markers) -> tuple[int, str]:
         """(where certain text ends, the marker there if there is a whole one)."""
         size = len(self._text)
+        # Most pieces hold no marker at all; this is every token of every answer.
         if self._at == size or (self._at == 0 and not markers.might_be_in(self._text)):
             return size, ""
         found, where = "", size

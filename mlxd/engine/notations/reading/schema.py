@@ -129,6 +129,7 @@ def _integer(text: str) -> str | None:
         return None
     if text.removeprefix("-").isdigit():
         return text
+    # Models write 3.0 for 3; past 2**53 a float does not hold every integer.
     number = float(text)
     return str(int(number)) if abs(number) < 2**53 and number.is_integer() else None
 
