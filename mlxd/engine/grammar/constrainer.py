@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from mlxd.engine.grammar.lark_text import (
     AFTER_THINKING,
     GrammarText,
-    Texts,
+    GrammarWriter,
 )
 from mlxd.engine.grammar.shortest_ending import LONGEST, Closer
 from mlxd.engine.grammar.token_masks import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
@@ -42,7 +42,7 @@ SEARCH_SECONDS = 0.5
 MAX_REASON = 300
 """Characters of llguidance's own words that are passed on."""
 
-_PLACE = re.compile(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?")
+_POSITION = re.compile(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?")
 
 _PANIC = "panic"
 
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SteeringRecipe:
     """What steers one request's row."""
 
     vocabulary: Vocabulary
@@ -73,34 +73,33 @@ class Constrainer:
         self._constrainable = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
         self._markup: Markup = builder.markup
         self._switch = builder.traits.thinking_switch
+        vocabulary = tokenizer.get_vocab()
+        self._writer = GrammarWriter(
+            self._markup,
+            literally=lambda text: literal(self._loaded_vocabulary().tokenizer, text),
+            is_token=vocabulary.__contains__,
+        )
+        opening = self._markup.reasoning[0][0] if self._markup.reasoning else ""
+        self._starter = vocabulary.get(opening)
         self._ends = tuple(sorted(ends))
         self._vocab_size = vocab_size
         self._vocabulary: Vocabulary | None = None
         self._compiled: OrderedDict[tuple[str, ...], Grammar] = OrderedDict()
 
-    def recipe(self, request: GenerateRequest, prompt: Prompt) -> Recipe | None:
+    def recipe(self, request: GenerateRequest, prompt: Prompt) -> SteeringRecipe | None:
         """What steers `request`, None when it is free; raises `InvalidField`."""
-        text = self._text().of(request)
+        text = self._writer.of(request)
         thinking = self._thinking(request, prompt, constrained=text is not None)
         if text is None and (thinking is None or thinking.budget is None):
             return None
         if text is None and not self._constrainable:
             log.warning("a thinking budget can't be enforced with this model's tokenizer")
             return None
-        grammar = None if text is None else self._grammar(text, _field(request))
-        return Recipe(self._known(), grammar, thinking)
+        field = "tools" if isinstance(request.output, TextOutput) else "response_format"
+        grammar = None if text is None else self._grammar(text, field)
+        return SteeringRecipe(self._loaded_vocabulary(), grammar, thinking)
 
-    def _text(self) -> GrammarText:
-        return GrammarText(self._markup, self._literally, self._is_token)
-
-    def _is_token(self, text: str) -> bool:
-        return text in self._tokenizer.get_vocab()
-
-    def _literally(self, text: str) -> str:
-        """A text as Lark, with the tokens that are control tokens to llguidance as such."""
-        return literal(self._known().tokenizer, text)
-
-    def _known(self) -> Vocabulary:
+    def _loaded_vocabulary(self) -> Vocabulary:
         """The vocabulary, read on the first use: it takes a moment."""
         if self._vocabulary is None:
             inner = self._inner
@@ -115,7 +114,7 @@ class Constrainer:
             )
         return self._vocabulary
 
-    def _grammar(self, texts: Texts, field: str) -> Grammar:
+    def _grammar(self, texts: GrammarText, field: str) -> Grammar:
         key = (texts.lark, *texts.beginnings)
         found = self._compiled.get(key)
         if found is None or not _works(found.matcher):
@@ -125,7 +124,7 @@ class Constrainer:
             self._compiled.popitem(last=False)
         return found
 
-    def _compiled_anew(self, texts: Texts, field: str) -> Grammar:
+    def _compiled_anew(self, texts: GrammarText, field: str) -> Grammar:
         try:
             return self._compile(texts, field)
         except _Panic:
@@ -138,20 +137,20 @@ class Constrainer:
         except _Panic:
             raise InvalidField(field, "unsupported", "It can't be enforced.") from None
 
-    def _compile(self, texts: Texts, field: str) -> Grammar:
+    def _compile(self, texts: GrammarText, field: str) -> Grammar:
         if len(texts.lark) > MAX_TEXT:
             raise InvalidField(field, "value", "The schemas are too large together.")
-        known = self._known()
+        vocabulary = self._loaded_vocabulary()
         matcher = self._checked(texts.lark, field)
         for warning in matcher.get_grammar_warnings():
             log.info("a grammar is enforced in part: %s", _reason(warning))
-        ends = tuple(
-            tuple(known.tokenizer.tokenize_str(text, parse_special=True)) for text in texts.ends
-        )
-        way = known.closer.way(matcher, ends=ends)
+        tokenize = vocabulary.tokenizer.tokenize_str
+        ends = tuple(tuple(tokenize(text, parse_special=True)) for text in texts.ends)
+        way = vocabulary.closer.way(matcher, ends=ends)
         if not _works(matcher):
             raise _Panic
         if way is None:
+            # White space that may come first satisfies a part of what nothing satisfies whole.
             self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
         growth = [len(way or ())]
         deadline = time.monotonic() + SEARCH_SECONDS
@@ -168,7 +167,7 @@ class Constrainer:
 
     def _checked(self, lark: str, field: str) -> LLMatcher:
         """A compiled grammar that at least one token can begin; raises `InvalidField`."""
-        matcher = LLMatcher(self._known().tokenizer, lark, log_level=0)
+        matcher = LLMatcher(self._loaded_vocabulary().tokenizer, lark, log_level=0)
         probe = matcher.deep_copy()
         probe.compute_bitmask()
         error = matcher.get_error() or probe.get_error()
@@ -182,26 +181,27 @@ class Constrainer:
 
     def _rest(self, matcher: LLMatcher, beginning: str, ends: Ends) -> int:
         """Tokens to the end of an answer that begins so."""
-        known = self._known()
+        vocabulary = self._loaded_vocabulary()
         ahead = matcher.deep_copy()
-        tokens = known.tokenizer.tokenize_str(beginning, parse_special=True)
+        tokens = vocabulary.tokenizer.tokenize_str(beginning, parse_special=True)
         if ahead.try_consume_tokens(tokens) < len(tokens):
             return 0
-        return len(known.closer.way(ahead, ends=ends) or ())
+        return len(vocabulary.closer.way(ahead, ends=ends) or ())
 
     def _thinking(
         self, request: GenerateRequest, prompt: Prompt, *, constrained: bool
     ) -> Thinking | None:
-        budget = self._budget(request)
+        wishes = request.reasoning
+        off = wishes.enabled is False or wishes.effort == "none"
+        # A template without a switch has the model think all the same: its tag is closed at once.
+        budget = 0 if off and self._switch is None else wishes.budget
         if not self._markup.reasoning or (budget is None and not constrained):
             return None
         opening, closing = self._markup.reasoning[0]
         closers = closing
         if (messages := notation_named(self._markup.tool_format).form.messages) is not None:
             closers += messages.following + ("" if request.tools else messages.final)
-        starter = self._tokenizer.get_vocab().get(opening)
-        if request.reasoning.enabled is False or request.reasoning.effort == "none":
-            starter = None
+        starter = None if off else self._starter
         return Thinking(
             opening=opening.encode(),
             closing=closing.encode(),
@@ -211,20 +211,13 @@ class Constrainer:
             starter=starter,
         )
 
-    def _budget(self, request: GenerateRequest) -> int | None:
-        """The budget in tokens; none at all where the template has no switch to turn it off."""
-        wishes = request.reasoning
-        off = wishes.enabled is False or wishes.effort == "none"
-        if off and self._switch is None:
-            return 0
-        return wishes.budget
-
 
 class _Panic(Exception):
     """The library stopped at an error of its own."""
 
 
 def _works(matcher: LLMatcher) -> bool:
+    # Objects of the library share state; an error of one shows in others only when they compute.
     probe = matcher.deep_copy()
     probe.compute_bitmask()
     return not probe.is_error()
@@ -247,14 +240,10 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
 
-def _field(request: GenerateRequest) -> str:
-    return "tools" if isinstance(request.output, TextOutput) else "response_format"
-
-
 def _reason(error: str) -> str:
-    """llguidance's reason without its place in a grammar that the caller never saw."""
+    """llguidance's reason without the position in a grammar that the caller never saw."""
     first, *others = error.split("\n")
-    line = _PLACE.sub("", first.strip())
+    line = _POSITION.sub("", first.strip())
     if line.endswith(":"):
         # Of a regular expression the reason stands below a drawing of the place.
         line += next((f" {each[7:]}" for each in others if each.startswith("error: ")), "")

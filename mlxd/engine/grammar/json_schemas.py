@@ -32,6 +32,8 @@ _SINGLE = (
 _NESTING = frozenset(
     {"properties", "patternProperties", "items", "prefixItems", "additionalProperties", "contains"}
 )
+# The first would set options of llguidance. The others constrain nothing, and a grammar is cached
+# by its text.
 _DROPPED = frozenset({"x-guidance", "$schema", "$id", "$comment", "title", "description"})
 _MAX_RECURSION = 100
 
@@ -46,13 +48,13 @@ def read_schema(text: str, field: str) -> dict[str, Any]:
         raise InvalidField(field, "value", "The schema is not valid JSON.") from None
     if not isinstance(schema, dict):
         raise InvalidField(field, "value", "The schema must be a JSON object.")
-    cleaned = _Reader(field).schema(schema, 0, 0)
+    cleaned = _SchemaReader(field).schema(schema, 0, 0)
     assert isinstance(cleaned, dict)
     return cleaned
 
 
 @dataclass
-class _Reader:
+class _SchemaReader:
     """Copies a schema and counts what is in it."""
 
     field: str
@@ -63,10 +65,10 @@ class _Reader:
         if not isinstance(schema, dict):
             return schema
         self._check(schema, depth, recursion)
-        kept = {key: value for key, value in schema.items() if key not in _DROPPED}
-        if kept.get("format", "") not in FORMATS:
-            kept.pop("format", None)
-        return {key: self._part(key, value, depth, recursion + 1) for key, value in kept.items()}
+        useful = {key: value for key, value in schema.items() if key not in _DROPPED}
+        if useful.get("format", "") not in FORMATS:
+            useful.pop("format", None)
+        return {key: self._part(key, value, depth, recursion + 1) for key, value in useful.items()}
 
     def _part(self, key: str, value: Any, depth: int, recursion: int) -> Any:
         below = depth + 1 if key in _NESTING else depth

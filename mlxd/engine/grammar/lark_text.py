@@ -9,10 +9,10 @@ from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
 from mlxd.engine.grammar.json_schemas import MAX_BYTES, MAX_PATTERN, read_schema
+from mlxd.engine.grammar.plain_values import ToolShape
 from mlxd.engine.grammar.tool_calls import (
     Literally,
     ToolGrammar,
-    ToolShape,
     inline_json,
 )
 from mlxd.engine.interface import Markup
@@ -46,7 +46,7 @@ _BARE_CALL = r'\s*(```[a-z_]*\s*)?\[?\s*\{(?s:.)*"(name|function)"(?s:.)*'
 
 
 @dataclass(frozen=True)
-class Texts:
+class GrammarText:
     """A grammar's text; `whole` if it describes the reasoning too.
 
     `beginnings` are texts of an answer from which the way to its end may be longest, `ends` are
@@ -70,7 +70,7 @@ class _Draft:
     ends: list[str] = field(default_factory=list)
 
 
-class GrammarText:
+class GrammarWriter:
     """Writes grammars for one model."""
 
     def __init__(
@@ -78,12 +78,13 @@ class GrammarText:
     ) -> None:
         self._markup = markup
         self._literally = literally
-        self._is_token = is_token
         self._notation = notation_named(markup.tool_format)
         self._form = self._notation.form_in(is_token)
         self._messages = self._form.messages
+        # A marker that is a text ends the lexeme of the free text before it, at its first place.
+        self._trigger = "trigger" if is_token(self._form.marker) else "trigger[lazy]"
 
-    def of(self, request: GenerateRequest) -> Texts | None:
+    def of(self, request: GenerateRequest) -> GrammarText | None:
         """The grammar of the answer to `request`, None where it is free; raises `InvalidField`."""
         required, tools = _required(request.tool_choice), callable_tools(request)
         free_text = isinstance(request.output, TextOutput)
@@ -102,8 +103,12 @@ class GrammarText:
         if self._messages is not None:
             draft.ends += [self._messages.final, *draft.beginnings]
         draft.rules.insert(0, self._start(draft, request.output))
-        return Texts(
-            _joined(draft.rules, draft.named),
+        lark = "\n".join(draft.rules) + "\n"
+        if draft.named:
+            grammars: list[dict[str, Any]] = [{"name": "main", "lark_grammar": lark}, *draft.named]
+            lark = json.dumps({"grammars": grammars})
+        return GrammarText(
+            lark,
             whole=self._messages is not None,
             beginnings=tuple(draft.beginnings),
             ends=tuple(draft.ends),
@@ -122,15 +127,10 @@ class GrammarText:
         marked = marked and self._messages is None and marker != ""
         draft.rules.append(grammar.rules(shapes, marked=marked))
         if marked:
-            draft.rules.append(self._trigger(marker))
+            draft.rules.append(f"{self._trigger}: FREE {self._literally(marker)}")
         draft.answers.append("trigger calls" if marked else "calls")
         draft.beginnings += grammar.beginnings(shapes)
         draft.ends += grammar.ends
-
-    def _trigger(self, marker: str) -> str:
-        if self._is_token(marker):
-            return f"trigger: FREE {self._literally(marker)}"
-        return f"trigger[lazy]: FREE {self._literally(marker)}"
 
     def _free(self) -> str:
         """Text in which the model's notation has no call."""
@@ -151,6 +151,7 @@ class GrammarText:
             end = self._literally(end_of_message + self._messages.following)
             draft.rules.append(f"analysis: {begin} THOUGHT {end}\nTHOUGHT: {_ANYTHING}")
             return f"start: analysis* ({answers})"
+        # Who writes an expression or a grammar means the whole answer, to the last space.
         exact = isinstance(output, RegexOutput | GrammarOutput)
         if self._markup.reasoning and not exact and "FREE" not in draft.answers:
             draft.rules.append(_SPACE)
@@ -189,14 +190,6 @@ def _required(choice: ToolChoice) -> bool:
             assert_never(choice)
 
 
-def _joined(rules: Sequence[str], named: Sequence[dict[str, str]]) -> str:
-    lark = "\n".join(rules) + "\n"
-    if not named:
-        return lark
-    grammars: list[dict[str, Any]] = [{"name": "main", "lark_grammar": lark}, *named]
-    return json.dumps({"grammars": grammars})
-
-
 def _own(text: str) -> str:
     """A caller's grammar as Lark; other servers' GBNF is translated."""
     if len(text.encode()) > MAX_BYTES:
@@ -216,6 +209,7 @@ def _refused(reason: str) -> InvalidField:
 
 
 def _regex(text: str) -> str:
+    # Every odd character by its number: Lark and the engine of expressions escape differently.
     return "".join(
         char if char.isalnum() or char in "_ " else f"\\x{{{ord(char):x}}}" for char in text
     )

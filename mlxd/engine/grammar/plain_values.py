@@ -2,11 +2,12 @@
 
 import json
 import re
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from llguidance import regex_to_lark
 
-from mlxd.engine.notations.reading.schema import ToolSchema
+from mlxd.engine.notations.reading.schema import ToolSchema, referenced
 from mlxd.errors import InvalidField
 
 _ANY = r"(?s:.)"
@@ -14,12 +15,13 @@ _WORDS = r"\s*(null|None)\s*"
 _REFERENCES = 8
 
 
-class _Tool(Protocol):
-    @property
-    def name(self) -> str: ...
+@dataclass(frozen=True)
+class ToolShape:
+    """An offered tool: its schema, parsed, with what can't be enforced taken out."""
 
-    @property
-    def strict(self) -> bool: ...
+    name: str
+    schema: dict[str, Any]
+    strict: bool
 
 
 class PlainValues:
@@ -33,9 +35,11 @@ class PlainValues:
         self._closing = closing
         self._line = line
         inside = [closing.strip() or closing, *forbidden] if closing else list(forbidden)
-        self._forbidden = "|".join(_escaped(text) for text in inside)
+        # Lark ends a pattern at a slash and reads no line break in one.
+        plain = (re.escape(text).replace("/", r"\/").replace("\n", r"\n") for text in inside)
+        self._forbidden = "|".join(plain)
 
-    def terminal(self, schema: Any, tool: _Tool) -> str | None:
+    def terminal(self, schema: Any, tool: ToolShape) -> str | None:
         """The terminal of a text; None where the value is JSON."""
         kinds = _kinds(schema)
         streamed = next((kind for kind in kinds if kind != "null"), "")
@@ -44,7 +48,7 @@ class PlainValues:
         bodies = " | ".join(f"({body})" for body in self._bodies(schema, schema, tool))
         return f"({bodies}) {json.dumps(self._closing.rstrip())}"
 
-    def _bodies(self, schema: Any, root: dict[str, Any], tool: _Tool) -> list[str]:
+    def _bodies(self, schema: Any, root: dict[str, Any], tool: ToolShape) -> list[str]:
         """Terminals of the texts that satisfy one of the schema's choices."""
         schema = _resolved(schema, root)
         for union in ("anyOf", "oneOf"):
@@ -61,7 +65,7 @@ class PlainValues:
             body += f" & ~/{_WORDS}/"
         return [body]
 
-    def without_strings(self, schema: Any, tool: _Tool) -> Any:
+    def without_strings(self, schema: Any, tool: ToolShape) -> Any:
         """`schema` without strings: their quotes would be read as a part of them."""
         kinds = [kind for kind in _kinds(schema) if kind not in ("string", "any")]
         if "string" not in _kinds(schema) or not kinds:
@@ -73,7 +77,7 @@ class PlainValues:
         rest = {key: value for key, value in schema.items() if key not in shared}
         return {**shared, "allOf": [rest, types]}
 
-    def _text(self, schema: dict[str, Any], tool: _Tool) -> str:
+    def _text(self, schema: dict[str, Any], tool: ToolShape) -> str:
         low, high = schema.get("minLength", 0), schema.get("maxLength", "")
         body = f"/{_ANY}{{{low},{high}}}/ & ~/{_ANY}*({self._forbidden}){_ANY}*/"
         pattern = schema.get("pattern")
@@ -98,9 +102,7 @@ def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
         reference = found.pop("$ref", None)
         if not isinstance(reference, str):
             break
-        node: Any = root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            node = node.get(step) if isinstance(node, dict) else None
+        node = referenced(root, reference)
         found = {**(node if isinstance(node, dict) else {}), **found}
     parts = found.pop("allOf", None)
     for part in parts if isinstance(parts, list) else ():
@@ -108,11 +110,7 @@ def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _escaped(text: str) -> str:
-    return re.escape(text).replace("/", r"\/").replace("\n", r"\n")
-
-
-def _whole(pattern: str, tool: _Tool) -> str:
+def _whole(pattern: str, tool: ToolShape) -> str:
     """A pattern that may match anywhere as one of the whole text."""
     left, right = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith(r"\$")
     inner = pattern[1 if left else 0 : -1 if right else None]
@@ -123,6 +121,7 @@ def _whole(pattern: str, tool: _Tool) -> str:
                 "unsupported",
                 f"A pattern of the tool `{tool.name}` can't be enforced in this model's notation.",
             )
+        # `^red|green$` anchors one branch each, which can't be rewritten; it is left to the model.
         return f"{_ANY}*"
     before, after = "" if left else f"{_ANY}*", "" if right else f"{_ANY}*"
     return f"{before}({regex_to_lark(inner, 'dw')}){after}"

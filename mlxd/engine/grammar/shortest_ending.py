@@ -42,7 +42,9 @@ class Closer:
         """
         best: list[int] | None = None
         for attempt in range(_ATTEMPTS):
+            # A token has some four bytes, and a way is written in single ones first.
             limit = _DETOUR if attempt > 1 else longest * 4
+            # What closes one thing may only be a character of another: once, go without.
             hints = ends if attempt != 1 else ()
             found = self._attempt(_Attempt(matcher.deep_copy(), attempt, hints), limit)
             if found is not None:
@@ -117,6 +119,7 @@ class Closer:
 
     def _merged(self, matcher: LLMatcher, tokens: list[int]) -> list[int]:
         """The same text in fewer tokens, if the grammar takes those."""
+        # The bytes of a control token, tokenised again, are plain text.
         if any(self._tokenizer.is_special_token(token) for token in tokens):
             return tokens
         merged = self._tokenizer.tokenize_bytes(self._tokenizer.decode_bytes(tokens))
@@ -133,6 +136,7 @@ class _Attempt:
         self.matcher = matcher
         self.number = number
         self.ends = ends
+        # Seeded, so that the same request is led to the same end.
         self.order = random.Random(number)
         self.taken: list[int] = []
         self.last: tuple[int, ...] = ()

@@ -145,6 +145,8 @@ class Steering:
         self._may_think = self._answering and not (grammar is not None and grammar.whole)
         self._way = list(grammar.shortest) if grammar and grammar.shortest else None
         self._next_way: list[int] | None = None
+        # A way to the end is dear to find and grows slowly: it is looked at again only when so few
+        # tokens are left that it could have become too long.
         self._due = max_tokens
         self.settles = False
         self.fault = ""
@@ -196,8 +198,7 @@ class Steering:
 
     def _answer(self, token: int) -> None:
         matcher = self._matcher
-        if matcher is None:
-            return
+        assert matcher is not None, "only a row with a grammar is answering"
         if self._may_think:
             self._may_think = False
             if self._thinking is not None and token == self._thinking.starter:
@@ -218,18 +219,14 @@ class Steering:
             return
         turned = reasoning.feed(self._vocabulary.tokenizer.decode_bytes([token]))
         if turned and not reasoning.inside and self._matcher is not None and not self._answering:
-            self._begin_answer(reasoning.rest)
+            # The grammar takes over with what came in the same token as the end of the tag.
+            self._answering, self._may_think, self._reasoning = True, False, None
+            self._due = self._left
+            tokens = self._vocabulary.tokenizer.tokenize_bytes(reasoning.rest)
+            if reasoning.rest.strip() and not self._matcher.consume_tokens(tokens):
+                self.fault = "the reasoning runs into the answer"
         if reasoning.inside:
             self._close_in_time()
-
-    def _begin_answer(self, rest: bytes) -> None:
-        """The reasoning is over; the grammar takes over with what came in the same token."""
-        self._answering, self._may_think, self._reasoning = True, False, None
-        self._due = self._left
-        if rest.strip() and self._matcher is not None:
-            tokens = self._vocabulary.tokenizer.tokenize_bytes(rest)
-            if not self._matcher.consume_tokens(tokens):
-                self.fault = "the reasoning runs into the answer"
 
     def _close_in_time(self) -> None:
         """Begin to close the tag when the budget, or the room for the answer, is used up."""
@@ -239,6 +236,7 @@ class Steering:
         spent = thinking.budget is not None and reasoning.used >= thinking.budget
         if not spent and self._left > self._answer_room(len(thinking.closers)):
             return
+        # A tag in the middle of a character would leave half of it in the text.
         if not reasoning.whole and self._waited < PATIENCE:
             self._waited += 1
             return

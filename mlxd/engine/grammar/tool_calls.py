@@ -6,10 +6,9 @@ of an offered tool whose arguments satisfy the tool's schema.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from mlxd.engine.grammar.plain_values import PlainValues
+from mlxd.engine.grammar.plain_values import PlainValues, ToolShape
 from mlxd.engine.notations.notation import Form
 from mlxd.errors import InvalidField
 
@@ -18,15 +17,6 @@ JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separa
 
 Literally = Callable[[str], str]
 """A text as Lark: control tokens as such, the rest as strings."""
-
-
-@dataclass(frozen=True)
-class ToolShape:
-    """An offered tool: its schema, parsed, with what can't be enforced taken out."""
-
-    name: str
-    schema: dict[str, Any]
-    strict: bool
 
 
 class ToolGrammar:
@@ -101,7 +91,11 @@ class ToolGrammar:
             self._rules.append(f"{rule}: {' '.join(parts) or json.dumps('')}")
 
     def _listed(self, rule: str, members: Sequence[tuple[str, bool]]) -> None:
-        """Members with commas between those that are written."""
+        """Members with commas between those that are written.
+
+        Two rules for each member, `first` while none was written and `rest` behind one: so the
+        grammar grows with the members, not with the ways to leave some out.
+        """
         comma = self._text(self._form.comma)
         empty = json.dumps("")
         self._rules += [f"{rule}: {rule}_first0", f"{rule}_first{len(members)}: {empty}"]

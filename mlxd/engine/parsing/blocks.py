@@ -74,7 +74,9 @@ class BlockBuilder:
         mode: ReasoningMode,
     ) -> None:
         scan = Scanner()
-        self._calls = Calls(callable_tools(request), scan, used_ids=_used_ids(request))
+        parts = (part for message in request.messages for part in message.parts)
+        used = (part.id for part in parts if isinstance(part, ToolCall))
+        self._calls = Calls(callable_tools(request), scan, used_ids=used)
         if markup.tool_format is not None and markup.tool_format not in NOTATIONS:
             self._calls.remark("the model's tool format is not known")
         self._splitter = Splitter(markup, scan, self._calls, opens_reasoning=opens_reasoning)
@@ -144,8 +146,8 @@ class BlockBuilder:
                 self._went_on = True
 
 
-class _Piece(NamedTuple):
-    """White space that waits for what follows it."""
+class _HeldText(NamedTuple):
+    """Text, mostly white space, that waits for what follows it."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...]
@@ -162,7 +164,7 @@ class _Layout:
         self._before_calls = before_calls
         # The prompt holds this tag, but whoever reads the text alone has to see it.
         self._missing_tag = opened if mode == "inline" else ""
-        self._held: list[_Piece] = []
+        self._held: list[_HeldText] = []
         self._behind = bool(opened) and mode != "inline"
         """Reasoning or a call came before, and no text since."""
 
@@ -219,7 +221,7 @@ class _Layout:
         if self._mode == "strip":
             return
         if not self.blocks.is_open(Reasoning):
-            self._held.append(_Piece(text, ()))
+            self._held.append(_HeldText(text, ()))
             if not text.strip(SPACE):
                 return
             text = "".join(piece.text for piece in self._held)
@@ -236,10 +238,13 @@ class _Layout:
         self._hold(text[line:lead], start + line, thought=thought)
         if lead < body:
             if self._behind:
-                self._drop_line_breaks()
+                breaks = [at for at, held in enumerate(self._held) if held.text.endswith("\n")]
+                # Line breaks behind a call or a tag belong to the markup; an indent is the text's.
+                del self._held[: breaks[-1] + 1 if breaks else 0]
             self._hold(text[lead:body], start + lead, thought=thought)
             self._release()
             self._hold(text[body:], start + body, thought=thought)
+        # White space before a call is dropped; where none can come, nobody has to wait for it.
         if self.blocks.is_open(Text) and not self._before_calls and not self._behind:
             self._release()
 
@@ -247,7 +252,7 @@ class _Layout:
         if text:
             share = self.attribution.take(start, start + len(text))
             self.reasoning_tokens += share.tokens if thought else 0
-            self._held.append(_Piece(text, share.logprobs))
+            self._held.append(_HeldText(text, share.logprobs))
 
     def _settle(self) -> None:
         """Something other than text follows: what is held ends the open text, or is dropped."""
@@ -263,12 +268,6 @@ class _Layout:
         for piece in self._held:
             self.blocks.add(piece.text, piece.logprobs)
         self._held.clear()
-
-    def _drop_line_breaks(self) -> None:
-        """Drop held white space up to its last line break."""
-        breaks = [at for at, piece in enumerate(self._held) if piece.text.endswith("\n")]
-        if breaks:
-            del self._held[: breaks[-1] + 1]
 
 
 class _Blocks:
@@ -329,8 +328,3 @@ class _Blocks:
             self._whole.append(text)
         self._delta.clear()
         self._logprobs.clear()
-
-
-def _used_ids(request: GenerateRequest) -> Iterable[str]:
-    parts = (part for message in request.messages for part in message.parts)
-    return (part.id for part in parts if isinstance(part, ToolCall))

@@ -74,7 +74,7 @@ class StopStrings:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FinalText:
     """Final text, the logprobs of the tokens it completes, and the stop string that ended it."""
 
     text: str
@@ -93,30 +93,32 @@ class RowText:
         self._unread: list[TokenLogprob] = []
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()
 
-    def add(self, token: int, logprob: TokenLogprob | None) -> Piece:
+    def add(self, token: int, logprob: TokenLogprob | None) -> FinalText:
         """Take the next token of the answer (not the end token)."""
         self._detokenizer.add_token(token)
         if logprob is not None:
             self._unread.append(logprob)
         return self._read()
 
-    def finish(self) -> Piece:
+    def finish(self) -> FinalText:
         """The answer is over: everything that was held back."""
         self._detokenizer.finalize()
         piece = self._read()
         if piece.stop is not None:
             return piece
         rest = self._stops.flush()
-        return Piece(piece.text + rest, piece.logprobs + self._release(len(rest), everything=True))
+        return FinalText(
+            piece.text + rest, piece.logprobs + self._release(len(rest), everything=True)
+        )
 
-    def _read(self) -> Piece:
+    def _read(self) -> FinalText:
         segment = self._detokenizer.last_segment
         if segment:
             self._seen += len(segment)
             self._waiting.extend((self._seen, entry) for entry in self._unread)
             self._unread.clear()
         text, stop = self._stops.feed(segment)
-        return Piece(text, self._release(len(text)), stop)
+        return FinalText(text, self._release(len(text)), stop)
 
     def _release(self, length: int, *, everything: bool = False) -> tuple[TokenLogprob, ...]:
         self._emitted += length

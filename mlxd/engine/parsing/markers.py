@@ -82,6 +82,7 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
 
 
 def _add_tags(table: Table, pairs: tuple[tuple[str, str], ...]) -> None:
+    # Two pairs may share a text: what changes the state goes before what is only out of place.
     for opening, closing in pairs:
         table["text"].setdefault(opening, Edge("tag", "reasoning"))
         table["reasoning"].setdefault(closing, Edge("tag", "text"))
@@ -177,15 +178,16 @@ class Splitter:
                 self._scan.mark(marker)
                 return (yield from self._header(state))
             case "close":
-                self._close(state, marker)
+                self._span("tag" if state == "reasoning" else "markup", marker)
+                self._take_calls()
+                self._items.append(MessageEnd())
             case _:
                 assert_never(edge.role)
         return edge.to
 
     def _call(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
-        if self._notation is None:
-            return state
+        assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
         found = yield from self._read(self._notation.starts[marker], state)
         return "text" if found else state
@@ -200,7 +202,7 @@ class Splitter:
                 self._calls.remark(f"tool markup seen, nothing parsed: {error.reason}")
         found = self._calls.count > before
         self._fresh = self._fresh or found
-        self._span("text" if found else origin, self._scan.kept())
+        self._span("text" if found else origin, self._scan.since_mark())
         return found
 
     def _bare(self) -> Steps[None]:
@@ -217,31 +219,33 @@ class Splitter:
             # Where it is no call, what follows it is no beginning any more.
             self._fresh = yield from self._read(reader, "text")
         else:
-            self._span("text", scan.kept())
+            self._span("text", scan.since_mark())
             self._fresh = False
 
     def _message(self) -> Steps[State]:
         """Read what can be the header of a message."""
         scan, headers = self._scan, self._headers
+        assert headers is not None, "answers without headers never are at a message's start"
         scan.mark()
         yield from scan.space()
-        if headers and (yield from scan.at_any(markers_of(*headers.begins))):
+        if (yield from scan.at_any(markers_of(*headers.begins))):
             return (yield from self._header("text"))
-        self._span("text", scan.kept())
+        self._span("text", scan.since_mark())
         return "text"
 
     def _header(self, state: Literal["text", "reasoning"]) -> Steps[State]:
         """Read a header since the mark up to its end; without an end it is no header."""
         scan, headers = self._scan, self._headers
-        if headers is None or (yield from scan.upto(headers.end, MAX_HEADER)) is None:
-            self._span(state, scan.kept())
+        assert headers is not None, "`build_table` has headers only of a notation with some"
+        if (yield from scan.upto(headers.end, MAX_HEADER)) is None:
+            self._span(state, scan.since_mark())
             return state
-        kept = scan.kept()
-        if not headers.is_header(kept):
-            self._span(state, kept)
+        header = scan.since_mark()
+        if not headers.is_header(header):
+            self._span(state, header)
             return state
-        scan.mark(kept)
-        return (yield from self._route(headers, headers.route(kept)))
+        scan.mark(header)
+        return (yield from self._route(headers, headers.route(header)))
 
     def _route(self, headers: Headers, route: MessageRoute) -> Steps[State]:
         scan, calls = self._scan, self._calls
@@ -251,19 +255,14 @@ class Splitter:
         if calls.offers(route.tool):
             calls.open(route.tool)
             yield from json_arguments(scan, calls, markers_of(*headers.closes))
-            self._span("text", scan.kept())
+            self._span("text", scan.since_mark())
             return "start"
         state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"
         if route.tool:
             if calls.offered:
                 calls.remark("tool markup seen, nothing parsed: the tool was not offered")
-            self._span(state, scan.kept())
+            self._span(state, scan.since_mark())
         else:
-            self._span("tag" if route.reasoning else "markup", scan.kept())
+            self._span("tag" if route.reasoning else "markup", scan.since_mark())
             self._fresh = True
         return state
-
-    def _close(self, state: Literal["text", "reasoning"], marker: str) -> None:
-        self._span("tag" if state == "reasoning" else "markup", marker)
-        self._take_calls()
-        self._items.append(MessageEnd())

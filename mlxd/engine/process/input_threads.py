@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlxd.engine.grammar.constrainer import Constrainer, Recipe
+from mlxd.engine.grammar.constrainer import Constrainer, SteeringRecipe
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import (
     Accepted,
@@ -61,7 +61,7 @@ class TokenizedPrompt:
 
     command: Submit
     prompt: Prompt
-    recipe: Recipe | None = None
+    recipe: SteeringRecipe | None = None
 
 
 @dataclass(frozen=True)

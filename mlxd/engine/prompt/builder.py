@@ -11,10 +11,10 @@ from typing import Any, assert_never
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
 from mlxd.engine.prompt.markup_detection import read_markup
-from mlxd.engine.prompt.rendering import Conversation, Rendered
+from mlxd.engine.prompt.rendering import Rendered, TemplateContext
 from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS, SWITCHES, probe
 from mlxd.engine.prompt.turn_layout import TAGS
-from mlxd.engine.prompt.turns import Reader
+from mlxd.engine.prompt.turns import MessageReader
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ContextTooLong, InvalidField
 from mlxd.messages import (
@@ -82,13 +82,21 @@ class PromptBuilder:
         controls = control_tokens(tokenizer, self._template.source, *TAGS, *tags)
         self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
+        # Logits are often padded past the vocabulary, and sometimes shorter than it.
         known = max(vocabulary.values(), default=-1) + 1
         self._vocab_size = known if vocab_size is None else min(known, vocab_size)
         self._longest_token = max(map(len, vocabulary), default=1)
 
     def build(self, request: GenerateRequest) -> Prompt:
         """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""
-        self._check_sampling(request)
+        for token in request.sampling.logit_bias or ():
+            if not 0 <= token < self._vocab_size:
+                raise InvalidField(
+                    "logit_bias",
+                    "value",
+                    f"Token {token} of `logit_bias` is not in the model's vocabulary "
+                    f"(0 to {self._vocab_size - 1}).",
+                )
         prompt = self._prompt(request, checkpoints=True)
         if len(prompt.tokens) >= self._context_length:
             raise ContextTooLong(len(prompt.tokens), self._context_length)
@@ -100,6 +108,8 @@ class PromptBuilder:
 
     def _prompt(self, request: GenerateRequest, *, checkpoints: bool) -> Prompt:
         size = _characters(request)
+        # No token has more characters than the longest: so many can't fit, and to render them
+        # would keep everybody else's prompts waiting. The error says about how many they are.
         if size > self._context_length * self._longest_token:
             raise ContextTooLong(size // 4, self._context_length)
         escaper = self._encoder.escaper()
@@ -119,16 +129,6 @@ class PromptBuilder:
         boundaries = sorted({cut for cut in cuts if 0 < cut < len(tokens)})
         return Prompt(tokens, rendered.opens_reasoning, tuple(boundaries))
 
-    def _check_sampling(self, request: GenerateRequest) -> None:
-        for token in request.sampling.logit_bias or ():
-            if not 0 <= token < self._vocab_size:
-                raise InvalidField(
-                    "logit_bias",
-                    "value",
-                    f"Token {token} of `logit_bias` is not in the model's vocabulary "
-                    f"(0 to {self._vocab_size - 1}).",
-                )
-
     def _check_length(self, text: str) -> None:
         """Give up on a text that can't fit after tokenising little more than would."""
         if len(text) <= self._context_length * ROOMY:
@@ -143,16 +143,16 @@ class PromptBuilder:
 
     def _render(self, request: GenerateRequest, escaper: Escaper, checkpoints: bool) -> Rendered:
         """The conversation as text, in plainer and plainer forms until the template takes it."""
-        reader = Reader(escaper, self._spec.id, self.markup.reasoning)
+        reader = MessageReader(escaper, self._spec.id, self.markup.reasoning)
         turns = reader.turns(request.messages)
         tools = reader.tools(_offered(request))
         arguments = self._arguments(request, escaper)
         fault = TemplateFault("there are none")
         plainer = (self.traits, self.traits.without_tools(), self.traits.strict())
         for traits in plainer if turns else ():
-            conversation = Conversation(self._template, traits, self.markup, tools, arguments)
+            context = TemplateContext(self._template, traits, self.markup, tools, arguments)
             try:
-                return conversation.render(turns, checkpoints=checkpoints)
+                return context.render(turns, checkpoints=checkpoints)
             except TemplateFault as refusal:
                 fault = refusal
         raise InvalidField(
@@ -161,15 +161,16 @@ class PromptBuilder:
 
     def _arguments(self, request: GenerateRequest, escaper: Escaper) -> dict[str, Scalar]:
         """The template's arguments: the configuration's, then the request's own."""
-        asked: dict[str, Scalar] = {}
+        requested: dict[str, Scalar] = {}
         for name, value in request.template_args.items():
             _check_argument(name, value)
-            asked[name] = escaper.text(value) if isinstance(value, str) else value
+            requested[name] = escaper.text(value) if isinstance(value, str) else value
+        # Families call the switch by two names; clients know only one of them.
         switch = self.traits.thinking_switch
         for name in SWITCHES:
-            if switch is not None and name in asked:
-                asked.setdefault(switch, asked[name])
-        harmless = {name: asked[name] for name in asked if name in self.traits.arguments}
+            if switch is not None and name in requested:
+                requested.setdefault(switch, requested[name])
+        harmless = {name: requested[name] for name in requested if name in self.traits.arguments}
         return {**self._spec.template_args, **self._reasoning(request), **harmless}
 
     def _reasoning(self, request: GenerateRequest) -> dict[str, Scalar]:
@@ -181,6 +182,7 @@ class PromptBuilder:
             arguments[traits.thinking_switch] = enabled
         if traits.effort and wishes.effort is not None:
             known = re.search(rf"['\"]{re.escape(wishes.effort)}['\"]", self._template.source)
+            # A template may refuse an effort that it does not name.
             arguments["reasoning_effort"] = (
                 wishes.effort if known else EFFORTS.get(wishes.effort, "medium")
             )
@@ -199,7 +201,7 @@ def _check_argument(name: str, value: Scalar) -> None:
 
 
 def _offered(request: GenerateRequest) -> Sequence[Tool]:
-    """The tools that the model is told of in front of the messages."""
+    """The tools that are described in front of the messages."""
     tools = [tool for tool in request.tools if not tool.deferred]
     match request.tool_choice:
         case NoTools():

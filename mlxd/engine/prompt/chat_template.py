@@ -49,7 +49,11 @@ class ChatTemplate:
         known = tokenizer.special_tokens_map if self.source else NAMED_TOKENS
         self._absent = dict.fromkeys((name for name in NAMED_TOKENS if name not in known), "")
         self._no_tools: dict[str, Any] = {}
-        self._learn_no_tools()
+        # Some templates want an empty list where there are no tools; one of the two has to do.
+        for self._no_tools in ({}, {"tools": []}):
+            with suppress(TemplateFault):
+                self.render([{"role": "user", "content": "Hello"}])
+                break
 
     def render(
         self,
@@ -66,7 +70,9 @@ class ChatTemplate:
         options = {**self._absent, **(arguments or {})}
         if tools:
             options["tools"] = list(tools)
-        elif self._has_tool_template and any(map(_is_about_tools, messages)):
+        elif self._has_tool_template and any(
+            "tool_calls" in message or message["role"] == "tool" for message in messages
+        ):
             options |= {"tools": [], "chat_template": TOOL_TEMPLATE}
         else:
             options |= self._no_tools
@@ -76,17 +82,11 @@ class ChatTemplate:
             )
         except Exception as error:
             # Templates come with models: they may raise anything.
-            raise TemplateFault(_reason(error)) from error
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise TemplateFault(words[:MAX_REASON]) from error
         if not isinstance(text, str):
             raise TemplateFault("it gave no text")
         return text
-
-    def _learn_no_tools(self) -> None:
-        """Find out how to say that there are no tools: some templates want an empty list."""
-        for self._no_tools in ({}, {"tools": []}):
-            with suppress(TemplateFault):
-                self.render([{"role": "user", "content": "Hello"}])
-                return
 
 
 def source_of(template: object) -> str:
@@ -94,12 +94,3 @@ def source_of(template: object) -> str:
     if isinstance(template, Mapping):
         return "\n".join(text for text in template.values() if isinstance(text, str))
     return template if isinstance(template, str) else ""
-
-
-def _is_about_tools(message: ChatMessage) -> bool:
-    return "tool_calls" in message or message["role"] == "tool"
-
-
-def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return words[:MAX_REASON] if words else type(error).__name__

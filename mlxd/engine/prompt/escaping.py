@@ -5,8 +5,10 @@ rendering those characters are put back, encoded as plain characters. A request 
 occurrence is encoded in one call.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mlxd.errors import ContextTooLong, InvalidField
@@ -86,7 +88,11 @@ class PlainEncoder:
         )
         self._split = re.compile(f"([{PRIVATE}])")
         self._control_ids = {tokenizer.convert_tokens_to_ids(text) for text in controls}
-        self._newline = self._ids("\n") if self._marks_beginnings() else []
+        # Some tokenizers treat the beginning of a text unlike its middle: a piece from inside is
+        # then encoded behind a line break, whose tokens are taken off again.
+        newline, after = self._ids("\n"), self._ids("\na")
+        joins = after[: len(newline)] != newline or after[len(newline) :] == self._ids("a")
+        self._newline = [] if joins else newline
         self._backend = self._trusted_backend()
         self._plain: dict[str, list[int]] = {}
 
@@ -111,6 +117,7 @@ class PlainEncoder:
         `marks` are positions in `text`, rising; a mark inside of a token is the token's beginning.
         Raises `ContextTooLong` once there are more tokens than `limit`.
         """
+        assert all(one <= other for one, other in pairwise(marks)), "marks rise"
         ids: list[int] = []
         cuts: list[int] = []
         at = 0
@@ -137,7 +144,8 @@ class PlainEncoder:
         skip = len(self._newline) if lead else 0
         if self._backend is None:
             ids = self._ids(lead + piece)
-            cuts = [_common(self._ids(lead + piece[:mark]), ids) for mark in marks]
+            heads = (self._ids(lead + piece[:mark]) for mark in marks)
+            cuts = [len(os.path.commonprefix([head, ids])) for head in heads]
         else:
             encoding = self._backend.encode(lead + piece, add_special_tokens=False)
             ids = list(encoding.ids)
@@ -150,6 +158,7 @@ class PlainEncoder:
         """The ids of a control text as the characters it is written with."""
         if text not in self._plain:
             ids: list[int] = []
+            # Cut behind its first character, no tokenizer sees a control text; some see another.
             for piece in (text[:1], text[1:]):
                 ids += self._piece(piece, (), begins=False)[0]
             if not self._control_ids.isdisjoint(ids):
@@ -161,13 +170,11 @@ class PlainEncoder:
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _marks_beginnings(self) -> bool:
-        """Whether the tokenizer treats the beginning of a text unlike its middle."""
-        newline, after = self._ids("\n"), self._ids("\na")
-        return after[: len(newline)] == newline and after[len(newline) :] != self._ids("a")
-
     def _trusted_backend(self) -> Any:
-        """The tokenizer's fast half, which knows positions, if both encode alike."""
+        """The tokenizer's fast half, which has the tokens' positions, if both encode alike.
+
+        The other half may treat a text before or after; the sample has what such code touches.
+        """
         backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
         sample = " A line,\n\n\tthen\r\n  another: <b>1234</b> \u00e9\u4e16\U0001f600 "
         if not hasattr(backend, "encode"):
@@ -183,14 +190,6 @@ def _token_at(encoding: Any, mark: int, end: int) -> int:
         if token is not None:
             return int(token)
     return len(encoding.ids)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
-    for count, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return count
-    return min(len(one), len(other))
 
 
 def _any_of(words: Iterable[str]) -> str:

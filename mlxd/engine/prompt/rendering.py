@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.prompt.turn_layout import arrange, to_messages
-from mlxd.engine.prompt.turns import Turn
+from mlxd.engine.prompt.turns import ChatTurn
 
 SHORT = 256
 """Characters of a prompt in which no place to cut is looked for."""
@@ -30,7 +31,7 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Conversation:
+class TemplateContext:
     """What stays the same for all renderings of one request."""
 
     template: ChatTemplate
@@ -39,12 +40,16 @@ class Conversation:
     tools: Sequence[Mapping[str, Any]]
     arguments: Mapping[str, Any]
 
-    def render(self, turns: Sequence[Turn], *, checkpoints: bool) -> Rendered:
+    def render(self, turns: Sequence[ChatTurn], *, checkpoints: bool) -> Rendered:
         """The whole prompt; an assistant turn at the end is continued. Raises `TemplateFault`."""
-        turns = _without_empty_answers(turns)
+        turns = list(turns)
+        # An empty answer at the end is nothing that could be gone on with.
+        while turns and turns[-1].role == "assistant" and turns[-1].empty:
+            turns.pop()
+        turns = turns or [ChatTurn("user")]
         last = turns[-1]
         if last.role == "assistant" and not last.calls:
-            rendered = self._continued(turns[:-1] or [Turn("user")], last)
+            rendered = self._continued(turns[:-1] or [ChatTurn("user")], last)
         else:
             text = self._text(turns, open_answer=True)
             rendered = Rendered(text, self._opens_reasoning(text, turns))
@@ -52,7 +57,7 @@ class Conversation:
             return replace(rendered, marks=self._marks(rendered.text, turns))
         return rendered
 
-    def _text(self, turns: Sequence[Turn], *, open_answer: bool) -> str:
+    def _text(self, turns: Sequence[ChatTurn], *, open_answer: bool) -> str:
         native = self.traits.tools
         arranged = arrange(
             turns,
@@ -67,7 +72,7 @@ class Conversation:
             arguments=self.arguments,
         )
 
-    def _continued(self, turns: Sequence[Turn], last: Turn) -> Rendered:
+    def _continued(self, turns: Sequence[ChatTurn], last: ChatTurn) -> Rendered:
         """The prompt up to the end of `last`, whose answer the model goes on with."""
         thinking = not last.text
         marked = (
@@ -81,7 +86,7 @@ class Conversation:
                 return Rendered(text, thinking)
         return Rendered(self._appended(turns, last), thinking)
 
-    def _appended(self, turns: Sequence[Turn], last: Turn) -> str:
+    def _appended(self, turns: Sequence[ChatTurn], last: ChatTurn) -> str:
         """As `_continued`, for templates that drop or refuse what an answer begins with."""
         text = self._text(turns, open_answer=True)
         if not self.markup.reasoning:
@@ -94,7 +99,7 @@ class Conversation:
             text += f"\n{closing}\n\n"
         return text + last.text
 
-    def _opens_reasoning(self, text: str, turns: Sequence[Turn]) -> bool:
+    def _opens_reasoning(self, text: str, turns: Sequence[ChatTurn]) -> bool:
         """Whether what the template writes behind the last turn leaves a reasoning tag open."""
         tail = text[-TAIL:]
         if not any(opening in tail for opening, _ in self.markup.reasoning):
@@ -105,11 +110,11 @@ class Conversation:
             tail.rfind(opening) > tail.rfind(closing) for opening, closing in self.markup.reasoning
         )
 
-    def _marks(self, text: str, turns: Sequence[Turn]) -> tuple[int, ...]:
+    def _marks(self, text: str, turns: Sequence[ChatTurn]) -> tuple[int, ...]:
         """The ends of the system's part, of the last user turn, and of the last turn."""
-        system = sum(1 for _ in _leading_system(turns))
+        system = len(list(takewhile(lambda turn: turn.role == "system", turns)))
         users = [number for number, turn in enumerate(turns) if turn.role == "user"]
-        shorter = [[*turns[:system], Turn("user", OTHER_WORDS)]]
+        shorter = [[*turns[:system], ChatTurn("user", OTHER_WORDS)]]
         shorter += [list(turns[: users[-1] + 1])] if users else []
         shorter += [list(turns[:-1] if turns[-1].role == "assistant" else turns)]
         marks = set()
@@ -117,19 +122,6 @@ class Conversation:
             with suppress(TemplateFault):
                 marks.add(_shared(text, self._text(beginning, open_answer=False)))
         return tuple(sorted(marks))
-
-
-def _without_empty_answers(turns: Sequence[Turn]) -> list[Turn]:
-    """`turns` without assistant turns at the end that say nothing; at least one turn."""
-    kept = list(turns)
-    while kept and kept[-1].role == "assistant" and kept[-1].empty:
-        kept.pop()
-    return kept or [Turn("user")]
-
-
-def _leading_system(turns: Sequence[Turn]) -> Sequence[Turn]:
-    count = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
-    return turns[:count]
 
 
 def _shared(one: str, other: str) -> int:

@@ -129,7 +129,10 @@ class _Prober:
         self._tools: tuple[Mapping[str, Any], ...] = ()
 
     def traits(self) -> TemplateTraits:
-        self._parts = self._wants_parts()
+        if not self._shows([U1]):
+            # Some templates render texts only as lists of parts.
+            self._parts = True
+            self._parts = self._shows([U1])
         # Some templates put it before the last question, where it moves with every turn.
         system = self._shows([S1, U1]) and self._shows([S1, U1, A1, U2])
         plain = TemplateTraits(
@@ -145,13 +148,6 @@ class _Prober:
         )
         return self._with_tools(plain)
 
-    def _wants_parts(self) -> bool:
-        """Whether texts are only rendered as lists of parts."""
-        if self._shows([U1]):
-            return False
-        self._parts = True
-        return self._shows([U1])
-
     def _with_tools(self, traits: TemplateTraits) -> TemplateTraits:
         lead = [S1, U1] if traits.system else [U1]
         tools = "qztool" in (self._render(lead, tools=(TOOL,)) or "")
@@ -159,10 +155,12 @@ class _Prober:
         # Without a place for tools they are described in words; calls and results then follow.
         shape = self._call_shape() if tools else None
         self._shape = shape or CallShape()
-        results = tools and self._takes_results()
+        answered = self._render([U1, self._call(), self._result()]) or ""
+        results = tools and _in_order(answered, ("qzusera", "qzresulta"))
         later = traits.system_later and (
             shape is None or not results or self._shows([U1, self._call(), self._result(), S1])
         )
+        reasoned = {**self._call(), **A1, "reasoning_content": "qzreasoning"}
         return replace(
             traits,
             system_later=later,
@@ -173,7 +171,7 @@ class _Prober:
                 [U1, self._call(2), self._result(), self._result(1)], 2
             ),
             unanswered_calls=self._keeps_calls([U1, self._call(), U2], 1),
-            reasoned_calls=self._takes_reasoned_calls(),
+            reasoned_calls=self._render([U1, reasoned, self._result()]) is not None,
             user_after_results=self._shows([U1, self._call(), self._result(), U2]),
         )
 
@@ -201,18 +199,10 @@ class _Prober:
         texts = (self._render([U1, self._call(), rest]) for rest in (self._result(), U2))
         return any(text is not None and _whole_call(text) for text in texts)
 
-    def _takes_results(self) -> bool:
-        text = self._render([U1, self._call(), self._result()])
-        return text is not None and _in_order(text, ("qzusera", "qzresulta"))
-
     def _keeps_calls(self, messages: Sequence[ChatMessage], count: int) -> bool:
         """Whether all texts are rendered in their order, and that many calls with them."""
         text = self._render(messages) or ""
         return self._shows(messages) and text.count("qzvalue") == count
-
-    def _takes_reasoned_calls(self) -> bool:
-        call = {**self._call(), **A1, "reasoning_content": "qzreasoning"}
-        return self._render([U1, call, self._result()]) is not None
 
     def _switches(self) -> dict[str, Any]:
         switches = [name for name in SWITCHES if self._differs(name, True, False)]

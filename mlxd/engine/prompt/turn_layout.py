@@ -14,8 +14,7 @@ from typing import Any
 from mlxd.engine.notations.table import DESCRIBED, NOTATIONS, notation_named
 from mlxd.engine.prompt.chat_template import ChatMessage
 from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
-from mlxd.engine.prompt.turns import Call, Turn
-from mlxd.messages import Role
+from mlxd.engine.prompt.turns import ChatCall, ChatTurn
 
 FILLER = "OK."
 """What an assistant turn says where the template wants one and takes no empty one."""
@@ -39,16 +38,19 @@ TAGS = (
 
 
 def arrange(
-    turns: Sequence[Turn],
+    turns: Sequence[ChatTurn],
     traits: TemplateTraits,
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     tool_format: str | None = None,
-) -> list[Turn]:
+) -> list[ChatTurn]:
     """`turns` as a template with `traits` takes them; `tools` are those it can't describe."""
     arranged = _place_results(turns, native=traits.results)
-    arranged = _lead_with_system(arranged, traits, _describe(tools))
-    arranged = [*arranged[:1], *(_remind(turn, traits) for turn in arranged[1:])]
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    described = DESCRIPTION.format(tools=lines) if tools else ""
+    arranged = _lead_with_system(arranged, traits, described)
+    if not traits.system_later:
+        arranged = [*arranged[:1], *map(_as_reminder, arranged[1:])]
     if traits.calls is None:
         arranged = [_spell_calls(turn, tool_format) for turn in arranged]
     elif not traits.parallel_calls:
@@ -58,65 +60,54 @@ def arrange(
     return _alternate(arranged, traits)
 
 
-def to_messages(turns: Sequence[Turn], traits: TemplateTraits) -> list[ChatMessage]:
+def to_messages(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatMessage]:
     """The turns as the dictionaries that the template reads."""
     messages = [_to_message(turn, traits) for turn in turns]
     return [in_parts(message) for message in messages] if traits.content_parts else messages
 
 
-def _describe(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Tools in words, for templates that have none for them."""
-    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    return DESCRIPTION.format(tools=lines) if tools else ""
-
-
-def _lead_with_system(turns: list[Turn], traits: TemplateTraits, tools: str) -> list[Turn]:
+def _lead_with_system(turns: list[ChatTurn], traits: TemplateTraits, tools: str) -> list[ChatTurn]:
     """The system turns in front as one; without support for it, as the user's first words."""
     leading = list(takewhile(lambda turn: turn.role == "system", turns))
     rest = turns[len(leading) :]
     text = "\n\n".join(filter(None, (*(turn.text for turn in leading), tools)))
     if traits.system:
-        return [Turn("system", text), *rest] if leading or text else rest
+        return [ChatTurn("system", text), *rest] if leading or text else rest
     if not text:
         return rest
     if rest and rest[0].role == "user":
-        return [_joined([Turn("user", text), rest[0]]), *rest[1:]]
-    return [Turn("user", text), *rest]
+        return [_joined([ChatTurn("user", text), rest[0]]), *rest[1:]]
+    return [ChatTurn("user", text), *rest]
 
 
-def _remind(turn: Turn, traits: TemplateTraits) -> Turn:
-    """A later system turn as a marked user turn, where the template wants system text first."""
-    if turn.role != "system" or traits.system_later:
+def _as_reminder(turn: ChatTurn) -> ChatTurn:
+    """A system turn as a marked user turn; any other as it is."""
+    if turn.role != "system":
         return turn
-    return Turn("user", f"<system-reminder>\n{turn.text}\n</system-reminder>")
+    return ChatTurn("user", f"<system-reminder>\n{turn.text}\n</system-reminder>")
 
 
-def _place_results(turns: Sequence[Turn], *, native: bool) -> list[Turn]:
+def _place_results(turns: Sequence[ChatTurn], *, native: bool) -> list[ChatTurn]:
     """Results in the tool role where they follow their calls, else as the user's words."""
-    placed: list[Turn] = []
+    placed: list[ChatTurn] = []
     for turn, results in _with_results(turns):
         if turn.role == "tool":
             results = [turn, *results]
         else:
             placed.append(turn)
         if native and turn.calls:
-            placed += [
-                replace(result, name=_name_of(result, turn.calls, position))
-                for position, result in enumerate(results)
-            ]
+            names = {call.id: call.name for call in turn.calls}
+            for position, result in enumerate(results):
+                # Callers get ids wrong; the order of results is the next best sign.
+                nth = turn.calls[min(position, len(turn.calls) - 1)]
+                placed.append(replace(result, name=names.get(result.call_id, nth.name)))
         elif results:
-            told = (f"<tool_response>\n{result.text}\n</tool_response>" for result in results)
-            placed.append(Turn("user", "\n".join(told)))
+            texts = (f"<tool_response>\n{result.text}\n</tool_response>" for result in results)
+            placed.append(ChatTurn("user", "\n".join(texts)))
     return placed
 
 
-def _name_of(result: Turn, calls: Sequence[Call], position: int) -> str:
-    """The tool that `result` is of: by its id, else by its place in the row of results."""
-    names = {call.id: call.name for call in calls}
-    return names.get(result.call_id, calls[min(position, len(calls) - 1)].name)
-
-
-def _spell_calls(turn: Turn, tool_format: str | None) -> Turn:
+def _spell_calls(turn: ChatTurn, tool_format: str | None) -> ChatTurn:
     """Calls as text, in the notation that the model itself would write."""
     if not turn.calls:
         return turn
@@ -127,23 +118,24 @@ def _spell_calls(turn: Turn, tool_format: str | None) -> Turn:
     return replace(turn, text=text, calls=())
 
 
-def _serialise_calls(turns: Sequence[Turn]) -> list[Turn]:
+def _serialise_calls(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
     """Several calls of one turn as one turn each, every one with its result behind it."""
-    serial: list[Turn] = []
+    serial: list[ChatTurn] = []
     for turn, results in _with_results(turns):
         if len(turn.calls) < 2:
             serial += [turn, *results]
             continue
         for number, call in enumerate(turn.calls):
-            said = turn if number == 0 else Turn("assistant")
-            serial.append(replace(said, calls=(call,)))
+            caller = turn if number == 0 else ChatTurn("assistant")
+            serial.append(replace(caller, calls=(call,)))
             if results:
-                serial.append(results.pop(_index_of(call, results)))
+                ids = [result.call_id for result in results]
+                serial.append(results.pop(ids.index(call.id) if call.id in ids else 0))
         serial += results
     return serial
 
 
-def _with_results(turns: Sequence[Turn]) -> Iterator[tuple[Turn, list[Turn]]]:
+def _with_results(turns: Sequence[ChatTurn]) -> Iterator[tuple[ChatTurn, list[ChatTurn]]]:
     """Each turn with the turns of the tool role that follow it."""
     at = 0
     while at < len(turns):
@@ -154,67 +146,55 @@ def _with_results(turns: Sequence[Turn]) -> Iterator[tuple[Turn, list[Turn]]]:
         at = end
 
 
-def _index_of(call: Call, results: Sequence[Turn]) -> int:
-    ids = [result.call_id for result in results]
-    return ids.index(call.id) if call.id in ids else 0
-
-
-def _answer_calls(turns: Sequence[Turn]) -> list[Turn]:
+def _answer_calls(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
     """Empty results for calls that were never answered, unless the answers may still come."""
-    answered: list[Turn] = []
+    answered: list[ChatTurn] = []
     for turn, results in _with_results(turns):
         answered += [turn, *results]
+        # Behind the last turn the answers may still come.
         if answered[-1] is not turns[-1]:
             missing = turn.calls[len(results) :]
-            answered += [Turn("tool", call_id=call.id, name=call.name) for call in missing]
+            answered += [ChatTurn("tool", call_id=call.id, name=call.name) for call in missing]
     return answered
 
 
-def _alternate(turns: Sequence[Turn], traits: TemplateTraits) -> list[Turn]:
+def _alternate(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatTurn]:
     """Turns merged, dropped and filled in only where the template insists."""
-    groups: list[list[Turn]] = []
+    groups: list[list[ChatTurn]] = []
     for turn in turns:
         before = groups[-1][-1].role if groups else "system"
         if turn.role == "assistant" and turn.empty and not traits.empty_assistant:
             continue
         if before == "system" and turn.role in ("assistant", "tool"):
-            groups += [] if traits.assistant_first else [[Turn("user")]]
-        if _must_join(before, turn.role, traits):
+            groups += [] if traits.assistant_first else [[ChatTurn("user")]]
+        in_row = {"user": traits.users_in_row, "assistant": traits.assistants_in_row}
+        if before == turn.role and not in_row.get(turn.role, True):
             groups[-1].append(turn)
             continue
         if before == "tool" and turn.role == "user" and not traits.user_after_results:
-            groups.append([Turn("assistant", "" if traits.empty_assistant else FILLER)])
+            groups.append([ChatTurn("assistant", "" if traits.empty_assistant else FILLER)])
         groups.append([turn])
     placed = [_joined(group) for group in groups]
     if not traits.no_user and not any(_is_question(turn, traits) for turn in placed):
         leads = bool(placed) and placed[0].role == "system"
-        placed.insert(int(leads), Turn("user"))
+        placed.insert(int(leads), ChatTurn("user"))
     return placed
 
 
-def _is_question(turn: Turn, traits: TemplateTraits) -> bool:
+def _is_question(turn: ChatTurn, traits: TemplateTraits) -> bool:
     """Whether a template that looks for a user's words finds them in `turn`.
 
     Those that take several user turns in a row may pass over results in the user's role.
     """
-    told = traits.users_in_row and turn.text.startswith("<tool_response>")
-    return turn.role == "user" and not told
+    passed_over = traits.users_in_row and turn.text.startswith("<tool_response>")
+    return turn.role == "user" and not passed_over
 
 
-def _must_join(before: Role, role: Role, traits: TemplateTraits) -> bool:
-    match (before, role):
-        case ("user", "user"):
-            return not traits.users_in_row
-        case ("assistant", "assistant"):
-            return not traits.assistants_in_row
-    return False
-
-
-def _joined(turns: Sequence[Turn]) -> Turn:
+def _joined(turns: Sequence[ChatTurn]) -> ChatTurn:
     """Turns of one role as one turn."""
     if len(turns) == 1:
         return turns[0]
-    return Turn(
+    return ChatTurn(
         turns[0].role,
         text="\n\n".join(turn.text for turn in turns if turn.text),
         reasoning="\n\n".join(turn.reasoning for turn in turns if turn.reasoning),
@@ -222,7 +202,7 @@ def _joined(turns: Sequence[Turn]) -> Turn:
     )
 
 
-def _to_message(turn: Turn, traits: TemplateTraits) -> ChatMessage:
+def _to_message(turn: ChatTurn, traits: TemplateTraits) -> ChatMessage:
     shape = traits.calls or CallShape()
     if turn.role == "tool":
         id_ = _short_id(turn.call_id) if shape.short_ids else turn.call_id
@@ -238,7 +218,7 @@ def _to_message(turn: Turn, traits: TemplateTraits) -> ChatMessage:
     return message
 
 
-def _to_call(call: Call, shape: CallShape) -> dict[str, Any]:
+def _to_call(call: ChatCall, shape: CallShape) -> dict[str, Any]:
     arguments: dict[str, Any] | str = call.arguments
     if shape.arguments == "text" and isinstance(arguments, dict):
         arguments = json.dumps(arguments, ensure_ascii=False)
@@ -253,6 +233,7 @@ def _to_call(call: Call, shape: CallShape) -> dict[str, Any]:
 
 def _short_id(id_: str) -> str:
     """`id_`, or always the same letters and digits in its place."""
+    # A hash, so that the call and its result, and the next request, have the same one.
     if len(id_) == SHORT_ID and id_.isascii() and id_.isalnum():
         return id_
     return hashlib.sha256(id_.encode()).hexdigest()[:SHORT_ID]

@@ -1,7 +1,7 @@
 """A request's messages taken apart into turns, with everything a caller wrote escaped."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
-class Call:
+class ChatCall:
     """A tool call of the history; `arguments` is a JSON object if the caller's text was one."""
 
     id: str
@@ -23,13 +23,13 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ChatTurn:
     """One turn in the template's terms; `call_id` and `name` belong to the tool role."""
 
     role: Role
     text: str = ""
     reasoning: str = ""
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ChatCall, ...] = ()
     call_id: str = ""
     name: str = ""
 
@@ -39,7 +39,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Reader:
+class MessageReader:
     """Takes messages apart; everything a caller wrote goes through `escaper`.
 
     `reasoning` holds the model's tags of thinking, which callers may send back inside of the text.
@@ -49,32 +49,28 @@ class Reader:
     model: str
     reasoning: tuple[tuple[str, str], ...] = ()
 
-    def turns(self, messages: Sequence[Message]) -> list[Turn]:
+    def turns(self, messages: Sequence[Message]) -> list[ChatTurn]:
         """Every message as one turn, and one more for each tool result it holds."""
-        return [
-            turn
-            for number, message in enumerate(messages)
-            for turn in self._turns(f"messages.{number}.content", message)
-        ]
+        turns: list[ChatTurn] = []
+        for number, message in enumerate(messages):
+            where = f"messages.{number}.content"
+            results = [part for part in message.parts if isinstance(part, ToolResult)]
+            rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+            turns += [self._result(where, result) for result in results]
+            if rest or not results:
+                turns.append(self._turn(where, message.role, rest))
+        return turns
 
     def tools(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
         """Tools as chat templates expect them; raises `InvalidField` for a broken schema."""
         return [self._tool(number, tool) for number, tool in enumerate(tools)]
 
-    def _turns(self, where: str, message: Message) -> Iterator[Turn]:
-        results = [part for part in message.parts if isinstance(part, ToolResult)]
-        for result in results:
-            yield self._result(where, result)
-        rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-        if rest or not results:
-            yield self._turn(where, message.role, rest)
-
     def _turn(
         self, where: str, role: Role, parts: Sequence[Text | Reasoning | Image | ToolCall]
-    ) -> Turn:
+    ) -> ChatTurn:
         texts: list[str] = []
         reasoning: list[str] = []
-        calls: list[Call] = []
+        calls: list[ChatCall] = []
         for part in parts:
             match part:
                 case Text(text=text):
@@ -82,18 +78,16 @@ class Reader:
                 case Reasoning(text=text):
                     reasoning.append(text)
                 case ToolCall():
-                    calls.append(self._call(part))
+                    id_, name = self.escaper.text(part.id), self.escaper.text(part.name)
+                    calls.append(ChatCall(id_, name, self._arguments(part)))
                 case Image():
                     raise self._no_images(where)
                 case _:
                     assert_never(part)
-        said, thought = "\n".join(texts), "\n".join(reasoning)
+        text, thought = "\n".join(texts), "\n".join(reasoning)
         if role == "assistant" and not reasoning:
-            said, thought = self._split_reasoning(said)
-        return Turn(role, self.escaper.text(said), self.escaper.text(thought), tuple(calls))
-
-    def _call(self, call: ToolCall) -> Call:
-        return Call(self.escaper.text(call.id), self.escaper.text(call.name), self._arguments(call))
+            text, thought = self._split_reasoning(text)
+        return ChatTurn(role, self.escaper.text(text), self.escaper.text(thought), tuple(calls))
 
     def _arguments(self, call: ToolCall) -> dict[str, Any] | str:
         """An object if it is one; models write, and callers send back, what is not JSON too."""
@@ -104,7 +98,7 @@ class Reader:
             value = None
         return value if isinstance(value, dict) else self.escaper.text(call.arguments)
 
-    def _result(self, where: str, result: ToolResult) -> Turn:
+    def _result(self, where: str, result: ToolResult) -> ChatTurn:
         texts = []
         for part in result.parts:
             if isinstance(part, Image):
@@ -113,15 +107,15 @@ class Reader:
         text = "\n".join(texts)
         if result.is_error and not text.lower().startswith("error"):
             text = f"Error: {text}"
-        return Turn("tool", text, call_id=self.escaper.text(result.call_id))
+        return ChatTurn("tool", text, call_id=self.escaper.text(result.call_id))
 
     def _split_reasoning(self, text: str) -> tuple[str, str]:
         """(text, thinking): what a caller sends back in the tags of thinking is thinking."""
         trimmed = text.lstrip()
         for opening, closing in self.reasoning:
             if trimmed.startswith(opening):
-                thought, closed, said = trimmed.removeprefix(opening).partition(closing)
-                return said.lstrip("\n"), thought.strip("\n") if closed else thought.lstrip("\n")
+                thought, closed, answer = trimmed.removeprefix(opening).partition(closing)
+                return answer.lstrip("\n"), thought.strip("\n") if closed else thought.lstrip("\n")
         return text, ""
 
     def _tool(self, number: int, tool: Tool) -> dict[str, Any]:

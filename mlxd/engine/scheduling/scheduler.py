@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
 
-from mlxd.engine.parsing.detokenize import Piece, RowText
+from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
@@ -265,7 +265,7 @@ class Scheduler:
             row.first_token = self._clock()
         row.generated += 1
         # An end token has no text of its own.
-        piece = Piece("") if token.end == "stop" else row.text.add(token.token, token.logprob)
+        piece = FinalText("") if token.end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
             # Where the batch has ended the row by itself it has removed it too.
             if token.end is None:
@@ -275,10 +275,10 @@ class Scheduler:
             return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs)
         # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
-        piece = Piece(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
+        piece = FinalText(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
         return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
 
-    def _ended(self, row: BatchRow, piece: Piece, reason: str) -> DecodeRow:
+    def _ended(self, row: BatchRow, piece: FinalText, reason: str) -> DecodeRow:
         del self._rows[row.id]
         now = self._clock()
         timings = Timings(

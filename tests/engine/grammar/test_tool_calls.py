@@ -12,7 +12,7 @@ import pytest
 from mlx_lm.utils import load_tokenizer
 
 from mlxd.api.openai.tools import InputGrammar, custom_input, custom_tool
-from mlxd.engine.grammar.constrainer import Constrainer, Recipe
+from mlxd.engine.grammar.constrainer import Constrainer, SteeringRecipe
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.engine.parsing.blocks import BlockBuilder
@@ -73,7 +73,7 @@ class Bench:
         self.builder.markup = Markup((), tool_format)
         return Constrainer(self.tokenizer, self.builder, ends=self.ends, vocab_size=self.size)
 
-    def walk(self, recipe: Recipe, rng: random.Random) -> tuple[str, bool]:
+    def walk(self, recipe: SteeringRecipe, rng: random.Random) -> tuple[str, bool]:
         """A random text of the grammar, and whether it ended by itself."""
         assert recipe.grammar is not None
         assert recipe.grammar.shortest is not None

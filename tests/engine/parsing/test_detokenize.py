@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from mlxd.engine.parsing.detokenize import Piece, RowText, StopStrings
+from mlxd.engine.parsing.detokenize import FinalText, RowText, StopStrings
 from mlxd.events import TokenLogprob
 
 
@@ -33,7 +33,7 @@ def logprob(token: int) -> TokenLogprob:
     return TokenLogprob(f"<{token}>", -1.0, bytes([token]))
 
 
-def play(text: str, stops: tuple[str, ...] = ()) -> list[Piece]:
+def play(text: str, stops: tuple[str, ...] = ()) -> list[FinalText]:
     row = RowText(Characters(), stops)
     pieces = []
     for byte in text.encode():
@@ -43,7 +43,7 @@ def play(text: str, stops: tuple[str, ...] = ()) -> list[Piece]:
     return [*pieces, row.finish()]
 
 
-def text_of(pieces: list[Piece]) -> str:
+def text_of(pieces: list[FinalText]) -> str:
     return "".join(piece.text for piece in pieces)
 
 

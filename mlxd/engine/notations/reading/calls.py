@@ -221,7 +221,7 @@ def spill(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
     What was taken since a mark belongs to that text.
     """
     calls.remark(NOT_VALID)
-    calls.add(scan.kept())
+    calls.add(scan.since_mark())
     marker = yield from scan.pour(stops, calls.add)
     calls.close()
     return marker

@@ -114,11 +114,11 @@ class _Call:
         scan, calls = self._scan, self._calls
         if not calls.is_open:
             raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
-        kept = scan.kept()
+        unread = scan.since_mark()
         if not self._settled and self._strange:
             # Its arguments may well be there; running the tool without them is no repair.
             calls.remark(NOT_VALID)
-            calls.add(kept)
+            calls.add(unread)
         elif not self._settled:
             calls.add("{}")
         elif self._strange:
@@ -182,6 +182,7 @@ class _Call:
             self._calls.add("".join(self._early))
             self._settled = True
         elif not (self._around.bare or self._strange):
+            # Bare JSON may be an answer that only looks like a call: it needs arguments too.
             self._open()
 
     def _open(self) -> None:

@@ -55,8 +55,10 @@ class Scanner:
         self._text = ""
         self._at = 0
         self._base = 0
+        # Where each marker comes next: a text of many other markers would else be searched once
+        # for each of them, and hostile text would cost the square of its length.
         self._next: dict[str, int] = {}
-        self._kept: list[str] | None = None
+        self._marked: list[str] | None = None
         self.ended = False
         """No more text will come."""
         self.complete = False
@@ -90,17 +92,17 @@ class Scanner:
 
     def mark(self, text: str = "") -> None:
         """Keep what is taken from here on, after `text` that was taken already."""
-        self._kept = [text]
+        self._marked = [text]
 
-    def kept(self) -> str:
+    def since_mark(self) -> str:
         """What was taken since the mark, which is gone now."""
-        kept = "".join(self._kept or ())
-        self._kept = None
-        return kept
+        text = "".join(self._marked or ())
+        self._marked = None
+        return text
 
     def forget(self) -> None:
         """Keep nothing any more."""
-        self._kept = None
+        self._marked = None
 
     def ahead(self, count: int) -> str:
         """Up to `count` of the next characters, without taking them."""
@@ -110,8 +112,8 @@ class Scanner:
         """Take `count` characters that are there."""
         taken = self._text[self._at : self._at + count]
         self._at += len(taken)
-        if self._kept is not None:
-            self._kept.append(taken)
+        if self._marked is not None:
+            self._marked.append(taken)
         return taken
 
     def rest(self) -> str:
@@ -223,6 +225,7 @@ class Scanner:
     def _first(self, markers: Markers) -> tuple[int, str]:
         """(where certain text ends, the marker there if there is a whole one)."""
         size = len(self._text)
+        # Most pieces hold no marker at all; this is every token of every answer.
         if self._at == size or (self._at == 0 and not markers.might_be_in(self._text)):
             return size, ""
         found, where = "", size

@@ -46,20 +46,22 @@ class ToolSchema:
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference not in followed:
             followed.add(reference)
-            yield from self._kinds(self._target(reference), depth - 1, followed)
+            yield from self._kinds(referenced(self._root, reference), depth - 1, followed)
         yield from _declared(schema)
         for union in ("anyOf", "oneOf", "allOf"):
             choices = schema.get(union)
             for choice in choices if isinstance(choices, list) else ():
                 yield from self._kinds(choice, depth - 1, followed)
 
-    def _target(self, reference: str) -> Any:
-        node: Any = self._root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            if not isinstance(node, dict):
-                return None
-            node = node.get(step.replace("~1", "/").replace("~0", "~"))
-        return node
+
+def referenced(root: Any, reference: str) -> Any:
+    """The part of a schema that a reference such as `#/$defs/name` names; None where it is none."""
+    node = root
+    for step in reference.removeprefix("#").strip("/").split("/"):
+        if not isinstance(node, dict):
+            return None
+        node = node.get(step.replace("~1", "/").replace("~0", "~"))
+    return node
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def _integer(text: str) -> str | None:
         return None
     if text.removeprefix("-").isdigit():
         return text
+    # Models write 3.0 for 3; past 2**53 a float does not hold every integer.
     number = float(text)
     return str(int(number)) if abs(number) < 2**53 and number.is_integer() else None
 

@@ -23,6 +23,7 @@ from mlxd.engine.notations.reading.calls import (
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
 
+# Possessive, so that a tag that is no attribute list is given up in linear time.
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
 
 

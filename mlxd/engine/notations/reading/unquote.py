@@ -15,6 +15,7 @@ def copy_quoted(scan: Scanner, emit: Emit) -> Steps[tuple[Outcome, bool]]:
     An empty string is an empty object.
     """
     scan.take(1)
+    # What stands in the quotes is JSON itself, repaired as any other; it gets a scanner of its own.
     inner = Scanner()
     steps = ValueCopy(inner, emit).copy()
     blank = plain = True

@@ -63,6 +63,7 @@ PYTHON = Style(
 
 _WORD = re.compile(r"[\w.+-]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# In single quotes a double one is plain to Python, and has to be escaped for JSON.
 _PLAIN = {
     '"': re.compile(r'[^"\\\x00-\x1f]*'),
     "'": re.compile(r"[^'\"\\\x00-\x1f]*"),
