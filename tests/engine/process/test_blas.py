@@ -88,7 +88,9 @@ def test_how_long_threads_spin_is_the_users_to_change() -> None:
 
 
 def test_openblas_loads_without_a_fortran_runtime_of_the_system() -> None:
-    code = "from mlxd.engine import blas; print(blas.describe(blas._bundled_beside_fortran()))"
+    code = (
+        "from mlxd.engine.process import blas; print(blas.describe(blas._bundled_beside_fortran()))"
+    )
     assert run(code).startswith("OpenBLAS ")
 
 
