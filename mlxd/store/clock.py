@@ -1,7 +1,13 @@
 """The store's own time: how long it has existed, whatever is done to the clock on the wall.
 
 Ages are differences of this time. While the machine runs it goes by the monotonic clock, also
-between two servers; only from one boot to the next does the wall clock tell how long it was.
+between two servers; only from one boot to the next does the wall clock say how long it was.
+
+What this prevents: clocks get set, by hand, after an empty battery, by NTP seconds after the start.
+Were ages differences of dates, a clock set a year ahead would make every conversation look expired,
+and the next sweep would delete them all for good; one set back would keep them for as long again.
+Within a boot the date is not read at all. Between two boots it is all there is: a wrong one can add
+one wrong span, and never takes time away.
 """
 
 import time

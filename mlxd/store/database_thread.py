@@ -60,7 +60,7 @@ class DatabaseThread:
             self._file.lock()
             self._file.check_version()
         except OSError as error:
-            self._failed_with(error)
+            self._met(error)
         except ConfigError:
             self._file.unlock()
             raise
@@ -71,7 +71,7 @@ class DatabaseThread:
             self.read(lambda tables: None)
         except StoreUnavailable as error:
             log.warning("conversations can't be stored: %s", error.reason)
-        self._update_status()
+        self._report()
 
     def end(self) -> None:
         """Close the file and let the next server in."""
@@ -88,7 +88,7 @@ class DatabaseThread:
         try:
             return work(self._ready())
         except TROUBLE as error:
-            self._failed_with(error)
+            self._met(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
 
     def write(self, work: Callable[[Tables], T]) -> T:
@@ -118,7 +118,7 @@ class DatabaseThread:
         except OSError as error:
             self._archive_problem = f"the archive can't be written: {reason_of(error)}"
             log.warning("conversation store: %s", self._archive_problem)
-            self._update_status()
+            self._report()
             return False
         return group is not None
 
@@ -131,13 +131,13 @@ class DatabaseThread:
         # Tidying makes no room: a store that is full stays so until something is taken away.
         if not self.over_limit:
             self._problem = ""
-        self._update_status()
+        self._report()
         self._file.keep_reserve()
 
     def _settled(self, result: T) -> T:
         """`result`, there being no problem any more."""
         self._problem = ""
-        self._update_status()
+        self._report()
         return result
 
     def _attempt(self, work: Callable[[Tables], T], help_out: Callable[[], bool]) -> T:
@@ -149,7 +149,7 @@ class DatabaseThread:
                     raise
                 return work(self._ready())
         except TROUBLE as error:
-            self._failed_with(error)
+            self._met(error)
             raise StoreUnavailable(reason=reason_of(error)) from error
 
     def _ready(self) -> Tables:
@@ -195,7 +195,7 @@ class DatabaseThread:
             self._tables.db.close()
             self._tables = None
 
-    def _failed_with(self, error: Trouble) -> None:
+    def _met(self, error: Trouble) -> None:
         """Remember what is wrong, and get ready for trying again."""
         self._set_problem(reason_of(error))
         if isinstance(error, OSError) or self._file.in_memory:
@@ -210,9 +210,9 @@ class DatabaseThread:
         if problem != self._problem:
             log.warning("conversation store: %s", problem)
         self._problem = problem
-        self._update_status()
+        self._report()
 
-    def _update_status(self) -> None:
+    def _report(self) -> None:
         """Bring `status` up to date."""
         moved = f"a damaged file was moved aside, to {self._file.moved}" if self._file.moved else ""
         problem = "; ".join(filter(None, (self._problem, self._archive_problem, moved)))

@@ -5,7 +5,7 @@ owner are the same nodes; a fork is a second node with the same parent. None is 
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from operator import itemgetter
 
@@ -45,8 +45,18 @@ def items_between(db: sqlite3.Connection, head: Node, stop: Node = None) -> tupl
 
 def extend(db: sqlite3.Connection, owner: str, node: Node, items: Iterable[Item]) -> Node:
     """The history that `node` becomes with `items` after it; within a transaction."""
+    # A node without what refers to it is never collected, so both are written or neither.
+    assert db.in_transaction
     for item in items:
-        node = _child(db, owner, node, _stored(db, owner, item))
+        content = _hash(owner.encode(), item.id.encode(), item.body)
+        values = {"hash": content, "owner": owner, "name": item.id, "body": item.body}
+        number = _find_or_insert(db, "items", values)
+        before = b""
+        if node is not None:
+            (before,) = db.execute("SELECT hash FROM nodes WHERE id = ?", (node,)).fetchone()
+        # The owner is part of it: equal words of two people must not share a node.
+        digest = _hash(owner.encode(), before, content)
+        node = _find_or_insert(db, "nodes", {"hash": digest, "parent": node, "item": number})
     return node
 
 
@@ -62,6 +72,7 @@ def without(
 
 def collect(db: sqlite3.Connection, node: Node) -> None:
     """Remove what nobody refers to any more, from `node` towards the beginning."""
+    assert db.in_transaction
     while node is not None and not db.execute(_IN_USE, {"node": node}).fetchone()[0]:
         row = db.execute("SELECT parent, item FROM nodes WHERE id = ?", (node,)).fetchone()
         if row is None:
@@ -76,30 +87,13 @@ def collect(db: sqlite3.Connection, node: Node) -> None:
         node = parent
 
 
-def _stored(db: sqlite3.Connection, owner: str, item: Item) -> tuple[int, bytes]:
-    """Number and hash of an item's row, which is made if it is not there."""
-    digest = _hash(owner.encode(), item.id.encode(), item.body)
-    row = db.execute("SELECT id FROM items WHERE hash = ?", (digest,)).fetchone()
+def _find_or_insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:
+    """The id of the row of `table` with this `hash`, which is made if it is not there."""
+    row = db.execute(f"SELECT id FROM {table} WHERE hash = :hash", values).fetchone()
     if row is None:
-        row = db.execute(
-            "INSERT INTO items (hash, owner, name, body) VALUES (?, ?, ?, ?) RETURNING id",
-            (digest, owner, item.id, item.body),
-        ).fetchone()
-    return row[0], digest
-
-
-def _child(db: sqlite3.Connection, owner: str, parent: Node, item: tuple[int, bytes]) -> int:
-    number, content = item
-    before = b""
-    if parent is not None:
-        (before,) = db.execute("SELECT hash FROM nodes WHERE id = ?", (parent,)).fetchone()
-    digest = _hash(owner.encode(), before, content)
-    row = db.execute("SELECT id FROM nodes WHERE hash = ?", (digest,)).fetchone()
-    if row is None:
-        row = db.execute(
-            "INSERT INTO nodes (hash, parent, item) VALUES (?, ?, ?) RETURNING id",
-            (digest, parent, number),
-        ).fetchone()
+        names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+        query = f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING id"
+        row = db.execute(query, values).fetchone()
     return int(row[0])
 
 

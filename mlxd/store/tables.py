@@ -8,7 +8,6 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import msgspec
 
@@ -18,13 +17,6 @@ from mlxd.store.nodes import Node, collect, extend, items_between, without
 from mlxd.store.queries import COLUMNS, Queries, StoredRow
 
 RESTARTED = "The server was restarted while this response was being generated."
-
-
-class _Origin(NamedTuple):
-    """What a new response is built on."""
-
-    group: int
-    base: Node
 
 
 class Tables(Queries):
@@ -46,6 +38,7 @@ class Tables(Queries):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing."""
+        # A plain BEGIN takes the lock at the first write, which can fail when half of it is read.
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -84,7 +77,14 @@ class Tables(Queries):
                 return
             else:
                 row = self._update(row, response)
-            self._write_frames(row.number, response.frames)
+            # Frames are only ever added, so those that are there are not written again.
+            query = "SELECT count(*) FROM frames WHERE response = ?"
+            (there,) = self.db.execute(query, (row.number,)).fetchone()
+            new = enumerate(response.frames[there:], there)
+            self.db.executemany(
+                "INSERT INTO frames (response, number, data) VALUES (?, ?, ?)",
+                ((row.number, number, data) for number, data in new),
+            )
             if response.state not in RUNNING:
                 self._append(response)
             self._touch_now(row.group)
@@ -103,6 +103,7 @@ class Tables(Queries):
             self.db.execute(
                 "INSERT OR REPLACE INTO deleted (id, at) VALUES (?, ?)", (row.id, self._now())
             )
+            # From the end: a node is removed only when no other one has it as its parent.
             for node in dict.fromkeys((row.head, row.input_end, row.base)):
                 collect(self.db, node)
             self._touch_now(row.group)
@@ -170,6 +171,7 @@ class Tables(Queries):
         """As `Store.delete_item`."""
         with self.transaction():
             found = self.conversation_row(owner, conversation)
+            # What comes after the item becomes new nodes: a node's hash holds all before it.
             head, left_out = without(self.db, owner, found.head, item)
             if not left_out:
                 raise ItemNotFound(item)
@@ -182,33 +184,38 @@ class Tables(Queries):
         """Make what was running when the last server ended `failed`; how many there were."""
         query = f"SELECT {COLUMNS} FROM responses WHERE state IN (?, ?) ORDER BY number"
         rows = [StoredRow(*row) for row in self.db.execute(query, RUNNING)]
+        error = {"code": "server_error", "message": RESTARTED}
         for row in rows:
+            try:
+                fields = msgspec.json.decode(row.body, type=dict[str, object])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                fields = {}
+            body = msgspec.json.encode(fields | {"status": "failed", "error": error})
             with self.transaction():
                 self.db.execute(
                     "UPDATE responses SET state = 'failed', body = ? WHERE number = ?",
-                    (_failed(row.body), row.number),
+                    (body, row.number),
                 )
                 self._touch_now(row.group)
         return len(rows)
 
-    def _origin(self, response: StoredResponse) -> _Origin:
-        if response.previous:
-            before = self.find(response.owner, response.previous)
-            if before is None:
-                raise PreviousNotFound(response.previous)
-            return _Origin(before.group, before.head)
-        if response.conversation:
-            found = self.conversation_row(response.owner, response.conversation)
-            return _Origin(found.group, found.head)
-        return _Origin(self._new_group(response.id, response.owner), None)
-
     def _insert(self, new: StoredResponse) -> StoredRow:
-        origin = self._origin(new)
-        input_end = extend(self.db, new.owner, origin.base, new.input)
+        base: Node = None
+        if new.previous:
+            before = self.find(new.owner, new.previous)
+            if before is None:
+                raise PreviousNotFound(new.previous)
+            group, base = before.group, before.head
+        elif new.conversation:
+            found = self.conversation_row(new.owner, new.conversation)
+            group, base = found.group, found.head
+        else:
+            group = self._new_group(new.id, new.owner)
+        input_end = extend(self.db, new.owner, base, new.input)
         head = extend(self.db, new.owner, input_end, new.output)
         values = (
-            *(new.id, new.owner, origin.group, new.created, new.state, int(new.background)),
-            *(new.previous, new.root, new.conversation, origin.base, input_end, head, new.body),
+            *(new.id, new.owner, group, new.created, new.state, int(new.background)),
+            *(new.previous, new.root, new.conversation, base, input_end, head, new.body),
         )
         (number,) = self.db.execute(
             "INSERT INTO responses (id, owner, thread, created, state, background, previous,"
@@ -228,15 +235,6 @@ class Tables(Queries):
         for node in {old.head, old.input_end} - {head, input_end}:
             collect(self.db, node)
         return old._replace(state=new.state, body=new.body, input_end=input_end, head=head)
-
-    def _write_frames(self, response: int, frames: Sequence[bytes]) -> None:
-        """Frames are only ever added, so those that are there are not written again."""
-        query = "SELECT count(*) FROM frames WHERE response = ?"
-        (there,) = self.db.execute(query, (response,)).fetchone()
-        self.db.executemany(
-            "INSERT INTO frames (response, number, data) VALUES (?, ?, ?)",
-            ((response, number, frames[number]) for number in range(there, len(frames))),
-        )
 
     def _append(self, response: StoredResponse) -> None:
         """Add the items of an ended response to its conversation, if that is still there."""
@@ -280,13 +278,3 @@ class Tables(Queries):
         except sqlite3.OperationalError:
             # What can't be written can still be read.
             return
-
-
-def _failed(body: bytes) -> bytes:
-    """The Response object of an answer that nobody is working on any more."""
-    try:
-        fields = msgspec.json.decode(body, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        fields = {}
-    error = {"code": "server_error", "message": RESTARTED}
-    return msgspec.json.encode(fields | {"status": "failed", "error": error})

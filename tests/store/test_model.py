@@ -71,6 +71,8 @@ class Machine(RuleBasedStateMachine):
     def reopened(self) -> ConversationStore:
         store = make(self.folder, self.kind, clock=self.clock, sweeping=False)
         self.run(store.open())
+        # On a busy machine `open` leaves checking the file to the background; this waits for it.
+        self.run(store.find_items(ME, ()))
         return store
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

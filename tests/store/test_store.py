@@ -287,12 +287,13 @@ def test_a_history_is_read_in_its_order_and_sqlite_sorts_none_of_it() -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)
     migrate(db)
     history = items("a", "b", "c")
+    db.execute("BEGIN")
     head = extend(db, ME, None, history)
-    asked: list[str] = []
-    db.set_trace_callback(asked.append)
+    queries: list[str] = []
+    db.set_trace_callback(queries.append)
     assert items_between(db, head) == history
     db.set_trace_callback(None)
-    for query in asked:
+    for query in queries:
         plan = db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
         # Sorting bodies means writing them to a file, once they are many.
         assert not [step for *_, step in plan if "ORDER BY" in step]

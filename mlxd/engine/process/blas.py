@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 import tempfile
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,8 +36,9 @@ def load_blas() -> str:
     if "mlx.core" in sys.modules:
         return "reference (slow): MLX was imported before OpenBLAS could be loaded"
     os.environ.setdefault(SPIN, SPIN_BITS)
-    for candidate in (_bundled, _bundled_beside_fortran, _system):
+    for candidate in (_bundled, _bundled_beside_fortran, partial(_load, "libopenblas.so.0")):
         library = candidate()
+        # MLX calls the C interface, which a system's plain BLAS may come without.
         if library is not None and hasattr(library, "cblas_sgemm"):
             return describe(library)
     return f"reference (slow): {REMEDY}"
@@ -65,10 +67,6 @@ def _load(name: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
     except OSError:
         return None
-
-
-def _system() -> ctypes.CDLL | None:
-    return _load("libopenblas.so.0")
 
 
 def _bundled() -> ctypes.CDLL | None:

@@ -3,7 +3,6 @@
 Neither touches an MLX object: they work on text and token ids and hand the rest to the main thread.
 """
 
-import copy
 import logging
 import os
 import queue
@@ -11,7 +10,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from mlxd.engine.grammar.constrainer import Constrainer, SteeringRecipe
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
@@ -19,7 +17,6 @@ from mlxd.engine.protocol import (
     Accepted,
     Answered,
     Cancel,
-    Command,
     Configure,
     Count,
     FrameReader,
@@ -52,6 +49,7 @@ class EngineSocket:
             with self._lock:
                 self._connection.sendall(encode(reply))
         except OSError:
+            # Not `sys.exit`, which ends only the thread that calls it.
             os._exit(0)
 
 
@@ -160,10 +158,12 @@ class Preparer:
             self._server.send(Answered(command.id, builder.count(command.request)))
             return
         prompt = builder.build(command.request)
+        # The scheduler lets one row in whether it fits or not, so it is checked here.
         size = len(prompt.tokens)
         if size > self._capacities.get(command.request.model, size):
             raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
         recipe = constrainer.recipe(command.request, prompt)
+        # Compiling a grammar can take long enough for the caller to leave.
         if self.is_live(command.id):
             self._server.send(Accepted(command.id, size, prompt.opens_reasoning))
             self._jobs.put(TokenizedPrompt(command, prompt, recipe))
@@ -177,26 +177,18 @@ def read_commands(
     try:
         while data := connection.recv(READ_BYTES):
             for body in reader.feed(data):
-                _dispatch(decode_command(body), jobs, preparer)
+                match decode_command(body):
+                    case Submit() | Count() as command:
+                        preparer.put(command)
+                    case Shutdown():
+                        os._exit(0)
+                    case Cancel() as command:
+                        # At once, so that what nobody waits for any more is not prepared first.
+                        preparer.drop(command.id)
+                        jobs.put(command)
+                    case Configure() | Load() | Unload() as command:
+                        jobs.put(command)
     except (OSError, ValueError):
         log.exception("the supervisor's socket broke")
         os._exit(1)
     os._exit(0)
-
-
-def _dispatch(command: Command, jobs: "queue.SimpleQueue[Job]", preparer: Preparer) -> None:
-    match command:
-        case Submit() | Count():
-            preparer.put(command)
-        case Shutdown():
-            os._exit(0)
-        case Cancel():
-            preparer.drop(command.id)
-            jobs.put(command)
-        case Configure() | Load() | Unload():
-            jobs.put(command)
-
-
-def own_copy(tokenizer: Any) -> Any:
-    """A tokenizer for another thread: the fast ones must not be shared between threads."""
-    return copy.deepcopy(tokenizer)

@@ -1,5 +1,6 @@
 """The models in memory, each with what runs it, and who has to leave for another."""
 
+import copy
 import logging
 import os
 import time
@@ -13,7 +14,7 @@ from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.models.loading import LoadedModel, load, unload
-from mlxd.engine.process.input_threads import EngineSocket, Preparer, own_copy
+from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import (
     Answered,
@@ -103,6 +104,7 @@ class ModelPool:
         resident.batch.close()
         fresh = self._start(resident.loaded)
         resident.batch, resident.scheduler = fresh.batch, fresh.scheduler
+        # Prefixes may have come out of the step that failed.
         self.prefixes.shrink(0)
         mx.clear_cache()
         self._share_memory()
@@ -125,21 +127,29 @@ class ModelPool:
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
+        # What it needs is known once its files were read; then it is not read in vain again.
         if not self._may_fit(self._needs.get(name, 0)):
             raise NoRoom(name)
         self._server.send(ModelChanged(name, "loading"))
         try:
-            resident, makers = self._load(spec)
+            loaded = load(
+                spec,
+                lambda needed: self._make_room(spec, needed),
+                lambda done, total: self._server.send(
+                    ModelChanged(name, "loading", bytes=total, progress=done / max(total, 1))
+                ),
+            )
+            makers = makers_for(loaded)
         except ModelUnusable as error:
             state: ModelState = "failed"
             if isinstance(error, NoRoom):
                 state = "unloaded"
             else:
+                # All who wait for it now get this failure: each trying anew would take minutes.
                 self._failed[name] = time.monotonic(), error.reason
             self._server.send(ModelChanged(name, state, reason=error.reason))
             raise
-        loaded = resident.loaded
-        self._residents[name] = resident
+        self._residents[name] = resident = self._start(loaded)
         self._share_memory()
         self._preparer.add_model(name, *makers)
         self._server.send(
@@ -147,23 +157,13 @@ class ModelPool:
         )
         return resident
 
-    def _load(self, spec: ModelSpec) -> tuple[ResidentModel, tuple[PromptBuilder, Constrainer]]:
-        loaded = load(
-            spec,
-            lambda needed: self._make_room(spec, needed),
-            lambda done, total: self._server.send(
-                ModelChanged(spec.id, "loading", bytes=total, progress=done / max(total, 1))
-            ),
-        )
-        makers = makers_for(loaded)
-        return self._start(loaded), makers
-
     def _make_room(self, spec: ModelSpec, needed: int) -> None:
         """Unload idle models, the one longest unused first, until there is memory for `spec`."""
         if needed > self.memory_limit:
             sizes = f"{needed / GB:.1f} GB of the {self.memory_limit / GB:.1f} GB for models"
             raise ModelUnusable(spec.id, f"its weights take {sizes}")
         self._needs[spec.id] = needed
+        # Nothing is unloaded in vain.
         if not self._may_fit(needed):
             raise NoRoom(spec.id)
         idle = sorted(self._idle(), key=lambda resident: -resident.used)
@@ -177,6 +177,7 @@ class ModelPool:
 
     def in_the_way(self, name: str) -> list[ResidentModel]:
         """The loaded models that have to leave so that `name` fits; small ones may stay."""
+        # From the smallest: as many as possible stay.
         left = self.memory_limit - self._needs.get(name, 0)
         leaving: list[ResidentModel] = []
         for resident in sorted(self._residents.values(), key=lambda model: model.loaded.bytes):
@@ -186,12 +187,11 @@ class ModelPool:
         return leaving
 
     def _idle(self) -> list[ResidentModel]:
-        return [resident for resident in self._residents.values() if not self._in_use(resident)]
-
-    def _in_use(self, resident: ResidentModel) -> bool:
-        """Whether it computes, or will for whom it was loaded."""
-        resident.awaited = set(filter(self._preparer.is_live, resident.awaited))
-        return resident.scheduler.busy or bool(resident.awaited)
+        """Those that compute nothing, and will not for whom they were loaded."""
+        for resident in self._residents.values():
+            resident.awaited = set(filter(self._preparer.is_live, resident.awaited))
+        loaded = self._residents.values()
+        return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
 
     def _start(self, loaded: LoadedModel) -> ResidentModel:
         limits = self.limits
@@ -207,6 +207,7 @@ class ModelPool:
 
     def unload(self, resident: ResidentModel) -> None:
         name = resident.loaded.spec.id
+        assert not resident.scheduler.busy, "rows would end without a word to their callers"
         del self._residents[name]
         self._preparer.remove_model(name)
         self.prefixes.forget(f"{name}\n")
@@ -232,7 +233,8 @@ def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
     """What the preparing thread needs of a model; raises `ModelUnusable`."""
     spec, size = loaded.spec, loaded.vocab_size
     try:
-        tokenizer = own_copy(loaded.tokenizer)
+        # The fast tokenizers must not be shared between threads.
+        tokenizer = copy.deepcopy(loaded.tokenizer)
         builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
         constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
     except Exception as error:  # Tokenizers raise what they like.
@@ -250,6 +252,7 @@ def measured_memory() -> int:
         if recommended:
             return int(recommended)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # In a container `sysconf` still says what the whole machine has.
     container = Path("/sys/fs/cgroup/memory.max")
     if container.exists() and (limit := container.read_text().strip()).isdigit():
         total = min(total, int(limit))

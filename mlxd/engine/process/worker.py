@@ -4,7 +4,8 @@ import logging
 import queue
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, assert_never
 
 import mlx.core as mx
@@ -68,7 +69,8 @@ class Worker:
         self._preparer = preparer
         self._blas = blas
         self._pool = ModelPool(server, preparer)
-        # By the command's id, with the time when it was postponed; in the order of that time.
+        # By the command's id, with the time when it was postponed; in the order of that time, so
+        # that the first one's model is the next to get memory.
         self._postponed: dict[int, tuple[WaitingPrompt, float]] = {}
         self._held: list[TokenizedPrompt] = []
         self._reported = 0.0
@@ -84,30 +86,22 @@ class Worker:
             # What was handled may have made models idle, or unloaded them.
             for resident in self._pool.busy():
                 self._step(resident)
-            self._change_models()
+            self._pool.unload_unwanted()
+            # Whoever waits for memory goes first: what is held back was to make way for it.
+            for waiting, _ in list(self._postponed.values()):
+                self._provide(waiting)
+            held, self._held = self._held, []
+            for prompt in held:
+                self._submit(prompt)
             if time.monotonic() - self._reported > STATS_SECONDS:
                 self._report_stats()
 
-    def _change_models(self) -> None:
-        """Unload what is no longer wanted, and load what waited for that."""
-        self._pool.unload_unwanted()
-        for waiting, _ in list(self._postponed.values()):
-            self._provide(waiting)
-        held, self._held = self._held, []
-        for prepared in held:
-            self._submit(prepared)
-
     def _wait(self) -> None:
-        """Take the next job, and those that come with it."""
-        # A model that others wait for may become idle in the preparing thread, without a job.
+        """Take the next job, and those that come with it: the first would hold the others up."""
         with suppress(queue.Empty):
+            # A model that others wait for may become idle in the preparing thread, without a job.
             self._handle(self._jobs.get(timeout=GATHER_SECONDS if self._postponed else None))
-            self._gather()
-
-    def _gather(self) -> None:
-        """Let requests that come together begin together: the first would hold the others up."""
-        end = time.monotonic() + GATHER_LIMIT
-        with suppress(queue.Empty):
+            end = time.monotonic() + GATHER_LIMIT
             while time.monotonic() < end:
                 patience = GATHER_SECONDS if self._preparer.more_to_come else QUIET_SECONDS
                 self._handle(self._jobs.get(timeout=patience))
@@ -122,7 +116,8 @@ class Worker:
                 self._provide(job)
             case Cancel():
                 for resident in self._pool.busy():
-                    self._cancel(resident, job.id)
+                    with self._guarded(resident, "taking a row out of the batch"):
+                        resident.scheduler.cancel(job.id)
             case Load() | Unload():
                 self._load_or_unload(job)
             case _:
@@ -139,8 +134,10 @@ class Worker:
     def _submit(self, job: TokenizedPrompt) -> None:
         request = job.command.request
         resident = self._pool.get(request.model)
+        # The reading thread drops a command at once; its `Cancel` may still be among the jobs.
         if not self._preparer.is_live(job.command.id):
             return
+        # It was unloaded while the prompt was prepared.
         if resident is None:
             self._preparer.again(job.command)
             return
@@ -180,7 +177,9 @@ class Worker:
         try:
             resident = self._pool.provide(command.request.model, requested=job.requested)
         except NoRoom:
-            self._postpone(job)
+            if command.id not in self._postponed:
+                self._postponed[command.id] = job, time.monotonic()
+                self._server.send(Postponed(command.id))
             return
         except MlxdError as error:
             self._preparer.refuse(command.id, error)
@@ -188,11 +187,6 @@ class Worker:
             resident.awaited.add(command.id)
             self._preparer.again(command)
         self._postponed.pop(command.id, None)
-
-    def _postpone(self, job: WaitingPrompt) -> None:
-        if job.command.id not in self._postponed:
-            self._postponed[job.command.id] = job, time.monotonic()
-            self._server.send(Postponed(job.command.id))
 
     def _load_or_unload(self, job: Load | Unload) -> None:
         if isinstance(job, Unload) and (resident := self._pool.get(job.model)) is not None:
@@ -207,26 +201,16 @@ class Worker:
         else:
             self._server.send(Answered(job.id))
 
-    def _cancel(self, resident: ResidentModel, row_id: int) -> None:
-        held = resident.scheduler.ids
-        try:
-            resident.scheduler.cancel(row_id)
-        except Exception as error:  # As in a step.
-            log.exception("taking a row out of the batch failed")
-            self._rebuild(resident, error, held)
-
     def _step(self, resident: ResidentModel) -> None:
         begun = time.perf_counter()
-        held = resident.scheduler.ids
-        try:
-            # Told before the step: a piece of prefill can take long, and is no waiting in a queue.
+        result = None
+        with self._guarded(resident, "a generation step"):
+            # Sent before the step: a piece of prefill can take long, and is no waiting in a queue.
             admitted = resident.scheduler.admit()
             if admitted.prefill or admitted.waiting:
                 self._server.send(Step(admitted.prefill, waiting=admitted.waiting))
             result = resident.scheduler.step()
-        except Exception as error:  # One batch failed; the process and other models go on.
-            log.exception("a generation step failed")
-            self._rebuild(resident, error, held)
+        if result is None:
             return
         seconds = time.perf_counter() - begun
         self._server.send(Step(result.prefill, result.decode, seconds, result.waiting))
@@ -237,27 +221,29 @@ class Worker:
         for row in result.decode:
             if row.end is not None:
                 self._preparer.drop(row.id)
-        self._settle(resident)
-
-    def _settle(self, resident: ResidentModel) -> None:
-        try:
+        with self._guarded(resident, "keeping a prefix"):
             resident.batch.settle()
-        except Exception as error:  # As in a step.
-            log.exception("keeping a prefix failed")
-            self._rebuild(resident, error, resident.scheduler.ids)
 
-    def _rebuild(self, resident: ResidentModel, error: Exception, held: list[int]) -> None:
-        """Fail what the broken batch `held` and begin with an empty one.
+    @contextmanager
+    def _guarded(self, resident: ResidentModel, what: str) -> Iterator[None]:
+        """If `what` fails, fail the rows of this batch and begin with an empty one.
 
-        It held also rows whose end came in the step that failed: that end was not sent.
+        The process and other models go on. After a second failure within a short time nothing
+        here is trusted any more, and the process ends.
         """
-        self._pool.restart(resident)
-        for row_id in held:
-            self._preparer.refuse(row_id, as_reported(error))
-        now = time.monotonic()
-        resident.failures.append(now)
-        if len(resident.failures) == 2 and now - resident.failures[0] < FAILURE_WINDOW:
-            raise SystemExit(70)
+        # Rows that end in a step that fails are among them: their ends were not sent.
+        held = resident.scheduler.ids
+        try:
+            yield
+        except Exception as error:
+            log.exception("%s failed", what)
+            self._pool.restart(resident)
+            for row_id in held:
+                self._preparer.refuse(row_id, as_reported(error))
+            now = time.monotonic()
+            resident.failures.append(now)
+            if len(resident.failures) == 2 and now - resident.failures[0] < FAILURE_WINDOW:
+                raise SystemExit(70) from error
 
     def _report_stats(self) -> None:
         self._reported = time.monotonic()
