@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from docs.constants import constants_md
 from mlxd.cli import cli
-from mlxd.config.problems import sections
+from mlxd.config.problems import plain_keys, sections
 from mlxd.config.settings import ModelSettings, Settings
 from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
 
@@ -63,7 +63,7 @@ A source that begins with `./` or `../` is a folder next to the file.
 
 def configuration_md() -> str:
     """The reference of all keys and commands."""
-    parts = [INTRODUCTION, "## Top level\n", _table(Settings, Settings(), _plain())]
+    parts = [INTRODUCTION, "## Top level\n", _table(Settings, Settings(), plain_keys())]
     for name, section in sections():
         heading = f"## `[{name}]`\n\n{Settings.model_fields[name].description}\n"
         parts += [heading, _table(section, section(), list(section.model_fields))]
@@ -73,10 +73,6 @@ def configuration_md() -> str:
     )
     parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
     return "\n".join(parts)
-
-
-def _plain() -> list[str]:
-    return [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
 
 
 def _table(model: type[BaseModel], values: BaseModel, names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the engine is told: `[defaults]` and `[models.*]` merged into its own types.
+"""What the engine is configured with: `[defaults]` and `[models.*]` merged into its own types.
 
 This merges levels of the configuration only. What a request leaves open is filled in from here by
 the engine.
@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import DefaultSettings, ModelSettings, SamplingSettings, Settings
+from mlxd.config.settings import SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
@@ -21,7 +21,24 @@ PREFIX_CACHE_SHARE = 10
 
 def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
     """The configured models in the configuration's order."""
-    return tuple(_spec(alias, model, settings.defaults) for alias, model in settings.models.items())
+    defaults = settings.defaults
+    return tuple(
+        ModelSpec(
+            id=alias,
+            source=model.source,
+            aliases=model.aliases,
+            context_length=model.context_length,
+            max_tokens=_first(model.max_tokens, defaults.max_tokens),
+            sampling=_sampling(model).merged(_sampling(defaults)),
+            reasoning_mode=_first(model.reasoning, defaults.reasoning),
+            template_args=dict(model.template_args),
+            tool_format=model.tool_format,
+            reasoning_tags=model.reasoning_tags,
+            dtype=model.dtype,
+            trust_remote_code=model.trust_remote_code,
+        )
+        for alias, model in settings.models.items()
+    )
 
 
 def default_model(settings: Settings) -> str | None:
@@ -41,23 +58,6 @@ def engine_limits(settings: Settings) -> EngineLimits:
         prefix_cache_bytes=memory // PREFIX_CACHE_SHARE if prefixes is None else prefixes,
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
-    )
-
-
-def _spec(alias: str, model: ModelSettings, defaults: DefaultSettings) -> ModelSpec:
-    return ModelSpec(
-        id=alias,
-        source=model.source,
-        aliases=model.aliases,
-        context_length=model.context_length,
-        max_tokens=_first(model.max_tokens, defaults.max_tokens),
-        sampling=_sampling(model).merged(_sampling(defaults)),
-        reasoning_mode=_first(model.reasoning, defaults.reasoning),
-        template_args=dict(model.template_args),
-        tool_format=model.tool_format,
-        reasoning_tags=model.reasoning_tags,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
     )
 
 

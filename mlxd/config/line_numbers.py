@@ -1,4 +1,4 @@
-"""On which line of a TOML text a key stands; the parser of the standard library does not tell."""
+"""On which line of a TOML text a key stands; the parser of the standard library does not say."""
 
 import tomllib
 from collections.abc import Iterator, Mapping

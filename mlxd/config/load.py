@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Loaded:
     file = path or find()
     given = [Layer("flag", "command line", nested(flags))]
     written = [read(file)] if file else []
-    aliases = {alias for layer in (*given, *written) for alias in _aliases(layer)}
+    models = [layer.values.get("models") for layer in (*given, *written)]
+    aliases = {alias for table in models if isinstance(table, Mapping) for alias in table}
     layers = [*given, *environment(aliases), *written]
     settings = _validated(layers)
     origins = {
@@ -100,11 +101,6 @@ def _resolve_sources(path: Path, values: dict[str, Any]) -> None:
         source = model.get("source") if isinstance(model, dict) else None
         if isinstance(source, str) and source.startswith(("./", "../")):
             model["source"] = os.path.normpath(path.parent.absolute() / source)
-
-
-def _aliases(layer: Layer) -> Iterator[str]:
-    models = layer.values.get("models")
-    yield from models if isinstance(models, Mapping) else ()
 
 
 def _validated(layers: list[Layer]) -> Settings:

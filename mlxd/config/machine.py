@@ -21,7 +21,7 @@ def memory_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Memory of this process now; the most it ever had where that is all that can be told."""
+    """Memory of this process now; the most it ever had where that is all that is known."""
     try:
         pages = int(STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

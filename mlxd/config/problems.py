@@ -232,6 +232,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def plain_keys() -> list[str]:
+    """The keys of the file that stand in no table."""
+    return [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
+
+
 def conflicts(settings: Settings) -> Iterator[Problem]:
     """Settings that are fine alone and contradict each other; the path is of the one to change."""
     server = settings.server

@@ -292,6 +292,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         strict=True,
+        # Else a source may write its tables in capitals, while the keys in them may not.
         case_sensitive=True,
         env_prefix="MLXD_",
         env_nested_delimiter="__",

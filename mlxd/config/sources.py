@@ -147,6 +147,7 @@ class _OneVariable(EnvSettingsSource):
     def __init__(self, name: str, value: str, aliases: Collection[str]) -> None:
         super().__init__(Settings, case_sensitive=False)
         section, *keys = name.lower().split("__")
+        # An alias may have characters that the name of a variable can't.
         if section == "mlxd_models" and keys and keys[0] not in aliases:
             as_variables = {_as_variable(alias).lower(): alias for alias in aliases}
             keys[0] = as_variables.get(keys[0], keys[0])

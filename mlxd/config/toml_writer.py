@@ -9,7 +9,7 @@ import tomli_w
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mlxd.config.problems import dotted, sections
+from mlxd.config.problems import dotted, plain_keys
 from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
 
 INTRODUCTION = """\
@@ -36,7 +36,7 @@ def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str
     Without `models` an example stands for them, disabled. `more` is TOML about further models, all
     of it disabled or comments.
     """
-    plain = [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
+    plain = plain_keys()
     blocks = [prose(INTRODUCTION), *_keys(Settings, Settings(), plain)]
     for name, field in Settings.model_fields.items():
         if name == "models":
@@ -55,8 +55,8 @@ def meaning(table: type[BaseModel], name: str) -> str:
     if table is ModelSettings and name in DefaultSettings.model_fields:
         text = "As in `[defaults]`."
     choices = [str(choice) for choice in _choices(field.annotation)]
-    told = all(re.search(rf"\b{choice}\b", text) for choice in choices)
-    return text if told else f"{text} One of: {', '.join(choices)}."
+    named = all(re.search(rf"\b{choice}\b", text) for choice in choices)
+    return text if named else f"{text} One of: {', '.join(choices)}."
 
 
 def _choices(annotation: object) -> tuple[object, ...]:
@@ -66,7 +66,7 @@ def _choices(annotation: object) -> tuple[object, ...]:
 
 
 def disabled(text: str) -> str:
-    """TOML as comments, told from prose by having no space behind the #."""
+    """TOML as comments, which differ from prose in having no space behind the #."""
     return "\n".join(line if line.startswith("#") else f"#{line}" for line in text.splitlines())
 
 

@@ -73,9 +73,9 @@ class SamplingFields(Wire):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-def token_limit(asked: int | None) -> int | None:
+def token_limit(limit: int | None) -> int | None:
     """The most tokens of an answer; None for the default."""
-    return min(asked, MAX_TOKENS) if asked else None
+    return min(limit, MAX_TOKENS) if limit else None
 
 
 def neutral_sampling(wire: SamplingFields) -> Sampling:
