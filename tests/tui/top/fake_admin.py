@@ -104,6 +104,7 @@ class FakeAdmin:
             known: dict[str, object] = {
                 "/admin/status": self.status,
                 "/admin/history": self.history,
+                "/v1/models": {"data": []},
             }
             self._reply(writer, 200 if path in known else 404, known.get(path, {}))
 
