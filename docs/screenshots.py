@@ -19,7 +19,7 @@ from bench.processes import MLXD, serving
 from mlxd import admin_token
 from mlxd.engine.model_files.library import locate
 from mlxd.tui.chat.app import ChatApp
-from mlxd.tui.client import Client
+from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.top.app import TopApp
 
@@ -63,7 +63,7 @@ def main() -> None:
 async def top(access: admin_token.Access) -> None:
     """The dashboard while several programs ask."""
 
-    app = TopApp(lambda: Client(access.url, access.token), Terminal())
+    app = TopApp(lambda: ServerClient(access.url, access.token), Terminal())
 
     async def opened(pilot: Pilot[Any]) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -83,7 +83,7 @@ async def top(access: admin_token.Access) -> None:
 async def chat(access: admin_token.Access) -> None:
     """A question and its answer."""
 
-    app = ChatApp(Client(access.url), terminal=Terminal())
+    app = ChatApp(ServerClient(access.url), terminal=Terminal())
 
     async def opened(pilot: Pilot[Any]) -> None:
         await pilot.pause(1.0)

@@ -65,9 +65,9 @@ def chat(
         fail(NOTHING_ASKED)
         return USAGE
     from mlxd.tui.chat.plain_output import run
-    from mlxd.tui.client import Client
+    from mlxd.tui.client import ServerClient
 
-    return run(lambda: Client(*target), question, model=model, system=system)
+    return run(lambda: ServerClient(*target), question, model=model, system=system)
 
 
 def _full_screen(target: Target, model: str, system: str) -> int:

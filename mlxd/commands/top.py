@@ -10,7 +10,7 @@ import click
 from mlxd.commands.options import config_option, fail
 
 if TYPE_CHECKING:
-    from mlxd.tui.client import Client
+    from mlxd.tui.client import ServerClient
 
 NOT_SEEN = 1
 """Exit code: the server can't be reached, refuses, or is not understood."""
@@ -70,7 +70,7 @@ def top(
 
 def _connector(
     url: str | None, token: str | None, config_file: Path | None
-) -> "Callable[[], Client]":
+) -> "Callable[[], ServerClient]":
     """Makes a client for the server; raises `ConfigError`.
 
     Where the server is and its token are looked up for every client: a server that is started anew
@@ -78,18 +78,18 @@ def _connector(
     """
     from mlxd.admin_token import find
     from mlxd.commands.chat import find_target
-    from mlxd.tui.client import Client
+    from mlxd.tui.client import ServerClient
 
     address = find_target(url, "", config_file).url
     file = _token_file(url, config_file)
 
-    def connect() -> Client:
+    def connect() -> ServerClient:
         access = find(address, file)
         if access is None and url is None and config_file is None:
             access = find(None, file)
         if access is None:
-            return Client(address, token or "")
-        return Client(address if url else access.url, token or access.token)
+            return ServerClient(address, token or "")
+        return ServerClient(address if url else access.url, token or access.token)
 
     return connect
 
@@ -110,7 +110,7 @@ def _token_file(url: str | None, config_file: Path | None) -> Path | None:
     return chosen(loaded.settings.admin.token_file, loaded.file)
 
 
-def _snapshot(connect: "Callable[[], Client]", as_json: bool) -> int:
+def _snapshot(connect: "Callable[[], ServerClient]", as_json: bool) -> int:
     import asyncio
 
     from mlxd.tui.problems import ServerProblem

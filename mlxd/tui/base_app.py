@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import select
 import signal
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar, TextIO, cast
 
 from rich.text import Text
 from textual.app import App
@@ -14,6 +15,8 @@ from textual.drivers.linux_driver import LinuxDriver
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.theme import OURS, theme_names
 
+LOOK_FOR_TERMINAL = 0.5
+"""Seconds between two looks whether the terminal is still there."""
 DEBUG = "MLXD_DEBUG"
 """Environment variable; with any value, unexpected errors end in a traceback."""
 
@@ -32,8 +35,52 @@ class Crash(Exception):
         return Text(str(self))
 
 
+class ForgivingOutput:
+    """A terminal's output; what can't be written because the terminal is gone is dropped."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.lost = False
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Write, or notice that nobody can read it."""
+        # An error would end Textual's writing thread, and whoever fills its queue waits for ever.
+        try:
+            self._file.write(text)
+        except OSError:
+            self.lost = True
+
+    def flush(self) -> None:
+        """Send what was written."""
+        try:
+            self._file.flush()
+        except OSError:
+            self.lost = True
+
+
 class TolerantDriver(LinuxDriver):
-    """A driver for Linux and macOS that leaves out input which is not UTF-8 instead of ending."""
+    """A driver for Linux and macOS that survives input which is not UTF-8, and its terminal."""
+
+    def __init__(
+        self,
+        app: App[int],
+        *,
+        debug: bool = False,
+        mouse: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        assert self._file is not None, "a terminal app has a stderr"
+        self._output = ForgivingOutput(self._file)
+        # Textual's writing thread only writes and flushes.
+        self._file = cast(Any, self._output)
+
+    @property
+    def terminal_lost(self) -> bool:
+        """Whether the terminal was closed; not every program gets SIGHUP then."""
+        poll = select.poll()
+        poll.register(self.fileno, select.POLLHUP)
+        return self._output.lost or any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def run_input_thread(self) -> None:
         while not self.exit_event.is_set():
@@ -65,6 +112,11 @@ class TerminalApp(App[int]):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self.exit, 128 + number)
+            self.set_interval(LOOK_FOR_TERMINAL, self._leave_lost_terminal)
+
+    def _leave_lost_terminal(self) -> None:
+        if isinstance(self._driver, TolerantDriver) and self._driver.terminal_lost:
+            self.exit(128 + signal.SIGHUP)
 
     def action_other_theme(self) -> None:
         """Light or dark."""

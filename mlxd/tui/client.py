@@ -22,17 +22,17 @@ from mlxd.tui.problems import (
     NotAllowed,
     NotRunning,
     NotUnderstood,
-    Refused,
     ServerProblem,
+    ServerRefused,
 )
 
 CONNECT_TIMEOUT = 5.0
 """Seconds that connecting may take."""
 MAX_PORT = 65535
-MAX_TOLD = 300
+MAX_DETAIL = 300
 """Characters of an error body that is not JSON."""
 
-Answer = TypeVar("Answer")
+Decoded = TypeVar("Decoded")
 UNTYPED = dict[str, object]
 
 
@@ -43,8 +43,8 @@ class ServerEvent(msgspec.Struct, frozen=True):
     data: str
 
 
-class Client:
-    """One server, with the credentials for it. Used as `async with Client(url, token) as client`.
+class ServerClient:
+    """One server, with the credentials for it; `async with` closes its connections.
 
     `token` goes out as a bearer token: the admin token for `/admin`, an API key for the rest.
     Every method raises a `ServerProblem`.
@@ -65,7 +65,7 @@ class Client:
             verify=_certificates(self.url),
         )
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> "ServerClient":
         return self
 
     async def __aexit__(
@@ -80,7 +80,7 @@ class Client:
         """Close every connection."""
         await self._http.aclose()
 
-    async def get(self, path: str, kind: type[Answer]) -> Answer:
+    async def get(self, path: str, kind: type[Decoded]) -> Decoded:
         """The JSON at `path`, as a `kind` that msgspec can make."""
         return await self.call("GET", path, kind)
 
@@ -92,7 +92,9 @@ class Client:
         """Delete what is at `path`; the JSON object that comes back, empty if there is none."""
         return await self.call("DELETE", path, UNTYPED)
 
-    async def call(self, method: str, path: str, kind: type[Answer], body: object = None) -> Answer:
+    async def call(
+        self, method: str, path: str, kind: type[Decoded], body: object = None
+    ) -> Decoded:
         """A whole answer, as a `kind` that msgspec can make."""
         with self._in_words():
             request = self._request(method, path, body)
@@ -162,19 +164,19 @@ class Client:
             raise ConnectionLost(self.url, _reason(error)) from error
 
     def _refusal(self, response: httpx.Response) -> ServerProblem:
-        told = _told(response.content)
+        detail = _error_detail(response.content)
         match response.status_code:
             case 401 | 403:
-                return NotAllowed(self.url, response.status_code, told.message)
+                return NotAllowed(self.url, response.status_code, detail.message)
             case status if response.is_redirect:
                 return NotUnderstood(self.url, f"status {status}, a redirect")
             case status:
-                message = told.message or f"The server answered with status {status}."
+                message = detail.message or f"The server answered with status {status}."
                 wait = _seconds(response.headers.get("retry-after", ""))
-                return Refused(self.url, status, message, str(told.code or ""), wait)
+                return ServerRefused(self.url, status, message, str(detail.code or ""), wait)
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _ErrorDetail(msgspec.Struct, frozen=True):
     """What an error body says, in the shape that mlxd's endpoints share."""
 
     message: str = ""
@@ -182,16 +184,16 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
-    error: _Told
+    error: _ErrorDetail
 
 
-def _told(content: bytes) -> _Told:
+def _error_detail(content: bytes) -> _ErrorDetail:
     try:
         return msgspec.json.decode(content, type=_ErrorBody).error
     except msgspec.DecodeError:
         text = content.decode("utf-8", "replace").strip()
         # A page for browsers says nothing that a line could show.
-        return _Told("" if text.startswith(("<", "{")) else text[:MAX_TOLD])
+        return _ErrorDetail("" if text.startswith(("<", "{")) else text[:MAX_DETAIL])
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 ServerProblem
 ├── NotRunning          nothing answers at the address
 ├── NotAllowed          the token or API key is missing or wrong
-├── Refused             the server said no, with its reason
+├── ServerRefused       the server said no, with its reason
 ├── NotUnderstood       something answers, but not as this version of mlxd does
 └── ConnectionLost      an answer ended before its end
 """
@@ -25,8 +25,8 @@ class NotRunning(ServerProblem):
     reason: str = ""
 
     def __str__(self) -> str:
-        told = f" ({self.reason})" if self.reason else ""
-        return f"No server answers at {self.url}{told}."
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"No server answers at {self.url}{reason}."
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class NotAllowed(ServerProblem):
 
 
 @dataclass(eq=False)
-class Refused(ServerProblem):
+class ServerRefused(ServerProblem):
     """`retry_after` is in seconds, 0 when trying again needs no wait or makes no sense."""
 
     status: int
@@ -70,5 +70,5 @@ class ConnectionLost(ServerProblem):
     reason: str = ""
 
     def __str__(self) -> str:
-        told = f": {self.reason}" if self.reason else ""
-        return f"The connection to {self.url} was lost{told}."
+        reason = f": {self.reason}" if self.reason else ""
+        return f"The connection to {self.url} was lost{reason}."

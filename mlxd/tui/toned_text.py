@@ -10,21 +10,21 @@ from mlxd.tui.format import fit
 from mlxd.tui.terminal import Glyphs
 
 Tone = Literal["plain", "title", "dim", "good", "warn", "bad", "accent", "prefill", "decode"]
-Span = tuple[str, Tone]
-Line = list[Span]
+TonedSpan = tuple[str, Tone]
+Line = list[TonedSpan]
 
 
-def length(line: Sequence[Span]) -> int:
+def length(line: Sequence[TonedSpan]) -> int:
     """Cells that a line takes."""
     return sum(cell_len(text) for text, _ in line)
 
 
-def plain(line: Sequence[Span]) -> str:
+def plain(line: Sequence[TonedSpan]) -> str:
     """The text alone."""
     return "".join(text for text, _ in line)
 
 
-def cleaned(line: Sequence[Span], glyphs: Glyphs) -> Line:
+def cleaned(line: Sequence[TonedSpan], glyphs: Glyphs) -> Line:
     """The line without anything that a terminal would take for a command."""
     return [(glyphs.clean(text), tone) for text, tone in line]
 
@@ -43,7 +43,7 @@ def joined(groups: Sequence[Line], width: int, glyphs: Glyphs) -> Line:
     return line or cut(groups[0] if groups else [], width, glyphs)
 
 
-def cut(line: Sequence[Span], width: int, glyphs: Glyphs) -> Line:
+def cut(line: Sequence[TonedSpan], width: int, glyphs: Glyphs) -> Line:
     """The line in at most `width` cells."""
     kept: Line = []
     left = width

@@ -9,7 +9,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mlxd.tui.toned_text import Line, Span, Tone
+from mlxd.tui.toned_text import Line, Tone, TonedSpan
 
 TONES: tuple[Tone, ...] = get_args(Tone)
 
@@ -62,7 +62,7 @@ class Toned(Widget):
             self._styles_of_tones[tone] = found
         return found
 
-    def strip_of(self, line: Sequence[Span], width: int, over: Style | None = None) -> Strip:
+    def strip_of(self, line: Sequence[TonedSpan], width: int, over: Style | None = None) -> Strip:
         """A line as Textual draws it, with a style over all of it."""
         strip = Strip([Segment(text, self.style_of(tone)) for text, tone in line])
         strip = strip.adjust_cell_length(width, self.style_of("plain"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.tui.client import Client, ServerEvent
-from mlxd.tui.problems import ConnectionLost, NotAllowed, NotRunning, NotUnderstood, Refused
+from mlxd.tui.client import ServerClient, ServerEvent
+from mlxd.tui.problems import ConnectionLost, NotAllowed, NotRunning, NotUnderstood, ServerRefused
 
 STREAM = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 EVENTS = (
@@ -78,7 +78,7 @@ def whole(status: str, body: str, *headers: str) -> Answering:
 async def events_of(pieces: Sequence[bytes]) -> list[ServerEvent]:
     async with (
         serving(saying(*pieces)) as (_, url),
-        Client(url) as client,
+        ServerClient(url) as client,
         client.stream("GET", "/admin/events") as events,
     ):
         return [event async for event in events]
@@ -87,7 +87,7 @@ async def events_of(pieces: Sequence[bytes]) -> list[ServerEvent]:
 async def test_a_typed_answer_comes_with_the_token_sent() -> None:
     async with (
         serving(whole("200 OK", '{"a": 1}')) as (canned, url),
-        Client(url + "/", "secret") as client,
+        ServerClient(url + "/", "secret") as client,
     ):
         assert await client.get("/admin/status", dict[str, int]) == {"a": 1}
     assert b"GET /admin/status HTTP/1.1" in canned.head
@@ -95,7 +95,7 @@ async def test_a_typed_answer_comes_with_the_token_sent() -> None:
 
 
 async def test_an_answer_without_a_body_is_an_empty_object() -> None:
-    async with serving(whole("202 Accepted", "")) as (_, url), Client(url) as client:
+    async with serving(whole("202 Accepted", "")) as (_, url), ServerClient(url) as client:
         assert await client.post("/admin/models/demo/load") == {}
 
 
@@ -121,7 +121,7 @@ def test_events_do_not_depend_on_any_cuts(cuts: list[int]) -> None:
 @pytest.mark.parametrize("read", [0, 1])
 async def test_leaving_a_stream_closes_its_connection(read: int) -> None:
     endless = saying(STREAM.encode(), b"data: 1\n\n", end=False)
-    async with serving(endless) as (canned, url), Client(url) as client:
+    async with serving(endless) as (canned, url), ServerClient(url) as client:
         async with client.stream("POST", "/v1/responses", {"stream": True}) as events:
             for _ in range(read):
                 assert (await anext(events)).data == "1"
@@ -133,13 +133,13 @@ async def test_leaving_a_stream_closes_its_connection(read: int) -> None:
 async def test_cancelling_whoever_reads_closes_the_connection_too() -> None:
     seen = asyncio.Event()
 
-    async def read(client: Client) -> None:
+    async def read(client: ServerClient) -> None:
         async with client.stream("GET", "/admin/events") as events:
             async for _ in events:
                 seen.set()
 
     endless = saying(STREAM.encode(), b"data: 1\n\n", end=False)
-    async with serving(endless) as (canned, url), Client(url) as client:
+    async with serving(endless) as (canned, url), ServerClient(url) as client:
         task = asyncio.create_task(read(client))
         await seen.wait()
         task.cancel()
@@ -152,9 +152,9 @@ async def test_a_refusal_carries_the_servers_words() -> None:
     body = '{"error": {"message": "The queue is full.", "code": "queue_full", "type": "x"}}'
     async with (
         serving(whole("503 Busy", body, "retry-after: 2")) as (_, url),
-        Client(url) as client,
+        ServerClient(url) as client,
     ):
-        with pytest.raises(Refused, match=r"^The queue is full\.$") as raised:
+        with pytest.raises(ServerRefused, match=r"^The queue is full\.$") as raised:
             await client.post("/v1/responses", {})
     assert (raised.value.status, raised.value.code, raised.value.retry_after) == (
         503,
@@ -165,14 +165,14 @@ async def test_a_refusal_carries_the_servers_words() -> None:
 
 @pytest.mark.parametrize("body", ["<html>oops</html>", "", '{"detail": 3}', '{"error": "x"}'])
 async def test_a_refusal_without_readable_words_says_its_status(body: str) -> None:
-    async with serving(whole("502 Bad", body)) as (_, url), Client(url) as client:
-        with pytest.raises(Refused, match="status 502"):
+    async with serving(whole("502 Bad", body)) as (_, url), ServerClient(url) as client:
+        with pytest.raises(ServerRefused, match="status 502"):
             await client.get("/health", dict)
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 async def test_a_wrong_token_is_told_apart(status: str) -> None:
-    async with serving(whole(status, "")) as (_, url), Client(url) as client:
+    async with serving(whole(status, "")) as (_, url), ServerClient(url) as client:
         with pytest.raises(NotAllowed, match="token"):
             async with client.stream("GET", "/admin/events"):
                 pass
@@ -180,14 +180,14 @@ async def test_a_wrong_token_is_told_apart(status: str) -> None:
 
 @pytest.mark.parametrize("body", ["welcome", "[]", '{"a": "b"}'])
 async def test_an_answer_of_another_shape_is_not_understood(body: str) -> None:
-    async with serving(whole("200 OK", body)) as (_, url), Client(url) as client:
+    async with serving(whole("200 OK", body)) as (_, url), ServerClient(url) as client:
         with pytest.raises(NotUnderstood, match="/admin/status"):
             await client.get("/admin/status", dict[str, int])
 
 
 async def test_a_page_instead_of_events_is_not_understood() -> None:
     page = whole("200 OK", "<html>", "content-type: text/html")
-    async with serving(page) as (_, url), Client(url) as client:
+    async with serving(page) as (_, url), ServerClient(url) as client:
         with pytest.raises(NotUnderstood, match="text/event-stream"):
             async with client.stream("GET", "/admin/events") as events:
                 await anext(events)
@@ -195,7 +195,7 @@ async def test_a_page_instead_of_events_is_not_understood() -> None:
 
 async def test_an_answer_that_breaks_off_is_a_lost_connection() -> None:
     short = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")
-    async with serving(short) as (_, url), Client(url) as client:
+    async with serving(short) as (_, url), ServerClient(url) as client:
         with pytest.raises(ConnectionLost):
             await client.get("/health", dict)
 
@@ -205,7 +205,7 @@ async def test_a_stream_that_breaks_off_is_a_lost_connection() -> None:
     short = saying(head.encode() + b"9\r\ndata: 1\n\n\r\n")
     async with (
         serving(short) as (_, url),
-        Client(url) as client,
+        ServerClient(url) as client,
         client.stream("GET", "/admin/events") as events,
     ):
         assert (await anext(events)).data == "1"
@@ -217,7 +217,7 @@ async def test_where_nothing_listens_nothing_runs() -> None:
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
-    async with Client(f"http://127.0.0.1:{port}") as client:
+    async with ServerClient(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(NotRunning, match="refused"):
             await client.get("/health", dict)
 
@@ -226,6 +226,6 @@ async def test_where_nothing_listens_nothing_runs() -> None:
     "url", ["here", "http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://[::1"]
 )
 async def test_what_is_no_address_is_said_to_be_none(url: str) -> None:
-    async with Client(url) as client:
+    async with ServerClient(url) as client:
         with pytest.raises(NotRunning, match="not an address"):
             await client.get("/health", dict)

@@ -1,21 +1,21 @@
-"""An answer while it comes: the events of the Responses API, folded into blocks and figures."""
+"""An answer while it comes: the events of the Responses API, folded into parts and figures."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-BlockKind = Literal["reasoning", "text", "call"]
+PartKind = Literal["reasoning", "text", "call"]
 AnswerState = Literal["waiting", "running", "completed", "incomplete", "failed", "stopped"]
 ENDED: tuple[AnswerState, ...] = ("completed", "incomplete", "failed", "stopped")
 
-_KINDS: dict[str, BlockKind] = {
+_KINDS: dict[str, PartKind] = {
     "message": "text",
     "reasoning": "reasoning",
     "function_call": "call",
     "custom_tool_call": "call",
 }
-_DELTAS: dict[str, BlockKind] = {
+_DELTAS: dict[str, PartKind] = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "text",
     "response.reasoning_text.delta": "reasoning",
@@ -96,13 +96,13 @@ class WireEvent(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Block:
+class AnswerPart:
     """A run of reasoning or text, or one tool call with its arguments as text.
 
     `started` and `ended` are in seconds of the clock that the answer is fed with.
     """
 
-    kind: BlockKind
+    kind: PartKind
     text: str = ""
     name: str = ""
     call_id: str = ""
@@ -116,12 +116,12 @@ class Answer:
     """One answer: what came so far, and how it stands.
 
     `problem` says what went wrong in the server's words, `code` is the server's name for it.
-    Times are in seconds: `asked` on the clock, the others since then.
+    Times are in seconds: `sent_at` on the clock, the others since then.
     """
 
-    asked: float = 0.0
+    sent_at: float = 0.0
     state: AnswerState = "waiting"
-    blocks: list[Block] = field(default_factory=list)
+    parts: list[AnswerPart] = field(default_factory=list)
     model: str = ""
     problem: str = ""
     code: str = ""
@@ -139,17 +139,17 @@ class Answer:
     @property
     def text(self) -> str:
         """The text of the answer, without reasoning and calls."""
-        return "".join(block.text for block in self.blocks if block.kind == "text")
+        return "".join(part.text for part in self.parts if part.kind == "text")
 
     @property
-    def calls(self) -> list[Block]:
+    def calls(self) -> list[AnswerPart]:
         """The tool calls it makes."""
-        return [block for block in self.blocks if block.kind == "call"]
+        return [part for part in self.parts if part.kind == "call"]
 
     @property
-    def said(self) -> bool:
+    def has_content(self) -> bool:
         """Whether anything came that a conversation can go on from."""
-        return any(block.text or block.kind == "call" for block in self.blocks)
+        return any(part.text or part.kind == "call" for part in self.parts)
 
     @property
     def rate(self) -> float:
@@ -179,12 +179,12 @@ class Answer:
         self.problem, self.code = problem, code
         self._close(now)
 
-    def _grow(self, kind: BlockKind, event: WireEvent, now: float) -> None:
-        block = self._block(kind, event.output_index, now)
-        block.text += event.delta or ""
+    def _grow(self, kind: PartKind, event: WireEvent, now: float) -> None:
+        part = self._part(kind, event.output_index, now)
+        part.text += event.delta or ""
         self.state = "running"
         self.deltas += 1
-        self.last = now - self.asked
+        self.last = now - self.sent_at
         if self.first is None:
             self.first = self.last
 
@@ -193,25 +193,25 @@ class Answer:
         kind = _KINDS.get(item.type) if item else None
         if item is None or kind is None:
             return
-        block = self._block(kind, event.output_index, now)
-        block.name = item.name or block.name
-        block.call_id = item.call_id or block.call_id
+        part = self._part(kind, event.output_index, now)
+        part.name = item.name or part.name
+        part.call_id = item.call_id or part.call_id
         if event.type == "response.output_item.done":
-            block.text = block.text or text_of(item)
-            block.ended = now
+            part.text = part.text or text_of(item)
+            part.ended = now
 
-    def _block(self, kind: BlockKind, index: int, now: float) -> Block:
-        """The block of an output item, a new one if there is none yet."""
-        for block in reversed(self.blocks):
-            if block.index == index and block.kind == kind:
-                return block
+    def _part(self, kind: PartKind, index: int, now: float) -> AnswerPart:
+        """The part of an output item, a new one if there is none yet."""
+        for part in reversed(self.parts):
+            if part.index == index and part.kind == kind:
+                return part
         self._close(now)
-        self.blocks.append(Block(kind, index=index, started=now))
-        return self.blocks[-1]
+        self.parts.append(AnswerPart(kind, index=index, started=now))
+        return self.parts[-1]
 
     def _close(self, now: float) -> None:
-        for block in self.blocks:
-            block.ended = now if block.ended is None else block.ended
+        for part in self.parts:
+            part.ended = now if part.ended is None else part.ended
 
     def _error(self, error: WireError) -> None:
         self.state = "failed"
@@ -229,7 +229,7 @@ class Answer:
         if response.usage is not None:
             self.prompt_tokens = response.usage.input_tokens
             self.tokens = response.usage.output_tokens
-        if not self.blocks:
+        if not self.parts:
             for index, item in enumerate(response.output or []):
                 self._item(WireEvent("response.output_item.done", index, item=item), now)
         self._close(now)
@@ -237,9 +237,9 @@ class Answer:
 
 def text_of(item: WireItem) -> str:
     """All the text of an item: its content, else its summary, arguments, input or output."""
-    for part in (item.content, item.summary, item.arguments, item.input, item.output):
-        if isinstance(part, str):
-            return part
-        if part:
-            return "".join(piece.text or piece.refusal or "" for piece in part)
+    for content in (item.content, item.summary, item.arguments, item.input, item.output):
+        if isinstance(content, str):
+            return content
+        if content:
+            return "".join(piece.text or piece.refusal or "" for piece in content)
     return ""

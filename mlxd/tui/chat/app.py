@@ -20,16 +20,16 @@ from mlxd.tui.chat import files as chat_files
 from mlxd.tui.chat.answer import Answer
 from mlxd.tui.chat.help import HELP
 from mlxd.tui.chat.input_history import InputHistory
-from mlxd.tui.chat.message_input import Prompt
+from mlxd.tui.chat.message_input import MessageInput
 from mlxd.tui.chat.problems import code_of, remedy, words
-from mlxd.tui.chat.redraw_pace import Pace
+from mlxd.tui.chat.redraw_pace import RedrawPace
 from mlxd.tui.chat.safe_text import count, one_line
 from mlxd.tui.chat.session import Session
-from mlxd.tui.chat.slash_commands import Command, Unknown, hint, missing, parse
+from mlxd.tui.chat.slash_commands import SlashCommand, UnknownCommand, hint, missing, parse
 from mlxd.tui.chat.status_line import figures
 from mlxd.tui.chat.transcript import Transcript, TranscriptError
-from mlxd.tui.chat.views import Exchange, Note, NoteTone
-from mlxd.tui.client import Client
+from mlxd.tui.chat.views import AnswerView, Note, NoteTone
+from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import ServerProblem
 from mlxd.tui.terminal import Terminal, terminal_of
 
@@ -70,7 +70,7 @@ class ChatApp(TerminalApp):
         """An answer has ended, one way or another."""
 
         answer: Answer
-        exchange: Exchange
+        view: AnswerView
 
     @dataclass
     class Remark(Message):
@@ -80,7 +80,7 @@ class ChatApp(TerminalApp):
 
     def __init__(
         self,
-        client: Client,
+        client: ServerClient,
         *,
         model: str = "",
         system: str = "",
@@ -95,10 +95,10 @@ class ChatApp(TerminalApp):
         self.answer: Answer | None = None
         self._clock = clock
         self._history = history or InputHistory(None)
-        self._pace = Pace(clock)
+        self._pace = RedrawPace(clock)
         self._work: Worker[None] | None = None
         self._loading = False
-        self._exchange: Exchange | None = None
+        self._view: AnswerView | None = None
         self._ticker: Timer | None = None
         self._leave_until = 0.0
         # Held, not looked up: what is still on its way when the app ends finds no screen.
@@ -108,7 +108,7 @@ class ChatApp(TerminalApp):
     def compose(self) -> ComposeResult:
         yield VerticalScroll(id="talk", can_focus=False)
         yield Static(id="choices", markup=False)
-        yield Prompt(self._history, placeholder=PLACEHOLDER)
+        yield MessageInput(self._history, placeholder=PLACEHOLDER)
         with Horizontal(id="bottom"):
             yield self._figures_line
             yield self._model_line
@@ -119,15 +119,15 @@ class ChatApp(TerminalApp):
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
         self.prompt.focus()
         self.talk.anchor()
-        await self._say(f"Talking to {self.client.url}. /help shows keys and commands.")
-        self.run_worker(self._look_around())
+        await self._note(f"Talking to {self.client.url}. /help shows keys and commands.")
+        self.run_worker(self._fetch_state())
 
     async def on_unmount(self) -> None:
         await self.client.close()
 
     @property
-    def prompt(self) -> Prompt:
-        return self.query_one("#prompt", Prompt)
+    def prompt(self) -> MessageInput:
+        return self.query_one("#prompt", MessageInput)
 
     @property
     def talk(self) -> VerticalScroll:
@@ -138,27 +138,27 @@ class ChatApp(TerminalApp):
         """Whether an answer is running, or a conversation being loaded."""
         return self._work is not None
 
-    def _say_busy(self) -> None:
+    def _warn_busy(self) -> None:
         self.notify(LOADING if self._loading else BUSY, severity="warning", timeout=3)
 
     # What the person does
 
-    async def on_prompt_sent(self, message: Prompt.Sent) -> None:
+    async def on_message_input_sent(self, message: MessageInput.Sent) -> None:
         match parse(message.text):
             case None:
                 await self._send(message.text)
-            case Unknown(name, nearest):
+            case UnknownCommand(name, nearest):
                 hint = f" Did you mean /{nearest}?" if nearest else " /help shows them."
-                await self._say(f"There is no command /{one_line(name)}.{hint}", "warning")
-            case Command() as command:
+                await self._note(f"There is no command /{one_line(name)}.{hint}", "warning")
+            case SlashCommand() as command:
                 await self._command(command, message.text)
 
-    def on_prompt_completing(self, message: Prompt.Completing) -> None:
-        told = hint(message.choices)
+    def on_message_input_completing(self, message: MessageInput.Completing) -> None:
+        shown = hint(message.choices)
         choices = self.query_one("#choices", Static)
-        if str(choices.content) != told:
-            choices.update(told)
-            choices.display = bool(told)
+        if str(choices.content) != shown:
+            choices.update(shown)
+            choices.display = bool(shown)
 
     async def action_interrupt(self) -> None:
         """Stop the answer; else copy what is marked, empty the prompt, or leave."""
@@ -180,8 +180,8 @@ class ChatApp(TerminalApp):
         self.exit(0)
 
     def action_thoughts(self) -> None:
-        for exchange in list(self.query(Exchange))[-1:]:
-            exchange.toggle_thoughts()
+        for view in list(self.query(AnswerView))[-1:]:
+            view.toggle_thoughts()
 
     def action_scroll(self, way: str) -> None:
         if way == "up":
@@ -193,24 +193,24 @@ class ChatApp(TerminalApp):
 
     async def _send(self, text: str) -> None:
         if self.busy:
-            self._say_busy()
+            self._warn_busy()
             return
         self.prompt.remember(text)
         self.prompt.clear_text()
-        exchange = Exchange(text)
-        await self.talk.mount(exchange)
-        self._ask(text, exchange)
+        view = AnswerView(text)
+        await self.talk.mount(view)
+        self._begin_answer(text, view)
 
-    def _ask(self, question: str, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self.answer = Answer(asked=self._clock())
+    def _begin_answer(self, question: str, view: AnswerView) -> None:
+        self._view = view
+        self.answer = Answer(sent_at=self._clock())
         self.talk.anchor()
         self._pace.begin()
-        self._work = self.run_worker(self._asking(question, exchange))
+        self._work = self.run_worker(self._follow_answer(question, view))
         if self._ticker is not None:
             self._ticker.resume()
 
-    async def _asking(self, question: str, exchange: Exchange) -> None:
+    async def _follow_answer(self, question: str, view: AnswerView) -> None:
         """Follow the answer; what is seen of it is up to the ticker."""
         try:
             async with aclosing(self.session.ask(question)) as steps:
@@ -218,48 +218,48 @@ class ChatApp(TerminalApp):
                     self.answer = answer
         finally:
             if self.answer is not None:
-                self.post_message(self.Answered(self.answer, exchange))
+                self.post_message(self.Answered(self.answer, view))
 
     async def _tick(self) -> None:
-        if self.answer is None or self._exchange is None or not self.busy:
+        if self.answer is None or self._view is None or not self.busy:
             return
         self._show_figures()
         if self._pace.due():
-            await self._exchange.show(self.answer, self._clock())
+            await self._view.show(self.answer, self._clock())
             self._pace.shown()
 
     async def on_chat_app_answered(self, message: Answered) -> None:
         self._work = None
         if self._ticker is not None:
             self._ticker.pause()
-        answer, exchange = message.answer, message.exchange
+        answer, view = message.answer, message.view
         if not answer.ended:
             # It was stopped before it was asked for.
             answer.stop(self._clock())
-        await exchange.show(answer, self._clock())
-        await exchange.end(answer)
+        await view.show(answer, self._clock())
+        await view.end(answer)
         self._show_figures()
         if answer.problem:
-            told = f"{answer.problem} {remedy(answer.code, models=self.models)}".rstrip()
-            await exchange.mount(Note(told, "error"))
+            note = f"{answer.problem} {remedy(answer.code, models=self.models)}".rstrip()
+            await view.mount(Note(note, "error"))
 
     def _show_figures(self) -> None:
-        told = figures(self.answer, self._clock()) if self.answer else ""
+        line = figures(self.answer, self._clock()) if self.answer else ""
         # Laying everything out many times a second is too much for a line of fixed size.
-        self._figures_line.update(told, layout=False)
-        asked = self.session.model or (self.models[0] if self.models else "")
-        name = one_line((self.answer.model if self.answer else "") or asked, 60)
+        self._figures_line.update(line, layout=False)
+        requested = self.session.model or (self.models[0] if self.models else "")
+        name = one_line((self.answer.model if self.answer else "") or requested, 60)
         if str(self._model_line.content) != name:
             self._model_line.update(name)
 
     # Commands
 
-    async def _command(self, command: Command, written: str) -> None:
+    async def _command(self, command: SlashCommand, written: str) -> None:
         if wrong := missing(command):
             self.notify(wrong, severity="warning", timeout=3)
             return
         if self.busy and command.name not in ALWAYS:
-            self._say_busy()
+            self._warn_busy()
             return
         self.prompt.remember(written)
         self.prompt.clear_text()
@@ -277,7 +277,7 @@ class ChatApp(TerminalApp):
             case "load":
                 await self._load(command.argument)
             case "help":
-                await self._say(HELP)
+                await self._note(HELP)
             case "quit":
                 self.action_leave()
             case _:
@@ -287,79 +287,79 @@ class ChatApp(TerminalApp):
         if name:
             self.session.model = name
             known = not self.models or name in self.models
-            told = "" if known else f" The server lists only: {', '.join(self.models)}."
-            await self._say(f"{name} answers from now on.{told}")
+            warning = "" if known else f" The server lists only: {', '.join(self.models)}."
+            await self._note(f"{name} answers from now on.{warning}")
             return
         with suppress(ServerProblem):
-            await self._learn_models()
+            await self._fetch_models()
         current = self.session.model or "the server's default"
         listed = "".join(f"\n  {model}" for model in self.models) or " none"
-        await self._say(f"Asking {current}. There are:{listed}")
+        await self._note(f"Asking {current}. There are:{listed}")
 
     async def _system(self, text: str) -> None:
         if text:
             self.session.system = "" if text == "-" else text
         current = self.session.system
-        await self._say(f"System prompt: {current}" if current else "There is no system prompt.")
+        await self._note(f"System prompt: {current}" if current else "There is no system prompt.")
 
     async def _clear(self) -> None:
         self.session.clear()
         self.answer = None
         await self.talk.remove_children()
-        await self._say("A new conversation.")
+        await self._note("A new conversation.")
         self._show_figures()
 
     async def _retry(self) -> None:
         question = self.session.take_back()
-        exchanges = list(self.query(Exchange))
-        if not question or not exchanges:
-            await self._say("There is nothing to answer again.", "warning")
+        views = list(self.query(AnswerView))
+        if not question or not views:
+            await self._note("There is nothing to answer again.", "warning")
             return
-        await exchanges[-1].take_back()
-        self._ask(question, exchanges[-1])
+        await views[-1].take_back()
+        self._begin_answer(question, views[-1])
 
-    async def _save(self, command: Command) -> None:
+    async def _save(self, command: SlashCommand) -> None:
         if not self.session.turns:
-            await self._say("There is nothing to save yet.", "warning")
+            await self._note("There is nothing to save yet.", "warning")
             return
         try:
             path = chat_files.save(
                 self.session.transcript, command.argument, overwrite=command.force
             )
         except TranscriptError as error:
-            await self._say(str(error), "error")
+            await self._note(str(error), "error")
         else:
-            await self._say(f"Saved {count(len(self.session.turns), 'answer')} in {path}.")
+            await self._note(f"Saved {count(len(self.session.turns), 'answer')} in {path}.")
 
     async def _load(self, name: str) -> None:
         try:
             transcript = chat_files.load(name)
         except TranscriptError as error:
-            await self._say(str(error), "error")
+            await self._note(str(error), "error")
             return
         await self._clear()
         self._loading = True
-        self._work = self.run_worker(self._loaded(transcript, name))
+        self._work = self.run_worker(self._load_transcript(transcript, name))
 
-    async def _loaded(self, transcript: Transcript, name: str) -> None:
+    async def _load_transcript(self, transcript: Transcript, name: str) -> None:
         """Show a transcript and give it to the server; no question is sent meanwhile."""
         tone: NoteTone = "info"
         try:
             for turn in transcript.turns:
-                exchange = Exchange(turn.question)
-                await self.talk.mount(exchange)
-                await exchange.show_old(turn)
+                view = AnswerView(turn.question)
+                await self.talk.mount(view)
+                await view.show_old(turn)
             await self.session.load(transcript)
         except ServerProblem as problem:
             tone = "error"
-            told = f"{words(problem)} {remedy(code_of(problem), models=self.models)}"
+            note = f"{words(problem)} {remedy(code_of(problem), models=self.models)}"
         else:
-            told = f"Going on from {name}. {self._take_model(transcript.model)}"
+            note = f"Going on from {name}. {self._adopt_model(transcript.model)}"
         finally:
             self._work, self._loading = None, False
-        await self._say(told.rstrip(), tone)
+        await self._note(note.rstrip(), tone)
 
-    def _take_model(self, named: str) -> str:
+    def _adopt_model(self, named: str) -> str:
         """Ask a file's model from now on, unless the person has chosen one; what to say of it."""
         if not named or named == self.session.model:
             return ""
@@ -372,27 +372,27 @@ class ChatApp(TerminalApp):
 
     # The server
 
-    async def _look_around(self) -> None:
+    async def _fetch_state(self) -> None:
         """What models there are, and whether the usual one is ready."""
         with suppress(ServerProblem):
-            await self._learn_models()
+            await self._fetch_models()
         try:
             health = await self.client.get("/health", dict[str, object])
         except ServerProblem:
             return
         if health.get("status") == "loading":
-            await self._say("The model is loading; the first answer waits for it.")
+            await self._note("The model is loading; the first answer waits for it.")
 
-    async def _learn_models(self) -> None:
+    async def _fetch_models(self) -> None:
         self.models = await self.session.models()
         self.prompt.models = self.models
         self._show_figures()
 
     async def on_chat_app_remark(self, message: Remark) -> None:
-        await self._say(message.text, "warning")
+        await self._note(message.text, "warning")
 
     def _remark(self, text: str) -> None:
         self.post_message(self.Remark(text))
 
-    async def _say(self, text: str, tone: NoteTone = "info") -> None:
+    async def _note(self, text: str, tone: NoteTone = "info") -> None:
         await self.talk.mount(Note(text, tone))

@@ -10,7 +10,7 @@ _FENCE = re.compile(r"(`{3,}|~{3,})([^`\n]*)\n?")
 
 
 @dataclass(frozen=True)
-class Piece:
+class MarkdownPiece:
     """Text to add to the last segment, or to a new one.
 
     `inside` is whether a new segment goes on with the code block of the one before, which `closing`
@@ -23,7 +23,7 @@ class Piece:
     closing: str = ""
 
 
-class Segments:
+class MarkdownSplitter:
     """Cuts growing Markdown between blocks, and code blocks between lines."""
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -34,19 +34,19 @@ class Segments:
         self._opening = ""
         self._mark = ""
 
-    def feed(self, text: str) -> Iterator[Piece]:
+    def feed(self, text: str) -> Iterator[MarkdownPiece]:
         """What `text`, which follows all text before, adds to which segment."""
         gathered = ""
         for part in re.findall(r"[^\n]*\n|[^\n]+", text):
             if not self._line and self._size > self._limit and self._cuts_before(part):
                 if gathered:
-                    yield Piece(gathered)
+                    yield MarkdownPiece(gathered)
                 yield self._cut()
                 gathered = ""
             gathered += part
             self._take(part)
         if gathered:
-            yield Piece(gathered)
+            yield MarkdownPiece(gathered)
 
     def _cuts_before(self, line: str) -> bool:
         if self._mark:
@@ -55,10 +55,10 @@ class Segments:
         # What is indented belongs to a list that may have begun long ago.
         return self._blank and not line[0].isspace()
 
-    def _cut(self) -> Piece:
+    def _cut(self) -> MarkdownPiece:
         self._size = 0
         closing = f"{self._mark}\n" if self._mark else ""
-        return Piece(self._opening, new=True, inside=bool(self._mark), closing=closing)
+        return MarkdownPiece(self._opening, new=True, inside=bool(self._mark), closing=closing)
 
     def _take(self, part: str) -> None:
         self._size += len(part)

@@ -15,7 +15,7 @@ from mlxd.tui.chat.slash_commands import common, completions
 NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter")
 
 
-class Prompt(TextArea):
+class MessageInput(TextArea):
     """The input; it posts what is sent, and what Tab could complete."""
 
     @dataclass

@@ -11,7 +11,7 @@ from mlxd.tui.chat.answer import Answer
 from mlxd.tui.chat.problems import NOT_RUNNING, remedy_in_shell
 from mlxd.tui.chat.safe_text import harmless, one_line
 from mlxd.tui.chat.session import Session
-from mlxd.tui.client import Client
+from mlxd.tui.client import ServerClient
 
 OK = 0
 FAILED = 1
@@ -58,13 +58,13 @@ async def answer_once(session: Session, question: str, printer: Printer) -> Answ
     return answer
 
 
-def run(client: Callable[[], Client], question: str, *, model: str, system: str) -> int:
+def run(client: Callable[[], ServerClient], question: str, *, model: str, system: str) -> int:
     """One answer from the server that `client` connects to; the exit code.
 
     A reader that has left, as `head` does, has had enough: that is no failure.
     """
     if sys.stdout is None:
-        _say("there is no stdout to write to.")
+        _complain("there is no stdout to write to.")
         return FAILED
     printer = Printer(sys.stdout.buffer, terminal=sys.stdout.isatty())
 
@@ -74,34 +74,34 @@ def run(client: Callable[[], Client], question: str, *, model: str, system: str)
             return await answer_once(session, question, printer)
 
     try:
-        return _told(asyncio.run(ask()))
+        return _exit_code(asyncio.run(ask()))
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         return OK
     except OSError as error:
-        _forget_stdout()
-        _say(f"the answer can't be written: {error.strerror}.")
+        _discard_stdout()
+        _complain(f"the answer can't be written: {error.strerror}.")
         return FAILED
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     """Let what could not be written go; Python would complain of it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _told(answer: Answer) -> int:
+def _exit_code(answer: Answer) -> int:
     match answer.state:
         case "completed":
             for call in answer.calls:
-                _say(f"the model asked for the tool {call.name}, which was not run.")
+                _complain(f"the model asked for the tool {call.name}, which was not run.")
             return OK
         case "incomplete":
-            _say(CUT)
+            _complain(CUT)
             return OK
-    _say(f"{answer.problem} {remedy_in_shell(answer.code)}".rstrip())
+    _complain(f"{answer.problem} {remedy_in_shell(answer.code)}".rstrip())
     return NO_SERVER if answer.code == NOT_RUNNING else FAILED
 
 
-def _say(text: str) -> None:
+def _complain(text: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(f"mlxd: {one_line(text, 1000)}\n")

@@ -8,8 +8,8 @@ from mlxd.tui.problems import (
     NotAllowed,
     NotRunning,
     NotUnderstood,
-    Refused,
     ServerProblem,
+    ServerRefused,
 )
 
 NOT_RUNNING = "not_running"
@@ -41,7 +41,7 @@ def code_of(problem: ServerProblem) -> str:
             return NOT_ALLOWED
         case ConnectionLost():
             return CONNECTION_LOST
-        case Refused(code=code, status=status):
+        case ServerRefused(code=code, status=status):
             return code or f"status_{status}"
         case NotUnderstood():
             return NOT_UNDERSTOOD
@@ -51,11 +51,11 @@ def code_of(problem: ServerProblem) -> str:
 def words(problem: ServerProblem) -> str:
     """What happened, in one line that is safe to show."""
     match problem:
-        case Refused(code=code) if code == UNKNOWN_URL:
-            told = "The server has no Responses API: its `dialects` leave it out."
+        case ServerRefused(code=code) if code == UNKNOWN_URL:
+            text = "The server has no Responses API: its `dialects` leave it out."
         case _:
-            told = str(problem)
-    return one_line(told, 600)
+            text = str(problem)
+    return one_line(text, 600)
 
 
 def remedy(code: str, *, models: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ SHARE = 0.25
 """The part of a processor that drawing may take."""
 
 
-class Pace:
+class RedrawPace:
     """Spaces drawings so that the processor time they cost stays below a share.
 
     The time of the whole thread counts, because most of a drawing's work comes after it was asked

@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from mlxd.tui.chat.answer import Answer, WireEvent, WireItem, text_of
+from mlxd.tui.chat.answer import Answer, AnswerPart, WireEvent, WireItem, text_of
 from mlxd.tui.chat.problems import (
     CONNECTION_LOST,
     MODEL_NOT_FOUND,
@@ -21,9 +21,9 @@ from mlxd.tui.chat.problems import (
     code_of,
     words,
 )
-from mlxd.tui.chat.transcript import Part, Transcript, Turn, parts_of
-from mlxd.tui.client import Client, ServerEvent
-from mlxd.tui.problems import NotUnderstood, Refused, ServerProblem
+from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript, parts_of
+from mlxd.tui.client import ServerClient, ServerEvent
+from mlxd.tui.problems import NotUnderstood, ServerProblem, ServerRefused
 
 ITEMS_AT_ONCE = 20
 """Items that one call may add to a conversation."""
@@ -66,7 +66,7 @@ class Session:
 
     def __init__(
         self,
-        client: Client,
+        client: ServerClient,
         *,
         model: str = "",
         system: str = "",
@@ -77,7 +77,7 @@ class Session:
         self.client = client
         self.model = model
         self.system = system
-        self.turns: list[Turn] = []
+        self.turns: list[QuestionAndAnswer] = []
         self.conversation = ""
         self.unanswered = ""
         self._keep = keep
@@ -128,7 +128,7 @@ class Session:
         It never raises: what goes wrong ends the answer and stands in it. Leaving it early stops
         the answer on the server too.
         """
-        answer = Answer(asked=self._clock())
+        answer = Answer(sent_at=self._clock())
         question = _encodable(question)
         self.unanswered = ""
         try:
@@ -154,7 +154,7 @@ class Session:
                 async for _ in steps:
                     yield
             return
-        except Refused as problem:
+        except ServerRefused as problem:
             if not self._storing or not self._recoverable(problem):
                 raise
         if self._storing:
@@ -163,7 +163,7 @@ class Session:
             async for _ in steps:
                 yield
 
-    def _recoverable(self, problem: Refused) -> bool:
+    def _recoverable(self, problem: ServerRefused) -> bool:
         """Whether asking again makes sense, after settling what is wrong with the conversation."""
         if problem.code == STORE_UNAVAILABLE:
             self._give_up_storing(NOT_STORED)
@@ -184,23 +184,23 @@ class Session:
             raise NotUnderstood(self.client.url, f"/v1/responses: {error}") from error
 
     def _body(self, question: str) -> dict[str, object]:
-        asked = _message("user", question)
+        message = _message("user", question)
         body: dict[str, object] = {"stream": True}
         if self.model:
             body["model"] = _encodable(self.model)
         if self.system:
             body["instructions"] = _encodable(self.system)
         if self._storing:
-            return body | {"conversation": self.conversation, "input": [asked]}
-        return body | {"store": False, "input": [*_items(self.turns), asked]}
+            return body | {"conversation": self.conversation, "input": [message]}
+        return body | {"store": False, "input": [*_items(self.turns), message]}
 
     def _record(self, question: str, answer: Answer) -> None:
         """Keep what was said; a question without any answer is no part of the conversation."""
         self._agreed = answer.state == "completed" and not answer.calls and self._storing
         if answer.code == STORE_UNAVAILABLE and self._storing:
             self._give_up_storing(NOT_STORED)
-        if answer.said:
-            self.turns.append(Turn(question, parts_of(answer.blocks)))
+        if answer.has_content:
+            self.turns.append(QuestionAndAnswer(question, parts_of(answer.parts)))
         else:
             self.unanswered = question
 
@@ -210,7 +210,7 @@ class Session:
             return
         try:
             await self._store()
-        except Refused as problem:
+        except ServerRefused as problem:
             if problem.code == STORE_UNAVAILABLE:
                 self._give_up_storing(NOT_STORED)
             elif problem.status in (404, 405, 501):
@@ -223,7 +223,7 @@ class Session:
         if self.conversation and not self._agreed:
             try:
                 await self._correct()
-            except Refused as problem:
+            except ServerRefused as problem:
                 if not self._forget_expired(problem):
                     raise
         if not self.conversation:
@@ -265,7 +265,7 @@ class Session:
             more = page.has_more and bool(page.data)
         return found
 
-    def _forget_expired(self, problem: Refused) -> bool:
+    def _forget_expired(self, problem: ServerRefused) -> bool:
         """Whether the server does not know the conversation any more; it is forgotten then."""
         if problem.status != 404 or problem.code in (MODEL_NOT_FOUND, UNKNOWN_URL):
             return False
@@ -285,7 +285,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _items(turns: Iterable[Turn]) -> Iterator[dict[str, object]]:
+def _items(turns: Iterable[QuestionAndAnswer]) -> Iterator[dict[str, object]]:
     """Turns as items of the Responses API; earlier reasoning is left out, as templates do."""
     for turn in turns:
         if turn.question:
@@ -294,7 +294,7 @@ def _items(turns: Iterable[Turn]) -> Iterator[dict[str, object]]:
             yield from _answer_items(part)
 
 
-def _answer_items(part: Part) -> Iterator[dict[str, object]]:
+def _answer_items(part: AnswerPart) -> Iterator[dict[str, object]]:
     match part.kind:
         case "text":
             yield _message("assistant", part.text)
@@ -316,11 +316,11 @@ def _common(there: list[WireItem], ours: list[WireItem]) -> tuple[int, int]:
     for at, item in enumerate(there):
         if item.type == "reasoning":
             continue
-        if known == len(ours) or _said(item) != _said(ours[known]):
+        if known == len(ours) or _wording(item) != _wording(ours[known]):
             break
         kept, known = at + 1, known + 1
     return kept, known
 
 
-def _said(item: WireItem) -> tuple[str, str, str]:
+def _wording(item: WireItem) -> tuple[str, str, str]:
     return item.type, item.role or item.name or "", text_of(item)

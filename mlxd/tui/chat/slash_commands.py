@@ -17,7 +17,7 @@ CommandName = Literal["model", "system", "clear", "save", "load", "retry", "help
 
 
 @dataclass(frozen=True)
-class Command:
+class SlashCommand:
     """What a line asks for; `force` is the `!` behind the name."""
 
     name: CommandName
@@ -26,7 +26,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownCommand:
     """A line that looks like a command and is none; `nearest` is empty if nothing is near."""
 
     name: str
@@ -34,29 +34,29 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Usage:
+class CommandUsage:
     """How a command is written and what it does."""
 
     argument: str
     does: str
 
 
-COMMANDS: dict[CommandName, Usage] = {
-    "model": Usage("[NAME]", "ask another model; alone: the models there are"),
-    "system": Usage("[TEXT]", "set the system prompt; - takes it away; alone: show it"),
-    "clear": Usage("", "begin a new conversation"),
-    "retry": Usage("", "take the last answer back and ask again"),
-    "save": Usage("FILE", "write it as Markdown (.md) or JSON; /save! overwrites"),
-    "load": Usage("FILE", "go on from a saved conversation"),
-    "help": Usage("", "show keys and commands"),
-    "quit": Usage("", "leave; the server keeps the conversation for a while"),
+COMMANDS: dict[CommandName, CommandUsage] = {
+    "model": CommandUsage("[NAME]", "ask another model; alone: the models there are"),
+    "system": CommandUsage("[TEXT]", "set the system prompt; - takes it away; alone: show it"),
+    "clear": CommandUsage("", "begin a new conversation"),
+    "retry": CommandUsage("", "take the last answer back and ask again"),
+    "save": CommandUsage("FILE", "write it as Markdown (.md) or JSON; /save! overwrites"),
+    "load": CommandUsage("FILE", "go on from a saved conversation"),
+    "help": CommandUsage("", "show keys and commands"),
+    "quit": CommandUsage("", "leave; the server keeps the conversation for a while"),
 }
 OTHER_NAMES: dict[str, CommandName] = {"exit": "quit", "new": "clear", "q": "quit"}
 _NEEDS_ARGUMENT: tuple[CommandName, ...] = ("save", "load")
 _COMMAND = re.compile(r"/([a-zA-Z][a-zA-Z_-]*|\?)(!?)(?:\s+(.*))?", re.DOTALL)
 
 
-def parse(text: str) -> Command | Unknown | None:
+def parse(text: str) -> SlashCommand | UnknownCommand | None:
     """The command that `text` is; None if it is a message.
 
     A path such as `/etc/hosts` is a message, and so is everything that begins with a space.
@@ -70,11 +70,11 @@ def parse(text: str) -> Command | Unknown | None:
     if name is None:
         near = get_close_matches(written, [*COMMANDS, *OTHER_NAMES], n=1)
         begun = [known for known in COMMANDS if known.startswith(written)]
-        return Unknown(written, (begun or near or [""])[0])
-    return Command(name, argument, force)
+        return UnknownCommand(written, (begun or near or [""])[0])
+    return SlashCommand(name, argument, force)
 
 
-def missing(command: Command) -> str:
+def missing(command: SlashCommand) -> str:
     """What is wrong with a command as written, in a sentence; empty if nothing is."""
     if command.name in _NEEDS_ARGUMENT and not command.argument:
         return f"/{command.name} needs a file: /{command.name} FILE"

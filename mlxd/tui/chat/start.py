@@ -7,7 +7,7 @@ import sys
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory, default_file
 from mlxd.tui.chat.problems import NOT_RUNNING, code_of, remedy_in_shell, words
-from mlxd.tui.client import Client
+from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import ConnectionLost, ServerProblem
 from mlxd.tui.terminal import terminal_of
 
@@ -28,7 +28,7 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
         sys.stderr.write(f"mlxd: {words(problem)} {remedy_in_shell(code)}".rstrip() + "\n")
         return NO_SERVER if code == NOT_RUNNING else FAILED
     app = ChatApp(
-        Client(url, key),
+        ServerClient(url, key),
         model=model,
         system=system,
         history=InputHistory(default_file()),
@@ -40,7 +40,7 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
 
 async def _unfit(url: str, key: str) -> ServerProblem | None:
     """What keeps a chat with this server from beginning."""
-    async with Client(url, key) as client:
+    async with ServerClient(url, key) as client:
         try:
             async with asyncio.timeout(PATIENCE):
                 await client.get("/v1/models", dict[str, object])

@@ -9,18 +9,18 @@ ENDINGS = {"stopped": "stopped", "incomplete": "cut", "failed": "failed"}
 def figures(answer: Answer, now: float) -> str:
     """State, speed and time to the first token; what is counted by pieces is marked with `~`."""
     if answer.state == "waiting":
-        return f"waiting, {seconds(max(0.0, now - answer.asked))}"
+        return f"waiting, {seconds(max(0.0, now - answer.sent_at))}"
     if not answer.ended:
-        thinking = bool(answer.blocks) and answer.blocks[-1].kind == "reasoning"
-        told = ["thinking" if thinking else "answering", seconds(now - answer.asked)]
+        thinking = bool(answer.parts) and answer.parts[-1].kind == "reasoning"
+        shown = ["thinking" if thinking else "answering", seconds(now - answer.sent_at)]
     else:
         ending = ENDINGS.get(answer.state)
-        told = [ending] if ending else []
-        told += [count(answer.tokens, "token")] if answer.tokens else []
+        shown = [ending] if ending else []
+        shown += [count(answer.tokens, "token")] if answer.tokens else []
     if answer.rate:
-        told.append(f"{'' if answer.tokens else '~'}{rate(answer.rate)}")
+        shown.append(f"{'' if answer.tokens else '~'}{rate(answer.rate)}")
     if answer.first is not None:
-        told.append(f"first token {seconds(answer.first)}")
+        shown.append(f"first token {seconds(answer.first)}")
     if answer.ended and answer.prompt_tokens:
-        told.append(f"prompt {count(answer.prompt_tokens, 'token')}")
-    return ", ".join(told)
+        shown.append(f"prompt {count(answer.prompt_tokens, 'token')}")
+    return ", ".join(shown)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mlxd.tui.chat.answer import Block, BlockKind
+from mlxd.tui.chat.answer import AnswerPart
 
 MAX_FILE = 64 * 1024 * 1024
 """Bytes; a larger file is not loaded."""
@@ -22,21 +22,11 @@ class TranscriptError(Exception):
 
 
 @dataclass(frozen=True)
-class Part:
-    """Something that an answer said: reasoning, text, or a tool call."""
-
-    kind: BlockKind
-    text: str
-    name: str = ""
-    call_id: str = ""
-
-
-@dataclass(frozen=True)
-class Turn:
+class QuestionAndAnswer:
     """A question and what was answered."""
 
     question: str
-    answer: tuple[Part, ...] = ()
+    answer: tuple[AnswerPart, ...] = ()
 
     @property
     def text(self) -> str:
@@ -48,17 +38,17 @@ class Turn:
 class Transcript:
     """A whole conversation."""
 
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[QuestionAndAnswer, ...] = ()
     system: str = ""
     model: str = ""
 
 
-def parts_of(blocks: Iterable[Block]) -> tuple[Part, ...]:
-    """What an answer's blocks said, without the empty ones."""
+def parts_of(parts: Iterable[AnswerPart]) -> tuple[AnswerPart, ...]:
+    """What a transcript has of an answer's parts: no empty ones, and no times."""
     return tuple(
-        Part(block.kind, block.text, block.name, block.call_id)
-        for block in blocks
-        if block.text or block.kind == "call"
+        AnswerPart(part.kind, part.text, part.name, part.call_id)
+        for part in parts
+        if part.text or part.kind == "call"
     )
 
 
@@ -100,7 +90,7 @@ def to_json(transcript: Transcript) -> str:
     return msgspec.json.format(data, indent=2).decode() + "\n"
 
 
-def _answered(turn: Turn) -> _Message:
+def _answered(turn: QuestionAndAnswer) -> _Message:
     calls = [
         _ToolCall(id=part.call_id, function=_Function(part.name, part.text))
         for part in turn.answer
@@ -121,39 +111,37 @@ def from_json(text: str) -> Transcript:
         )
     except (msgspec.MsgspecError, RecursionError) as error:
         raise TranscriptError(f"it is no chat: {error}") from None
-    said: list[tuple[str, Part]] = []
-    for message in file.messages:
-        said += [(message.role, part) for part in _parts(message)]
-    return _together(said, file.model)
+    parts = [(message.role, part) for message in file.messages for part in _parts(message)]
+    return _transcript_of(parts, file.model)
 
 
-def _parts(message: _Message) -> Iterator[Part]:
+def _parts(message: _Message) -> Iterator[AnswerPart]:
     if message.role == "assistant" and message.reasoning_content:
-        yield Part("reasoning", message.reasoning_content)
+        yield AnswerPart("reasoning", message.reasoning_content)
     match message.content:
         case str() as text:
-            yield Part("text", text)
+            yield AnswerPart("text", text)
         case list() as pieces:
-            yield Part("text", "".join(piece.text for piece in pieces))
+            yield AnswerPart("text", "".join(piece.text for piece in pieces))
     for call in message.tool_calls or []:
-        yield Part("call", call.function.arguments, call.function.name, call.id)
+        yield AnswerPart("call", call.function.arguments, call.function.name, call.id)
 
 
-def _together(said: Sequence[tuple[str, Part]], model: str) -> Transcript:
-    """Turns of what was said by whom; tools have no say here."""
+def _transcript_of(parts: Sequence[tuple[str, AnswerPart]], model: str) -> Transcript:
+    """The questions and answers that parts with their roles make; those of tools are left out."""
     system: list[str] = []
-    turns: list[Turn] = []
-    for role, part in said:
+    turns: list[QuestionAndAnswer] = []
+    for role, part in parts:
         match role:
             case "system" | "developer":
                 system.append(part.text)
             case "user":
-                turns.append(Turn(part.text))
+                turns.append(QuestionAndAnswer(part.text))
             case "assistant":
                 if not turns:
-                    turns.append(Turn(""))
+                    turns.append(QuestionAndAnswer(""))
                 answer = (*turns[-1].answer, *((part,) if part.text or part.name else ()))
-                turns[-1] = Turn(turns[-1].question, answer)
+                turns[-1] = QuestionAndAnswer(turns[-1].question, answer)
     if not turns:
         raise TranscriptError("there is no message in it")
     return Transcript(tuple(turns), "\n\n".join(system), model)
@@ -170,7 +158,7 @@ def to_markdown(transcript: Transcript) -> str:
     return "\n".join(written)
 
 
-def _answer_section(part: Part) -> str:
+def _answer_section(part: AnswerPart) -> str:
     match part.kind:
         case "reasoning":
             return _section("reasoning", part.text)
@@ -200,12 +188,12 @@ def from_markdown(text: str) -> Transcript:
     if not found:
         raise TranscriptError("it is no chat that mlxd saved")
     ends = [*(mark.start() - 1 for mark in found[1:]), len(text)]
-    said = [_read(mark, text[mark.end() + 1 : end]) for mark, end in zip(found, ends, strict=True)]
+    parts = [_read(mark, text[mark.end() + 1 : end]) for mark, end in zip(found, ends, strict=True)]
     title = re.match(r"# Chat with (.*)", text)
-    return _together(said, title[1].strip() if title else "")
+    return _transcript_of(parts, title[1].strip() if title else "")
 
 
-def _read(mark: re.Match[str], body: str) -> tuple[str, Part]:
+def _read(mark: re.Match[str], body: str) -> tuple[str, AnswerPart]:
     heading = _HEADINGS.get(mark[1])
     body = body.removesuffix("\n")
     if heading is not None:
@@ -213,16 +201,16 @@ def _read(mark: re.Match[str], body: str) -> tuple[str, Part]:
     body = re.sub(r"(?m)^\\(\\*<!-- mlxd:)", r"\1", body)
     match mark[1]:
         case "reasoning":
-            return "assistant", Part("reasoning", body)
+            return "assistant", AnswerPart("reasoning", body)
         case "call":
             return "assistant", _call(mark[2] or "", body)
         case role:
-            return role, Part("text", body)
+            return role, AnswerPart("text", body)
 
 
-def _call(named: str, body: str) -> Part:
+def _call(named: str, body: str) -> AnswerPart:
     try:
         name, call_id = msgspec.json.decode(named, type=tuple[str, str])
     except msgspec.MsgspecError as error:
         raise TranscriptError(f"a tool call in it is damaged: {error}") from None
-    return Part("call", body, name, call_id)
+    return AnswerPart("call", body, name, call_id)

@@ -7,11 +7,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Collapsible, Markdown, Static
 
-from mlxd.tui.chat.answer import Answer, Block
-from mlxd.tui.chat.markdown_segments import Piece, Segments
+from mlxd.tui.chat.answer import Answer, AnswerPart
+from mlxd.tui.chat.markdown_segments import MarkdownPiece, MarkdownSplitter
 from mlxd.tui.chat.safe_text import harmless, one_line, seconds
 from mlxd.tui.chat.session import NO_TOOLS
-from mlxd.tui.chat.transcript import Turn
+from mlxd.tui.chat.transcript import QuestionAndAnswer
 
 NoteTone = Literal["info", "warning", "error"]
 LENGTH_LIMIT = "The answer was cut at its length limit."
@@ -34,16 +34,16 @@ class Segment(Markdown):
         super().__init__(open_links=False, classes="-inside" if inside else "")
 
 
-class Grown(Vertical):
+class MarkdownView(Vertical):
     """Markdown of a model, which only ever gets longer."""
 
-    DEFAULT_CSS = "Grown { height: auto; margin: 0 1; padding: 0 1; }"
+    DEFAULT_CSS = "MarkdownView { height: auto; margin: 0 1; padding: 0 1; }"
 
     def __init__(self) -> None:
         super().__init__()
         self.source = ""
         """All that is shown."""
-        self._segments = Segments()
+        self._segments = MarkdownSplitter()
 
     async def grow(self, text: str) -> None:
         """Show what is new of `text`, all of the Markdown so far."""
@@ -54,7 +54,7 @@ class Grown(Vertical):
             if piece.text:
                 await last.append(piece.text)
 
-    async def _segment(self, piece: Piece) -> Segment:
+    async def _segment(self, piece: MarkdownPiece) -> Segment:
         """The segment that a piece goes to."""
         segments = [child for child in self.children if isinstance(child, Segment)]
         if segments and not piece.new:
@@ -67,19 +67,19 @@ class Grown(Vertical):
         return begun
 
 
-class Thought(Collapsible):
+class ThinkingView(Collapsible):
     """Reasoning, folded; what is not seen is not laid out."""
 
     def __init__(self, *, collapsed: bool = True) -> None:
-        self._body = Grown()
+        self._body = MarkdownView()
         self._text = ""
         super().__init__(self._body, title="Thinking", collapsed=collapsed)
 
-    async def show(self, block: Block, now: float) -> None:
+    async def show(self, part: AnswerPart, now: float) -> None:
         """The reasoning so far, `now` on the clock of the answer."""
-        self._text = block.text
-        lasted = seconds((block.ended or now) - block.started)
-        self._entitle(f"Thought for {lasted}" if block.ended else f"Thinking, {lasted}")
+        self._text = part.text
+        lasted = seconds((part.ended or now) - part.started)
+        self._entitle(f"Thought for {lasted}" if part.ended else f"Thinking, {lasted}")
         if not self.collapsed:
             await self._body.grow(self._text)
 
@@ -97,10 +97,10 @@ class Thought(Collapsible):
         await self._body.grow(self._text)
 
 
-class Called(Static):
+class ToolCallView(Static):
     """A tool call, with its arguments as they are."""
 
-    DEFAULT_CSS = "Called { color: $warning; margin: 0 2 1 2; }"
+    DEFAULT_CSS = "ToolCallView { color: $warning; margin: 0 2 1 2; }"
 
     def __init__(self) -> None:
         super().__init__(markup=False)
@@ -136,23 +136,23 @@ class Question(Static):
         super().__init__(Content(harmless(text).expandtabs(4)), markup=False)
 
 
-class Exchange(Vertical):
+class AnswerView(Vertical):
     """A question and its answer as it grows."""
 
     DEFAULT_CSS = """
-    Exchange { height: auto; }
-    Exchange MarkdownHeader { content-align: left middle; margin: 0 0 1 0; }
-    Exchange Collapsible { margin: 0 1 1 1; border: none; background: transparent; padding: 0 1; }
-    Exchange Collapsible:ansi { border: none; background: transparent; }
-    Exchange Collapsible Contents { padding: 0; }
-    Exchange Collapsible Grown { margin: 1 0 0 0; color: $text-muted; }
-    Exchange CollapsibleTitle { width: 1fr; padding: 0; color: $text-muted; }
+    AnswerView { height: auto; }
+    AnswerView MarkdownHeader { content-align: left middle; margin: 0 0 1 0; }
+    AnswerView Collapsible { margin: 0 1 1 1; border: none; background: transparent; padding: 0 1; }
+    AnswerView Collapsible:ansi { border: none; background: transparent; }
+    AnswerView Collapsible Contents { padding: 0; }
+    AnswerView Collapsible MarkdownView { margin: 1 0 0 0; color: $text-muted; }
+    AnswerView CollapsibleTitle { width: 1fr; padding: 0; color: $text-muted; }
     """
 
     def __init__(self, question: str) -> None:
         super().__init__()
         self._question = question
-        self._parts: list[Grown | Thought | Called] = []
+        self._parts: list[MarkdownView | ThinkingView | ToolCallView] = []
 
     def compose(self) -> ComposeResult:
         if self._question:
@@ -161,30 +161,30 @@ class Exchange(Vertical):
     async def take_back(self) -> None:
         """Leave only the question."""
         self._parts.clear()
-        await self.query("Grown, Thought, Called, Note").remove()
+        await self.query("MarkdownView, ThinkingView, ToolCallView, Note").remove()
 
     async def show(self, answer: Answer, now: float) -> None:
         """The answer as it is `now`."""
-        for number, block in enumerate(answer.blocks):
+        for number, part in enumerate(answer.parts):
             if number == len(self._parts):
-                await self._begin(block.kind)
+                await self._begin(part.kind)
             match self._parts[number]:
-                case Grown() as text:
-                    await text.grow(block.text)
-                case Thought() as thought:
-                    await thought.show(block, now)
-                case Called() as called:
-                    called.show(block.name, block.text)
+                case MarkdownView() as text:
+                    await text.grow(part.text)
+                case ThinkingView() as thought:
+                    await thought.show(part, now)
+                case ToolCallView() as called:
+                    called.show(part.name, part.text)
 
-    async def show_old(self, turn: Turn) -> None:
+    async def show_old(self, turn: QuestionAndAnswer) -> None:
         """An answer of an earlier time."""
         for part in turn.answer:
             match await self._begin(part.kind):
-                case Grown() as text:
+                case MarkdownView() as text:
                     await text.grow(part.text)
-                case Thought() as thought:
+                case ThinkingView() as thought:
                     thought.show_old(part.text)
-                case Called() as called:
+                case ToolCallView() as called:
                     called.show(part.name, part.text)
 
     async def end(self, answer: Answer) -> None:
@@ -194,23 +194,23 @@ class Exchange(Vertical):
                 await self.mount(Note(STOPPED))
             case "incomplete":
                 limited = answer.reason in ("", "max_output_tokens")
-                told = LENGTH_LIMIT if limited else f"The answer was cut: {answer.reason}."
-                await self.mount(Note(told, "warning"))
+                note = LENGTH_LIMIT if limited else f"The answer was cut: {answer.reason}."
+                await self.mount(Note(note, "warning"))
 
     def toggle_thoughts(self) -> None:
         """Unfold the reasoning, or fold it again."""
-        for thought in self.query(Thought):
+        for thought in self.query(ThinkingView):
             thought.collapsed = not thought.collapsed
 
-    async def _begin(self, kind: str) -> Grown | Thought | Called:
-        part: Grown | Thought | Called
+    async def _begin(self, kind: str) -> MarkdownView | ThinkingView | ToolCallView:
+        part: MarkdownView | ThinkingView | ToolCallView
         match kind:
             case "reasoning":
-                part = Thought()
+                part = ThinkingView()
             case "call":
-                part = Called()
+                part = ToolCallView()
             case _:
-                part = Grown()
+                part = MarkdownView()
         self._parts.append(part)
         await self.mount(part)
         return part

@@ -15,18 +15,25 @@ from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus,
 from mlxd.tui.base_app import TerminalApp
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.toned_text import Line
-from mlxd.tui.top.connection_state import Link
+from mlxd.tui.top.connection_state import ConnectionState
 from mlxd.tui.top.dashboard import Dashboard
 from mlxd.tui.top.details import conversation_lines, event_lines, model_lines, request_lines
 from mlxd.tui.top.live_table import LiveTable
-from mlxd.tui.top.messages import Arrived, Connected, Done, Failed, Happened, Lost
+from mlxd.tui.top.messages import (
+    ActionDone,
+    ActionFailed,
+    Connected,
+    Disconnected,
+    EventArrived,
+    StatusArrived,
+)
 from mlxd.tui.top.screens import ConfirmScreen, DetailScreen, HelpScreen
-from mlxd.tui.top.server_feed import BACKOFF, INTERVAL, SILENCE, Feed, Opening, perform
+from mlxd.tui.top.server_feed import BACKOFF, INTERVAL, SILENCE, Connect, ServerFeed, perform
 from mlxd.tui.top.tables import LogLine, short_id
 
 LOG_LINES = 1000
 """Events that are kept."""
-SAID = 6.0
+NOTICE_SECONDS = 6.0
 """Seconds that a line about what was done stays."""
 ENDINGS = ("request.finished", "request.failed", "request.cancelled", "request.refused")
 
@@ -50,7 +57,7 @@ class TopApp(TerminalApp):
 
     def __init__(
         self,
-        connect: Opening,
+        connect: Connect,
         terminal: Terminal | None = None,
         *,
         interval: float = INTERVAL,
@@ -62,15 +69,15 @@ class TopApp(TerminalApp):
         self._connect = connect
         self._glyphs = self.terminal.glyphs
         self._clock = clock
-        self._feed = Feed(
+        self._feed = ServerFeed(
             connect, self.post_message, interval=interval, backoff=backoff, silence=silence
         )
         self.dashboard = Dashboard(self._glyphs, clock)
         self.status: Status | None = None
-        self._link = Link()
+        self._connection = ConnectionState()
         self._events: deque[LogLine] = deque(maxlen=LOG_LINES)
         self._numbers = 0
-        self._said_at = 0.0
+        self._notice_at = 0.0
         self._detail: DetailScreen | None = None
 
     def get_default_screen(self) -> Screen[None]:
@@ -84,34 +91,38 @@ class TopApp(TerminalApp):
         self.set_interval(1.0, self.second_passed)
 
     def on_connected(self, message: Connected) -> None:
-        self._link = replace(self._link, connected=True, problem=None)
+        self._connection = replace(self._connection, connected=True, problem=None)
         seconds = message.history.seconds
         if seconds:
             self.dashboard.chart.put(seconds, seconds[-1].at)
-        self.dashboard.show_link(self._link)
+        self.dashboard.show_connection(self._connection)
 
-    def on_arrived(self, message: Arrived) -> None:
+    def on_status_arrived(self, message: StatusArrived) -> None:
         self.status = message.status
-        self._link = replace(self._link, connected=True, problem=None, seen=self._clock())
+        self._connection = replace(
+            self._connection, connected=True, problem=None, seen=self._clock()
+        )
         self._show()
 
-    def on_happened(self, message: Happened) -> None:
+    def on_event_arrived(self, message: EventArrived) -> None:
         self._record(message.event)
 
-    def on_lost(self, message: Lost) -> None:
+    def on_disconnected(self, message: Disconnected) -> None:
         now = self._clock()
-        if self._link.problem is None or str(self._link.problem) != str(message.problem):
+        if self._connection.problem is None or str(self._connection.problem) != str(
+            message.problem
+        ):
             self._record(_own("top.disconnected", str(message.problem), "error"))
-        self._link = replace(
-            self._link, connected=False, problem=message.problem, retry=now + message.wait
+        self._connection = replace(
+            self._connection, connected=False, problem=message.problem, retry=now + message.wait
         )
-        self.dashboard.show_link(self._link)
+        self.dashboard.show_connection(self._connection)
 
-    def on_done(self, message: Done) -> None:
-        self._say([(message.text, "good")])
+    def on_action_done(self, message: ActionDone) -> None:
+        self._show_notice([(message.text, "good")])
 
-    def on_failed(self, message: Failed) -> None:
-        self._say([(message.text, "bad")])
+    def on_action_failed(self, message: ActionFailed) -> None:
+        self._show_notice([(message.text, "bad")])
         self._record(_own("top.refused", message.text, "error"))
 
     def on_live_table_chosen(self, message: LiveTable.Chosen) -> None:
@@ -131,16 +142,18 @@ class TopApp(TerminalApp):
 
     def action_pause(self) -> None:
         """Stop the picture, or let it go on."""
-        self._link = replace(self._link, paused=0.0 if self._link.paused else self._clock())
+        self._connection = replace(
+            self._connection, paused=0.0 if self._connection.paused else self._clock()
+        )
         self._show()
 
     def action_cancel(self) -> None:
         """Ask, then cancel the request under the cursor."""
         item = self.dashboard.active.current
         if isinstance(item, RequestStatus):
-            self._ask_to_cancel(item)
+            self._confirm_cancel(item)
         else:
-            self._say([("Only a request in Running or Queue can be cancelled.", "warn")])
+            self._show_notice([("Only a request in Running or Queue can be cancelled.", "warn")])
 
     def action_load(self) -> None:
         """Load the model under the cursor."""
@@ -154,7 +167,7 @@ class TopApp(TerminalApp):
         path = f"/admin/models/{quote(item.id, safe='')}/unload"
         if item.running:
             question = f"Unload {item.id}? Requests that it answers now: {item.running}."
-            self._ask(question, path, f"Unloading {item.id}.")
+            self._confirm(question, path, f"Unloading {item.id}.")
         else:
             self._perform(path, f"Unloading {item.id}.")
 
@@ -162,7 +175,7 @@ class TopApp(TerminalApp):
         """Ask, then replace the engine process."""
         running = len(self.status.running) if self.status else 0
         question = f"Restart the engine? Running requests that end with an error: {running}."
-        self._ask(question, "/admin/engine/restart", "Restarting the engine.")
+        self._confirm(question, "/admin/engine/restart", "Restarting the engine.")
 
     async def action_quit(self) -> None:
         self.exit(0)
@@ -171,21 +184,21 @@ class TopApp(TerminalApp):
         item = self.dashboard.active.current
         if isinstance(item, ModelInfo):
             return item
-        self._say([("Choose a model in the pane Models (4) first.", "warn")])
+        self._show_notice([("Choose a model in the pane Models (4) first.", "warn")])
         return None
 
-    def _ask_to_cancel(self, item: RequestStatus) -> None:
+    def _confirm_cancel(self, item: RequestStatus) -> None:
         whose = " of " + (item.agent or item.client) if item.agent or item.client else ""
         question = f"Cancel request {item.id}{whose}? Its answer ends here."
         path = f"/admin/requests/{quote(item.id, safe='')}/cancel"
-        self._ask(question, path, f"Cancelled {short_id(item.id)}.")
+        self._confirm(question, path, f"Cancelled {short_id(item.id)}.")
 
-    def _ask(self, question: str, path: str, done: str) -> None:
-        def answered(yes: bool | None) -> None:
+    def _confirm(self, question: str, path: str, done: str) -> None:
+        def confirmed(yes: bool | None) -> None:
             if yes:
                 self._perform(path, done)
 
-        self.push_screen(ConfirmScreen(self._glyphs.clean(question)), answered)
+        self.push_screen(ConfirmScreen(self._glyphs.clean(question)), confirmed)
 
     def _perform(self, path: str, done: str) -> None:
         work = perform(self._connect, path, self._glyphs.clean(done), self.post_message)
@@ -201,7 +214,7 @@ class TopApp(TerminalApp):
 
         def left(cancel: bool | None) -> None:
             if cancel:
-                self._ask_to_cancel(seen)
+                self._confirm_cancel(seen)
 
         title = f"Request {self._glyphs.clean(key)}"
         self._open_detail(DetailScreen(title, lines, cancels=True), left)
@@ -247,12 +260,12 @@ class TopApp(TerminalApp):
     def _record(self, event: Lifecycle) -> None:
         self._numbers += 1
         self._events.append(LogLine(self._numbers, event))
-        if not self._link.paused:
+        if not self._connection.paused:
             self.dashboard.show_log(tuple(self._events))
 
     def _show(self) -> None:
-        self.dashboard.show_link(self._link)
-        if self._link.paused or self.status is None:
+        self.dashboard.show_connection(self._connection)
+        if self._connection.paused or self.status is None:
             return
         self.show_status(self.status)
 
@@ -265,15 +278,15 @@ class TopApp(TerminalApp):
         if self._detail is not None:
             self._detail.update()
 
-    def _say(self, line: Line) -> None:
-        self._said_at = self._clock()
-        self.dashboard.say(line)
+    def _show_notice(self, line: Line) -> None:
+        self._notice_at = self._clock()
+        self.dashboard.show_notice(line)
 
     def second_passed(self) -> None:
         """Show what changes with time alone."""
-        if self._said_at and self._clock() - self._said_at >= SAID:
-            self._said_at = 0.0
-            self.dashboard.say([])
+        if self._notice_at and self._clock() - self._notice_at >= NOTICE_SECONDS:
+            self._notice_at = 0.0
+            self.dashboard.show_notice([])
         else:
             self.dashboard.refresh_words()
 

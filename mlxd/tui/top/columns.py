@@ -6,13 +6,13 @@ from typing import Generic, TypeVar
 
 from mlxd.tui.toned_text import Tone
 
-Item = TypeVar("Item")
+RowItem = TypeVar("RowItem")
 GAP = 1
 """Cells between columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column(Generic[Item]):
+class Column(Generic[RowItem]):
     """One column. `tone` is a fixed tone, or a function of the item.
 
     `grow` is its share of what is left of the width; where the width does not suffice, columns with
@@ -22,15 +22,15 @@ class Column(Generic[Item]):
     name: str
     title: str
     width: int
-    text: Callable[[Item], str]
-    order: Callable[[Item], float | str]
-    tone: Tone | Callable[[Item], Tone] = "plain"
+    text: Callable[[RowItem], str]
+    order: Callable[[RowItem], float | str]
+    tone: Tone | Callable[[RowItem], Tone] = "plain"
     right: bool = False
     grow: int = 0
     rank: int = 0
     highest_first: bool = False
 
-    def tone_of(self, item: Item) -> Tone:
+    def tone_of(self, item: RowItem) -> Tone:
         """The tone of this column's text for `item`."""
         return self.tone(item) if callable(self.tone) else self.tone
 
@@ -38,13 +38,13 @@ class Column(Generic[Item]):
 def words(
     name: str,
     title: str,
-    text: Callable[[Item], str],
+    text: Callable[[RowItem], str],
     *,
     width: int,
-    tone: Tone | Callable[[Item], Tone] = "plain",
+    tone: Tone | Callable[[RowItem], Tone] = "plain",
     grow: int = 0,
     rank: int = 0,
-) -> Column[Item]:
+) -> Column[RowItem]:
     """A column of text, ordered by it."""
     return Column(
         name=name, title=title, width=width, text=text, order=text, tone=tone, grow=grow, rank=rank
@@ -54,17 +54,17 @@ def words(
 def number(
     name: str,
     title: str,
-    value: Callable[[Item], float],
+    value: Callable[[RowItem], float],
     shown: Callable[[float], str],
     *,
     width: int = 6,
-    tone: Tone | Callable[[Item], Tone] = "plain",
+    tone: Tone | Callable[[RowItem], Tone] = "plain",
     rank: int = 0,
     zero: bool = False,
-) -> Column[Item]:
+) -> Column[RowItem]:
     """A column of numbers, the highest first when ordered by it; 0 is blank unless `zero`."""
 
-    def text(item: Item) -> str:
+    def text(item: RowItem) -> str:
         amount = value(item)
         return shown(amount) if amount or zero else ""
 
@@ -81,7 +81,7 @@ def number(
     )
 
 
-def widths(columns: Sequence[Column[Item]], total: int) -> list[int]:
+def widths(columns: Sequence[Column[RowItem]], total: int) -> list[int]:
     """Cells for each column, 0 for one that is not shown, so that all fit into `total`."""
     shown = [column.width for column in columns]
     by_rank = sorted(range(len(columns)), key=lambda index: -columns[index].rank)
@@ -106,7 +106,7 @@ def _needed(shown: Sequence[int]) -> int:
     return sum(visible) + GAP * max(0, len(visible) - 1)
 
 
-def _squeezed(columns: Sequence[Column[Item]], shown: list[int], left: int) -> list[int]:
+def _squeezed(columns: Sequence[Column[RowItem]], shown: list[int], left: int) -> list[int]:
     """Even the columns that always stay are too wide: those that grow give first."""
     order = sorted(range(len(columns)), key=lambda index: -columns[index].grow)
     for index in order:
@@ -123,7 +123,7 @@ class Sorting:
     name: str = ""
     reverse: bool = False
 
-    def apply(self, items: Sequence[Item], columns: Sequence[Column[Item]]) -> list[Item]:
+    def apply(self, items: Sequence[RowItem], columns: Sequence[Column[RowItem]]) -> list[RowItem]:
         """The items in order; equal ones stay in the order of arrival."""
         column = next((column for column in columns if column.name == self.name), None)
         if column is None:
@@ -135,14 +135,14 @@ class Sorting:
         """Ordered by another column; by the same one, the other way round."""
         return Sorting(name, not self.reverse) if name == self.name else Sorting(name)
 
-    def next(self, columns: Sequence[Column[Item]]) -> "Sorting":
+    def next(self, columns: Sequence[Column[RowItem]]) -> "Sorting":
         """Ordered by the column after this one; after the last comes the order of arrival."""
         names = ["", *(column.name for column in columns)]
         after = names.index(self.name) + 1 if self.name in names else 1
         return Sorting(names[after % len(names)])
 
 
-def matches(item: Item, columns: Sequence[Column[Item]], words: str) -> bool:
+def matches(item: RowItem, columns: Sequence[Column[RowItem]], words: str) -> bool:
     """Whether every word stands somewhere in the item's row, in any case of letters."""
     row = " ".join(column.text(item) for column in columns).lower()
     return all(word in row for word in words.lower().split())

@@ -10,8 +10,8 @@ from mlxd.tui.problems import (
     NotAllowed,
     NotRunning,
     NotUnderstood,
-    Refused,
     ServerProblem,
+    ServerRefused,
 )
 from mlxd.tui.toned_text import Line
 
@@ -20,7 +20,7 @@ FRESH = 5.0
 
 
 @dataclass(frozen=True)
-class Link:
+class ConnectionState:
     """Times are of one monotonic clock, 0 before anything happened.
 
     `seen` is when the last status came, `retry` when the next attempt begins, and `paused` when
@@ -69,10 +69,10 @@ def remedy(problem: ServerProblem) -> str:
             return "Start one with `mlxd serve`, or name another with --url."
         case NotAllowed():
             return "Give its admin token with --token, or run this on the server's account."
-        case Refused(status=404):
+        case ServerRefused(status=404):
             return "Its admin endpoint is off (admin.enabled), or it is older than this program."
         case NotUnderstood():
             return f"Use the version of mlxd that the server has; this is {__version__}."
-        case ConnectionLost() | Refused() | ServerProblem():
+        case ConnectionLost() | ServerRefused() | ServerProblem():
             return ""
     assert_never(problem)

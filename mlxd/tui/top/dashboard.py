@@ -16,7 +16,7 @@ from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, apart, cleaned, cut, wrapped
 from mlxd.tui.toned_widgets import Lines
 from mlxd.tui.top.columns import Sorting
-from mlxd.tui.top.connection_state import Link
+from mlxd.tui.top.connection_state import ConnectionState
 from mlxd.tui.top.header import heading
 from mlxd.tui.top.live_table import LiveTable
 from mlxd.tui.top.tables import (
@@ -92,8 +92,8 @@ class Dashboard(Screen[None]):
         )
         self.active: AnyTable = self.running
         self.status: Status | None = None
-        self.link = Link()
-        self._said: Line = []
+        self.connection = ConnectionState()
+        self._passing_notice: Line = []
         self._zoomed = False
         self._glyphs = glyphs
         self._clock = clock
@@ -129,37 +129,37 @@ class Dashboard(Screen[None]):
     def show_log(self, lines: Sequence[LogLine]) -> None:
         """Show the newest events."""
         self.log_table.show(lines)
-        self._show_titles()
+        self._draw_titles()
 
-    def show_link(self, link: Link) -> None:
+    def show_connection(self, connection: ConnectionState) -> None:
         """Show how the dashboard stands with its server."""
-        self.link = link
+        self.connection = connection
         self.refresh_words()
 
-    def say(self, line: Line) -> None:
+    def show_notice(self, line: Line) -> None:
         """Show a line above the tables for a while; an empty one ends it."""
-        self._said = line
+        self._passing_notice = line
         self.refresh_words()
 
     def refresh_words(self) -> None:
         """Everything that changes with time alone."""
         now = self._clock()
-        stale = self.link.is_stale(now) and not self.link.paused
+        stale = self.connection.is_stale(now) and not self.connection.paused
         for widget in (self.chart, *self.tables):
             widget.set_stale(stale and self.status is not None)
-        self._show_head(now)
-        self._show_notice(now)
-        self._show_titles()
+        self._draw_head(now)
+        self._draw_notice(now)
+        self._draw_titles()
 
-    def _show_head(self, now: float) -> None:
-        mark, width = self.link.mark(now), self.size.width
+    def _draw_head(self, now: float) -> None:
+        mark, width = self.connection.mark(now), self.size.width
         if self.status is None:
             self.head.show([apart([("mlxd top", "title")], mark, width, self._glyphs)])
         else:
             self.head.show(heading(self.status, mark, width, self._glyphs))
 
-    def _show_notice(self, now: float) -> None:
-        line = self.link.notice(now) or self._said
+    def _draw_notice(self, now: float) -> None:
+        line = self.connection.notice(now) or self._passing_notice
         if self.has_class("-tiny"):
             size = f"{self.size.width}x{self.size.height}"
             needed = "x".join(map(str, SMALLEST))
@@ -170,16 +170,16 @@ class Dashboard(Screen[None]):
             self.notice.styles.height = len(lines)
         self.notice.show(lines)
 
-    def _show_titles(self) -> None:
+    def _draw_titles(self) -> None:
         tabs: Line = []
         for at, (table, title) in enumerate(zip(self.tables, TITLES, strict=True), start=1):
-            told = f"{at} {title} {len(table.rows)}"
+            title = f"{at} {title} {len(table.rows)}"
             if table.words:
-                told += f" of {len(table.rows) + table.hidden}: {table.words}"
-            told = self._glyphs.clean(told)
-            tabs.append((f" {told} ", "title" if table is self.active else "dim"))
-            if table.border_title != escape(told):
-                table.border_title = escape(told)
+                title += f" of {len(table.rows) + table.hidden}: {table.words}"
+            title = self._glyphs.clean(title)
+            tabs.append((f" {title} ", "title" if table is self.active else "dim"))
+            if table.border_title != escape(title):
+                table.border_title = escape(title)
         self.tabs.show([cut(tabs, self.size.width, self._glyphs)])
 
     def _arrange(self) -> None:
@@ -205,22 +205,22 @@ class Dashboard(Screen[None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         if isinstance(event.widget, LiveTable):
             self.active = event.widget
-            self._show_titles()
+            self._draw_titles()
 
     def _turn_to(self, table: AnyTable) -> None:
         self.active = table
         self._arrange()
         table.focus()
-        self._show_titles()
+        self._draw_titles()
 
-    def action_pane(self, place: int) -> None:
+    def action_pane(self, pane: int) -> None:
         """Turn to a pane."""
-        self._turn_to(self.tables[place])
+        self._turn_to(self.tables[pane])
 
     def action_next_pane(self, by: int) -> None:
         """Turn to the next pane, or the one before."""
-        place = self.tables.index(self.active) + by
-        self._turn_to(self.tables[place % len(self.tables)])
+        pane = self.tables.index(self.active) + by
+        self._turn_to(self.tables[pane % len(self.tables)])
 
     def action_zoom(self) -> None:
         """The pane alone, and back."""
@@ -251,7 +251,7 @@ class Dashboard(Screen[None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.has_focus:
             self.active.keep_matching(event.value)
-            self._show_titles()
+            self._draw_titles()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self._end_filter()
@@ -259,4 +259,4 @@ class Dashboard(Screen[None]):
     def _end_filter(self) -> None:
         self.query_one("#filter").display = False
         self.active.focus()
-        self._show_titles()
+        self._draw_titles()

@@ -12,13 +12,13 @@ GOOD_STATES = ("serving", "ok", "ready", "running")
 BAD_STATES = ("failed", "stalled", "stopped")
 
 
-def heading(status: Status, link: Line, width: int, glyphs: Glyphs) -> list[Line]:
-    """Three lines; `link` says how fresh they are."""
+def heading(status: Status, connection: Line, width: int, glyphs: Glyphs) -> list[Line]:
+    """Three lines; `connection` says how fresh they are."""
     name: Line = [("mlxd ", "title"), (status.server.version, "plain")]
     server = [cleaned(group, glyphs) for group in (name, *_server(status))]
-    first = joined(server, max(0, width - sum(len(text) for text, _ in link) - 2), glyphs)
+    first = joined(server, max(0, width - sum(len(text) for text, _ in connection) - 2), glyphs)
     return [
-        apart(first, link, width, glyphs),
+        apart(first, connection, width, glyphs),
         joined([cleaned(group, glyphs) for group in _engine(status, glyphs)], width, glyphs),
         joined([cleaned(group, glyphs) for group in _traffic(status)], width, glyphs),
     ]

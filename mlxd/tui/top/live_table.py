@@ -1,5 +1,9 @@
 """A table whose rows change all the time: the cursor stays on its row, and only changed cells are
-drawn again."""
+drawn again.
+
+Textual's DataTable has no order or filter over rows that come anew four times a second: it would be
+cleared and filled each time, which moves the cursor and draws every cell over a slow line again.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic
@@ -14,16 +18,16 @@ from textual.strip import Strip
 
 from mlxd.tui.format import fit
 from mlxd.tui.terminal import Glyphs
-from mlxd.tui.toned_text import Line, Span, plain
+from mlxd.tui.toned_text import Line, TonedSpan, plain
 from mlxd.tui.toned_widgets import Toned
-from mlxd.tui.top.columns import GAP, Column, Item, Sorting, matches, widths
+from mlxd.tui.top.columns import GAP, Column, RowItem, Sorting, matches, widths
 
 WIDEST = 10_000
 HEADER = 1
 """Lines of the column titles, which do not scroll."""
 
 
-class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
+class LiveTable(Toned, ScrollView, Generic[RowItem], can_focus=True):
     """Rows of `columns`, told apart by `key`.
 
     With `follow` the newest row is kept in sight; `empty` is shown where there are no rows.
@@ -43,7 +47,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
     class Chosen(Message):
         """The person wants to know more about a row."""
 
-        def __init__(self, table: "LiveTable[Item]", item: Item) -> None:
+        def __init__(self, table: "LiveTable[RowItem]", item: RowItem) -> None:
             super().__init__()
             self.table = table
             self.item = item
@@ -51,14 +55,14 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
     class Rearranged(Message):
         """The table is ordered by something else now."""
 
-        def __init__(self, table: "LiveTable[Item]") -> None:
+        def __init__(self, table: "LiveTable[RowItem]") -> None:
             super().__init__()
             self.table = table
 
     def __init__(
         self,
-        columns: Sequence[Column[Item]],
-        key: Callable[[Item], str],
+        columns: Sequence[Column[RowItem]],
+        key: Callable[[RowItem], str],
         glyphs: Glyphs,
         *,
         identity: str,
@@ -69,7 +73,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self.columns = columns
         self.sorting = Sorting()
         self.words = ""
-        self.rows: list[Item] = []
+        self.rows: list[RowItem] = []
         self.cursor = 0
         self.hidden = 0
         """Rows that the filter leaves out."""
@@ -77,7 +81,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self._glyphs = glyphs
         self._follow = follow
         self._empty = empty
-        self._items: Sequence[Item] = ()
+        self._items: Sequence[RowItem] = ()
         self._widths: list[int] = []
         self._fitted = -1
         self._drawn: dict[int, Line] = {}
@@ -85,11 +89,11 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         self._ready_for = (0, 0, False, 0)
 
     @property
-    def current(self) -> Item | None:
+    def current(self) -> RowItem | None:
         """The item under the cursor."""
         return self.rows[self.cursor] if self.cursor < len(self.rows) else None
 
-    def show(self, items: Sequence[Item]) -> None:
+    def show(self, items: Sequence[RowItem]) -> None:
         """Show these items now."""
         self._items = items
         kept = [item for item in items if matches(item, self.columns, self.words)]
@@ -127,19 +131,19 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
             self.refresh()
         self.virtual_size = Size(width, len(self.rows) + HEADER)
 
-    def _keep_cursor(self, current: Item | None) -> None:
-        """Stay on the same row wherever it is now, else at the same place."""
-        place = self.cursor
+    def _keep_cursor(self, current: RowItem | None) -> None:
+        """Stay on the same row wherever it is now, else at the same index."""
+        index = self.cursor
         if current is not None:
             key = self._key(current)
             same = (at for at, item in enumerate(self.rows) if self._key(item) == key)
-            place = next(same, self.cursor)
-        self._move_to(place)
+            index = next(same, self.cursor)
+        self._move_to(index)
 
-    def _move_to(self, place: int) -> None:
-        place = max(0, min(place, len(self.rows) - 1))
-        if place != self.cursor:
-            self.cursor = place
+    def _move_to(self, index: int) -> None:
+        index = max(0, min(index, len(self.rows) - 1))
+        if index != self.cursor:
+            self.cursor = index
             self._bring_into_sight()
             self._draw_changes()
 
@@ -157,14 +161,14 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
     def _draw_changes(self) -> None:
         """Refresh the part of each visible line that is not as it was drawn."""
         self._ready.clear()
-        self._ready_for = self._place()
+        self._ready_for = self._drawn_for()
         for y, before in list(self._drawn.items()):
             now = self._line(y)
             if now != before:
                 self._ready[y] = now
                 self.refresh(_changed(before, now, y))
 
-    def _place(self) -> tuple[int, int, bool, int]:
+    def _drawn_for(self) -> tuple[int, int, bool, int]:
         """What a line depends on besides the rows."""
         return self.scroll_offset.y, self.cursor, self.has_focus, self._fitted
 
@@ -185,7 +189,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
                 line.append((fitted + " " * GAP, column.tone_of(item)))
         return line
 
-    def _mark(self, index: int) -> Span:
+    def _mark(self, index: int) -> TonedSpan:
         """Shows the cursor where colours can't."""
         if index != self.cursor:
             return " ", "plain"
@@ -206,7 +210,7 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         return line
 
     def render_line(self, y: int) -> Strip:
-        ready = self._ready.pop(y, None) if self._ready_for == self._place() else None
+        ready = self._ready.pop(y, None) if self._ready_for == self._drawn_for() else None
         line = self._line(y) if ready is None else ready
         self._drawn[y] = line
         over = None
@@ -254,9 +258,9 @@ class LiveTable(Toned, ScrollView, Generic[Item], can_focus=True):
         if offset.y < HEADER:
             if name := self._column_at(offset.x):
                 self.sort_by(self.sorting.by(name))
-        elif (place := offset.y - HEADER + self.scroll_offset.y) < len(self.rows):
-            again = place == self.cursor and event.chain > 1
-            self._move_to(place)
+        elif (index := offset.y - HEADER + self.scroll_offset.y) < len(self.rows):
+            again = index == self.cursor and event.chain > 1
+            self._move_to(index)
             self.refresh()
             if again:
                 self.action_choose()

@@ -14,7 +14,7 @@ class Connected(Message):
         self.history = history
 
 
-class Arrived(Message):
+class StatusArrived(Message):
     """A newer status; an older one that was not shown yet is of no use any more."""
 
     def __init__(self, status: Status) -> None:
@@ -22,10 +22,10 @@ class Arrived(Message):
         self.status = status
 
     def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Arrived)
+        return isinstance(message, StatusArrived)
 
 
-class Happened(Message):
+class EventArrived(Message):
     """Something for the log."""
 
     def __init__(self, event: Lifecycle) -> None:
@@ -33,7 +33,7 @@ class Happened(Message):
         self.event = event
 
 
-class Lost(Message):
+class Disconnected(Message):
     """There is no connection, and why; the next attempt begins in `wait` seconds."""
 
     def __init__(self, problem: ServerProblem, wait: float) -> None:
@@ -42,7 +42,7 @@ class Lost(Message):
         self.wait = wait
 
 
-class Done(Message):
+class ActionDone(Message):
     """What the person asked for was done, in words."""
 
     def __init__(self, text: str) -> None:
@@ -50,7 +50,7 @@ class Done(Message):
         self.text = text
 
 
-class Failed(Message):
+class ActionFailed(Message):
     """What the person asked for was not done, and why."""
 
     def __init__(self, text: str) -> None:

@@ -7,9 +7,16 @@ import msgspec
 from textual.message import Message
 
 from mlxd.status import History, Lifecycle, Status
-from mlxd.tui.client import Client, ServerEvent
+from mlxd.tui.client import ServerClient, ServerEvent
 from mlxd.tui.problems import ConnectionLost, NotUnderstood, ServerProblem
-from mlxd.tui.top.messages import Arrived, Connected, Done, Failed, Happened, Lost
+from mlxd.tui.top.messages import (
+    ActionDone,
+    ActionFailed,
+    Connected,
+    Disconnected,
+    EventArrived,
+    StatusArrived,
+)
 
 INTERVAL = 0.25
 """Seconds between statuses, unless the person wants fewer: over a slow line, say."""
@@ -19,16 +26,16 @@ SILENCE = 20.0
 """Seconds without any event after which a connection counts as lost."""
 
 Post = Callable[[Message], object]
-Opening = Callable[[], Client]
+Connect = Callable[[], ServerClient]
 """Makes a client for one attempt: a server that was started anew has a new token."""
 
 
-class Feed:
+class ServerFeed:
     """One server's status and events, as messages to `post`; `interval` is between statuses."""
 
     def __init__(
         self,
-        connect: Opening,
+        connect: Connect,
         post: Post,
         *,
         interval: float = INTERVAL,
@@ -51,7 +58,7 @@ class Feed:
                 problem = error
             wait = self._backoff[min(self._failures, len(self._backoff) - 1)]
             self._failures += 1
-            self._post(Lost(problem, wait))
+            self._post(Disconnected(problem, wait))
             await asyncio.sleep(wait)
 
     async def _attempt(self) -> ServerProblem:
@@ -75,25 +82,25 @@ class Feed:
                 return
             self._failures = 0
             try:
-                self._tell(event)
+                self._post_event(event)
             except msgspec.DecodeError as error:
                 raise NotUnderstood(url, f"/admin/events: {error}") from error
 
-    def _tell(self, event: ServerEvent) -> None:
+    def _post_event(self, event: ServerEvent) -> None:
         """Post what an event says; a newer server may have kinds that are not known here."""
         match event.name:
             case "status":
-                self._post(Arrived(msgspec.json.decode(event.data, type=Status)))
+                self._post(StatusArrived(msgspec.json.decode(event.data, type=Status)))
             case "activity":
-                self._post(Happened(msgspec.json.decode(event.data, type=Lifecycle)))
+                self._post(EventArrived(msgspec.json.decode(event.data, type=Lifecycle)))
 
 
-async def perform(connect: Opening, path: str, text: str, post: Post) -> None:
+async def perform(connect: Connect, path: str, text: str, post: Post) -> None:
     """Post to `path` what the person asked for; `text` says that it was done."""
     try:
         async with connect() as client:
             await client.post(path)
     except ServerProblem as error:
-        post(Failed(str(error)))
+        post(ActionFailed(str(error)))
     else:
-        post(Done(text))
+        post(ActionDone(text))

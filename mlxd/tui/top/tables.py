@@ -47,8 +47,8 @@ def dialect(name: str) -> str:
 
 def prefill_fraction(item: RequestStatus) -> float:
     """How much of the prompt that was not cached is computed."""
-    figures = item.figures
-    return fraction(figures.prefilled_tokens, figures.prompt_tokens - figures.cached_tokens)
+    figures, cached = item.figures, item.figures.cached_tokens
+    return fraction(figures.prefilled_tokens - cached, figures.prompt_tokens - cached)
 
 
 def cached_fraction(item: RequestStatus | ConversationStatus) -> float:

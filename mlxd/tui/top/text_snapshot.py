@@ -12,9 +12,9 @@ from mlxd.tui.format import fit
 from mlxd.tui.problems import ConnectionLost
 from mlxd.tui.terminal import Glyphs, Terminal, terminal_of
 from mlxd.tui.toned_text import plain
-from mlxd.tui.top.columns import GAP, Column, Item, widths
+from mlxd.tui.top.columns import GAP, Column, RowItem, widths
 from mlxd.tui.top.header import heading
-from mlxd.tui.top.server_feed import Opening
+from mlxd.tui.top.server_feed import Connect
 from mlxd.tui.top.tables import (
     conversation_columns,
     model_columns,
@@ -28,7 +28,7 @@ WIDTH = 120
 """Columns where no terminal says how many there are."""
 
 
-async def fetch(connect: Opening) -> Status:
+async def fetch(connect: Connect) -> Status:
     """The status now; raises `ServerProblem`."""
     async with connect() as client:
         try:
@@ -61,8 +61,8 @@ def _lines(status: Status, width: int, glyphs: Glyphs) -> Iterator[str]:
 
 def _table(
     title: str,
-    items: Sequence[Item],
-    columns: Sequence[Column[Item]],
+    items: Sequence[RowItem],
+    columns: Sequence[Column[RowItem]],
     page: tuple[int, Glyphs],
 ) -> Iterator[str]:
     """Nothing at all for a table without rows."""

@@ -9,8 +9,8 @@ from textual.widgets import Static
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory
-from mlxd.tui.chat.views import Grown, Note, Question, Segment
-from mlxd.tui.client import Client
+from mlxd.tui.chat.views import MarkdownView, Note, Question, Segment
+from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
 from tests.server.support import until
 from tests.tui.chat.server import Moody, Refusal, Reply, serving
@@ -67,7 +67,7 @@ class Desk:
     def answers(self) -> list[str]:
         return [
             "".join(segment.source for segment in grown.query(Segment))
-            for grown in self.app.query(Grown)
+            for grown in self.app.query(MarkdownView)
         ]
 
     @property
@@ -90,7 +90,9 @@ async def chatting(
     moody = Moody(models=list(models))
     moody.replies.extend(replies)
     async with serving(moody) as url:
-        app = ChatApp(Client(url), history=history, terminal=terminal or Terminal(), clock=clock)
+        app = ChatApp(
+            ServerClient(url), history=history, terminal=terminal or Terminal(), clock=clock
+        )
         async with app.run_test(size=size) as pilot:
             await until(lambda: bool(app.models))
             yield Desk(app, pilot, moody)

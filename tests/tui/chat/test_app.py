@@ -7,8 +7,8 @@ from textual.events import Paste
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory
-from mlxd.tui.chat.views import Called, Exchange, Segment, Thought
-from mlxd.tui.client import Client
+from mlxd.tui.chat.views import AnswerView, Segment, ThinkingView, ToolCallView
+from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
 from tests.server.support import until
 from tests.tui.chat.desk import HELD, Desk, chatting
@@ -131,7 +131,7 @@ async def test_another_message_waits_for_the_answer() -> None:
 async def test_reasoning_is_folded_and_unfolds() -> None:
     async with chatting(Reply(("Hi.",), reasoning=("Let", " me see."))) as desk:
         await desk.ask("Hello")
-        thought = desk.app.query_one(Thought)
+        thought = desk.app.query_one(ThinkingView)
         assert thought.collapsed
         assert str(thought.title).startswith("Thought for ")
         assert desk.answers == ["", "Hi."]
@@ -144,7 +144,7 @@ async def test_reasoning_is_folded_and_unfolds() -> None:
 async def test_a_tool_call_is_shown_as_it_is() -> None:
     async with chatting(Reply((), call=("get_weather", '{"city":"[b]Paris"}'))) as desk:
         await desk.ask("Weather?")
-        told = str(desk.app.query_one(Called).content)
+        told = str(desk.app.query_one(ToolCallView).content)
         assert told.startswith('Tool call: get_weather {"city":"[b]Paris"}\n')
 
 
@@ -204,7 +204,7 @@ async def test_a_wrong_key_is_told_from_no_server() -> None:
 async def test_a_server_that_ends_and_comes_back_is_no_end_of_the_chat() -> None:
     moody = Moody()
     async with serving(moody) as url:
-        app = ChatApp(Client(url), terminal=Terminal())
+        app = ChatApp(ServerClient(url), terminal=Terminal())
         async with app.run_test() as pilot:
             desk = Desk(app, pilot, moody)
             await desk.ask("One?")
@@ -227,7 +227,7 @@ async def test_the_server_that_can_not_store_is_named() -> None:
 async def test_a_loading_model_is_announced() -> None:
     moody = Moody(health="loading")
     async with serving(moody) as url:
-        app = ChatApp(Client(url), terminal=Terminal())
+        app = ChatApp(ServerClient(url), terminal=Terminal())
         async with app.run_test() as pilot:
             desk = Desk(app, pilot, moody)
             await until(lambda: "The model is loading" in desk.notes[-1])
@@ -251,4 +251,4 @@ async def test_it_fits_any_terminal(size: tuple[int, int]) -> None:
         assert not desk.app.talk.is_vertical_scroll_end
         await desk.pilot.resize_terminal(60, 20)
         await desk.press("pagedown", "pagedown")
-        assert len(desk.app.query(Exchange)) == 1
+        assert len(desk.app.query(AnswerView)) == 1

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mlxd.tui.chat.message_input import Prompt
+from mlxd.tui.chat.message_input import MessageInput
 from mlxd.tui.terminal import FEW, Terminal
 from tests.tui.chat.desk import chatting
 from tests.tui.chat.server import Refusal, Reply
@@ -44,7 +44,7 @@ async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest
     reply, size, terminal, keys = SCREENS[name]
     async with chatting(reply, size=size, terminal=terminal, clock=lambda: 100.0) as desk:
         # Else the picture would show it or not, as time goes.
-        desk.app.query_one(Prompt).cursor_blink = False
+        desk.app.query_one(MessageInput).cursor_blink = False
         await desk.ask("Why are there tides?")
         await desk.press(*keys)
         await desk.settled()

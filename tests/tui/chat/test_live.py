@@ -11,10 +11,10 @@ from mlxd.errors import ContextTooLong, EngineCrashed
 from mlxd.events import BlockDelta, BlockStart, Failed
 from mlxd.messages import GenerateRequest, Text
 from mlxd.store.conversations import ConversationStore
-from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.answer import Answer, AnswerPart
 from mlxd.tui.chat.session import Session
-from mlxd.tui.chat.transcript import Part, Transcript, Turn
-from mlxd.tui.client import Client
+from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript
+from mlxd.tui.client import ServerClient
 from tests.api.support import Front, front, listening, settings_for
 from tests.scripts import STARTED, call, finished, reasoning, text
 from tests.server.support import until
@@ -71,7 +71,11 @@ async def live(settings: Settings | None = None, key: str = "") -> AsyncIterator
     remarks: list[str] = []
     try:
         there = front(play=says, store=store, settings=settings)
-        async with asyncio.timeout(10), listening(there.app) as url, Client(url, key) as client:
+        async with (
+            asyncio.timeout(10),
+            listening(there.app) as url,
+            ServerClient(url, key) as client,
+        ):
             yield Live(there, Session(client, notify=remarks.append), remarks)
     finally:
         await store.close()
@@ -123,7 +127,7 @@ async def test_reasoning_and_calls_come_apart_from_the_text() -> None:
     async with live() as chat:
         thought, called = await chat.ask("think"), await chat.ask("call")
         after = await chat.ask("And?")
-        assert [(block.kind, block.text) for block in thought.blocks] == [
+        assert [(block.kind, block.text) for block in thought.parts] == [
             ("reasoning", "Hm."),
             ("text", "Thought."),
         ]
@@ -151,8 +155,10 @@ async def test_a_deleted_conversation_is_created_anew() -> None:
 
 
 async def test_a_transcript_is_restored_with_all_its_items() -> None:
-    turns = [Turn(f"Q{n}", (Part("text", f"A{n}"),)) for n in range(25)]
-    turns[3] = Turn("Q3", (Part("reasoning", "Hm."), Part("call", "{}", "look", "call_3")))
+    turns = [QuestionAndAnswer(f"Q{n}", (AnswerPart("text", f"A{n}"),)) for n in range(25)]
+    turns[3] = QuestionAndAnswer(
+        "Q3", (AnswerPart("reasoning", "Hm."), AnswerPart("call", "{}", "look", "call_3"))
+    )
     async with live() as chat:
         await chat.session.load(Transcript(tuple(turns)))
         assert (await chat.ask("Last?")).state == "completed"

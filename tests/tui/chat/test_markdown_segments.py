@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.tui.chat.markdown_segments import Segments
+from mlxd.tui.chat.markdown_segments import MarkdownSplitter
 
 LINES = st.sampled_from(
     [
@@ -25,7 +25,7 @@ LINES = st.sampled_from(
 def segments(*texts: str, limit: int = 10) -> list[str]:
     """The segments that `texts` are cut into."""
     found = [""]
-    cut = Segments(limit)
+    cut = MarkdownSplitter(limit)
     for piece in (piece for text in texts for piece in cut.feed(text)):
         if piece.new:
             found[-1] += piece.closing

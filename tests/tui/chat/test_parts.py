@@ -11,11 +11,19 @@ from hypothesis import strategies as st
 from mlxd.tui.chat.answer import Answer, WireEvent
 from mlxd.tui.chat.input_history import MAX_LENGTH, MAX_LINES, InputHistory
 from mlxd.tui.chat.problems import remedy, words
-from mlxd.tui.chat.redraw_pace import LONGEST, SHORTEST, Pace
+from mlxd.tui.chat.redraw_pace import LONGEST, SHORTEST, RedrawPace
 from mlxd.tui.chat.safe_text import harmless, one_line, seconds
-from mlxd.tui.chat.slash_commands import Command, Unknown, common, completions, hint, missing, parse
+from mlxd.tui.chat.slash_commands import (
+    SlashCommand,
+    UnknownCommand,
+    common,
+    completions,
+    hint,
+    missing,
+    parse,
+)
 from mlxd.tui.chat.status_line import figures
-from mlxd.tui.problems import Refused
+from mlxd.tui.problems import ServerRefused
 
 
 @given(st.text(st.characters(codec=None)))
@@ -44,7 +52,7 @@ def test_durations_are_told_as_people_do(duration: float, told: str) -> None:
 
 
 def fold(*events: dict[str, object], step: float = 1.0) -> Answer:
-    answer = Answer(asked=100.0)
+    answer = Answer(sent_at=100.0)
     for number, event in enumerate(events):
         wire = msgspec.json.decode(json.dumps(event), type=WireEvent)
         answer.take(wire, 100.0 + step * (number + 1))
@@ -63,7 +71,7 @@ DONE: dict[str, object] = {
 
 def test_reasoning_ends_where_the_text_begins() -> None:
     answer = fold(delta("Hm", 0, "reasoning_summary_text"), delta("Hi", 1), DONE)
-    told = [(block.kind, block.text, block.started, block.ended) for block in answer.blocks]
+    told = [(block.kind, block.text, block.started, block.ended) for block in answer.parts]
     assert told == [("reasoning", "Hm", 101.0, 102.0), ("text", "Hi", 102.0, 103.0)]
     assert (answer.state, answer.model, answer.first) == ("completed", "m", 1.0)
     assert answer.rate == pytest.approx(8.0)
@@ -78,12 +86,12 @@ def test_an_answer_that_is_not_streamed_is_taken_from_its_end() -> None:
 def test_what_is_not_known_changes_nothing() -> None:
     odd: dict[str, object] = {"type": "response.audio.delta", "delta": "x", "output_index": 3}
     item: dict[str, object] = {"type": "response.output_item.added", "item": {"type": "mcp_call"}}
-    assert fold(odd, item, {"type": "ping"}) == Answer(asked=100.0)
+    assert fold(odd, item, {"type": "ping"}) == Answer(sent_at=100.0)
 
 
 def test_figures_say_what_is_known() -> None:
     answer = fold(delta("a"))
-    assert figures(Answer(asked=100.0), 100.5) == "waiting, 0.5 s"
+    assert figures(Answer(sent_at=100.0), 100.5) == "waiting, 0.5 s"
     assert figures(answer, 102.0) == "answering, 2.0 s, first token 1.0 s"
     assert figures(fold(delta("a", kind="reasoning_text")), 102.0).startswith("thinking, ")
     assert figures(fold(delta("a"), delta("b"), delta("c")), 103.0) == (
@@ -101,13 +109,13 @@ def test_figures_say_what_is_known() -> None:
         (" /help", None),
         ("/etc/hosts", None),
         ("/", None),
-        ("/help", Command("help")),
-        ("/?", Command("help")),
-        ("/EXIT ", Command("quit")),
-        ("/save! a b.md", Command("save", "a b.md", force=True)),
-        ("/system two\nlines", Command("system", "two\nlines")),
-        ("/sav x", Unknown("sav", "save")),
-        ("/zzz", Unknown("zzz", "")),
+        ("/help", SlashCommand("help")),
+        ("/?", SlashCommand("help")),
+        ("/EXIT ", SlashCommand("quit")),
+        ("/save! a b.md", SlashCommand("save", "a b.md", force=True)),
+        ("/system two\nlines", SlashCommand("system", "two\nlines")),
+        ("/sav x", UnknownCommand("sav", "save")),
+        ("/zzz", UnknownCommand("zzz", "")),
     ],
 )
 def test_commands_are_told_from_messages(text: str, found: object) -> None:
@@ -115,9 +123,9 @@ def test_commands_are_told_from_messages(text: str, found: object) -> None:
 
 
 def test_a_command_with_too_little_or_too_much_says_so() -> None:
-    assert missing(Command("save")) == "/save needs a file: /save FILE"
-    assert missing(Command("clear", "x")) == "/clear takes nothing behind it."
-    assert missing(Command("model")) == ""
+    assert missing(SlashCommand("save")) == "/save needs a file: /save FILE"
+    assert missing(SlashCommand("clear", "x")) == "/clear takes nothing behind it."
+    assert missing(SlashCommand("model")) == ""
 
 
 def test_completions_are_commands_models_and_files(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_a_file_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
 
 def test_drawing_slows_down_with_its_cost() -> None:
     now, worked = [0.0], [0.0]
-    pace = Pace(lambda: now[0], lambda: worked[0])
+    pace = RedrawPace(lambda: now[0], lambda: worked[0])
     pace.begin()
     assert pace.due()
     for cost, wait in ((0.0, SHORTEST), (0.1, 0.4), (9.0, LONGEST)):
@@ -182,5 +190,5 @@ def test_drawing_slows_down_with_its_cost() -> None:
 
 
 def test_a_server_cannot_write_lines_of_its_own_in_a_problem() -> None:
-    assert words(Refused("u", 500, "a\nb\x1b[2J")) == "a b\u241b[2J"
+    assert words(ServerRefused("u", 500, "a\nb\x1b[2J")) == "a b\u241b[2J"
     assert remedy("invalid_value") == ""

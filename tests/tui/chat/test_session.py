@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.answer import Answer, AnswerPart
 from mlxd.tui.chat.session import EXPIRED, NO_STORE, NOT_STORED, STORED_AGAIN, Session
-from mlxd.tui.chat.transcript import Part, Transcript, Turn
-from mlxd.tui.client import Client
+from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript
+from mlxd.tui.client import ServerClient
 from tests.server.support import until
 from tests.tui.chat.server import Moody, Refusal, Reply, serving
 
@@ -40,7 +40,7 @@ async def talking(*replies: Reply | Refusal, keep: bool = True) -> AsyncIterator
     moody = Moody()
     moody.replies.extend(replies)
     remarks: list[str] = []
-    async with asyncio.timeout(10), serving(moody) as url, Client(url) as client:
+    async with asyncio.timeout(10), serving(moody) as url, ServerClient(url) as client:
         yield Talk(moody, Session(client, keep=keep, notify=remarks.append), remarks)
 
 
@@ -70,7 +70,7 @@ async def test_a_stopped_answer_ends_on_the_server_and_what_it_said_stays() -> N
         assert answer.state == "stopped"
         await until(lambda: talk.moody.open == 0)
         await talk.ask("Go on?")
-    assert talk.session.turns[0] == Turn("Story?", (Part("text", "Once upon"),))
+    assert talk.session.turns[0] == QuestionAndAnswer("Story?", (AnswerPart("text", "Once upon"),))
     assert talk.kept == ["Story?", "Once upon", "Go on?", "Hello there."]
 
 
@@ -172,7 +172,7 @@ async def test_a_tool_call_is_answered_with_there_being_none() -> None:
 
 
 async def test_a_long_transcript_is_loaded_in_pieces() -> None:
-    turns = tuple(Turn(f"Q{n}", (Part("text", f"A{n}"),)) for n in range(120))
+    turns = tuple(QuestionAndAnswer(f"Q{n}", (AnswerPart("text", f"A{n}"),)) for n in range(120))
     async with talking(Reply(lost=True)) as talk:
         await talk.session.load(Transcript(turns, "Be brief."))
         assert len(talk.kept) == 240
@@ -183,7 +183,7 @@ async def test_a_long_transcript_is_loaded_in_pieces() -> None:
 
 
 async def test_no_server_is_an_answer_that_failed() -> None:
-    async with Client("http://127.0.0.1:1") as client:
+    async with ServerClient("http://127.0.0.1:1") as client:
         talk = Talk(Moody(), Session(client))
         failed = await talk.ask("One?")
     assert (failed.state, failed.code) == ("failed", "not_running")

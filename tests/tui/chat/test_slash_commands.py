@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.tui.chat.message_input import Prompt
+from mlxd.tui.chat.message_input import MessageInput
 from tests.server.support import until
 from tests.tui.chat.desk import HELD, chatting
 from tests.tui.chat.server import Reply
@@ -77,7 +77,7 @@ async def test_nothing_is_asked_while_a_conversation_is_loaded(tmp_path: Path) -
         await desk.enter(f"/save {file}")
         await desk.enter("/clear")
         for written in (f"/load {file}", "Two?"):
-            desk.app.prompt.post_message(Prompt.Sent(written))
+            desk.app.prompt.post_message(MessageInput.Sent(written))
         await until(lambda: f"Going on from {file}." in desk.notes)
         assert desk.questions == ["One?"]
         await desk.ask("Three?")

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxd.tui.chat.answer import AnswerPart
 from mlxd.tui.chat.transcript import (
-    Part,
+    QuestionAndAnswer,
     Transcript,
     TranscriptError,
-    Turn,
     from_json,
     from_markdown,
     to_json,
@@ -17,9 +17,14 @@ from mlxd.tui.chat.transcript import (
 
 CHAT = Transcript(
     turns=(
-        Turn("Hello\nthere", (Part("reasoning", "A greeting."), Part("text", "Hi!\n\n- one"))),
-        Turn("Weather?", (Part("call", '{"city":"Paris"}', "get_weather", "call_1"),)),
-        Turn("Never answered"),
+        QuestionAndAnswer(
+            "Hello\nthere",
+            (AnswerPart("reasoning", "A greeting."), AnswerPart("text", "Hi!\n\n- one")),
+        ),
+        QuestionAndAnswer(
+            "Weather?", (AnswerPart("call", '{"city":"Paris"}', "get_weather", "call_1"),)
+        ),
+        QuestionAndAnswer("Never answered"),
     ),
     system="Be brief.",
     model="demo",
@@ -31,9 +36,9 @@ TEXT = st.lists(LINES, min_size=1, max_size=6).map("\n".join)
 SAID = TEXT.filter(bool)
 TURNS = st.lists(
     st.builds(
-        Turn,
+        QuestionAndAnswer,
         TEXT,
-        st.one_of(st.just(()), st.tuples(st.builds(Part, st.just("text"), SAID))),
+        st.one_of(st.just(()), st.tuples(st.builds(AnswerPart, st.just("text"), SAID))),
     ),
     min_size=1,
     max_size=4,
@@ -48,7 +53,7 @@ def test_json_is_what_other_tools_call_messages() -> None:
     assert '"role": "system"' in to_json(CHAT)
     asked = '{"role":"user","content":[{"type":"text","text":"Q"}]}'
     messages = '[{"role":"developer","content":"S"},' + asked + "]"
-    assert from_json(messages) == Transcript((Turn("Q"),), "S")
+    assert from_json(messages) == Transcript((QuestionAndAnswer("Q"),), "S")
 
 
 def test_markdown_holds_everything() -> None:
@@ -56,7 +61,9 @@ def test_markdown_holds_everything() -> None:
 
 
 def test_markdown_reads_well() -> None:
-    told = to_markdown(Transcript((Turn("Hello", (Part("text", "Hi!"),)),), model="demo"))
+    told = to_markdown(
+        Transcript((QuestionAndAnswer("Hello", (AnswerPart("text", "Hi!"),)),), model="demo")
+    )
     assert told == (
         "# Chat with demo\n\n<!-- mlxd:user -->\n## You\nHello\n\n"
         "<!-- mlxd:assistant -->\n## Answer\nHi!\n"
@@ -64,7 +71,9 @@ def test_markdown_reads_well() -> None:
 
 
 @given(TURNS, TEXT)
-def test_text_that_looks_like_the_file_itself_survives(turns: list[Turn], system: str) -> None:
+def test_text_that_looks_like_the_file_itself_survives(
+    turns: list[QuestionAndAnswer], system: str
+) -> None:
     transcript = Transcript(tuple(turns), system)
     assert from_markdown(to_markdown(transcript)) == transcript
     assert from_json(to_json(transcript)) == transcript

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 
 from mlxd.status import History, Lifecycle, Status
-from mlxd.tui.client import Client
+from mlxd.tui.client import ServerClient
 
 TOKEN = "secret"
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -31,9 +31,9 @@ class FakeAdmin:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self) -> Client:
+    def client(self) -> ServerClient:
         """A client with the right token."""
-        return Client(self.url, TOKEN)
+        return ServerClient(self.url, TOKEN)
 
     async def start(self) -> None:
         """Listen; at the same port as before, if there was one."""
@@ -104,6 +104,7 @@ class FakeAdmin:
             known: dict[str, object] = {
                 "/admin/status": self.status,
                 "/admin/history": self.history,
+                "/v1/models": {"data": []},
             }
             self._reply(writer, 200 if path in known else 404, known.get(path, {}))
 

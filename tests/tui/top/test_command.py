@@ -1,14 +1,7 @@
 """`mlxd top` as a command: one snapshot, its exit codes, and how it leaves the terminal."""
 
 import asyncio
-import fcntl
-import os
-import pty
 import signal
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -19,11 +12,9 @@ from mlxd.status import Status
 from mlxd.tui.base_app import Crash
 from mlxd.tui.top.app import TopApp
 from tests.tui.pictures import BUSY, IDLE
+from tests.tui.terminal_process import Terminal
 from tests.tui.top.fake_admin import TOKEN, FakeAdmin, fake_admin
 from tests.tui.top.watching import SMALL, Watch
-
-LEAVES_THE_SCREEN = b"\x1b[?1049l"
-SHOWS_THE_CURSOR = b"\x1b[?25h"
 
 
 @pytest.fixture
@@ -92,67 +83,13 @@ def test_wrong_usage_ends_with_two(arguments: list[str]) -> None:
     assert main(["top", "--once", *arguments]) == 2
 
 
-class Terminal:
-    """`mlxd top` as a process in a terminal of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.before = termios.tcgetattr(slave)
-        command = [sys.executable, "-m", "mlxd", "top", "--url", url, "--token", TOKEN]
-        self.process = subprocess.Popen(
-            command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
-            start_new_session=True,
-        )
-        self.slave = slave
-        self.output = b""
-
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """A thread may still read; it ends with the last who could write."""
-        self.process.kill()
-        self.process.wait()
-        os.close(self.slave)
-        os.close(self.master)
-
-    async def read_until(self, words: bytes) -> None:
-        async with asyncio.timeout(30):
-            while words not in self.output:
-                self.output += await asyncio.to_thread(os.read, self.master, 65536)
-
-    def press(self, key: bytes) -> None:
-        os.write(self.master, key)
-
-    async def until_left(self) -> None:
-        """Wait until the app has given the screen and the cursor back."""
-        await self.read_until(LEAVES_THE_SCREEN)
-        await self.read_until(SHOWS_THE_CURSOR)
-
-    async def until_stopped(self) -> None:
-        """Wait until the process is stopped, as a shell would."""
-        async with asyncio.timeout(30):
-            await self.until_left()
-            _, status = await asyncio.to_thread(os.waitpid, self.process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        assert termios.tcgetattr(self.slave) == self.before
-
-    async def end(self) -> int:
-        async with asyncio.timeout(30):
-            await self.until_left()
-            code = await asyncio.to_thread(self.process.wait)
-        assert termios.tcgetattr(self.slave) == self.before
-        return code
+def on_terminal(server: FakeAdmin) -> Terminal:
+    return Terminal("top", "--url", server.url, "--token", TOKEN)
 
 
 @pytest.mark.parametrize(("how", "code"), [("key", 0), ("ctrl+c", 0), ("SIGTERM", 143)])
 async def test_the_terminal_is_left_clean(server: FakeAdmin, how: str, code: int) -> None:
-    with Terminal(server.url) as terminal:
+    with on_terminal(server) as terminal:
         await terminal.read_until(b"live")
         match how:
             case "key":
@@ -166,7 +103,7 @@ async def test_the_terminal_is_left_clean(server: FakeAdmin, how: str, code: int
 
 
 async def test_ctrl_z_gives_the_terminal_back_until_fg(server: FakeAdmin) -> None:
-    with Terminal(server.url) as terminal:
+    with on_terminal(server) as terminal:
         await terminal.read_until(b"live")
         terminal.press(b"\x1a")
         await terminal.until_stopped()
@@ -179,7 +116,7 @@ async def test_ctrl_z_gives_the_terminal_back_until_fg(server: FakeAdmin) -> Non
 
 
 async def test_input_that_is_not_utf_8_ends_nothing(server: FakeAdmin) -> None:
-    with Terminal(server.url) as terminal:
+    with on_terminal(server) as terminal:
         await terminal.read_until(b"live")
         terminal.press(b"\x9b31m \xe9\xff")
         server.tell(IDLE)

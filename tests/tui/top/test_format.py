@@ -5,16 +5,23 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.cells import cell_len
 
-from mlxd.status import Second
+from mlxd.status import RowFigures, Second
 from mlxd.tui.format import bar, count, fit, fraction, rate, share, size, span
 from mlxd.tui.terminal import ASCII, FEW, MANY, TRUE, UNICODE, Glyphs, Terminal, terminal_of
 from mlxd.tui.toned_text import Line, apart, cut, joined, length, plain, wrapped
 from mlxd.tui.top.chart import KEPT, Timeline, columns, plot, span_for, top_of
 from mlxd.tui.top.columns import GAP, Sorting, matches, widths
-from mlxd.tui.top.tables import conversation_columns, log_columns, running_columns, waiting_columns
-from tests.tui.pictures import BUSY, decoding
+from mlxd.tui.top.tables import (
+    conversation_columns,
+    log_columns,
+    prefill_fraction,
+    running_columns,
+    waiting_columns,
+)
+from tests.tui.pictures import BUSY, PREFILLING, decoding
 
 GLYPHS = st.sampled_from([UNICODE, ASCII])
 SECONDS = st.floats(0, 1e9)
@@ -237,3 +244,9 @@ def test_the_environment_tells_the_terminal(
     environment: dict[str, str], terminal: Terminal
 ) -> None:
     assert terminal_of(environment) == terminal
+
+
+@pytest.mark.parametrize(("prefilled", "done"), [(80, 0.0), (85, 0.25), (100, 1.0)])
+def test_the_progress_of_prefill_leaves_out_what_was_cached(prefilled: int, done: float) -> None:
+    figures = RowFigures(prompt_tokens=100, cached_tokens=80, prefilled_tokens=prefilled)
+    assert prefill_fraction(replace(PREFILLING, figures=figures)) == done

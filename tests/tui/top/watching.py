@@ -8,7 +8,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from mlxd.status import History, Status
-from mlxd.tui.client import Client
+from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.top.app import TopApp
 from tests.tui.top.fake_admin import TOKEN, FakeAdmin, fake_admin
@@ -83,7 +83,9 @@ async def watching(
         used = server or fake
         fake.history = history or History()
         now = [1000.0]
-        app = TopApp(lambda: Client(used.url, token), terminal, clock=lambda: now[0], backoff=QUICK)
+        app = TopApp(
+            lambda: ServerClient(used.url, token), terminal, clock=lambda: now[0], backoff=QUICK
+        )
         async with app.run_test(size=size) as pilot:
             yield Watch(app, used, pilot, now)
 
