@@ -11,7 +11,7 @@ BATCH_FULL = "every place in the batch is taken"
 """Why a request is queued, in words, where it is that."""
 
 
-class Clock:
+class PhaseTimes:
     """When a request came to its phases; `now` gives the time in seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:

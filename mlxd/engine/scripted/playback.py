@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlxd.engine.interface import Watcher
-from mlxd.engine.phase_times import BATCH_FULL, Clock
+from mlxd.engine.phase_times import BATCH_FULL, PhaseTimes
 from mlxd.engine.scripted.answers import output_tokens
 from mlxd.errors import MlxdError
 from mlxd.events import (
@@ -128,7 +128,7 @@ class Playback:
         self._filler = Filler(request.model, usage)
         self._items = self._filler.fill(_lazily(script, request))
         self._watcher = watcher
-        self._clock = Clock(time.monotonic)
+        self._times = PhaseTimes(time.monotonic)
         self._prefilled = usage.cached
         self._decoded = 0
         self._entered = False
@@ -159,7 +159,7 @@ class Playback:
     def begin(self) -> None:
         """There is a slot for the answer."""
         self.turn.set()
-        if self._entered and not self.ended and self._clock.prefilling():
+        if self._entered and not self.ended and self._times.prefilling():
             self._watcher.moved(self.request, self.status())
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:
@@ -202,7 +202,7 @@ class Playback:
             prefilled_tokens=self._prefilled,
             completion_tokens=usage.completion + self._filler.unended,
         )
-        status = self._clock.status(self.request, figures)
+        status = self._times.status(self.request, figures)
         return status if self.turn.is_set() else replace(status, wait_note=BATCH_FULL)
 
     def _tell(self, batch: list[Event]) -> None:
@@ -214,7 +214,7 @@ class Playback:
                     computed += self._read(done)
                 case BlockStart() | Finished():
                     computed += self._read(self._filler.usage.prompt)
-        if any(isinstance(event, BlockStart) for event in batch) and self._clock.decoding():
+        if any(isinstance(event, BlockStart) for event in batch) and self._times.decoding():
             self._watcher.moved(self.request, self.status())
         if (tokens := self.status().figures.completion_tokens) > self._decoded:
             decoded, self._decoded = tokens - self._decoded, tokens

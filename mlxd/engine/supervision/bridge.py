@@ -23,11 +23,11 @@ from mlxd.engine.protocol import (
     Stats,
     Step,
 )
-from mlxd.engine.supervision.call import Call
-from mlxd.engine.supervision.last_report import Board
+from mlxd.engine.supervision.call import EngineCall
+from mlxd.engine.supervision.last_report import LastReport
 from mlxd.engine.supervision.process import BrokenProtocol
-from mlxd.engine.supervision.request import Row
-from mlxd.engine.supervision.restarts import Keeper, Loss, RestartPolicy, reason_of
+from mlxd.engine.supervision.request import PendingRequest
+from mlxd.engine.supervision.restarts import Loss, RestartLoop, RestartPolicy, reason_of
 from mlxd.engine.supervision.wait_reasons import wait_note
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
@@ -41,7 +41,7 @@ from mlxd.errors import (
 )
 from mlxd.status import RequestStatus
 
-Work = Row | Call
+Work = PendingRequest | EngineCall
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bridge:
-    """What was asked of the engine and has no end yet, and where the replies go."""
+    """What was sent to the engine and has no end yet, and where the replies go."""
 
     def __init__(
         self,
@@ -68,38 +68,40 @@ class Bridge:
         self._config = config
         self._timeouts = timeouts
         self._numbers = count(1)
-        self._rows: dict[int, Row] = {}
-        self._calls: dict[int, Call] = {}
+        self._requests: dict[int, PendingRequest] = {}
+        self._calls: dict[int, EngineCall] = {}
         # Two, because a step loop that hangs must not be hidden by prompts that are still counted
         # and accepted by the engine's other thread.
         self._steps = Watchdog(self._step_patience, self._stalled)
         self._preparation = Watchdog(self._preparation_patience, self._stalled)
         self.watcher: Watcher = Unwatched()
-        self.board = Board(config.models, config.preload)
-        self.keeper = Keeper(command, restarts, self)
+        self.report = LastReport(config.models, config.preload)
+        self.restart_loop = RestartLoop(command, restarts, self)
         self.failing = False
         """Too many failures; until a process has its models again nothing is taken on."""
         self.reason = ""
         """Why the last process was lost, until the next one is ready."""
         self.drained = asyncio.Event()
         self.drained.set()
-        """Set while no row is live."""
+        """Set while no request is live."""
 
     @property
     def ready(self) -> bool:
         """Whether a process takes commands."""
-        return self.board.hello is not None
+        return self.report.hello is not None
 
     @property
-    def rows(self) -> Sequence[Row]:
-        """The rows that have not ended, oldest first."""
-        return tuple(self._rows.values())
+    def requests(self) -> Sequence[PendingRequest]:
+        """The requests that have not ended, oldest first."""
+        return tuple(self._requests.values())
 
     def statuses(self) -> tuple[RequestStatus, ...]:
-        """How the rows stand, oldest first."""
+        """How the requests stand, oldest first."""
         return tuple(
-            replace(row.status(), wait_note=wait_note(row, self.board.model(row.model)))
-            for row in self._rows.values()
+            replace(
+                pending.status(), wait_note=wait_note(pending, self.report.model(pending.model))
+            )
+            for pending in self._requests.values()
         )
 
     @property
@@ -108,27 +110,27 @@ class Bridge:
         return max(self._steps.silence, self._preparation.silence)
 
     def number(self) -> int:
-        """A number for a new row or call; none is used twice, also not by the next process."""
+        """A number for a new request or call; none is used twice, also not by the next process."""
         return next(self._numbers)
 
     def take_on(self, work: Work) -> None:
         """Send it to the engine, as soon as there is a process that takes commands."""
         match work:
-            case Row():
-                self._rows[work.number] = work
+            case PendingRequest():
+                self._requests[work.number] = work
                 self.drained.clear()
-            case Call():
+            case EngineCall():
                 self._calls[work.number] = work
             case _:
                 assert_never(work)
         if self.ready:
             self._send(work)
-        self._look()
+        self._update_watchdogs()
 
     def leave(self, work: Work) -> None:
         """Nobody waits for it any more; in whatever state it is, and more than once."""
         if self._drop(work) and work.envelope.sent:
-            self.keeper.send(Cancel(work.number))
+            self.restart_loop.send(Cancel(work.number))
 
     def end(self, work: Work, error: MlxdError) -> None:
         """Fail it and free what it holds in the engine."""
@@ -137,9 +139,11 @@ class Bridge:
 
     def cancel(self, request: str) -> bool:
         """End the request of this id with all its choices; whether there was one."""
-        found = [row for row in self._rows.values() if row.request.belongs_to(request)]
-        for row in found:
-            self.end(row, Cancelled())
+        found = [
+            pending for pending in self._requests.values() if pending.request.belongs_to(request)
+        ]
+        for pending in found:
+            self.end(pending, Cancelled())
         return bool(found)
 
     def end_all(self, error: MlxdError, *, waiting_only: bool = False) -> None:
@@ -150,25 +154,27 @@ class Bridge:
 
     def failure(self) -> EngineFailed:
         """What a request gets while the engine is failing."""
-        return EngineFailed(reason=self.reason, retry_after=max(1.0, self.keeper.retry_in))
+        return EngineFailed(reason=self.reason, retry_after=max(1.0, self.restart_loop.retry_in))
 
     def spawned(self) -> None:
         """Configure the new process."""
-        self.keeper.send(replace(self._config, preload=self.board.preload))
-        self._look()
+        self.restart_loop.send(replace(self._config, preload=self.report.preload))
+        self._update_watchdogs()
 
     def lost(self, error: Loss) -> None:
         """Fail what the lost process had; what it never got waits for the next one."""
         self.reason = reason_of(error)
-        self.board.forget()
+        self.report.forget()
+        # Its reader may have seen a part of an answer that was begun, and asking again would tell
+        # another one. What no process has got loses nothing by waiting.
         for work in list(self._all()):
             if work.envelope.sent:
                 work.fail(error)
                 self._drop(work)
-        if self.keeper.too_many_failures:
+        if self.restart_loop.too_many_failures:
             self.failing = True
             self.end_all(self.failure())
-        self._look()
+        self._update_watchdogs()
         self.watcher.changed()
 
     def received(self, reply: Reply) -> None:
@@ -185,7 +191,7 @@ class Bridge:
             case Refused():
                 self._refuse(reply)
             case Stats():
-                self.board.figures = reply.figures
+                self.report.figures = reply.figures
             case ModelChanged():
                 self._model_changed(reply)
             case Ready():
@@ -195,49 +201,56 @@ class Bridge:
 
     def close(self) -> None:
         """The engine is stopped; nothing is watched any more."""
-        self.board.forget()
-        self._look()
+        self.report.forget()
+        self._update_watchdogs()
         self.watcher.changed()
 
     def _step(self, step: Step) -> None:
+        # A loop that turns and computes nothing has to count as one that hangs.
         if step.prefill or step.decode:
             self._steps.moved()
-        self.board.stepped(step)
+        self.report.stepped(step)
         prefilled = 0
         for prefill in step.prefill:
-            if (row := self._rows.get(prefill.id)) is not None:
-                prefilled += row.prefill(prefill)
-                self._tidy(row)
+            if (pending := self._requests.get(prefill.id)) is not None:
+                prefilled += pending.prefill(prefill)
+                self._release_if_ended(pending)
         for item in step.waiting:
-            if (row := self._rows.get(item.id)) is not None:
-                row.waits = item.reason
+            if (pending := self._requests.get(item.id)) is not None:
+                pending.waits = item.reason
+        # Before the ends are passed on, so that no request ends before its tokens are counted.
         self.watcher.computed(prefilled, sum([decode.tokens for decode in step.decode]))
         for decode in step.decode:
-            if (row := self._rows.get(decode.id)) is not None:
-                row.decode(decode)
-                self._tidy(row, over=decode.end is not None)
+            if (pending := self._requests.get(decode.id)) is not None:
+                pending.decode(decode)
+                self._release_if_ended(pending, over=decode.end is not None)
 
-    def _tidy(self, row: Row, *, over: bool = False) -> None:
-        """Let a row go that has ended, or whose reader has; `over` if the engine knows it."""
-        if not row.ended and row.overdue():
-            row.fail(InternalError(reason="the answer was not read"))
-        if row.ended and over:
-            self._drop(row)
-        elif row.ended:
-            self.leave(row)
+    def _release_if_ended(self, pending: PendingRequest, *, over: bool = False) -> None:
+        """Let a request go that has ended, `over` if in the engine too, or whose reader has left.
+
+        A reader that takes nothing does nothing that could be noticed: it is looked at here,
+        whenever there is more for it.
+        """
+        if not pending.ended and pending.overdue():
+            pending.fail(InternalError(reason="the answer was not read"))
+        if pending.ended and over:
+            self._drop(pending)
+        elif pending.ended:
+            self.leave(pending)
 
     def _accept(self, reply: Accepted) -> None:
         self._preparation.moved()
-        if (row := self._rows.get(reply.id)) is not None:
-            row.accept(reply, self.board.markup(row.model), self.board.reasoning_mode(row.model))
-            self._tidy(row)
-            self._look()
+        if (pending := self._requests.get(reply.id)) is not None:
+            model, report = pending.model, self.report
+            pending.accept(reply, report.markup(model), report.reasoning_mode(model))
+            self._release_if_ended(pending)
+            self._update_watchdogs()
 
     def _postpone(self, reply: Postponed) -> None:
         self._moved(reply.id)
-        if (work := self._rows.get(reply.id) or self._calls.get(reply.id)) is not None:
+        if (work := self._requests.get(reply.id) or self._calls.get(reply.id)) is not None:
             work.envelope.postponed = True
-            self._look()
+            self._update_watchdogs()
 
     def _answer(self, reply: Answered) -> None:
         self._moved(reply.id)
@@ -247,16 +260,17 @@ class Bridge:
 
     def _refuse(self, reply: Refused) -> None:
         self._moved(reply.id)
-        work = self._rows.get(reply.id) or self._calls.get(reply.id)
+        work = self._requests.get(reply.id) or self._calls.get(reply.id)
         if work is not None:
             error = _revived(reply)
-            self.board.not_loaded(work.model, str(error))
+            self.report.not_loaded(work.model, str(error))
             work.fail(error)
             self._drop(work)
 
     def _moved(self, number: int) -> None:
         """The engine has dealt with `number`, in the thread whose work that is."""
         call = self._calls.get(number)
+        # Loading and unloading are the step loop's; all else is dealt with where prompts are read.
         if call is not None and not call.counts:
             self._steps.moved()
         else:
@@ -267,70 +281,72 @@ class Bridge:
         self._steps.moved()
         self._preparation.moved()
         try:
-            self.board.changed(change)
+            self.report.changed(change)
         except ModelNotFound as error:
             raise BrokenProtocol("it told of a model that is not configured") from error
         for work in self._all():
             if work.model == change.model:
                 work.envelope.postponed = False
-        self._settle()
+        self._after_model_change()
 
     def _get_ready(self, reply: Ready) -> None:
         self._steps.moved()
-        self.board.ready(reply)
-        for model in self.board.reload:
-            self.take_on(Call(Load(self.number(), model)))
+        self.report.ready(reply)
+        # A process begins with the preloaded model alone; the others were loaded when it was lost.
+        for model in self.report.reload:
+            self.take_on(EngineCall(Load(self.number(), model)))
         for work in list(self._all()):
             if not work.envelope.sent:
                 self._send(work)
-        self._settle()
+        self._after_model_change()
 
-    def _settle(self) -> None:
-        if self.board.settled:
+    def _after_model_change(self) -> None:
+        if self.report.models_tried:
             self.failing = False
             self.reason = ""
-        self._look()
+        self._update_watchdogs()
         self.watcher.changed()
 
     def _send(self, work: Work) -> None:
-        self.keeper.send_frame(work.envelope.open())
+        self.restart_loop.send_frame(work.envelope.open())
 
     def _drop(self, work: Work) -> bool:
         """Forget it; whether it was known."""
-        known = self._rows.pop(work.number, None) or self._calls.pop(work.number, None)
-        if not self._rows:
+        known = self._requests.pop(work.number, None) or self._calls.pop(work.number, None)
+        if not self._requests:
             self.drained.set()
-        self._look()
+        self._update_watchdogs()
         return known is not None
 
     def _all(self) -> Iterator[Work]:
-        return chain(self._rows.values(), self._calls.values())
+        return chain(self._requests.values(), self._calls.values())
 
-    def _look(self) -> None:
+    def _update_watchdogs(self) -> None:
         self._steps.update()
         self._preparation.update()
 
     def _step_patience(self) -> float | None:
-        if not self.keeper.alive:
+        if not self.restart_loop.alive:
             return None
-        if not self.ready or self.board.loading:
+        if not self.ready or self.report.loading:
             return self._timeouts.load
-        busy = any(row.accepted for row in self._rows.values()) or any(
+        busy = any(pending.accepted for pending in self._requests.values()) or any(
             call.envelope.sent and not call.counts for call in self._calls.values()
         )
         return self._timeouts.stall if busy else None
 
     def _preparation_patience(self) -> float | None:
-        if not self.keeper.alive or not self.ready:
+        if not self.restart_loop.alive or not self.ready:
             return None
-        waiting = [row.envelope for row in self._rows.values() if not row.accepted]
+        # What waits for memory is not late: models of others have to end their work first.
+        waiting = [pending.envelope for pending in self._requests.values() if not pending.accepted]
         waiting += [call.envelope for call in self._calls.values() if call.counts]
         if not any(envelope.sent and not envelope.postponed for envelope in waiting):
             return None
-        return self._timeouts.load if self.board.loading else self._timeouts.stall
+        return self._timeouts.load if self.report.loading else self._timeouts.stall
 
     def _stalled(self, silence: float) -> None:
-        self.keeper.replace(EngineStalled(seconds=silence))
+        self.restart_loop.replace(EngineStalled(seconds=silence))
 
 
 def _revived(reply: Refused) -> MlxdError:

@@ -6,22 +6,24 @@ from mlxd.engine.protocol import Count, Load, Submit, Unload, encode
 from mlxd.errors import InvalidBody, MlxdError, revive
 
 
-class Entry:
-    """Something that opens once, well or with an error, for whoever waits."""
+class Completion:
+    """Something that is done once, well or with an error, for whoever waits."""
 
     def __init__(self) -> None:
-        self._open = asyncio.Event()
+        self._done = asyncio.Event()
         self._error: MlxdError | None = None
 
-    def open(self, error: MlxdError | None = None) -> None:
-        if not self._open.is_set():
+    def complete(self, error: MlxdError | None = None) -> None:
+        """It is done; only the first time counts."""
+        if not self._done.is_set():
             self._error = error
-            self._open.set()
+            self._done.set()
 
-    async def passed(self) -> None:
-        """Wait for it; raises the error it opened with, each time a new object."""
-        await self._open.wait()
+    async def wait(self) -> None:
+        """Wait for it; raises the error it ended with."""
+        await self._done.wait()
         if self._error is not None:
+            # A new object each time: Python adds to the traceback of one that is raised again.
             raise revive(self._error.report())
 
 
@@ -44,20 +46,22 @@ class Envelope:
 
     def open(self) -> bytes:
         """The frame, which is sent now."""
+        assert not self.sent, "what a lost process had is failed, never sent to the next one"
+        # Kept no longer than needed: it holds all images and messages of the request.
         frame, self._frame = self._frame, b""
         self.sent = True
         self.sent_at = asyncio.get_running_loop().time()
         return frame
 
 
-class Call:
+class EngineCall:
     """A command that is answered once."""
 
     def __init__(self, command: Count | Load | Unload) -> None:
         self.number = command.id
         self.command = command
         self.envelope = Envelope(command)
-        self._entry = Entry()
+        self._completion = Completion()
         self._value = 0
 
     @property
@@ -74,12 +78,12 @@ class Call:
 
     def answer(self, value: int) -> None:
         self._value = value
-        self._entry.open()
+        self._completion.complete()
 
     def fail(self, error: MlxdError) -> None:
-        self._entry.open(error)
+        self._completion.complete(error)
 
     async def result(self) -> int:
         """The answer; raises what the engine, or its end, made of the command."""
-        await self._entry.passed()
+        await self._completion.wait()
         return self._value

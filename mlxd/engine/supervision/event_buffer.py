@@ -14,7 +14,7 @@ class Unread(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 30.0
 
 
-class Inbox:
+class EventBuffer:
     """Events between the bridge and one reader, who takes all there are at once."""
 
     def __init__(self, unread: Unread) -> None:
@@ -46,6 +46,7 @@ class Inbox:
         """All events that are there, at least one; empty when nothing more will come."""
         await self._news.wait()
         events, self._events = self._events, []
+        # Once closed it stays set, or the next call would wait for ever.
         if not self._closed:
             self._news.clear()
         return events

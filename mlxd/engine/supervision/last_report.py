@@ -19,7 +19,7 @@ GB = 1e9
 log = logging.getLogger("mlxd.engine")
 
 
-class Board:
+class LastReport:
     """The last word of the engine process on everything; survives the process."""
 
     def __init__(self, specs: tuple[ModelSpec, ...], preload: str | None) -> None:
@@ -54,7 +54,7 @@ class Board:
         return tuple(model for model in self._wanted if model != self._preload)
 
     @property
-    def settled(self) -> bool:
+    def models_tried(self) -> bool:
         """Whether every model that is wanted was loaded, or tried, by this process."""
         return self.hello is not None and all(
             self._models[model].state in ("loaded", "failed") for model in self._wanted
@@ -95,7 +95,7 @@ class Board:
             progress=change.progress,
         )
         if change.state != before.state:
-            _tell(change)
+            _log_change(change)
         if change.state == "loaded":
             self._markups[change.model] = change.markup
             self._wanted[change.model] = None
@@ -133,7 +133,7 @@ class Board:
             self._models[name] = replace(model, state="unloaded", reason="", progress=0.0)
 
 
-def _tell(change: ModelChanged) -> None:
+def _log_change(change: ModelChanged) -> None:
     match change.state:
         case "loaded":
             log.info(

@@ -57,6 +57,7 @@ class EngineProcess:
     @classmethod
     async def spawn(cls, command: Sequence[str]) -> Self:
         """Run `command --fd N` in a session of its own; raises `OSError`."""
+        # The child has copies of what is closed here; with ours left open its end would not show.
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
         with closing(theirs), os.fdopen(write_end, "wb") as output:

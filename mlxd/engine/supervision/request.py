@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from mlxd.engine.interface import Markup, Watcher
 from mlxd.engine.parsing.blocks import BlockBuilder
-from mlxd.engine.phase_times import Clock
+from mlxd.engine.phase_times import PhaseTimes
 from mlxd.engine.protocol import Accepted, DecodeRow, EndRow, PrefillRow, Submit, WaitReason
-from mlxd.engine.supervision.call import Entry, Envelope
-from mlxd.engine.supervision.event_buffer import Inbox, Unread
+from mlxd.engine.supervision.call import Completion, Envelope
+from mlxd.engine.supervision.event_buffer import EventBuffer, Unread
 from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.errors import InternalError, MlxdError
 from mlxd.events import (
@@ -45,7 +45,7 @@ class BlockFactory(Protocol):
         """A builder for one answer."""
 
 
-class Row:
+class PendingRequest:
     """A request on its way, and the `Generation` that its caller reads."""
 
     def __init__(
@@ -67,19 +67,19 @@ class Row:
         """Why the engine leaves it in its queue."""
         self._watcher = watcher
         self._terminal: Finished | Failed | None = None
-        self._clock = Clock(_now)
+        self._times = PhaseTimes(_now)
         self._figures = RowFigures()
         self._blocks = blocks
         self._builder: BlockBuilder | None = None
         self._checker = OrderChecker()
-        self._entry = Entry()
-        self._inbox = Inbox(unread)
+        self._completion = Completion()
+        self._buffer = EventBuffer(unread)
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:
         return self
 
     async def __anext__(self) -> list[Event]:
-        if events := await self._inbox.take():
+        if events := await self._buffer.take():
             return events
         raise StopAsyncIteration
 
@@ -90,18 +90,18 @@ class Row:
     @property
     def queued(self) -> bool:
         """Whether nothing of it is computed yet."""
-        return self._clock.phase == "queued"
+        return self._times.phase == "queued"
 
-    async def entered(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Wait until the engine accepts the request; raises why it did not."""
-        await self._entry.passed()
+        await self._completion.wait()
 
     def overdue(self) -> bool:
         """Whether the caller has stopped reading."""
-        return self._inbox.overdue(_now())
+        return self._buffer.overdue(_now())
 
     def status(self) -> RequestStatus:
-        return self._clock.status(self.request, self._figures)
+        return self._times.status(self.request, self._figures)
 
     def accept(self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode) -> None:
         """The engine has the request in its queue; `markup` is how its model's text is read.
@@ -114,16 +114,16 @@ class Row:
         self._guarded(lambda: self._start(reply, markup, usual_mode))
         if not self.ended:
             self._watcher.moved(self.request, self.status())
-        self._entry.open()
+        self._completion.complete()
 
     def prefill(self, row: PrefillRow) -> int:
         """The engine has read more of the prompt; how many tokens it has computed for that."""
         self._known_builder()
-        if self._clock.phase == "decode":
+        if self._times.phase == "decode":
             return 0
         before, now = self._figures, row.figures
         self._figures = now
-        if self._clock.prefilling():
+        if self._times.prefilling():
             self._watcher.moved(self.request, self.status())
         progress = Progress("prefill", now.prefilled_tokens, now.prompt_tokens, now.cached_tokens)
         self._guarded(lambda: [progress])
@@ -133,14 +133,15 @@ class Row:
         """The engine has brought text, or the end."""
         builder = self._known_builder()
         self._figures = row.figures
-        if self._clock.decoding():
+        if self._times.decoding():
             self._watcher.moved(self.request, self.status())
         self._guarded(lambda: builder.text(row.text, tokens=row.tokens, logprobs=row.logprobs))
         if row.end is not None:
             self._finish(builder, row.end)
         elif builder.complete:
+            # The answer is whole though the model writes on; the bridge cancels the rest.
             self._finish(
-                builder, EndRow("stop", timings=self._clock.timings(self.envelope.sent_at))
+                builder, EndRow("stop", timings=self._times.timings(self.envelope.sent_at))
             )
 
     def fail(self, error: MlxdError) -> None:
@@ -173,7 +174,7 @@ class Row:
 
     def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
         reason = _finish_reason(end.reason)
-        queue = self.envelope.sent_at - self._clock.born + end.timings.queue
+        queue = self.envelope.sent_at - self._times.born + end.timings.queue
         self._guarded(
             lambda: builder.finish(
                 reason,
@@ -204,7 +205,7 @@ class Row:
         self._close(error)
 
     def _put(self, event: Event) -> None:
-        self._inbox.put(event)
+        self._buffer.put(event)
         if isinstance(event, Finished | Failed):
             self._terminal = event
         elif self._watcher.wants_text and isinstance(event, BlockDelta):
@@ -214,8 +215,8 @@ class Row:
         if self.accepted and not self.ended:
             self._watcher.ended(self.request, self.status(), self._terminal)
         self.ended = True
-        self._entry.open(refusal)
-        self._inbox.close()
+        self._completion.complete(refusal)
+        self._buffer.close()
 
 
 def _finish_reason(reason: str) -> FinishReason:

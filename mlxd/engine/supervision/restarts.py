@@ -66,7 +66,7 @@ class Failures:
         self._times.clear()
 
 
-class Listener(Protocol):
+class ProcessListener(Protocol):
     """Who hears of the process; called on the event loop, must not wait."""
 
     def spawned(self) -> None:
@@ -79,10 +79,12 @@ class Listener(Protocol):
         """The process is gone or given up; all that was sent to it is lost."""
 
 
-class Keeper:
+class RestartLoop:
     """One engine process at a time, replaced when it dies."""
 
-    def __init__(self, command: Sequence[str], policy: RestartPolicy, listener: Listener) -> None:
+    def __init__(
+        self, command: Sequence[str], policy: RestartPolicy, listener: ProcessListener
+    ) -> None:
         self._command = command
         self._listener = listener
         self._failures = Failures(policy)
@@ -119,7 +121,7 @@ class Keeper:
     def start(self) -> None:
         """Begin; does nothing the second time, or after `retire`."""
         if self._runner is None and not self._retiring:
-            self._runner = asyncio.create_task(self._run(), name="mlxd engine keeper")
+            self._runner = asyncio.create_task(self._run(), name="mlxd engine restarts")
 
     def send(self, command: Command) -> None:
         """Send to the process that is alive, if there is one."""
@@ -133,6 +135,7 @@ class Keeper:
     def replace(self, error: Loss) -> None:
         """Give the process up and kill it; the next one starts when it is reaped."""
         if self._process is not None:
+            # Lost before it is dead, so that callers have their error while it is being reaped.
             self._lose(error)
             self._process.kill()
 
@@ -159,6 +162,7 @@ class Keeper:
         try:
             await asyncio.wait({self._runner}, timeout=grace)
         finally:
+            # Also when the wait is cancelled: no process may outlive the server.
             if self._process is not None:
                 self._process.kill()
         done, _ = await asyncio.wait({self._runner}, timeout=REAP_SECONDS)

@@ -9,9 +9,9 @@ from mlxd.engine.interface import Generation, Watcher
 from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
-from mlxd.engine.supervision.call import Call
+from mlxd.engine.supervision.call import EngineCall
 from mlxd.engine.supervision.event_buffer import Unread
-from mlxd.engine.supervision.request import BlockFactory, Row
+from mlxd.engine.supervision.request import BlockFactory, PendingRequest
 from mlxd.engine.supervision.restarts import RestartPolicy
 from mlxd.errors import DeadlineExceeded, EngineCrashed, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
@@ -59,20 +59,20 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start the process; it may take a while until it answers, requests wait for it."""
-        self._bridge.keeper.start()
+        self._bridge.restart_loop.start()
 
     async def stop(self, drain: float) -> None:
         """End everything; a second call with a shorter `drain` overtakes the first."""
         self._stopping = True
         bridge = self._bridge
-        bridge.keeper.retire()
+        bridge.restart_loop.retire()
         bridge.watcher.changed()
         bridge.end_all(EngineStopped(), waiting_only=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await bridge.drained.wait()
         bridge.end_all(EngineStopped())
-        await bridge.keeper.close(EXIT_SECONDS if bridge.ready else 0.0)
+        await bridge.restart_loop.close(EXIT_SECONDS if bridge.ready else 0.0)
         self._stopped = True
         bridge.close()
 
@@ -80,33 +80,33 @@ class Supervisor:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
         """See `Engine.generate`. Also raises `EngineCrashed`, `EngineStalled`, `DeadlineExceeded`
         when that happens before the engine has accepted the request."""
-        row = self._admit(request)
+        pending = self._admit(request)
         seconds = self._limits.request_seconds
         deadline = asyncio.get_running_loop().call_later(
-            seconds, self._bridge.end, row, DeadlineExceeded(seconds=seconds)
+            seconds, self._bridge.end, pending, DeadlineExceeded(seconds=seconds)
         )
         try:
-            await row.entered()
-            yield row
+            await pending.wait_until_accepted()
+            yield pending
         finally:
             deadline.cancel()
-            self._bridge.leave(row)
-            row.abandon()
+            self._bridge.leave(pending)
+            pending.abandon()
 
     async def count_tokens(self, request: GenerateRequest) -> int:
         """See `Engine.count_tokens`."""
         self._check(request.model)
-        return await self._call(Call(Count(self._bridge.number(), request)))
+        return await self._call(EngineCall(Count(self._bridge.number(), request)))
 
     async def load(self, model: str) -> None:
         """See `Engine.load`."""
         self._check(model)
-        await self._call(Call(Load(self._bridge.number(), model)))
+        await self._call(EngineCall(Load(self._bridge.number(), model)))
 
     async def unload(self, model: str) -> None:
         """See `Engine.unload`; the model is not loaded again after a restart."""
         self._check(model)
-        await self._call(Call(Unload(self._bridge.number(), model)))
+        await self._call(EngineCall(Unload(self._bridge.number(), model)))
 
     def cancel(self, request: str) -> bool:
         """See `Engine.cancel`."""
@@ -116,7 +116,7 @@ class Supervisor:
         """See `Engine.restart`; raises `EngineStopped` when the server is ending."""
         if self._stopping:
             raise EngineStopped
-        self._bridge.keeper.restart(EngineCrashed(reason=reason))
+        self._bridge.restart_loop.restart(EngineCrashed(reason=reason))
 
     def watch(self, watcher: Watcher) -> None:
         """See `Engine.watch`."""
@@ -124,53 +124,53 @@ class Supervisor:
 
     def models(self) -> tuple[ModelInfo, ...]:
         """See `Engine.models`."""
-        return self._bridge.board.models
+        return self._bridge.report.models
 
     def status(self) -> EngineStatus:
         """See `Engine.status`."""
         bridge = self._bridge
-        board, hello = bridge.board, bridge.board.hello
+        report, hello = bridge.report, bridge.report.hello
         return EngineStatus(
             state=self._state(),
             reason=bridge.reason,
-            restarts=max(0, bridge.keeper.starts - 1),
-            pid=bridge.keeper.pid,
+            restarts=max(0, bridge.restart_loop.starts - 1),
+            pid=bridge.restart_loop.pid,
             device=hello.device if hello else "",
             blas=hello.blas if hello else "",
-            uptime=board.uptime,
+            uptime=report.uptime,
             idle_seconds=bridge.silence,
-            step_seconds=board.step_seconds,
+            step_seconds=report.step_seconds,
             memory_limit=hello.memory_limit if hello else 0,
-            figures=board.figures,
-            models=board.models,
+            figures=report.figures,
+            models=report.models,
             requests=bridge.statuses(),
-            last_restarts=tuple(bridge.keeper.losses),
+            last_restarts=tuple(bridge.restart_loop.losses),
         )
 
-    def _admit(self, request: GenerateRequest) -> Row:
+    def _admit(self, request: GenerateRequest) -> PendingRequest:
         """Take the request on; raises what can be known without the process."""
         self._check(request.model)
         limits = self._limits
-        if len(self._bridge.rows) >= limits.max_batch + limits.max_queue:
+        if len(self._bridge.requests) >= limits.max_batch + limits.max_queue:
             raise QueueFull(limit=limits.max_queue)
-        row = Row(
+        pending = PendingRequest(
             self._bridge.number(),
             request,
             unread=self._unread,
             blocks=self._blocks,
             watcher=self._bridge.watcher,
         )
-        self._bridge.take_on(row)
-        return row
+        self._bridge.take_on(pending)
+        return pending
 
     def _check(self, model: str) -> None:
         if self._stopping:
             raise EngineStopped
-        self._bridge.board.model(model)
+        self._bridge.report.model(model)
         if self._bridge.failing:
             raise self._bridge.failure()
 
-    async def _call(self, call: Call) -> int:
+    async def _call(self, call: EngineCall) -> int:
         self._bridge.take_on(call)
         try:
             return await call.result()

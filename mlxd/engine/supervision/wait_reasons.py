@@ -2,7 +2,7 @@
 
 from mlxd.engine.phase_times import BATCH_FULL
 from mlxd.engine.protocol import WaitReason
-from mlxd.engine.supervision.request import Row
+from mlxd.engine.supervision.request import PendingRequest
 from mlxd.status import ModelInfo
 
 _IN_THE_ENGINE: dict[WaitReason, str] = {
@@ -12,16 +12,16 @@ _IN_THE_ENGINE: dict[WaitReason, str] = {
 }
 
 
-def wait_note(row: Row, model: ModelInfo) -> str:
-    """What `row` waits for, empty when it does not wait; `model` is its model as it is now."""
-    if not row.queued:
+def wait_note(pending: PendingRequest, model: ModelInfo) -> str:
+    """What `pending` waits for, empty when it does not wait; `model` is its model as it is now."""
+    if not pending.queued:
         return ""
-    if not row.envelope.sent:
+    if not pending.envelope.sent:
         return "the engine is not ready"
-    if row.envelope.postponed:
+    if pending.envelope.postponed:
         return "its model waits for memory that other models use"
     if model.state == "loading":
         return "its model is being loaded"
-    if not row.accepted:
+    if not pending.accepted:
         return "its prompt is being tokenised"
-    return _IN_THE_ENGINE[row.waits] if row.waits is not None else ""
+    return _IN_THE_ENGINE[pending.waits] if pending.waits is not None else ""

@@ -29,6 +29,7 @@ class Watchdog:
 
     def moved(self) -> None:
         """There was progress."""
+        # The timer stays as it is and finds this out when it fires: a step must not cost a timer.
         self._watermark = asyncio.get_running_loop().time()
 
     def update(self) -> None:
@@ -37,6 +38,7 @@ class Watchdog:
         if allowed == self._allowed:
             return
         if self._allowed is None:
+            # Time in which nothing was to be done is no silence.
             self.moved()
         self._allowed = allowed
         self._set_timer()
@@ -53,6 +55,7 @@ class Watchdog:
     def _check(self) -> None:
         self._timer = None
         if self._allowed is not None and self.silence >= self._allowed:
+            # One silence is reported once: what is done about it changes the patience again.
             silence, self._allowed = self.silence, None
             self._stalled(silence)
         else:

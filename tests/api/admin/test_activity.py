@@ -17,7 +17,7 @@ from mlxd.api.admin.rates import HISTORY, Rings
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
 from mlxd.config.settings import ServerSettings, Settings
-from mlxd.engine.phase_times import Clock
+from mlxd.engine.phase_times import PhaseTimes
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
 from mlxd.errors import Cancelled, EngineCrashed
 from mlxd.events import Failed, Finished, Usage
@@ -228,10 +228,10 @@ class Life:
         self.accepted = self.refused = 0
 
     def status(self, request: GenerateRequest, *, decoding: bool = False) -> RequestStatus:
-        clock = Clock(Time())
+        times = PhaseTimes(Time())
         if decoding:
-            clock.decoding()
-        return clock.status(request, RowFigures(5, 2, 5, 3))
+            times.decoding()
+        return times.status(request, RowFigures(5, 2, 5, 3))
 
     def begin(self, name: str) -> None:
         if name not in self.running:
