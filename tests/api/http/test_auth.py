@@ -92,19 +92,21 @@ async def test_every_route_but_health_and_the_root_wants_the_key(name: str, path
 
 @pytest.mark.parametrize("path", FORMS)
 async def test_no_way_of_writing_a_path_gets_around_the_key(path: str) -> None:
-    code, headers = await raw(serving(KEY), path)
+    server = serving(KEY)
+    code, headers = await raw(server, path)
     opens = path in ("", "health")
     assert code == (200 if opens else 401)
-    right = await status(serving(KEY), path, authorization=f"Bearer {KEY}")
+    right = await status(server, path, authorization=f"Bearer {KEY}")
     assert right in (200, 404)
     assert "location" not in headers
 
 
 @pytest.mark.parametrize("path", ["/health", "/"])
 async def test_probes_need_no_key(path: str) -> None:
+    server = serving(KEY)
     for headers in ({}, {"authorization": "Bearer wrong"}, {"x_api_key": KEY}):
-        assert await status(serving(KEY), path, "GET", **headers) == 200
-        assert await status(serving(KEY), path, "HEAD", **headers) == 200
+        assert await status(server, path, "GET", **headers) == 200
+        assert await status(server, path, "HEAD", **headers) == 200
 
 
 @pytest.mark.parametrize(
