@@ -81,7 +81,7 @@ async def clean_loop() -> AsyncIterator[None]:
     """Nothing that a test began goes on after it."""
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.wait(left)
 

@@ -71,7 +71,7 @@ CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
 TICK = 0.001
 """Seconds of a step."""
-SLOW_LOAD = 0.6
+SLOW_LOAD = 3.0
 """Seconds; a quarter of it passes between the load for a request and its acceptance."""
 
 Part = PrefillRow | DecodeRow | None

@@ -71,7 +71,7 @@ async def live(settings: Settings | None = None, key: str = "") -> AsyncIterator
     remarks: list[str] = []
     try:
         there = front(play=says, store=store, settings=settings)
-        async with asyncio.timeout(10), listening(there.app) as url, Client(url, key) as client:
+        async with asyncio.timeout(60), listening(there.app) as url, Client(url, key) as client:
             yield Live(there, Session(client, notify=remarks.append), remarks)
     finally:
         await store.close()

@@ -122,7 +122,7 @@ class Terminal:
         os.close(self.master)
 
     async def read_until(self, words: bytes) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while words not in self.output:
                 self.output += await asyncio.to_thread(os.read, self.master, 65536)
 
@@ -136,14 +136,14 @@ class Terminal:
 
     async def until_stopped(self) -> None:
         """Wait until the process is stopped, as a shell would."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self.until_left()
             _, status = await asyncio.to_thread(os.waitpid, self.process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         assert termios.tcgetattr(self.slave) == self.before
 
     async def end(self) -> int:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self.until_left()
             code = await asyncio.to_thread(self.process.wait)
         assert termios.tcgetattr(self.slave) == self.before
