@@ -6,8 +6,10 @@ No test reaches a network: connecting to anything but this machine is an error.
 import asyncio
 import gc
 import ipaddress
+import re
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from quart.typing import TestClientProtocol
@@ -25,6 +27,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the transcripts of tests/api/golden anew instead of comparing with them",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m "not mlx and not client"` modules of such tests alone are not imported either.
+
+    Importing MLX and the vendors' clients takes seconds, only to deselect what was found there.
+    """
+    expression = config.getoption("markexpr")
+    if collection_path.suffix != ".py" or not re.fullmatch(r"not \w+( and not \w+)*", expression):
+        return None
+    marked = re.search(r"^pytestmark = .*?\n\n", collection_path.read_text("utf-8"), re.M | re.S)
+    marks = re.findall(r"pytest\.mark\.(\w+)", marked[0] if marked else "")
+    # None leaves it to the other hooks.
+    return bool(set(marks) & set(re.findall(r"not (\w+)", expression))) or None
 
 
 def pytest_collection_finish() -> None:
@@ -65,7 +81,7 @@ async def clean_loop() -> AsyncIterator[None]:
     """Nothing that a test began goes on after it."""
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.wait(left)
 

@@ -14,14 +14,15 @@ PNG_SOURCE = {
     "data": base64.b64encode(PNG).decode(),
 }
 CACHED = {"type": "ephemeral", "ttl": "1h"}
+SERVER = front(*SCRIPTS["text"])
 
 
 async def heard(**fields: Any) -> GenerateRequest:
     """The one request that the engine gets."""
-    server = front(*SCRIPTS["text"])
-    response = await server.post(BASE | fields, f"{MESSAGES}?beta=true")
+    SERVER.heard()
+    response = await SERVER.post(BASE | fields, f"{MESSAGES}?beta=true")
     assert response.status_code == 200, await response.get_data()
-    (request,) = server.engine.requests
+    (request,) = SERVER.heard()
     return request
 
 
@@ -31,7 +32,7 @@ async def said(*messages: dict[str, Any], **fields: Any) -> tuple[Message, ...]:
 
 async def ignored(**fields: Any) -> list[str]:
     """What the response names as ignored."""
-    response = await front(*SCRIPTS["text"]).post(BASE | fields, MESSAGES)
+    response = await SERVER.post(BASE | fields, MESSAGES)
     assert response.status_code == 200, await response.get_data()
     return response.headers.get("x-mlxd-ignored", "").split(",")
 

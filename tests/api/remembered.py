@@ -10,7 +10,7 @@ from mlxd.config.settings import ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
 from mlxd.history import Store
 from mlxd.messages import GenerateRequest
-from tests.api.support import NOW, Front, bytes_of, front, sse_frames
+from tests.api.support import LIMIT, NOW, Front, bytes_of, front, sse_frames
 from tests.remembering import RememberingStore
 from tests.scripts import SCRIPTS, STARTED, finished, text
 
@@ -82,7 +82,7 @@ async def seen(server: Front, wanted: bytes, path: str, **fields: Any) -> bytes:
     method = "POST" if fields else "GET"
     connection = server.client.request(path, method=method, headers=headers)
     data = b""
-    async with asyncio.timeout(10), connection as reader:
+    async with asyncio.timeout(LIMIT), connection as reader:
         await reader.send(body)
         await reader.send_complete()
         while wanted not in data:
@@ -110,7 +110,7 @@ def text_of(response: Json) -> str:
 
 async def until(server: Front, response: str, *states: str) -> Json:
     """The response once it is in one of `states`."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT):
         while True:
             body = await got(server, f"{RESPONSES}/{response}")
             if body["status"] in states:

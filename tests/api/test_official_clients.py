@@ -204,7 +204,7 @@ async def test_closing_a_stream_frees_the_slot() -> None:
 async def test_giving_up_on_a_whole_answer_frees_the_slot() -> None:
     server = front(STARTED, Gate(asyncio.Event()))
     async with talking(server) as client:
-        hurried = client.with_options(timeout=0.05)
+        hurried = client.with_options(timeout=openai.Timeout(None, read=1.0))
         with pytest.raises(openai.APITimeoutError):
             await hurried.chat.completions.create(model="demo", messages=MESSAGES)
         await server.engine.reaches(lambda engine: engine.running == 0)

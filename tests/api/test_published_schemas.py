@@ -16,6 +16,8 @@ from tests.api.responses import Json
 from tests.api.support import PUBLISHED_SCHEMAS
 from tests.api.wire_samples import EVENT, OPENAI, SAMPLES, Sample
 
+pytestmark = pytest.mark.client
+
 
 @pytest.mark.parametrize("name", SAMPLES)
 async def test_everything_sent_is_what_is_published(name: str) -> None:

@@ -12,6 +12,8 @@ from mlxd.api.openai.chat.wire import HARMLESS, HONOURED
 from tests.api.shapes import OURS, check_shape, unknown_fields
 from tests.api.wire_samples import SAMPLES
 
+pytestmark = pytest.mark.client
+
 MODEL: dict[str, Any] = {"id": "a", "created": 1, "object": "model", "owned_by": "me"}
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -33,9 +33,11 @@ def test_help_lists_every_command_and_loads_nothing_slow() -> None:
 def test_help_is_instant() -> None:
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        # Processor time, as the machine may have other work.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert spawn("--help").returncode == 0
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.6
 
 

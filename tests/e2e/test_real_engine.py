@@ -24,7 +24,7 @@ stall_timeout = 2.0
 [models.tiny]
 source = "../model"
 """
-RECOVERY = 40.0
+RECOVERY = 120.0
 """Seconds that an engine process may take to start and load on a busy machine."""
 
 
@@ -73,7 +73,7 @@ async def _begin_long_answer(served: Served, model: Path) -> Client:
 async def _error_that_ends(client: Client) -> str:
     """Read a stream to its proper end, which an error must be part of."""
     text = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(RECOVERY):
         while not text.endswith("\r\n0\r\n\r\n"):
             data = await client.reader.read(65536)
             assert data, f"cut off: {text[-500:]}"
@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_makes_room_for_the_next(
     client = await _begin_long_answer(served, model)
     client.send(extra)
     client.close()
-    await until(lambda: served.log.count("finish=disconnected") > before, within=1.0)
+    await until(lambda: served.log.count("finish=disconnected") > before)
     assert content(await served.chat("Hello", max_tokens=2))
 
 
@@ -146,7 +146,7 @@ async def test_sigterm_ends_the_engine_too(model: Path) -> None:
         client = await _begin_long_answer(served, model)
         served.terminate()
         assert await _error_that_ends(client) == "The server is shutting down."
-        await until(lambda: served.over, within=6.0)
+        await until(lambda: served.over)
         assert served.process.wait() == 0
         assert not _runs(engine)
 
@@ -157,7 +157,7 @@ async def test_the_engine_does_not_outlive_a_killed_server(model: Path) -> None:
         (engine,) = children(served.process.pid)
         served.terminate(signal.SIGKILL)
         await until(lambda: served.over)
-        await until(lambda: not _runs(engine), within=RECOVERY)
+        await until(lambda: not _runs(engine))
 
 
 def _runs(pid: int) -> bool:

@@ -10,7 +10,7 @@ from mlxd.engine.interface import Engine, Generation
 from mlxd.events import Answer, Event, check_order, collect
 from mlxd.messages import GenerateRequest, Message, Part, Text, ToolResult
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds after which a test that waits has failed."""
 TICK = 0.002
 

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
-from tests.server.support import QUICK, Client, Served, serving, until
+from tests.server.support import DEADLINE, PATIENT, Client, Served, serving, until
 
-PATIENT = replace(QUICK, head=30.0, body=30.0, idle=30.0, stall=30.0)
 STREAM = b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -50,19 +48,17 @@ HABITS: list[Habit] = [
 BUSY = 4
 
 
-async def _shut_down(served: Served, patience: float) -> float:
-    """Seconds that it took."""
-    start = asyncio.get_running_loop().time()
-    await served.listener.stop_accepting()
-    await served.listener.close(patience)
-    return asyncio.get_running_loop().time() - start
+async def _shut_down(served: Served, patience: float) -> None:
+    async with asyncio.timeout(DEADLINE):
+        await served.listener.stop_accepting()
+        await served.listener.close(patience)
 
 
 @pytest.mark.parametrize("habit", HABITS)
 async def test_no_kind_of_client_delays_the_end(habit: Habit) -> None:
     async with serving(PATIENT) as served, await served.connect() as client:
         await habit(client)
-        assert await _shut_down(served, 0.5) < 1.5
+        await _shut_down(served, 0.5)
         assert served.listener.open_connections == 0
         assert served.record.ended == served.record.begun
 
@@ -73,7 +69,7 @@ async def test_handlers_have_ended_when_close_returns() -> None:
         for client, habit in zip(clients, HABITS * 3, strict=True):
             await habit(client)
         await until(lambda: served.record.begun == 3 * BUSY)
-        assert await _shut_down(served, 0.3) < 1.5
+        await _shut_down(served, 0.3)
         assert (served.record.ended, served.listener.open_connections) == (3 * BUSY, 0)
         for client in clients:
             client.close()
@@ -86,13 +82,13 @@ async def test_answers_that_end_in_time_arrive_whole() -> None:
             await _wait_with_extra_byte(waiter)
             await until(lambda: served.record.begun == 2)
             await served.listener.stop_accepting()
-            closing = asyncio.create_task(served.listener.close(5.0))
+            closing = asyncio.create_task(served.listener.close(PATIENT.idle))
             served.record.finish.set()
             assert await reader.ends_with(b"finished\r\n0\r\n\r\n")
             answer = await waiter.answer()
             assert (answer.body, answer.headers["connection"]) == (b"waited", "close")
         reader.close()
-        await asyncio.wait_for(closing, 2.0)
+        await asyncio.wait_for(closing, DEADLINE)
 
 
 async def test_idle_connections_do_not_use_up_the_patience() -> None:
@@ -100,11 +96,11 @@ async def test_idle_connections_do_not_use_up_the_patience() -> None:
         clients = [await served.connect() for _ in range(3)]
         for client, habit in zip(clients, (_hang_around, _start_a_head, _say_nothing), strict=True):
             await habit(client)
-        closing = asyncio.create_task(_shut_down(served, 30.0))
+        closing = asyncio.create_task(_shut_down(served, PATIENT.idle))
         for client in clients:
-            assert await client.closed_after() < 0.5
+            await client.is_closed()
             client.close()
-        assert await closing < 1.0
+        await closing
 
 
 async def test_kept_alive_connections_are_answered_once_more_while_draining() -> None:

@@ -40,7 +40,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(steps=STEPS)
 @example(steps=[("set", -4e9), ("boot", 10.0), ("pass", 60.0)])
 @example(steps=[("set", YEARS), ("restart", 5.0), ("boot", 10.0)])

@@ -51,7 +51,7 @@ class Canned:
 async def serving(answer: Answering) -> AsyncIterator[tuple[Canned, str]]:
     canned = Canned(answer)
     server = await asyncio.start_server(canned.connected, "127.0.0.1", 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         yield canned, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         server.close()
         await asyncio.gather(*canned.talks)
@@ -126,7 +126,7 @@ async def test_leaving_a_stream_closes_its_connection(read: int) -> None:
             for _ in range(read):
                 assert (await anext(events)).data == "1"
             assert not canned.left.is_set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await canned.left.wait()
 
 

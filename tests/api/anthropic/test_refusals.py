@@ -17,15 +17,14 @@ from mlxd.errors import (
     QueueFull,
 )
 from mlxd.messages import GenerateRequest
-from tests.api.messages import BASE, PNG_SOURCE, text, user
+from tests.api.messages import BASE, PNG_SOURCE, SERVER, text, user
 from tests.api.support import HELLO, MESSAGES, Front, front, settings_for
 from tests.scripts import SCRIPTS, STARTED
 
 
 async def refusal(body: Any, status: int = 400, server: Front | None = None) -> dict[str, Any]:
     """The `error` of the envelope that `body` is refused with."""
-    server = server or front(*SCRIPTS["text"])
-    response = await server.post(body, MESSAGES)
+    response = await (server or SERVER).post(body, MESSAGES)
     assert response.status_code == status
     envelope = await response.get_json()
     assert set(envelope) == {"type", "error", "request_id"}

@@ -11,7 +11,7 @@ from mlxd.events import Answer, collect
 from tests.engine.notations.samples import SAMPLES
 from tests.engine.reading import outcome, read, stream, words
 
-COUNT = 1000
+COUNT = 300
 ALIASES = {"hermes", "laguna"}
 """Notations that are read by the same reader as another one."""
 

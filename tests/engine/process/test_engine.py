@@ -24,6 +24,7 @@ from mlxd.errors import (
 )
 from mlxd.events import Answer, Collector, Event, Failed, OrderChecker, Progress, Started
 from mlxd.messages import GenerateRequest, Message, Sampling, Source, Text, Tool
+from tests.engine.asking import LIMIT
 from tests.tiny_model import OPEN_THINK_TEMPLATE, make_tiny_model
 
 MARKUP_IDS = range(295, 304)
@@ -160,7 +161,7 @@ async def test_counting_gives_the_prompt_tokens_of_a_real_call(engine: Superviso
 async def test_counts_do_not_wait_for_generation(engine: Supervisor) -> None:
     async with engine.generate(ask(max_tokens=1500)) as generation:
         await anext(generation)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             counts = await asyncio.gather(*(engine.count_tokens(ask(f"q {n}")) for n in range(25)))
     assert len(set(counts)) <= 2
 
@@ -195,7 +196,7 @@ async def test_the_limit_is_clamped_to_the_window(engine: Supervisor) -> None:
 async def test_leaving_frees_the_slot(engine: Supervisor) -> None:
     async with engine.generate(ask(max_tokens=2000)) as generation:
         await anext(generation)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         while engine.status().requests:
             await answer_of(engine, ask(max_tokens=1))
     assert engine.status().restarts == 0
@@ -250,7 +251,7 @@ async def test_models_that_fit_one_at_a_time_take_turns(tmp_path: Path) -> None:
     )
     await engine.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT):
             steady = [
                 asyncio.create_task(answer_of(engine, ask(model=name, max_tokens=60)))
                 for name in names * 4

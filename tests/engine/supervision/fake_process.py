@@ -75,7 +75,7 @@ SECRET = "what the caller wrote"
 FIGURES = EngineFigures(memory_used=5, memory_peak=7, prefix_entries=1)
 TICK = 0.001
 """Seconds of a step."""
-SLOW_LOAD = 0.6
+SLOW_LOAD = 3.0
 """Seconds; a quarter of it passes between the load for a request and its acceptance."""
 
 Part = PrefillRow | DecodeRow | None

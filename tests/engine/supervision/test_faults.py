@@ -145,13 +145,15 @@ async def test_silence_about_what_runs_is_a_stall_even_if_the_process_answers(la
 
 
 async def test_who_waits_for_another_models_memory_is_no_stall(lab: Lab) -> None:
-    async with lab.running(lab.make(stall_timeout=STALL)) as supervisor:
+    # A busy machine may keep a process waiting for some of it.
+    patience = 4 * STALL
+    async with lab.running(lab.make(stall_timeout=patience)) as supervisor:
         await until_ready(supervisor)
         async with supervisor.generate(say("endless")) as running:
             waiting = asyncio.create_task(answer_of(supervisor, say("postpone a")))
             begun = time.monotonic()
             async for _ in running:
-                if time.monotonic() - begun > 2 * STALL:
+                if time.monotonic() - begun > 2 * patience:
                     break
             lab.go()
             assert (await waiting).text == "> a "
@@ -159,7 +161,7 @@ async def test_who_waits_for_another_models_memory_is_no_stall(lab: Lab) -> None
 
 
 async def test_a_load_that_never_ends_is_a_stall(lab: Lab) -> None:
-    async with lab.running(lab.make(load_timeout=STALL)) as supervisor:
+    async with lab.running(lab.make(load_timeout=8 * STALL)) as supervisor:
         await until_ready(supervisor)
         with pytest.raises(EngineStalled):
             await supervisor.load("stuck")
@@ -167,13 +169,13 @@ async def test_a_load_that_never_ends_is_a_stall(lab: Lab) -> None:
 
 
 async def test_a_death_is_noticed_at_once(lab: Lab) -> None:
-    async with lab.running(lab.make()) as supervisor:
+    async with lab.running(lab.make(stall_timeout=10 * LIMIT)) as supervisor:
         (held,) = start(supervisor, "endless")
         await until_active(supervisor, 1)
-        killed = time.monotonic()
         os.kill(supervisor.status().pid, signal.SIGSEGV)
-        error = await held
-        assert time.monotonic() - killed < 0.5
+        # Whoever waits for the watchdog waits for much longer.
+        async with asyncio.timeout(LIMIT):
+            error = await held
         assert isinstance(error, EngineCrashed)
         assert error.reason == "killed by SIGSEGV: Segmentation fault"
 

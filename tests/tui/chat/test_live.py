@@ -72,7 +72,7 @@ async def live(settings: Settings | None = None, key: str = "") -> AsyncIterator
     try:
         there = front(play=says, store=store, settings=settings)
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             listening(there.app) as url,
             ServerClient(url, key) as client,
         ):

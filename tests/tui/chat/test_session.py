@@ -40,7 +40,7 @@ async def talking(*replies: Reply | Refusal, keep: bool = True) -> AsyncIterator
     moody = Moody()
     moody.replies.extend(replies)
     remarks: list[str] = []
-    async with asyncio.timeout(10), serving(moody) as url, ServerClient(url) as client:
+    async with asyncio.timeout(60), serving(moody) as url, ServerClient(url) as client:
         yield Talk(moody, Session(client, keep=keep, notify=remarks.append), remarks)
 
 
