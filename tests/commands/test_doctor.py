@@ -42,7 +42,7 @@ class StrangerHandler(HealthHandler):
 def listening(request: pytest.FixtureRequest) -> Iterator[int]:
     """The port of a small HTTP server with the handler of the parameter."""
     with HTTPServer(("127.0.0.1", 0), request.param) as server:
-        thread = threading.ExpiryGroup(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
