@@ -154,7 +154,7 @@ class StoreFile:
         """Whether the open file is no longer the one that its name leads to."""
         if self.in_memory:
             return False
-        # What is written to a file that has lost its name is gone with the server: no error says so.
+        # What is written to a file without a name is gone with the server, and no error says so.
         try:
             return os.stat(self.path).st_ino != self._inode
         except FileNotFoundError:
