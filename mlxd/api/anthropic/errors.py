@@ -94,6 +94,8 @@ def error_body(error: errors.MlxdError, *, request_id: str) -> JsonObject:
 
 def _message(error: errors.MlxdError) -> str:
     match error:
+        case errors.InvalidBody(reason=reason):
+            return f"We could not parse the JSON body of your request: {reason}"
         case errors.ContextTooLong(prompt_tokens=tokens, context_length=window):
             # Clients read both numbers out of this sentence.
             return f"prompt is too long: {tokens} tokens > {window} maximum"

@@ -97,17 +97,31 @@ def error_reply(error: errors.MlxdError, *, validation_status: int, prompt: str)
 def error_body(error: errors.MlxdError, *, prompt: str) -> JsonObject:
     """The envelope: all four keys, and the figures of an overflow."""
     row = TABLE[type(error)]
-    body = {"message": str(error), "type": row.type, "param": row.param, "code": row.code}
+    body = {"message": _message(error), "type": row.type, "param": row.param, "code": row.code}
     match error:
         case errors.InvalidField(field=field, problem=problem, code=code):
             body |= {"param": bracketed(field) or None, "code": code or FIELD_CODES[problem]}
         case errors.ContextTooLong(prompt_tokens=tokens, context_length=window):
             figures = {"n_prompt_tokens": tokens, "n_ctx": window}
             return {"error": {**body, "param": prompt, **figures}}
+    return {"error": body}
+
+
+def _message(error: errors.MlxdError) -> str:
+    match error:
+        case errors.InvalidBody(reason=reason):
+            return f"We could not parse the JSON body of your request: {reason}"
+        case errors.ContextTooLong(prompt_tokens=tokens, context_length=window):
+            return (
+                f"This model's maximum context length is {window} tokens. However, your messages "
+                f"resulted in {tokens} tokens. Please reduce the length of the messages."
+            )
+        case errors.StoreUnavailable():
+            return f"{error} Try again later, or with store set to false."
         case errors.ConfigError():
             # The text names a file.
-            body["message"] = "The server's configuration can't be used."
-    return {"error": body}
+            return "The server's configuration can't be used."
+    return str(error)
 
 
 def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
