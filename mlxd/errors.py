@@ -86,8 +86,8 @@ class ConfigError(MlxdError):
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
         reason = f"{self.reason.rstrip('.')}. {self.hint}" if self.hint else self.reason
-        told = ": ".join(filter(None, (where, self.key, reason)))
-        return "\n".join([told, *map(str, self.others)])
+        line = ": ".join(filter(None, (where, self.key, reason)))
+        return "\n".join([line, *map(str, self.others)])
 
 
 @dataclass(eq=False)
@@ -110,7 +110,7 @@ class InvalidBody(RequestError):
     reason: str
 
     def __str__(self) -> str:
-        return f"We could not parse the JSON body of your request: {self.reason}"
+        return f"The request body can't be used: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -165,9 +165,8 @@ class ContextTooLong(RequestError):
 
     def __str__(self) -> str:
         return (
-            f"This model's maximum context length is {self.context_length} tokens. However, your "
-            f"messages resulted in {self.prompt_tokens} tokens. Please reduce the length of the "
-            "messages."
+            f"The prompt has {self.prompt_tokens} tokens; the model's context takes "
+            f"{self.context_length}."
         )
 
 
@@ -300,10 +299,7 @@ class StoreUnavailable(Unavailable):
     reason: str = ""
 
     def __str__(self) -> str:
-        return (
-            f"The server can't store the response: {self.reason}. "
-            "Try again later, or with store set to false."
-        )
+        return f"The server can't store the response: {self.reason}."
 
 
 @dataclass(eq=False)

@@ -29,13 +29,12 @@ def show(*, config_file: Path | None) -> int:
         click.echo(f"# file: {click.format_filename(loaded.file.absolute())}")
     else:
         click.echo(f"# no file; looked for {' and '.join(map(str, candidates()))}")
-    lines = [(f"{key} = {_shown(values[key])}", loaded.origins[key]) for key in values]
+    shown = {
+        key: "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
+        for key, value in values.items()
+    }
+    lines = [(f"{key} = {text}", loaded.origins[key]) for key, text in shown.items()]
     width = min(max(len(line) for line, _ in lines), 60)
     for line, origin in lines:
         click.echo(f"{line:{width}}  # {origin}")
     return 0
-
-
-def _shown(value: object) -> str:
-    """The value as TOML writes it."""
-    return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)

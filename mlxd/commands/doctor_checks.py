@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mlxd.commands.local_models import Stock, can_be_pulled, look
+from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import memory_bytes
 from mlxd.config.settings import ConversationSettings, ModelSettings, Settings
@@ -32,7 +32,7 @@ Facts = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def examine(config_file: Path | None) -> Iterator[Finding]:
-    """FileState at everything that serving needs, quick things first."""
+    """Examine everything that serving needs, quick things first."""
     yield python_finding(sys.version_info[:2])
     loaded, findings = config_findings(config_file)
     yield from findings
@@ -56,7 +56,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
     models = settings.models or {"demo": ModelSettings(source="demo")}
     for alias, model in models.items():
-        yield model_finding(alias, model.source, look(alias, model), memory=memory)
+        yield model_finding(alias, model.source, find_model(alias, model), memory=memory)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
@@ -83,6 +83,7 @@ def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Findi
 
 def probe() -> tuple[Facts | None, Finding]:
     """Start Python with MLX and ask it for its device."""
+    # MLX can end a process that loads it, so it is loaded in another one.
     command = [sys.executable, "-m", "mlxd.engine.process.probe"]
     try:
         done = subprocess.run(
@@ -159,6 +160,7 @@ def _bind(host: str, port: int) -> int | None:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as listener:
+            # As the server does it: else a port it has just left would look taken for a minute.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(1)
@@ -171,6 +173,7 @@ def _bind(host: str, port: int) -> int | None:
 
 def running_server(host: str, port: int) -> str:
     """What the `/health` of a running mlxd says in one word; empty if none answers there."""
+    # A wildcard is an address to listen on, not one to connect to.
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(target, port, timeout=HEALTH_SECONDS)
     try:
@@ -183,15 +186,15 @@ def running_server(host: str, port: int) -> str:
     return str(body.get("status", "")) if isinstance(body, dict) else ""
 
 
-def model_finding(alias: str, source: str, stock: Stock, *, memory: int) -> Finding:
+def model_finding(alias: str, source: str, here: LocalModel, *, memory: int) -> Finding:
     """Whether a model is here, whole, and fits into `memory` bytes."""
     subject = f"model {alias}"
-    if stock.bytes is None or stock.reason:
+    if here.bytes is None or here.reason:
         remedy = f"mlxd pull {source}" if can_be_pulled(source) else "Check the folder."
-        return Finding("fail", subject, f"{source}: {stock.reason}", remedy)
-    text = f"{source}, {gigabytes(stock.bytes)} of {gigabytes(memory)}"
-    if stock.bytes > memory:
+        return Finding("fail", subject, f"{source}: {here.reason}", remedy)
+    text = f"{source}, {gigabytes(here.bytes)} of {gigabytes(memory)}"
+    if here.bytes > memory:
         return Finding("fail", subject, f"{text}: does not fit", "Choose a smaller one.")
-    if stock.bytes > memory * TIGHT:
+    if here.bytes > memory * TIGHT:
         return Finding("warn", subject, f"{text}: tight", "Long prompts may not fit.")
     return Finding("ok", subject, text)

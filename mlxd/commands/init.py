@@ -26,37 +26,25 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
         fail(f'"{model}" is no source. {SOURCE_HELP}')
         return 2
     from mlxd.config.toml_writer import template
+    from mlxd.engine.model_files.library import locate
 
     alias = alias_for(source)
     text = template({alias: {"source": source}}, _alternatives() if model is None else "")
-    if not _write(path, text, force=force):
-        return 1
-    click.echo(f'Wrote {click.format_filename(path)}: it serves {source} as "{alias}".')
-    click.echo("Next:")
-    for command in _next(source, path):
-        click.echo(f"  {command}")
-    return 0
-
-
-def _write(path: Path, text: str, *, force: bool) -> bool:
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         fail(f"{path} exists; --force overwrites it.")
+        return 1
     except OSError as error:
         fail(f"{path} can't be written: {error.strerror}.")
-    else:
-        return True
-    return False
-
-
-def _next(source: str, path: Path) -> list[str]:
-    """The commands that bring the model of the new file to life."""
-    from mlxd.engine.model_files.library import locate
-
-    pull = [] if locate(source) else [f"mlxd pull {source}"]
-    return [*pull, "mlxd serve" if path == Path("mlxd.toml") else f"mlxd serve --config {path}"]
+        return 1
+    click.echo(f'Wrote {click.format_filename(path)}: it serves {source} as "{alias}".')
+    click.echo("Next:")
+    if not locate(source):
+        click.echo(f"  mlxd pull {source}")
+    click.echo("  mlxd serve" if path == Path("mlxd.toml") else f"  mlxd serve --config {path}")
+    return 0
 
 
 def _alternatives() -> str:

@@ -9,23 +9,25 @@ from mlxd.engine.model_files.verification import check
 from mlxd.errors import ModelUnusable
 
 
-class Stock(NamedTuple):
+class LocalModel(NamedTuple):
     """Bytes of weights, None if they are not here; `reason` says why it can't be served."""
 
     bytes: int | None
     reason: str = ""
 
 
-def look(alias: str, model: ModelSettings) -> Stock:
+def find_model(alias: str, model: ModelSettings) -> LocalModel:
     """What is here of a configured model; never asks the network."""
     folder = locate(model.source)
     if folder is None:
-        return Stock(None, "not downloaded" if can_be_pulled(model.source) else "no such folder")
+        return LocalModel(
+            None, "not downloaded" if can_be_pulled(model.source) else "no such folder"
+        )
     try:
         check(folder, alias, trust_remote_code=model.trust_remote_code)
     except ModelUnusable as error:
-        return Stock(size_on_disk(folder), error.reason)
-    return Stock(size_on_disk(folder))
+        return LocalModel(size_on_disk(folder), error.reason)
+    return LocalModel(size_on_disk(folder))
 
 
 def is_hub_model(source: str) -> bool:

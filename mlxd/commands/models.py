@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlxd.config.settings import Settings
 
 
-class Row(NamedTuple):
+class ModelLine(NamedTuple):
     """A line of the table."""
 
     alias: str
@@ -25,27 +25,27 @@ class Row(NamedTuple):
 @config_option
 def models(*, config_file: Path | None) -> int:
     """List the models that are configured or downloaded."""
-    rows = [Row("ALIAS", "STATE", "SIZE", "SOURCE"), *_rows(load(config_file).settings)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(Row._fields))]
-    for row in rows:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+    lines = [ModelLine("ALIAS", "STATE", "SIZE", "SOURCE"), *_lines(load(config_file).settings)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(ModelLine._fields))]
+    for line in lines:
+        cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
     return 0
 
 
-def _rows(settings: "Settings") -> Iterator[Row]:
+def _lines(settings: "Settings") -> Iterator[ModelLine]:
     """The configured models (without any, the demo that is served then), then the others."""
-    from mlxd.commands.local_models import look
+    from mlxd.commands.local_models import find_model
     from mlxd.config.settings import ModelSettings
     from mlxd.config.suggested_models import gigabytes
     from mlxd.engine.model_files.library import downloaded
 
     configured = settings.models or {DEMO: ModelSettings(source=DEMO)}
     for alias, model in configured.items():
-        found = look(alias, model)
+        found = find_model(alias, model)
         size = "" if found.bytes is None else gigabytes(found.bytes)
-        yield Row(alias, found.reason or "ready", size, model.source)
+        yield ModelLine(alias, found.reason or "ready", size, model.source)
     sources = {model.source for model in configured.values()}
     for here in downloaded():
         if here.source not in sources:
-            yield Row("", "not configured", gigabytes(here.bytes), here.source)
+            yield ModelLine("", "not configured", gigabytes(here.bytes), here.source)

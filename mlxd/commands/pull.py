@@ -17,9 +17,11 @@ from mlxd.commands.options import DEMO, SOURCE_HELP, as_source, config_option, f
 @config_option
 def pull(*, source: str, config_file: Path | None) -> int:
     """Download a model: "demo", a repository of the hub, or what a configured alias names."""
-    # Our own bar tells the progress of all files together.
+    # Our own bar shows the progress of all files together.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    found = as_source(source) or _configured(source, config_file)
+    found = as_source(source)
+    if found is None and (model := load(config_file).settings.models.get(source)) is not None:
+        found = model.source
     if found is None:
         fail(f'"{source}" is neither a source nor a configured alias. {SOURCE_HELP}')
         return 2
@@ -32,11 +34,6 @@ def pull(*, source: str, config_file: Path | None) -> int:
         folder = download(found, meter.show)
     click.echo(f"{found}: {gigabytes(size_on_disk(folder))} in {folder}")
     return 0
-
-
-def _configured(alias: str, config_file: Path | None) -> str | None:
-    model = load(config_file).settings.models.get(alias)
-    return model.source if model else None
 
 
 class Meter:

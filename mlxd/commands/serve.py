@@ -64,11 +64,11 @@ def serve(
 
 def _warn_of_missing(settings: "Settings") -> None:
     """Say before the engine does that a model is not here, where looking costs nothing."""
-    from mlxd.commands.local_models import is_hub_model, look
+    from mlxd.commands.local_models import find_model, is_hub_model
 
     for alias, model in settings.models.items():
         # Looking into the hub's cache takes its library, which is slow to load.
-        if not is_hub_model(model.source) and (reason := look(alias, model).reason):
+        if not is_hub_model(model.source) and (reason := find_model(alias, model).reason):
             remedy = f" Fetch it: mlxd pull {DEMO}" if model.source == DEMO else ""
             fail(f"the model {alias} can't be served: {reason}.{remedy}")
 
@@ -78,6 +78,9 @@ def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:
 
     Without a name that is the demo model if no model is configured, else nothing.
     """
+    from mlxd.config.problems import did_you_mean
+    from mlxd.errors import ConfigError
+
     if name is None:
         return {} if settings.models else _added(settings, DEMO)
     for alias, model in settings.models.items():
@@ -85,7 +88,9 @@ def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:
             return {"defaults.model": alias}
     source = as_source(name)
     if source is None:
-        raise _neither(settings, name)
+        reason = f'"{name}" is neither a configured alias nor a source'
+        meant = did_you_mean(name, tuple(settings.models)) if settings.models else ""
+        raise ConfigError("command line", "--model", reason, f"{meant} {SOURCE_HELP}".strip())
     for alias, model in settings.models.items():
         if model.source == source:
             return {"defaults.model": alias}
@@ -98,12 +103,3 @@ def _added(settings: "Settings", source: str) -> Mapping[str, object]:
     while alias in taken:
         alias, number = f"{alias_for(source)}-{number}", number + 1
     return {"models": {alias: {"source": source}}, "defaults.model": alias}
-
-
-def _neither(settings: "Settings", name: str) -> Exception:
-    from mlxd.config.problems import did_you_mean
-    from mlxd.errors import ConfigError
-
-    reason = f'"{name}" is neither a configured alias nor a source'
-    known = did_you_mean(name, tuple(settings.models)) if settings.models else ""
-    return ConfigError("command line", "--model", reason, f"{known} {SOURCE_HELP}".strip())

@@ -126,6 +126,7 @@ class Http11(H11Protocol):
             return 505
         if len(fields) > MAX_FIELDS or sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD:
             return 431
+        # Two ways to say where the body ends: a proxy in front may believe the other one.
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in fields}:
             return 400
         # Other forms (http://host/path, *, host:port) would reach routing as another path than
@@ -134,6 +135,7 @@ class Http11(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         await super()._create_stream(request)
+        # Hypercorn has answered by itself, to a WebSocket's handshake that is wrong.
         if self.stream is not None and self.stream.closed:
             await self.send(Closed())
 
@@ -288,6 +290,7 @@ class Connection(asyncio.Protocol):
             await self._app(scope, messages.get, send)
         except Exception:
             log.exception("the application failed")
+        # An application that failed halfway leaves a response that h11 will not see ended.
         with suppress(h11.LocalProtocolError):
             await send(None)
 
@@ -341,6 +344,7 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, data: bytes) -> None:
         if self._transport.is_closing():
+            # An application that goes on writing must not keep the event loop from others.
             await asyncio.sleep(0)
             return
         self._transport.write(data)
@@ -350,6 +354,7 @@ class Connection(asyncio.Protocol):
                 async with asyncio.timeout(self._limits.stall):
                     await self._writable.wait()
             except TimeoutError:
+                # A slow reader is no stalled one: what counts is that it took something.
                 if self._transport.get_write_buffer_size() >= waiting:
                     log.info("a client stopped reading; its connection is closed")
                     self.abort()

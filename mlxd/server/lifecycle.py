@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,7 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
     logs.setup(settings.log.level, settings.log.format)
     return_freed_memory()
     server = settings.server
+    config_file = config_file and config_file.absolute()
     try:
         sockets = bind(server.host, server.port)
     except OSError as error:
@@ -124,7 +125,7 @@ class StopSignals:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self._limit = limit
-        self._told = threading.Event()
+        self._begun = threading.Event()
         self._over = threading.Event()
 
     @contextmanager
@@ -132,28 +133,29 @@ class StopSignals:
         """Listen for the signals in the running event loop."""
         loop = asyncio.get_running_loop()
 
+        def pass_on() -> None:
+            (self.hurry if self.stop.is_set() else self.stop).set()
+
         def arrived(_number: int, _frame: FrameType | None) -> None:
-            # The watchdog is not left to the event loop: that may be what hangs.
-            self._told.set()
-            loop.call_soon_threadsafe(self._pass_on)
+            self._begun.set()
+            loop.call_soon_threadsafe(pass_on)
+
+        def watch() -> None:
+            # A thread, not a task: the event loop may be what hangs.
+            self._begun.wait()
+            if not self._over.wait(self._limit):
+                os._exit(DID_NOT_END)
 
         before = {number: signal.signal(number, arrived) for number in STOP_SIGNALS}
-        threading.Thread(target=self._watch, name="shutdown watchdog", daemon=True).start()
+        threading.Thread(target=watch, name="shutdown watchdog", daemon=True).start()
         try:
             yield
         finally:
+            # Both, or the thread would wait for a beginning for ever.
             self._over.set()
-            self._told.set()
+            self._begun.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _pass_on(self) -> None:
-        (self.hurry if self.stop.is_set() else self.stop).set()
-
-    def _watch(self) -> None:
-        self._told.wait()
-        if not self._over.wait(self._limit):
-            os._exit(DID_NOT_END)
 
 
 @dataclass
@@ -165,7 +167,6 @@ class Server:
     store: Store
     sockets: Sequence[socket.socket]
     _ending: ExitStack = field(default_factory=ExitStack)
-    _connections: Callable[[], int] = lambda: 0
 
     async def serve(self, config_file: Path | None) -> None:
         """Serve until the first signal, then end in order."""
@@ -180,13 +181,18 @@ class Server:
         log.info("stopped")
 
     async def _serve(self, signals: StopSignals, config_file: Path | None) -> None:
-        facts = self._facts(config_file)
+        facts = Facts(
+            token=self.settings.admin.token or new_token(),
+            url=base_url(self.settings.server.host, self.sockets),
+            config_file=str(config_file or ""),
+            connections=lambda: listener.open_connections,
+            store=self.store.status,
+        )
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
         server = self.settings.server
         listener = Listener(
             app, Limits(connections=server.max_connections, message=server.max_body)
         )
-        self._connections = lambda: listener.open_connections
         await app.startup()
         try:
             await self.engine.start()
@@ -197,19 +203,11 @@ class Server:
                 click.echo(self.announcement(config_file))
             await signals.stop.wait()
         finally:
+            # First, so that no program finds a token of a server that is about to end.
             self._ending.close()
             app.draining.set()
             await self._end(listener, signals)
             await app.shutdown()
-
-    def _facts(self, config_file: Path | None) -> Facts:
-        return Facts(
-            token=self.settings.admin.token or new_token(),
-            url=base_url(self.settings.server.host, self.sockets),
-            config_file=str(config_file.absolute()) if config_file else "",
-            connections=lambda: self._connections(),
-            store=self.store.status,
-        )
 
     def _publish(self, facts: Facts, config_file: Path | None) -> None:
         """Let programs of this account find the admin token, until the server ends."""
@@ -257,7 +255,7 @@ class Server:
             ("APIs", dialects),
             ("models", models or ["none; `mlxd init` writes a configuration with one"]),
             ("store", [self.store.status().path or "in memory, gone when the server ends"]),
-            ("config", [str(config_file.absolute()) if config_file else "none; built-in defaults"]),
+            ("config", [str(config_file or "none; built-in defaults")]),
             ("log", [f"stderr, {self.settings.log.level} and above"]),
         ]
         lines = [
@@ -265,17 +263,14 @@ class Server:
             for label, texts in rows
             for number, text in enumerate(texts)
         ]
-        trial = self._trial(url, default or "default")
-        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *trial, ""])
-
-    def _trial(self, url: str, model: str) -> list[str]:
         key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
-        body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello!"}}]}}'
-        return [
+        message = '"messages":[{"role":"user","content":"Hello!"}]'
+        trial = [
             "Try it (Ctrl-C stops the server):",
             f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
-            f"    -d '{body}'",
+            f'    -d \'{{"model":"{default or "default"}",{message}}}\'',
         ]
+        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *trial, ""])
 
 
 def base_url(host: str, sockets: Sequence[socket.socket]) -> str:

@@ -57,7 +57,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
     if missing is not None and not sockets:
         raise missing
     if [sock.getsockname()[0] for sock in sockets] == ["127.0.0.1"]:
-        sockets += _listen_on_ipv6_loopback(port)
+        try:
+            sockets.append(_listen(socket.AF_INET6, "::1", port))
+        except OSError as error:
+            log.debug("not listening on [::1]:%d: %s", port, error.strerror)
     return sockets
 
 
@@ -81,16 +84,8 @@ def _close(sockets: list[socket.socket]) -> None:
         sock.close()
 
 
-def _listen_on_ipv6_loopback(port: int) -> list[socket.socket]:
-    try:
-        return [_listen(socket.AF_INET6, "::1", port)]
-    except OSError as error:
-        log.debug("not listening on [::1]:%d: %s", port, error.strerror)
-        return []
-
-
 def is_fair(taken: list[str], address: str, limits: Limits) -> bool:
-    """Whether `address` may have one place more, `taken` being the addresses of all places."""
+    """Whether `address` may have one connection more; `taken` has the addresses of all."""
     if not address or ip_address(address.partition("%")[0]).is_loopback:
         return True
     return taken.count(address) < limits.connections_per_address
@@ -102,10 +97,23 @@ class Listener:
     def __init__(self, app: ASGIFramework, limits: Limits | None = None) -> None:
         limits = limits or Limits()
         self._app = app
-        self._limits = replace(limits, connections=_affordable(limits.connections))
-        self._config = _hypercorn_config(limits.message)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY and limits.connections > files - RESERVED_FILES:
+            limits = replace(limits, connections=max(1, files - RESERVED_FILES))
+            log.warning(
+                "at most %d connections: this process may open only %d files",
+                *(limits.connections, files),
+            )
+        self._limits = limits
+        self._config = Config()
+        self._config.websocket_max_message_size = limits.message
+        self._config.include_server_header = False
+        self._config.h11_max_incomplete_size = MAX_HEAD
+        # As good as none: the sender of a thousand requests a second is no reason to reconnect.
+        self._config.keep_alive_max_requests = 10_000
+        self._config.errorlog = logging.getLogger("mlxd.hypercorn")
         self._context = WorkerContext(None)
-        # With the address for which a connection takes a place; None if it takes none.
+        # With the address of its client; None for a connection that does not count.
         self._connections: dict[Connection, str | None] = {}
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -129,6 +137,7 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
         _close(self._sockets)
+        # Hypercorn then sends `connection: close`, so that no client begins another request here.
         self._config.keep_alive_max_requests = 0
         await self._context.terminated.set()
 
@@ -171,7 +180,11 @@ class Listener:
                 await self._admit(client, address[0] if address else "")
 
     async def _admit(self, client: socket.socket, address: str) -> None:
-        welcome = self._find_place(address)
+        taken = [owner for owner in self._connections.values() if owner is not None]
+        welcome = is_fair(taken, address, self._limits) and (
+            len(taken) < self._limits.connections or self._make_room()
+        )
+        # Some are told so in words; a flood of them is cut off, as each costs memory and time.
         if not welcome and list(self._connections.values()).count(None) >= TURNED_AWAY:
             client.close()
             return
@@ -191,19 +204,13 @@ class Listener:
         self._connections[connection] = address if welcome else None
         connection.task.add_done_callback(partial(self._forget, connection))
 
-    def _find_place(self, address: str) -> bool:
-        taken = [place for place in self._connections.values() if place is not None]
-        if not is_fair(taken, address, self._limits):
-            return False
-        return len(taken) < self._limits.connections or self._make_room()
-
     def _make_room(self) -> bool:
         """Drop the client that has kept us waiting longest, if one has for long enough."""
         latest = asyncio.get_running_loop().time() - self._limits.grace
         waiting = [
             (since, connection)
-            for connection, place in self._connections.items()
-            if place is not None and (since := connection.owing_since) is not None
+            for connection, owner in self._connections.items()
+            if owner is not None and (since := connection.owing_since) is not None
             if since < latest
         ]
         if not waiting:
@@ -217,22 +224,3 @@ class Listener:
         del self._connections[connection]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection failed", exc_info=error)
-
-
-def _affordable(connections: int) -> int:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or connections <= files - RESERVED_FILES:
-        return connections
-    allowed = max(1, files - RESERVED_FILES)
-    log.warning("at most %d connections: this process may open only %d files", allowed, files)
-    return allowed
-
-
-def _hypercorn_config(message: int) -> Config:
-    config = Config()
-    config.websocket_max_message_size = message
-    config.include_server_header = False
-    config.h11_max_incomplete_size = MAX_HEAD
-    config.keep_alive_max_requests = 10_000
-    config.errorlog = logging.getLogger("mlxd.hypercorn")
-    return config

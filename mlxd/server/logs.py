@@ -64,11 +64,9 @@ def printable(text: str) -> str:
     """`text` on one line, its control characters written as escapes."""
     if text.isprintable():
         return text
-    return "".join(_escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char if char.isprintable() else char.encode("unicode_escape").decode()
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _raised(record: logging.LogRecord) -> str:
@@ -91,10 +89,7 @@ def _where(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         name += f" ({error.strerror})"
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    calls = [f"{_short(frame.filename)}:{frame.lineno} in {frame.name}" for frame in frames[::-1]]
-    return f"{name} at {' < '.join(calls)}" if calls else name
-
-
-def _short(filename: str) -> str:
-    """The path below the folder of packages, which differs from machine to machine."""
-    return "/".join(Path(filename).parts[-3:])
+    # What is above the folder of packages differs from machine to machine.
+    files = ["/".join(Path(frame.filename).parts[-3:]) for frame in frames]
+    calls = [f"{f}:{frame.lineno} in {frame.name}" for f, frame in zip(files, frames, strict=True)]
+    return f"{name} at {' < '.join(calls[::-1])}" if calls else name

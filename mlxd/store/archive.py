@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlxd.history import Item, StoredResponse
+from mlxd.history import Item
 from mlxd.store.expiry import ExpiryGroup
 from mlxd.store.queries import Queries
 
@@ -51,7 +51,18 @@ def archived(queries: Queries, group: ExpiryGroup, *, now: float) -> bytes:
         id=group.name,
         owner=group.owner,
         archived=_time(now),
-        responses=tuple(map(_response, queries.responses_of(group.id))),
+        responses=tuple(
+            _Response(
+                id=response.id,
+                created=_time(response.created),
+                state=response.state,
+                previous=response.previous,
+                conversation=response.conversation,
+                input=_raws(response.input),
+                response=_raw(response.body),
+            )
+            for response in queries.responses_of(group.id)
+        ),
     )
     if found := queries.conversation_of(group.id):
         conversation, items = found
@@ -69,12 +80,18 @@ def write(folder: Path, name: str, data: bytes) -> str:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)
         try:
-            _write_new(directory, temporary, data)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(data)
+                file.flush()
+                # Before the rename: after a loss of power the name could lead to an empty file.
+                os.fsync(file.fileno())
             os.replace(temporary, final, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
             raise
+        # What is archived is deleted from the store next: its name must be on the disk by then.
         os.fsync(directory)
     return final
 
@@ -90,26 +107,6 @@ def _opened(folder: Path) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
-
-
-def _write_new(directory: int, name: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _response(response: StoredResponse) -> _Response:
-    return _Response(
-        id=response.id,
-        created=_time(response.created),
-        state=response.state,
-        previous=response.previous,
-        conversation=response.conversation,
-        input=_raws(response.input),
-        response=_raw(response.body),
-    )
 
 
 def _raws(items: Sequence[Item]) -> tuple[msgspec.Raw, ...]:

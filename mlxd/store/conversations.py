@@ -93,6 +93,7 @@ class ConversationStore:
         """
         await self._run(self._database.claim)
         self._opening = asyncio.ensure_future(self._run(self._database.begin))
+        # When its time is up `wait` leaves the future alone, which `wait_for` would cancel.
         await asyncio.wait({self._opening}, timeout=PATIENCE)
         if self._sweeps:
             self._sweeping = asyncio.create_task(self._sweep_always(), name="conversations sweep")
@@ -106,6 +107,7 @@ class ConversationStore:
         if self._opening is not None:
             await self._opening
         await self._run(self._database.end)
+        # Not waited for: that would block the event loop, and its work is done.
         self._thread.shutdown(wait=False)
 
     def status(self) -> StoreStatus:
@@ -189,6 +191,7 @@ class ConversationStore:
 
     async def _sweep_always(self) -> None:
         while True:
+            # A full store is swept at once, not when the interval is over.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._interval)
             self._wake.clear()

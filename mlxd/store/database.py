@@ -30,15 +30,16 @@ LOG_COPY = ".kept-wal"
 _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
+    # What a caller was answered must be there after a loss of power.
     "PRAGMA synchronous = FULL",
     # On macOS a plain fsync leaves the data in the disk's own cache.
     "PRAGMA fullfsync = ON",
     "PRAGMA journal_size_limit = 16777216",
     "PRAGMA foreign_keys = ON",
+    # The file may come from elsewhere: what its definitions call must do no harm.
     "PRAGMA trusted_schema = OFF",
 )
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
 
 TROUBLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 Trouble = sqlite3.Error | OSError | UnicodeDecodeError
@@ -84,6 +85,7 @@ class StoreFile:
         if self.in_memory or self._lock >= 0:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # A file of its own: a damaged store is renamed, and SQLite has locks of its own on that.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(self._beside(".lock"), flags, 0o600)
         try:
@@ -93,7 +95,14 @@ class StoreFile:
             os.close(lock)
             if not isinstance(error, BlockingIOError):
                 raise
-            raise self._in_use(holder) from error
+            who = f" (process {holder})" if holder.isdecimal() else ""
+            wrong = ConfigError(
+                str(self.path),
+                "conversations.path",
+                f"another mlxd server{who} uses this file",
+                'Stop it, or give this server another path, or store = "memory".',
+            )
+            raise StoreInUse(str(wrong)) from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
@@ -114,7 +123,13 @@ class StoreFile:
             newest = len(self._migrations)
             written = db.execute("SELECT version FROM meta").fetchone()
             if version > newest and written == (version,):
-                raise self._too_new(version, newest)
+                raise ConfigError(
+                    str(self.path),
+                    "conversations.path",
+                    f"this file was written by a newer mlxd (version {version} of its tables; "
+                    f"this mlxd knows {newest})",
+                    "Use the newer mlxd, or give this one another path.",
+                )
 
     def connect(self, *, check: bool) -> sqlite3.Connection:
         """A connection to a sound file of the current version.
@@ -139,6 +154,7 @@ class StoreFile:
         """Whether the open file is no longer the one that its name leads to."""
         if self.in_memory:
             return False
+        # What is written to a file without a name is gone with the server, and no error says so.
         try:
             return os.stat(self.path).st_ino != self._inode
         except FileNotFoundError:
@@ -151,6 +167,7 @@ class StoreFile:
             return
         try:
             with open(os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                # Written, as a file that is only made longer takes no room on the disk.
                 file.write(bytes(self._reserve_size))
         except OSError:
             self.release_reserve()
@@ -195,26 +212,23 @@ class StoreFile:
     def _check(self, db: sqlite3.Connection) -> None:
         """Raise `Damaged`, or an error that is damage, if the file is not sound."""
         try:
-            self._compare(db)
+            version, tables = version_of(db), tables_of(db)
+            if not version and not tables:
+                return
+            sound = (
+                version <= len(self._migrations)
+                and tables == expected_tables(version, self._migrations)
+                and db.execute("SELECT version FROM meta").fetchone() == (version,)
+                # `integrity_check` would compare every index too, for which nobody would wait.
+                and db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+                and not db.execute("PRAGMA foreign_key_check").fetchone()
+            )
         except sqlite3.OperationalError as error:
             # A format that SQLite does not know, or tables that our own statements do not fit.
             if getattr(error, "sqlite_errorcode", 0) in (0, sqlite3.SQLITE_ERROR):
                 raise Damaged from error
             raise
-
-    def _compare(self, db: sqlite3.Connection) -> None:
-        version, tables = version_of(db), tables_of(db)
-        if not version and not tables:
-            return
-        if version > len(self._migrations) or not tables:
-            raise Damaged
-        if tables != expected_tables(version, self._migrations):
-            raise Damaged
-        if db.execute("SELECT version FROM meta").fetchone() != (version,):
-            raise Damaged
-        if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise Damaged
-        if db.execute("PRAGMA foreign_key_check").fetchone():
+        if not sound:
             raise Damaged
 
     def _save_log(self) -> None:
@@ -236,6 +250,7 @@ class StoreFile:
     def _back_up(self, db: sqlite3.Connection) -> None:
         """Copy the file before its tables are changed."""
         copy = self._beside(f".v{version_of(db)}.backup")
+        # The name of a backup stands for a whole one.
         temporary = self._beside(".backup.tmp")
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -258,25 +273,6 @@ class StoreFile:
         with suppress(FileNotFoundError):
             os.replace(self._beside(LOG_COPY), self.path.with_name(f"{name}-wal"))
         return name
-
-    def _in_use(self, holder: str) -> StoreInUse:
-        who = f" (process {holder})" if holder.isdecimal() else ""
-        wrong = ConfigError(
-            str(self.path),
-            "conversations.path",
-            f"another mlxd server{who} uses this file",
-            'Stop it, or give this server another path, or store = "memory".',
-        )
-        return StoreInUse(str(wrong))
-
-    def _too_new(self, version: int, newest: int) -> ConfigError:
-        return ConfigError(
-            str(self.path),
-            "conversations.path",
-            f"this file was written by a newer mlxd (version {version} of its tables; this mlxd "
-            f"knows {newest})",
-            "Use the newer mlxd, or give this one another path.",
-        )
 
 
 class FileState(NamedTuple):

@@ -60,6 +60,7 @@ class DatabaseThread:
             self._file.lock()
             self._file.check_version()
         except OSError as error:
+            # A folder that can't be written may be one later: the server starts without a store.
             self._met(error)
         except ConfigError:
             self._file.unlock()
@@ -80,6 +81,7 @@ class DatabaseThread:
                 self._save_mark(self._tables)
         except sqlite3.Error as error:
             log.warning("the conversation store did not end well: %s", reason_of(error))
+        # In this order: the next server must not find SQLite's log while it is taken away.
         self._close()
         self._file.unlock()
 
@@ -159,7 +161,11 @@ class DatabaseThread:
             self._close()
         if self._tables is None:
             self._tables = self._open()
-            self._fail_running(self._tables)
+            # Once in a process: what is running later is running here.
+            if not self._failed_running:
+                if count := self._tables.fail_running():
+                    log.warning("%d responses were running when the last server ended", count)
+                self._failed_running = True
             self._file.keep_reserve()
         return self._tables
 
@@ -169,6 +175,7 @@ class DatabaseThread:
         except StoreInUse as error:
             # It could not be taken at the start, and now another server has it.
             raise StoreUnavailable(reason="another server uses the store's file") from error
+        # A check reads the whole file, so there is one only, until there is a sign of damage.
         before = self._file.moved
         db = self._file.connect(check=not self._checked)
         if self._file.moved != before:
@@ -183,13 +190,6 @@ class DatabaseThread:
         self._save_mark(tables)
         return tables
 
-    def _fail_running(self, tables: Tables) -> None:
-        """Once in a process: what is running later is running here."""
-        if not self._failed_running:
-            if count := tables.fail_running():
-                log.warning("%d responses were running when the last server ended", count)
-            self._failed_running = True
-
     def _close(self) -> None:
         if self._tables is not None:
             self._tables.db.close()
@@ -198,8 +198,10 @@ class DatabaseThread:
     def _met(self, error: Trouble) -> None:
         """Remember what is wrong, and get ready for trying again."""
         self._set_problem(reason_of(error))
+        # Closing a store in memory would be the end of all that it holds.
         if isinstance(error, OSError) or self._file.in_memory:
             return
+        # A connection stays as it was opened, read-only or with damaged pages in its memory.
         if is_damage(error):
             self._checked = False
         elif getattr(error, "sqlite_errorcode", 0) & 0xFF not in REOPENS:
@@ -246,6 +248,7 @@ class DatabaseThread:
         """Archive a group, if that is wanted, and remove it. Raises `OSError`."""
         if self._archive is not None:
             data = self.read(lambda tables: archived(tables, group, now=self._time.wall()))
+            # Before it is removed: if the server ends in between it is in both places, not in none.
             try:
                 write(self._archive, group.name, data)
             except OSError:
@@ -262,6 +265,7 @@ class DatabaseThread:
         if _size(tables) < self._settings.max_bytes:
             return False
         group = oldest(tables, last_use(tables))
+        # A good part of it, so that the next writes need not make room again.
         while group is not None and _size(tables) > self._settings.max_bytes * 3 // 4:
             self._remove_group(group)
             group = oldest(tables, last_use(tables))
@@ -271,11 +275,13 @@ class DatabaseThread:
         forget_deleted(tables)
         now = self._time.mark()
         passed = now.elapsed - self._saved.elapsed
+        # A mark that agrees with the clocks says nothing new, and each is a write to the disk.
         if abs(now.wall - self._saved.wall - passed) > DRIFT:
             self._save_mark(tables)
         (free,) = tables.db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = tables.db.execute("PRAGMA page_count").fetchone()
         if free * UNUSED_SHARE > pages:
+            # Some at a time, as calls wait meanwhile. Without `fetchall` SQLite gives back one.
             tables.db.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE:d})").fetchall()
 
     def _save_mark(self, tables: Tables) -> None:

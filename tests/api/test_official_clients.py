@@ -11,8 +11,9 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
+from mlxd.api.openai.errors import error_body
 from mlxd.engine.scripted.engine import Gate, ScriptItem
-from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
+from mlxd.errors import ContextTooLong, EngineCrashed, MlxdError, QueueFull
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, ToolResult
 from tests.api.clients import talking
@@ -144,13 +145,14 @@ async def test_models_are_listed_and_found() -> None:
 )
 @pytest.mark.parametrize("live", [False, True])
 async def test_refusals_are_exceptions_with_code_and_message(
-    error: Exception, raised: type[openai.APIStatusError], code: str, live: bool
+    error: MlxdError, raised: type[openai.APIStatusError], code: str, live: bool
 ) -> None:
     async with talking(front(play=raising(error))) as client:
         with pytest.raises(raised) as caught:
             await client.chat.completions.create(model="demo", messages=MESSAGES, stream=live)
     assert caught.value.code == code
-    assert str(error) in caught.value.message
+    words = error_body(error, prompt="messages")["error"]["message"]
+    assert words in caught.value.message
 
 
 async def test_a_wrong_field_is_a_bad_request_that_names_it() -> None:

@@ -20,9 +20,10 @@ from openai.types.responses import (
 from pydantic import BaseModel
 
 from mlxd.api.http.framework import Tuning
+from mlxd.api.openai.errors import error_body
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
-from mlxd.errors import ContextTooLong, EngineCrashed, QueueFull
+from mlxd.errors import ContextTooLong, EngineCrashed, MlxdError, QueueFull
 from mlxd.messages import GenerateRequest, Reasoning, ToolCall, ToolResult
 from tests.api.clients import talking
 from tests.api.support import LIMIT, Front, front, listening, raising, settings_for
@@ -277,13 +278,14 @@ async def test_a_compacted_history_is_understood_when_it_comes_back() -> None:
 )
 @pytest.mark.parametrize("live", [False, True])
 async def test_refusals_are_exceptions_with_code_and_message(
-    error: Exception, raised: type[openai.APIStatusError], code: str, live: bool
+    error: MlxdError, raised: type[openai.APIStatusError], code: str, live: bool
 ) -> None:
     async with talking(serving(play=raising(error))) as client:
         with pytest.raises(raised) as caught:
             await client.responses.create(model="demo", input="Hello", stream=live)
     assert caught.value.code == code
-    assert str(error) in caught.value.message
+    words = error_body(error, prompt="input")["error"]["message"]
+    assert words in caught.value.message
 
 
 @pytest.mark.parametrize(

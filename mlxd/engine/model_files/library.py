@@ -1,7 +1,6 @@
 """Where models are on this machine, and how they come here. Nothing here imports MLX."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,13 @@ def locate(source: str) -> Path | None:
         return demo.folder() if demo.is_whole(demo.folder()) else None
     if (folder := _local_folder(source)) is not None:
         return folder
-    return _in_hub_cache(source) if HUB_ID.fullmatch(source) else None
+    if not HUB_ID.fullmatch(source):
+        return None
+    # It takes long to import, and many commands need no model of the hub.
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(source, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def size_on_disk(folder: Path) -> int:
@@ -42,7 +47,8 @@ def size_on_disk(folder: Path) -> int:
 
 def downloaded() -> tuple[Downloaded, ...]:
     """The demo and the hub models that are here, by name."""
-    sources = [DEMO, *_hub_ids()]
+    names = sorted(path.name for path in _hub_cache().glob("models--*--*"))
+    sources = [DEMO, *(name.removeprefix("models--").replace("--", "/", 1) for name in names)]
     folders = {source: folder for source in sources if (folder := locate(source)) is not None}
     return tuple(
         Downloaded(source, folder, size_on_disk(folder))
@@ -79,19 +85,6 @@ def _hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def _in_hub_cache(repository: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repository, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
-
-
-def _hub_ids() -> list[str]:
-    """The hub models that the cache has a folder for."""
-    names = sorted(path.name for path in _hub_cache().glob("models--*--*"))
-    return [name.removeprefix("models--").replace("--", "/", 1) for name in names]
-
-
 def _download_from_hub(repository: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -117,7 +110,11 @@ def _download_from_hub(repository: str, progress: Progress) -> Path:
 
 def _hub_reason(error: BaseException) -> str:
     """What went wrong, in words for someone who typed a name; the cause knows best."""
-    names = {type(found).__name__ for found in _causes(error)}
+    names = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        names.add(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
     if "GatedRepoError" in names:
         return "its hub repository asks for a login: accept its terms, then `hf auth login`"
     if "RepositoryNotFoundError" in names:
@@ -125,9 +122,3 @@ def _hub_reason(error: BaseException) -> str:
     if any("Timeout" in name or "Connect" in name for name in names):
         return "the hub can't be reached; check the network connection"
     return f"the download failed ({type(error).__name__})"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,31 +74,31 @@ def _check_entries(folder: Path) -> None:
     homes = [folder.resolve()]
     if folder.parent.name == "snapshots":
         homes.append((folder.parent.parent / "blobs").resolve())
-    for count, path in enumerate(_walk(folder)):
+    entries = (
+        Path(parent) / name
+        for parent, folders, files in os.walk(folder, followlinks=False)
+        for name in (*folders, *files)
+    )
+    for count, path in enumerate(entries):
         if count >= MAX_FILES:
             raise Unusable("its folder holds too many files")
-        _check_entry(path, homes)
-
-
-def _walk(folder: Path) -> Iterable[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=False):
-        yield from (Path(parent) / name for name in (*folders, *files))
-
-
-def _check_entry(path: Path, homes: list[Path]) -> None:
-    try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        raise Unusable(f"{path.name} is a link that leads nowhere") from None
-    if not any(target.is_relative_to(home) for home in homes):
-        raise Unusable(f"{path.name} is a link to a place outside of the model's folder")
-    mode = target.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise Unusable(f"{path.name} is not a regular file")
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise Unusable(f"{path.name} is a link that leads nowhere") from None
+        if not any(target.is_relative_to(home) for home in homes):
+            raise Unusable(f"{path.name} is a link to a place outside of the model's folder")
+        # Reading a pipe or a device may never end.
+        mode = target.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Unusable(f"{path.name} is not a regular file")
 
 
 def _check_config(folder: Path, trust_remote_code: bool) -> None:
-    config = read_object(_existing(folder, "config.json"))
+    if not (folder / "config.json").is_file():
+        raise Unusable("config.json is missing")
+    config = read_object(folder / "config.json")
+    # mlx-lm makes a module's name of it and imports that.
     kind = config.get("model_type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", kind):
         raise Unusable("config.json has no usable model_type")
@@ -135,6 +135,7 @@ def _check_shards(names: list[str]) -> None:
     """Files that call themselves one of N need the other N - 1."""
     for name in names:
         if found := re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.safetensors", name):
+            # The file's name may claim a hundred thousand.
             for number in range(1, min(int(found[3]), MAX_FILES) + 1):
                 shard = f"{found[1]}-{number:05}-of-{found[3]}.safetensors"
                 if shard not in names:
@@ -163,7 +164,11 @@ def _tensor_names(path: Path) -> set[str]:
         if not 2 <= length <= min(MAX_HEADER, size - 8):
             raise Unusable(f"{path.name} is not a whole safetensors file")
         header = _parse_object(file.read(length), path.name, hook=_no_duplicates)
-    _check_metadata(header.pop("__metadata__", {}), path.name)
+    # MLX writes null where it was given no metadata.
+    metadata = {} if (given := header.pop("__metadata__", {})) is None else given
+    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
+    if not texts:
+        raise Unusable(f"{path.name} has a damaged header")
     spans = sorted(_span(entry, path.name) for entry in header.values())
     end = 0
     for first, last in spans:
@@ -173,15 +178,6 @@ def _tensor_names(path: Path) -> set[str]:
     if end != size - 8 - length:
         raise Unusable(f"{path.name} is cut off or has bytes that belong to no tensor")
     return set(header)
-
-
-def _check_metadata(metadata: object, name: str) -> None:
-    # MLX writes null where it was given no metadata.
-    if metadata is None:
-        return
-    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
-    if not texts:
-        raise Unusable(f"{name} has a damaged header")
 
 
 def _span(entry: object, name: str) -> tuple[int, int]:
@@ -195,12 +191,6 @@ def _span(entry: object, name: str) -> tuple[int, int]:
             if whole and math.prod(sizes) * ITEM_BYTES[dtype] == last - first:
                 return first, last
     raise Unusable(f"{name} has a damaged header")
-
-
-def _existing(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise Unusable(f"{name} is missing")
-    return folder / name
 
 
 def _parse_object(data: bytes, name: str, *, hook: PairsHook = dict) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SMALL = 4 * 1024**3
 """Bytes of float32 weights up to which an unquantised model is cast on CPUs: there only float32
 products go through BLAS."""
 UNKNOWN_CONTEXT = 8192
-"""Tokens of window of a model that tells none."""
+"""Tokens of window of a model that states none."""
 MAX_REASON = 160
 """Characters of another library's error that are passed on."""
 MIN_CONTEXT, MAX_CONTEXT = 16, 100_000_000
@@ -39,7 +39,7 @@ WARM_UP = 8
 PIECES = 50
 """Reports of how much is read while a model loads."""
 STRIDE = 1024
-"""Tokens between two looks at the size of a KV cache."""
+"""Tokens between two measurements of a KV cache."""
 RESERVED = frozenset(
     {"messages", "conversation", "tools", "tokenize", "chat_template", "add_generation_prompt"}
     | {"continue_final_message", "return_tensors", "return_dict", "padding", "truncation"}
@@ -70,20 +70,21 @@ class LoadedModel:
 def load(
     spec: ModelSpec,
     make_room: Callable[[int], None] = lambda needed: None,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> LoadedModel:
     """Bring a model into memory and try it; raises `ModelUnusable` with nothing left behind.
 
-    `make_room` is told the bytes of its weights before they are read, and may raise; `tell` hears
-    now and then how many of all bytes are read.
+    `make_room` gets the bytes of its weights before they are read, and may raise; `report` gets now
+    and then how many of all bytes are read.
     """
     folder = locate(spec.source)
     if folder is None:
         raise ModelUnusable(spec.id, f"it is not on this machine; `mlxd pull {spec.source}`")
     check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
-    _check_arguments(spec)
+    if taken := RESERVED.intersection(spec.template_args):
+        raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
     try:
-        return _load(spec, folder, make_room, tell)
+        return _load(spec, folder, make_room, report)
     finally:
         mx.clear_cache()
 
@@ -93,6 +94,7 @@ def unload(loaded: LoadedModel) -> None:
     loaded.model.clear()
     loaded.tokenizer = None
     gc.collect()
+    # MLX keeps freed buffers for itself, and the next model may need their memory.
     mx.clear_cache()
 
 
@@ -100,15 +102,16 @@ def _load(
     spec: ModelSpec,
     folder: Path,
     make_room: Callable[[int], None],
-    tell: Callable[[int, int], None],
+    report: Callable[[int, int], None],
 ) -> LoadedModel:
     with _blaming("its weights and config.json don't make a model", spec, folder):
+        # Lazy, so that it is known how large it is before there has to be memory for it.
         model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
         if (dtype := _dtype(spec, model, config)) is not None:
             model.set_dtype(dtype)
         model.eval()
         make_room(_bytes(model.parameters()))
-        _read(model.parameters(), tell)
+        _read(model.parameters(), report)
         vocab_size = _warm_up(spec, model)
         kv_bytes = kv_bytes_per_token(model)
     with _blaming("its tokenizer can't be loaded", spec, folder):
@@ -133,7 +136,7 @@ def _load(
     )
 
 
-def _read(parameters: Any, tell: Callable[[int, int], None]) -> None:
+def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
     """Compute the weights, which reads them, a piece after the other."""
     arrays = [leaf for _, leaf in tree_flatten(parameters) if isinstance(leaf, mx.array)]
     total = sum(array.nbytes for array in arrays)
@@ -143,7 +146,7 @@ def _read(parameters: Any, tell: Callable[[int, int], None]) -> None:
         if piece * PIECES >= total:
             mx.eval(arrays[: number + 1])
             done, piece = done + piece, 0
-            tell(done, total)
+            report(done, total)
     mx.eval(parameters)
 
 
@@ -160,11 +163,6 @@ def _blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
     except Exception as error:
         log.warning("loading %s failed", spec.id, exc_info=True)
         raise ModelUnusable(spec.id, f"{fault}: {_reason(error, folder)}") from error
-
-
-def _check_arguments(spec: ModelSpec) -> None:
-    if taken := RESERVED.intersection(spec.template_args):
-        raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
 
 
 def _dtype(spec: ModelSpec, model: Any, config: dict[str, Any]) -> mx.Dtype | None:
@@ -185,6 +183,7 @@ def _warm_up(spec: ModelSpec, model: Any) -> int:
     A damaged file often computes something that is not a number, silently.
     """
     cache = make_prompt_cache(model)
+    # What mlx-lm's own generator would find only when a second request comes.
     if not all(hasattr(layer, "merge") for layer in cache):
         raise ModelUnusable(spec.id, "mlx-lm can't run several requests at once on it")
     logits = model(mx.arange(WARM_UP)[None], cache=cache)
@@ -201,6 +200,7 @@ def kv_bytes_per_token(model: Any) -> int:
     Nothing is computed: MLX knows the shapes of what it was not asked for yet.
     """
     cache = make_prompt_cache(model)
+    # The first growth may be a sliding window that fills up; the second one goes on for ever.
     sizes: list[int] = []
     for _ in range(3):
         model(mx.zeros((1, STRIDE), dtype=mx.int32), cache=cache)
@@ -243,6 +243,7 @@ def _window(value: object) -> int | None:
 
 def _eos_ids(folder: Path, tokenizer: Any, vocab_size: int) -> frozenset[int]:
     """Tokens that end an answer, from every file that names some."""
+    # Files disagree, and with one end too few an answer runs on to its limit.
     found = set(tokenizer.eos_token_ids)
     for name in ("config.json", "generation_config.json"):
         try:
@@ -258,6 +259,7 @@ def _reason(error: Exception, folder: Path) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     if "custom code" in words:
         return "it wants to run code of its own; set trust_remote_code for a model that you trust"
+    # Callers may see it, and a path says who runs the server.
     words = words.replace(f"{folder}/", "").replace(str(folder), folder.name)
     short = " ".join(_without_path(word) for word in words.split(" "))
     return short if len(short) <= MAX_REASON else f"{short[:MAX_REASON]}..."

@@ -29,12 +29,12 @@ pytestmark = pytest.mark.mlx
 
 PULL = """
 import json, sys
-from mlxd.engine.model_files.demo_model import Recipe, pull_demo
+from mlxd.engine.model_files.demo_model import DemoRecipe, pull_demo
 from mlxd.errors import ModelUnusable
 if sys.argv[2:]:
     sys.modules["pip"] = None
 seen = []
-recipe = Recipe(**json.loads(sys.argv[1]))
+recipe = DemoRecipe(**json.loads(sys.argv[1]))
 try:
     folder = pull_demo(lambda done, total: seen.append((done, total)), recipe)
     heavy = [name for name in ("mlx", "mlx_lm", "transformers") if name in sys.modules]

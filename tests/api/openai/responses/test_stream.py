@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.responses.format.calls import ResolvedCall
 from mlxd.errors import ContextTooLong, InvalidField, MlxdError, QueueFull, RateLimited
 from mlxd.events import (
@@ -349,4 +350,5 @@ def test_an_error_in_a_stream_is_told_twice_and_the_stream_ends() -> None:
 )
 def test_clients_can_tell_by_the_code_whether_to_try_again(error: MlxdError, code: str) -> None:
     response = response_of((STARTED, Failed(error.report())))
-    assert response["error"] == {"code": code, "message": str(error)}
+    message = error_body(error, prompt="input")["error"]["message"]
+    assert response["error"] == {"code": code, "message": message}

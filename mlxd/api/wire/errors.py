@@ -1,0 +1,32 @@
+"""How errors appear on the wire: what the vendors' tables have in common."""
+
+import math
+from typing import NamedTuple
+
+from mlxd import errors
+
+FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
+"""Failures that would only repeat themselves, or are meant to last."""
+
+
+class ErrorRow(NamedTuple):
+    """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
+
+    status: int
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry: float | None = None
+
+
+def retry_headers(error: errors.MlxdError, row: ErrorRow) -> dict[str, str]:
+    """The headers by which clients know whether to try again, and when."""
+    headers = {}
+    seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
+    if seconds is not None:
+        # The header itself has whole seconds; the vendors' clients read the other too.
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
+    if isinstance(error, FINAL):
+        headers["x-should-retry"] = "false"
+    return headers
