@@ -47,6 +47,7 @@ IDLE = Status(
         at=NOW,
         uptime=11_520,
         url="http://127.0.0.1:8484",
+        dialects={"openai_chat": "chat", "openai_responses": "responses", "anthropic": "messages"},
         memory=120_000_000,
         connections=1,
     ),

@@ -29,7 +29,7 @@ from mlxd.tui.top.messages import (
 )
 from mlxd.tui.top.screens import ConfirmScreen, DetailScreen, HelpScreen
 from mlxd.tui.top.server_feed import BACKOFF, INTERVAL, SILENCE, Connect, ServerFeed, perform
-from mlxd.tui.top.tables import LogLine, short_id
+from mlxd.tui.top.tables import LogLine, short_id, with_titles
 
 LOG_LINES = 1000
 """Events that are kept."""
@@ -98,7 +98,7 @@ class TopApp(TerminalApp):
         self.dashboard.show_connection(self._connection)
 
     def on_status_arrived(self, message: StatusArrived) -> None:
-        self.status = message.status
+        self.status = with_titles(message.status)
         self._connection = replace(
             self._connection, connected=True, problem=None, seen=self._clock()
         )

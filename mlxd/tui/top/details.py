@@ -6,7 +6,7 @@ from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus,
 from mlxd.tui.format import bar, count, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, Tone
-from mlxd.tui.top.tables import dialect, model_tone, phase_tone, prefill_fraction
+from mlxd.tui.top.tables import model_tone, phase_tone, prefill_fraction
 
 NAME = 14
 """Cells for the name of a fact."""
@@ -28,7 +28,7 @@ def request_lines(
         state,
         ("waits", item.wait_note, "warn"),
         ("model", _model(item), "plain"),
-        ("dialect", f"{dialect(item.dialect)}{', streamed' if item.stream else ''}", "plain"),
+        ("dialect", f"{item.dialect}{', streamed' if item.stream else ''}", "plain"),
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),
         ("conversation", item.conversation, "plain"),
         ("prompt", _prompt(item.figures), "plain"),
@@ -96,7 +96,7 @@ def conversation_lines(
         ("known by", item.kind, "plain"),
         ("id", item.id, "plain"),
         ("model", item.model, "plain"),
-        ("dialect", dialect(item.dialect), "plain"),
+        ("dialect", item.dialect, "plain"),
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),
         ("turns", f"{item.turns}, {item.running} running", "plain"),
         ("prompts", f"{count(item.prompt_tokens)} tokens", "plain"),

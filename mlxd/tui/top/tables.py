@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeVar, assert_never
 
-from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus
+from msgspec.structs import replace
+
+from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus, Status
 from mlxd.tui.format import bar, count, fraction, rate, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Tone
@@ -15,8 +17,8 @@ BAR = 8
 """Cells of a progress bar in a table."""
 SHORT_ID = 8
 LOOPBACK = ("127.0.0.1", "::1")
+Titled = TypeVar("Titled", RequestStatus, ConversationStatus)
 ID_PREFIXES = ("req_", "chatcmpl-", "resp_", "msg_", "conv_", "prefix-")
-DIALECTS = {"openai_chat": "chat", "anthropic": "messages", "openai_responses": "responses"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,16 @@ def who(item: RequestStatus | ConversationStatus) -> str:
     return " ".join(filter(None, (item.agent, "" if near else item.client)))
 
 
-def dialect(name: str) -> str:
-    """A dialect's short name."""
-    return DIALECTS.get(name, name.removeprefix("openai_"))
+def with_titles(status: Status) -> Status:
+    """`status` with the short titles of dialects where it has their names."""
+    titles, engine = status.server.dialects, status.engine
+
+    def titled(item: Titled) -> Titled:
+        return replace(item, dialect=titles.get(item.dialect, item.dialect))
+
+    engine = replace(engine, requests=tuple(map(titled, engine.requests)))
+    conversations = tuple(map(titled, status.conversations))
+    return replace(status, engine=engine, conversations=conversations)
 
 
 def prefill_fraction(item: RequestStatus) -> float:
@@ -122,7 +131,7 @@ def waiting_columns() -> Sequence[Column[RequestStatus]]:
     return (
         words("id", "ID", lambda r: short_id(r.id), width=8, tone="dim", rank=1),
         number("age", "WAITS", lambda r: r.age, span, tone="warn", zero=True),
-        words("dialect", "DIALECT", lambda r: dialect(r.dialect), width=9, rank=2),
+        words("dialect", "DIALECT", lambda r: r.dialect, width=9, rank=2),
         words("model", "MODEL", lambda r: r.model, width=8, grow=2),
         number("prompt", "PROMPT", lambda r: r.figures.prompt_tokens, count),
         words("client", "CLIENT", who, width=8, grow=3),

@@ -20,6 +20,7 @@ from mlxd.tui.top.tables import (
     model_columns,
     running_columns,
     waiting_columns,
+    with_titles,
 )
 
 PATIENCE = 15.0
@@ -47,7 +48,7 @@ def as_text(status: Status, width: int | None = None, terminal: Terminal | None 
     """The header and every table that has rows; `width` is that of the terminal unless given."""
     columns = width or shutil.get_terminal_size((WIDTH, 0)).columns
     glyphs = (terminal or terminal_of(os.environ)).glyphs
-    return "\n".join(line.rstrip() for line in _lines(status, columns, glyphs))
+    return "\n".join(line.rstrip() for line in _lines(with_titles(status), columns, glyphs))
 
 
 def _lines(status: Status, width: int, glyphs: Glyphs) -> Iterator[str]:
