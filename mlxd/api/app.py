@@ -8,8 +8,8 @@ from quart.typing import ResponseTypes
 
 from mlxd.api import dialects_for
 from mlxd.api.admin.activity import Activity
-from mlxd.api.admin.endpoints import Admin, refusal_of
-from mlxd.api.admin.snapshots import Facts
+from mlxd.api.admin.endpoints import AdminEndpoints, refusal_of
+from mlxd.api.admin.snapshots import ServerFacts
 from mlxd.api.dialect import Dialect, MemoryCall, ParsedCall, Route
 from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.auth import Gate
@@ -55,7 +55,7 @@ def create_app(
     dialects: Sequence[Dialect] | None = None,
     store: Store | None = None,
     tuning: Tuning = USUAL,
-    facts: Facts | None = None,
+    facts: ServerFacts | None = None,
 ) -> Api:
     """The application for `settings`; `dialects` are the configured ones unless given.
 
@@ -63,7 +63,9 @@ def create_app(
     paths that would need it are not there.
     """
     enabled = [each for each in dialects_for(settings) if each.name in settings.dialects]
-    api = ApiServer(settings, engine, dialects or enabled, tuning=tuning, facts=facts or Facts())
+    api = ApiServer(
+        settings, engine, dialects or enabled, tuning=tuning, facts=facts or ServerFacts()
+    )
     if store is not None:
         api.remember(store)
     api.add_rules()
@@ -80,7 +82,7 @@ class ApiServer:
         dialects: Sequence[Dialect],
         *,
         tuning: Tuning,
-        facts: Facts,
+        facts: ServerFacts,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -157,7 +159,7 @@ class ApiServer:
         app.add_url_rule("/", "index", self.index, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
-            Admin(self._settings, self._engine, self._activity, self._facts).add_rules(app)
+            AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
         shared: dict[str, View] = {
             "models": self.models,
             "model": self.model,

@@ -22,7 +22,7 @@ import click
 
 from mlxd import __version__
 from mlxd.admin_token import Access, chosen, published
-from mlxd.api.admin.snapshots import Facts, new_token
+from mlxd.api.admin.snapshots import ServerFacts, new_token
 from mlxd.api.app import create_app
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import Conversations, DialectName, Settings
@@ -210,8 +210,8 @@ class Server:
             await self._end(listener, signals)
             await app.shutdown()
 
-    def _facts(self, config_file: Path | None) -> Facts:
-        return Facts(
+    def _facts(self, config_file: Path | None) -> ServerFacts:
+        return ServerFacts(
             token=self.settings.admin.token or new_token(),
             url=base_url(self.settings.server.host, self.sockets),
             config_file=str(config_file.absolute()) if config_file else "",
@@ -219,7 +219,7 @@ class Server:
             store=self.store.status,
         )
 
-    def _publish(self, facts: Facts, config_file: Path | None) -> None:
+    def _publish(self, facts: ServerFacts, config_file: Path | None) -> None:
         """Let programs of this account find the admin token, until the server ends."""
         admin = self.settings.admin
         if not admin.enabled:

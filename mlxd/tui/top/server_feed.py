@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 from textual.message import Message
 
-from mlxd.status import History, Lifecycle, Status
+from mlxd.status import Lifecycle, Status, ThroughputHistory
 from mlxd.tui.client import ServerClient, ServerEvent
 from mlxd.tui.problems import ConnectionLost, NotUnderstood, ServerProblem
 from mlxd.tui.top.messages import (
@@ -66,7 +66,7 @@ class ServerFeed:
         async with self._connect() as client:
             try:
                 async with asyncio.timeout(self._silence):
-                    history = await client.get("/admin/history", History)
+                    history = await client.get("/admin/history", ThroughputHistory)
                 async with client.stream("GET", self._events) as events:
                     self._post(Connected(history))
                     await self._follow(client.url, events)
