@@ -63,6 +63,7 @@ class ServerFeed:
 
     async def _attempt(self) -> ServerProblem:
         """Follow while there is a connection; why there is none any more."""
+        # A new client each time: a server that was started anew has another token.
         async with self._connect() as client:
             try:
                 async with asyncio.timeout(self._silence):
@@ -80,6 +81,7 @@ class ServerFeed:
                 event = await anext(events, None)
             if event is None:
                 return
+            # Not before an event has come: a proxy may answer, and break off at once.
             self._failures = 0
             try:
                 self._post_event(event)
