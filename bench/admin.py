@@ -15,7 +15,7 @@ from bench.processes import Server
 from bench.report import Figure
 from mlxd.admin_token import find
 from mlxd.api.admin.activity import Activity
-from mlxd.api.admin.snapshots import Facts, Snapshots
+from mlxd.api.admin.snapshots import ServerFacts, Snapshots
 from mlxd.config.settings import Settings
 from mlxd.engine.scripted.engine import Pause, ScriptedEngine, ScriptItem
 from mlxd.events import BlockDelta, BlockStart
@@ -51,7 +51,7 @@ def watching(plan: Plan) -> Iterator[Figure]:
 async def status_time() -> float:
     """Milliseconds of processor time that a status takes, while many requests run."""
     engine = ScriptedEngine(slowly, max_batch=REQUESTS)
-    snapshots = Snapshots(Settings(), engine, Activity(engine), Facts())
+    snapshots = Snapshots(Settings(), engine, Activity(engine), ServerFacts())
     async with contextlib.AsyncExitStack() as stack:
         for number in range(REQUESTS):
             generation = await stack.enter_async_context(engine.generate(question(number)))

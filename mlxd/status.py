@@ -253,7 +253,7 @@ class Second(msgspec.Struct, frozen=True, array_like=True):
     prefill: float
 
 
-class History(msgspec.Struct, frozen=True):
+class ThroughputHistory(msgspec.Struct, frozen=True):
     """The last minutes second by second, oldest first: `/admin/history`."""
 
     seconds: tuple[Second, ...] = ()

@@ -10,8 +10,8 @@ from quart import Response
 from quart.typing import ResponseTypes
 
 from mlxd.api.admin.activity import Activity
-from mlxd.api.admin.endpoints import Admin, refusal_of
-from mlxd.api.admin.snapshots import Facts
+from mlxd.api.admin.endpoints import AdminEndpoints, refusal_of
+from mlxd.api.admin.snapshots import ServerFacts
 from mlxd.api.dialect import Dialect, Operation, Parse, ParsedCall, Route
 from mlxd.api.endpoints import ApiCall, Endpoints, Services, SocketView, View
 from mlxd.api.http.admin_gate import AdminGate, is_admin
@@ -68,7 +68,7 @@ def create_app(
     dialects: Sequence[Dialect] = (),
     store: Store | None = None,
     tuning: Tuning = USUAL,
-    facts: Facts | None = None,
+    facts: ServerFacts | None = None,
 ) -> Api:
     """The application for `settings`; `dialects` are the configured ones unless given.
 
@@ -76,7 +76,7 @@ def create_app(
     paths that would need it are not there.
     """
     served = dialects or dialects_for(settings)
-    server = ApiServer(settings, engine, served, tuning=tuning, facts=facts or Facts())
+    server = ApiServer(settings, engine, served, tuning=tuning, facts=facts or ServerFacts())
     server.add_rules(store)
     return server.app
 
@@ -91,7 +91,7 @@ class ApiServer:
         dialects: Sequence[Dialect],
         *,
         tuning: Tuning,
-        facts: Facts,
+        facts: ServerFacts,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -140,7 +140,7 @@ class ApiServer:
         app.add_url_rule("/", "index", self.index, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
-            Admin(self._settings, self._engine, self._activity, self._facts).add_rules(app)
+            AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
         services = self._services(store)
         claims: list[Claim] = []
         for dialect in self._dialects:

@@ -22,7 +22,7 @@ import click
 
 from mlxd import __version__
 from mlxd.admin_token import Access, chosen, published
-from mlxd.api.admin.snapshots import Facts, new_token
+from mlxd.api.admin.snapshots import ServerFacts, new_token
 from mlxd.api.app import create_app, dialects_for
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
@@ -181,7 +181,7 @@ class Server:
         log.info("stopped")
 
     async def _serve(self, signals: StopSignals, config_file: Path | None) -> None:
-        facts = Facts(
+        facts = ServerFacts(
             token=self.settings.admin.token or new_token(),
             url=base_url(self.settings.server.host, self.sockets),
             config_file=str(config_file or ""),
@@ -209,7 +209,7 @@ class Server:
             await self._end(listener, signals)
             await app.shutdown()
 
-    def _publish(self, facts: Facts, config_file: Path | None) -> None:
+    def _publish(self, facts: ServerFacts, config_file: Path | None) -> None:
         """Let programs of this account find the admin token, until the server ends."""
         admin = self.settings.admin
         if not admin.enabled:

@@ -4,7 +4,8 @@ import asyncio
 import os
 import select
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TextIO, cast
 
 from rich.text import Text
@@ -45,15 +46,21 @@ class ForgivingOutput:
     def write(self, text: str) -> None:
         """Write, or notice that nobody can read it."""
         # An error would end Textual's writing thread, and whoever fills its queue waits for ever.
-        try:
+        with self._noticing_loss():
             self._file.write(text)
-        except OSError:
-            self.lost = True
 
     def flush(self) -> None:
         """Send what was written."""
-        try:
+        with self._noticing_loss():
             self._file.flush()
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:
+            # A slow terminal that another program made non-blocking: it is still there.
+            pass
         except OSError:
             self.lost = True
 
@@ -78,6 +85,7 @@ class TolerantDriver(LinuxDriver):
     @property
     def terminal_lost(self) -> bool:
         """Whether the terminal was closed; not every program gets SIGHUP then."""
+        # Textual's reading thread takes a closed terminal's empty reads for silence, and spins.
         poll = select.poll()
         poll.register(self.fileno, select.POLLHUP)
         return self._output.lost or any(event & select.POLLHUP for _, event in poll.poll(0))

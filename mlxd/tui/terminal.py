@@ -61,7 +61,8 @@ def terminal_of(environment: Mapping[str, str]) -> Terminal:
     return Terminal(
         unicode=_is_unicode(environment),
         colors=_colors(environment),
-        light=_is_light(environment.get("COLORFGBG", "")),
+        # `COLORFGBG` is `foreground;background` in the numbers of the 16 colours.
+        light=environment.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15"),
     )
 
 
@@ -82,9 +83,3 @@ def _colors(environment: Mapping[str, str]) -> int:
     if re.search(r"direct|truecolor|kitty|ghostty|alacritty|wezterm", term):
         return TRUE
     return MANY if "256" in term else FEW
-
-
-def _is_light(pair: str) -> bool:
-    """`COLORFGBG` is `foreground;background` in the numbers of the 16 colours."""
-    background = pair.rpartition(";")[2]
-    return background in ("7", "15")

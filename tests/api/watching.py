@@ -12,14 +12,14 @@ from quart import Response
 from quart.testing import QuartClient
 from quart.typing import TestHTTPConnectionProtocol
 
-from mlxd.api.admin.snapshots import Facts
+from mlxd.api.admin.snapshots import ServerFacts
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Frame
 from mlxd.api.http.framework import Tuning
 from mlxd.config.settings import Settings
 from mlxd.engine.scripted.engine import Play, ScriptedEngine, ScriptItem
 from mlxd.history import Store
-from mlxd.status import History, Lifecycle, ModelInfo, Status
+from mlxd.status import Lifecycle, ModelInfo, Status, ThroughputHistory
 from tests.api.support import DEMO, LIMIT, Front, sse_frames
 
 TOKEN = "the-admin-token"  # A made-up one.
@@ -43,9 +43,9 @@ class Watched(Front):
         assert response.status_code == 200
         return msgspec.json.decode(await response.get_data(as_text=False), type=Status)
 
-    async def history(self) -> History:
+    async def history(self) -> ThroughputHistory:
         response = await self.admin("/admin/history")
-        return msgspec.json.decode(await response.get_data(as_text=False), type=History)
+        return msgspec.json.decode(await response.get_data(as_text=False), type=ThroughputHistory)
 
     async def metrics(self) -> str:
         response = await self.admin("/metrics")
@@ -114,7 +114,7 @@ def watched(
 ) -> Watched:
     """The application on an engine that plays `script` (or `play`) to every request."""
     engine = ScriptedEngine(play or (lambda _: script), models=tuple(models), max_batch=max_batch)
-    facts = Facts(token=TOKEN)
+    facts = ServerFacts(token=TOKEN)
     app = create_app(settings or Settings(), engine, tuning=Tuning(), facts=facts, store=store)
     return Watched(app, engine)
 

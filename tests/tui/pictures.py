@@ -9,7 +9,6 @@ from mlxd.status import (
     ConversationStatus,
     EngineFigures,
     EngineStatus,
-    History,
     Lifecycle,
     ModelInfo,
     Rates,
@@ -19,6 +18,7 @@ from mlxd.status import (
     Second,
     ServerStatus,
     Status,
+    ThroughputHistory,
     Totals,
 )
 
@@ -194,7 +194,7 @@ def restarting() -> Status:
     return replace(BUSY, engine=engine, server=server)
 
 
-HISTORY = History(
+HISTORY = ThroughputHistory(
     tuple(
         Second(NOW - 240 + at, 40 + 30 * (at % 60 < 40), 900 if at % 45 < 12 else 0)
         for at in range(240)

@@ -1,4 +1,4 @@
-"""What is going on, gathered as it happens: the engine's watcher, and what refused requests tell.
+"""What is going on, gathered as it happens: the engine's watcher, and what was refused.
 
 Nothing here keeps what anyone wrote, unless texts may be shown.
 """
@@ -11,12 +11,12 @@ from typing import Literal
 from msgspec.structs import replace
 
 from mlxd.api.admin.conversations import ActiveConversations
-from mlxd.api.admin.event_feed import Feed
+from mlxd.api.admin.event_feed import EventFeed
 from mlxd.api.admin.metrics import Metrics, outcome_of
-from mlxd.api.admin.rates import Rings
+from mlxd.api.admin.rates import EventCounts
 from mlxd.api.http.request_log import Record
 from mlxd.engine.interface import Engine
-from mlxd.errors import Cancelled, EngineCrashed, EngineStalled, ErrorReport, OutOfMemory
+from mlxd.errors import Cancelled, EngineCrashed, EngineStalled, OutOfMemory
 from mlxd.events import Failed, Finished, Usage
 from mlxd.messages import GenerateRequest
 from mlxd.status import EngineStatus, Lifecycle, RequestStatus, Totals
@@ -26,12 +26,12 @@ Level = Literal["info", "warning", "error"]
 ENGINE = ("engine", "engine")
 TAIL = 200
 """Characters of the end of an answer that are shown where texts may be shown."""
-TELLING = (EngineCrashed.__name__, EngineStalled.__name__, OutOfMemory.__name__)
-"""Errors whose facts are ours alone, so that they may be told."""
+SHOWN_FACTS = (EngineCrashed.__name__, EngineStalled.__name__, OutOfMemory.__name__)
+"""Errors whose facts are ours alone, so that they may be shown."""
 
 
 @dataclass
-class Live:
+class LiveRequest:
     """A request that waits or runs: its conversation, and the end of its answer."""
 
     conversation: str
@@ -50,12 +50,12 @@ class Activity:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.wants_text = show_text
-        self.feed = Feed()
-        self.rings = Rings(now, wall)
+        self.feed = EventFeed()
+        self.counts = EventCounts(now, wall)
         self.conversations = ActiveConversations(now, show_text=show_text)
         self.metrics = Metrics()
         self.totals = Totals()
-        self.live: dict[str, Live] = {}
+        self.live: dict[str, LiveRequest] = {}
         self.version = 0
         """Changes whenever something happens."""
         self._wall = wall
@@ -65,21 +65,24 @@ class Activity:
 
     @property
     def state(self) -> str:
-        """The engine's state, as it last told."""
+        """The engine's state."""
         return self._states[ENGINE][0]
 
     def computed(self, prefilled: int, decoded: int) -> None:
         """See `Watcher.computed`."""
         self.version += 1
         if prefilled:
-            self.rings.add("prefill", prefilled)
+            self.counts.add("prefill", prefilled)
         if decoded:
-            self.rings.add("decode", decoded)
+            self.counts.add("decode", decoded)
 
     def moved(self, request: GenerateRequest, status: RequestStatus) -> None:
         """See `Watcher.moved`."""
         if request.id not in self.live:
-            self._accept(request, status)
+            self.live[request.id] = LiveRequest(self.conversations.joined(request))
+            self.counts.add("requests", 1)
+            self.counts.add("prompt", status.figures.prompt_tokens)
+            self.totals = replace(self.totals, requests=self.totals.requests + 1)
         match status.phase:
             case "queued":
                 words = f"{status.figures.prompt_tokens} tokens of prompt"
@@ -87,7 +90,7 @@ class Activity:
                 words = f"waited {status.queued:.1f} s"
             case "decode":
                 words = f"first token after {status.first_token:.1f} s"
-        self._tell(f"request.{status.phase}", words, request=status.id, model=status.model)
+        self._publish(f"request.{status.phase}", words, request=status.id, model=status.model)
 
     def wrote(self, request: GenerateRequest, text: str) -> None:
         """See `Watcher.wrote`."""
@@ -104,9 +107,9 @@ class Activity:
         self.conversations.ended(live.conversation, usage)
         self._count(usage, end)
         self.metrics.ended(status, usage, end)
-        kind, words, level = _told_end(end)
+        kind, words, level = _end_event(end)
         words = f"{words}; {usage.completion} tokens in {status.age:.1f} s"
-        self._tell(kind, words, request=status.id, model=status.model, level=level)
+        self._publish(kind, words, request=status.id, model=status.model, level=level)
 
     def changed(self) -> None:
         """See `Watcher.changed`."""
@@ -118,38 +121,35 @@ class Activity:
                 words = f"{name}: {state}" + (f": {reason}" if reason else "")
                 level: Level = "error" if state == "failed" else "info"
                 model = name if kind == "model" else ""
-                self._tell(f"{kind}.{state}", words, model=model, level=level)
+                self._publish(f"{kind}.{state}", words, model=model, level=level)
 
     def refused(self, record: Record) -> None:
         """A request ended in an error before anything was generated for it."""
         if record.terminals:
+            # Its generations have ended one by one, and were counted then.
             return
         if record.error == Cancelled.__name__:
-            self._tell("request.cancelled", "by an administrator", request=record.id)
+            self._publish("request.cancelled", "by an administrator", request=record.id)
             return
-        self.rings.add("errors", 1)
+        self.counts.add("errors", 1)
         totals = self.totals
         self.totals = replace(totals, errors=totals.errors + 1, refused=totals.refused + 1)
         self.metrics.refused(record.error)
         words = f"{record.error} ({record.dialect})" if record.dialect else record.error
-        self._tell("request.refused", words, request=record.id, model=record.model, level="warning")
+        self._publish(
+            "request.refused", words, request=record.id, model=record.model, level="warning"
+        )
 
     def log(self, message: str, level: Level) -> None:
         """A line of the log that is worth showing."""
-        self._tell("log", message, level=level)
-
-    def _accept(self, request: GenerateRequest, status: RequestStatus) -> None:
-        self.live[request.id] = Live(self.conversations.joined(request))
-        self.rings.add("requests", 1)
-        self.rings.add("prompt", status.figures.prompt_tokens)
-        self.totals = replace(self.totals, requests=self.totals.requests + 1)
+        self._publish("log", message, level=level)
 
     def _count(self, usage: Usage, end: Finished | Failed | None) -> None:
         totals = self.totals
         outcome = outcome_of(end)
         failed = outcome == "failed"
         if failed:
-            self.rings.add("errors", 1)
+            self.counts.add("errors", 1)
         self.totals = replace(
             totals,
             finished=totals.finished + (outcome == "finished"),
@@ -161,7 +161,7 @@ class Activity:
             completion_tokens=totals.completion_tokens + usage.completion,
         )
 
-    def _tell(
+    def _publish(
         self,
         kind: str,
         message: str,
@@ -171,7 +171,7 @@ class Activity:
         level: Level = "info",
     ) -> None:
         self.version += 1
-        self.feed.tell(
+        self.feed.publish(
             Lifecycle(
                 kind=kind,
                 at=round(self._wall(), 3),
@@ -189,20 +189,17 @@ def _states(status: EngineStatus) -> dict[tuple[str, str], tuple[str, str]]:
     return {ENGINE: (status.state, status.reason), **models}
 
 
-def _told_end(end: Finished | Failed | None) -> tuple[str, str, Level]:
+def _end_event(end: Finished | Failed | None) -> tuple[str, str, Level]:
+    """Kind, words and level of the event of a request's end."""
     match end:
         case None:
             return "request.cancelled", "left by its caller", "info"
         case Failed(error=error) if error.kind == Cancelled.__name__:
             return "request.cancelled", "by an administrator", "info"
+        case Failed(error=error) if error.kind in SHOWN_FACTS:
+            facts = ", ".join(f"{name} {value}" for name, value in error.facts.items())
+            return "request.failed", f"{error.kind} ({facts})", "error"
         case Failed(error=error):
-            return "request.failed", _error_words(error), "error"
+            return "request.failed", error.kind, "error"
         case Finished(reason=reason):
             return "request.finished", reason, "info"
-
-
-def _error_words(error: ErrorReport) -> str:
-    if error.kind not in TELLING:
-        return error.kind
-    facts = ", ".join(f"{name} {value}" for name, value in error.facts.items())
-    return f"{error.kind} ({facts})"

@@ -122,6 +122,7 @@ class ActiveConversations:
         beginnings: Sequence[tuple[str, str, bytes]],
     ) -> ActiveConversation | None:
         if names and names[0][1] in ("conversation", "session"):
+            # A name that a caller gave is the truth: equal prompts under two names are two.
             return self._called(names[0])
         for name in names:
             if (found := self._called(name)) is not None:

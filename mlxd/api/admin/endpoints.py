@@ -15,10 +15,10 @@ from quart import Response
 
 from mlxd import errors
 from mlxd.api.admin.activity import Activity
-from mlxd.api.admin.event_feed import Reader
+from mlxd.api.admin.event_feed import EventReader
 from mlxd.api.admin.log_watch import log_watched
 from mlxd.api.admin.metrics import CONTENT_TYPE
-from mlxd.api.admin.snapshots import FRESH, Facts, Snapshots
+from mlxd.api.admin.snapshots import FRESH, ServerFacts, Snapshots
 from mlxd.api.dialect import Frame
 from mlxd.api.http.admin_gate import ADMIN
 from mlxd.api.http.error_replies import json_response, retry_after
@@ -30,7 +30,7 @@ from mlxd.engine.interface import Engine
 
 log = logging.getLogger(__name__)
 
-View = Callable[..., Awaitable[Response]]
+AdminView = Callable[..., Awaitable[Response]]
 
 RATE = (0.1, 4.0)
 """Fewest and most statuses a second of `/admin/events`."""
@@ -61,11 +61,11 @@ STREAM_HEADERS = {
 UNSEEN = {"cache-control": "no-store"}
 
 
-class Admin:
+class AdminEndpoints:
     """The endpoints."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, activity: Activity, facts: Facts
+        self, settings: Settings, engine: Engine, activity: Activity, facts: ServerFacts
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -76,7 +76,7 @@ class Admin:
 
     def add_rules(self, app: Api) -> None:
         """Every path below `/admin` is ours, for every method, so that one gate is before all."""
-        rules: list[tuple[str, str, View]] = [
+        rules: list[tuple[str, str, AdminView]] = [
             ("GET", "/admin/status", self.status),
             ("GET", "/admin/events", self.events),
             ("GET", "/admin/history", self.history),
@@ -89,7 +89,7 @@ class Admin:
         ]
         for method, rule, view in rules:
             app.add_url_rule(rule, f"{ADMIN}{rule}", _only(method, view), methods=METHODS)
-        app.while_serving(self._hear_the_log)
+        app.while_serving(self._watch_log)
         for rule in ("/admin", "/admin/", "/admin/<path:name>"):
             app.add_url_rule(rule, f"{ADMIN}{rule}", _nothing_here, methods=METHODS)
 
@@ -100,7 +100,7 @@ class Admin:
 
     async def history(self) -> Response:
         """Tokens second by second."""
-        return json_response(self._activity.rings.history(), 200, UNSEEN)
+        return json_response(self._activity.counts.history(), 200, UNSEEN)
 
     async def config(self) -> Response:
         """The settings in effect, without secrets."""
@@ -119,7 +119,7 @@ class Admin:
         if request.method == "HEAD":
             return Response(b"", 200, STREAM_HEADERS)
         reader = request.stack.enter_context(self._activity.feed.reader())
-        response = Response(self._told(reader, interval), 200, STREAM_HEADERS)
+        response = Response(self._event_stream(reader, interval), 200, STREAM_HEADERS)
         response.timeout = None
         return response
 
@@ -127,7 +127,8 @@ class Admin:
         """End a request."""
         if not self._engine.cancel(name):
             return _refusal(404, "not_found", "No request of this id waits or runs.")
-        log.info("request %s was cancelled by an administrator", _loggable(name))
+        loggable = re.sub(r"[^\w-]", "?", name)[:64]
+        log.info("request %s was cancelled by an administrator", loggable)
         return json_response({"id": name, "cancelled": True})
 
     async def load(self, name: str) -> Response:
@@ -144,7 +145,7 @@ class Admin:
         log.warning("the engine was restarted by an administrator")
         return json_response({"state": self._engine.status().state}, 202)
 
-    async def _hear_the_log(self) -> AsyncGenerator[None, None]:
+    async def _watch_log(self) -> AsyncGenerator[None, None]:
         with log_watched(self._activity.log):
             yield
 
@@ -156,6 +157,7 @@ class Admin:
         if model is None:
             raise errors.ModelNotFound(model=name[:256], available=listed_names(models))
         task = asyncio.create_task(change(model.id), name=f"mlxd admin {model.id}")
+        # Kept until it is done: the event loop itself holds tasks weakly.
         self._changing.add(task)
         task.add_done_callback(self._changed)
         done, _ = await asyncio.wait({task}, timeout=AT_ONCE)
@@ -169,7 +171,9 @@ class Admin:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("what an administrator asked for failed: %s", type(error).__name__)
 
-    async def _told(self, reader: Reader, interval: float) -> AsyncGenerator[bytes, None]:
+    async def _event_stream(
+        self, reader: EventReader, interval: float
+    ) -> AsyncGenerator[bytes, None]:
         now = asyncio.get_running_loop().time
         seen, sent, due = -1, 0.0, now()
         while True:
@@ -189,9 +193,11 @@ class Admin:
 
 
 def refusal_of(error: errors.MlxdError) -> Response:
-    """An error as these endpoints tell it."""
+    """An error as these endpoints show it."""
     status = next((STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES), 500)
-    response = _refusal(status, _snake(type(error).__name__), str(error))
+    response = _refusal(
+        status, re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower(), str(error)
+    )
     if status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if isinstance(error, errors.Unavailable):
@@ -203,7 +209,7 @@ def _refusal(status: int, kind: str, message: str) -> Response:
     return json_response({"error": {"type": kind, "message": message}}, status, UNSEEN)
 
 
-def _only(method: str, view: View) -> View:
+def _only(method: str, view: AdminView) -> AdminView:
     """`view` for `method` alone."""
 
     async def checked(**path_args: str) -> Response:
@@ -224,17 +230,9 @@ def _rate(text: str) -> float:
     """Statuses a second that a reader asks for."""
     slowest, fastest = RATE
     try:
-        asked = float(text) if text else fastest
+        requested = float(text) if text else fastest
     except ValueError:
-        asked = 0.0
-    if not asked > 0:
+        requested = 0.0
+    if not requested > 0:
         raise errors.InvalidField("rate", "value", "rate must be a number above 0.")
-    return max(slowest, min(fastest, asked))
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _loggable(name: str) -> str:
-    return re.sub(r"[^\w-]", "?", name)[:64]
+    return max(slowest, min(fastest, requested))

@@ -1,4 +1,4 @@
-"""What happened, told to whoever listens; nobody who is slow can hold up anybody else."""
+"""What happened, for whoever listens; nobody who is slow can hold up anybody else."""
 
 import asyncio
 from collections import deque
@@ -11,12 +11,12 @@ from mlxd.status import Lifecycle
 BUFFERED = 512
 """Events that wait for one reader; older ones are dropped for newer ones."""
 RECENT = 100
-"""Events that a new reader is told at once."""
+"""Events that a new reader gets at once."""
 MAX_READERS = 16
 """Readers at once."""
 
 
-class Reader:
+class EventReader:
     """One who listens."""
 
     def __init__(self, recent: Iterator[Lifecycle]) -> None:
@@ -43,24 +43,24 @@ class Reader:
             pass
 
 
-class Feed:
+class EventFeed:
     """Passes events on to its readers."""
 
     def __init__(self) -> None:
         self._recent: deque[Lifecycle] = deque(maxlen=RECENT)
-        self._readers: set[Reader] = set()
+        self._readers: set[EventReader] = set()
 
-    def tell(self, event: Lifecycle) -> None:
+    def publish(self, event: Lifecycle) -> None:
         self._recent.append(event)
         for reader in self._readers:
             reader.put(event)
 
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self) -> Iterator[EventReader]:
         """A new reader, who begins with what happened lately; raises `Overloaded`."""
         if len(self._readers) >= MAX_READERS:
             raise Overloaded(reason="Too many programs are watching this server.")
-        reader = Reader(iter(self._recent))
+        reader = EventReader(iter(self._recent))
         self._readers.add(reader)
         try:
             yield reader

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from typing import Literal
 
 MAX_LINE = 300
-"""Characters of a line that are told."""
+"""Characters of a line that are shown."""
 OTHERS = "mlxd.engine"
 """The logger of what the engine process and its libraries print, which may be anything."""
 
-Tell = Callable[[str, Literal["warning", "error"]], None]
+OnLine = Callable[[str, Literal["warning", "error"]], None]
 
 
 class LogWatch(logging.Handler):
-    """Passes lines on to `tell`, in the event loop, from whatever thread they come."""
+    """Passes lines on to `on_line`, in the event loop, from whatever thread they come."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, on_line: OnLine) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._on_line = on_line
         self._loop = asyncio.get_running_loop()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -30,13 +30,13 @@ class LogWatch(logging.Handler):
         level: Literal["warning", "error"] = (
             "error" if record.levelno >= logging.ERROR else "warning"
         )
-        self._loop.call_soon_threadsafe(self._tell, shown, level)
+        self._loop.call_soon_threadsafe(self._on_line, shown, level)
 
 
 @contextmanager
-def log_watched(tell: Tell) -> Iterator[None]:
-    """Tell of our warnings and errors meanwhile."""
-    watch, ours = LogWatch(tell), logging.getLogger("mlxd")
+def log_watched(on_line: OnLine) -> Iterator[None]:
+    """Pass on our warnings and errors meanwhile."""
+    watch, ours = LogWatch(on_line), logging.getLogger("mlxd")
     ours.addHandler(watch)
     try:
         yield

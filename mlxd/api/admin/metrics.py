@@ -26,10 +26,10 @@ LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.
 SHORT = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 """Bounds in seconds of the time between two tokens."""
 
-Outcome = Literal["finished", "failed", "cancelled"]
+RequestOutcome = Literal["finished", "failed", "cancelled"]
 
 
-def outcome_of(end: Finished | Failed | None) -> Outcome:
+def outcome_of(end: Finished | Failed | None) -> RequestOutcome:
     """What became of a request; one without an end was left by its client."""
     match end:
         case None:
@@ -49,8 +49,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._requests = self._counter(
-            "requests", "Requests that the engine accepted, by how they ended.", "finish"
+        self._requests = Counter(
+            "mlxd_requests",
+            "Requests that the engine accepted, by how they ended.",
+            ("dialect", "model", "finish"),
+            registry=self._registry,
         )
         self._errors = Counter(
             "mlxd_request_errors",
@@ -82,19 +85,9 @@ class Metrics:
             ("reasoning", usage.reasoning),
         ):
             self._tokens.labels(kind).inc(tokens)
-        self._observe(status)
-
-    def refused(self, error: str) -> None:
-        """A request was refused with the error of this name."""
-        self._errors.labels(error).inc()
-
-    def page(self, status: Callable[[], Status]) -> bytes:
-        """Everything in Prometheus' text format, with the gauges of now."""
-        return generate_latest(self._registry) + generate_latest(_now(status))
-
-    def _observe(self, status: RequestStatus) -> None:
         self._queue.observe(status.queued)
         self._whole.observe(status.age)
+        # A phase that was never come to has no duration, not one of zero.
         if status.phase != "queued":
             self._prefill.observe(status.prefill)
         if status.first_token:
@@ -102,18 +95,19 @@ class Metrics:
         if status.rate:
             self._between.observe(1 / status.rate)
 
-    def _counter(self, name: str, text: str, label: str) -> Counter:
-        labels = ("dialect", "model", label)
-        return Counter(f"mlxd_{name}", text, labels, registry=self._registry)
+    def refused(self, error: str) -> None:
+        """A request was refused with the error of this name."""
+        self._errors.labels(error).inc()
+
+    def page(self, status: Callable[[], Status]) -> bytes:
+        """Everything in Prometheus' text format, with the gauges of now."""
+        # The gauges are asked for when a page is made; nothing keeps them up to date in between.
+        now = CollectorRegistry(auto_describe=False)
+        now.register(_Gauges(status))
+        return generate_latest(self._registry) + generate_latest(now)
 
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...] = LONG) -> Histogram:
         return Histogram(f"mlxd_{name}_seconds", text, buckets=bounds, registry=self._registry)
-
-
-def _now(status: Callable[[], Status]) -> CollectorRegistry:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Gauges(status))
-    return registry
 
 
 class _Gauges(Collector):
@@ -122,13 +116,10 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        yield from map(_gauge, *zip(*_gauges(status), strict=True))
+        for name, text, value in _gauges(status):
+            yield GaugeMetricFamily(f"mlxd_{name}", text, value=value)
         for name, text, value in _counters(status):
             yield CounterMetricFamily(f"mlxd_{name}", text, value=value)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"mlxd_{name}", text, value=value)
 
 
 def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:

@@ -36,18 +36,14 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _no_connections() -> int:
-    return 0
-
-
 @dataclass(frozen=True)
-class Facts:
+class ServerFacts:
     """What only the server knows of itself."""
 
     token: str = field(default_factory=new_token, repr=False)
     url: str = ""
     config_file: str = ""
-    connections: Callable[[], int] = _no_connections
+    connections: Callable[[], int] = int
     store: Callable[[], StoreStatus] = StoreStatus
     dialects: Mapping[str, str] = field(default_factory=dict)
     """The enabled dialects, and the title of each."""
@@ -64,7 +60,7 @@ class Snapshots:
     """Makes snapshots, and shares each with all who ask at about the same time."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, activity: Activity, facts: Facts
+        self, settings: Settings, engine: Engine, activity: Activity, facts: ServerFacts
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -105,7 +101,7 @@ class Snapshots:
                 prefix_bytes=self._prefix_bytes,
             ),
             conversations=activity.conversations.statuses(rates),
-            rates=activity.rings.rates(),
+            rates=activity.counts.rates(),
             totals=activity.totals,
             store=self._facts.store(),
         )

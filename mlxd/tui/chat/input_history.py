@@ -79,7 +79,11 @@ def _read(file: Path) -> list[str]:
             found += [value] if isinstance(value, str) else []
     if len(written) > 2 * MAX_LINES:
         with suppress(OSError):
-            _rewrite(file, found)
+            # Beside it and then over it: a chat that begins meanwhile reads one of both, whole.
+            handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE_NAME}")
+            with os.fdopen(handle, "w", encoding="utf-8") as new:
+                new.writelines(json.dumps(line) + "\n" for line in found)
+            os.replace(name, file)
     return found
 
 
@@ -92,10 +96,3 @@ def _append(file: Path, text: str) -> None:
         os.write(handle, json.dumps(text).encode() + b"\n")
     finally:
         os.close(handle)
-
-
-def _rewrite(file: Path, lines: list[str]) -> None:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE_NAME}")
-    with os.fdopen(handle, "w", encoding="utf-8") as new:
-        new.writelines(json.dumps(line) + "\n" for line in lines)
-    os.replace(name, file)

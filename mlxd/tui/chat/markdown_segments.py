@@ -41,8 +41,10 @@ class MarkdownSplitter:
             if not self._line and self._size > self._limit and self._cuts_before(part):
                 if gathered:
                     yield MarkdownPiece(gathered)
-                yield self._cut()
-                gathered = ""
+                self._size, gathered = 0, ""
+                closing = f"{self._mark}\n" if self._mark else ""
+                inside = bool(self._mark)
+                yield MarkdownPiece(self._opening, new=True, inside=inside, closing=closing)
             gathered += part
             self._take(part)
         if gathered:
@@ -54,11 +56,6 @@ class MarkdownSplitter:
             return not line.lstrip(" ").startswith(self._mark[0])
         # What is indented belongs to a list that may have begun long ago.
         return self._blank and not line[0].isspace()
-
-    def _cut(self) -> MarkdownPiece:
-        self._size = 0
-        closing = f"{self._mark}\n" if self._mark else ""
-        return MarkdownPiece(self._opening, new=True, inside=bool(self._mark), closing=closing)
 
     def _take(self, part: str) -> None:
         self._size += len(part)

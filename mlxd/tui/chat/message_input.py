@@ -57,11 +57,14 @@ class MessageInput(TextArea):
     async def _on_key(self, event: events.Key) -> None:
         match event.key:
             case "enter":
-                self._send()
+                if self.text.strip():
+                    self.post_message(self.Sent(self.text))
             case key if key in NEW_LINE:
                 self.replace("\n", *self.selection, maintain_selection_offset=False)
             case "tab":
-                self._complete()
+                # As much as all choices have in common.
+                if choices := completions(self.text, self.models):
+                    self.write(common(choices))
             case _:
                 await super()._on_key(event)
                 return
@@ -103,13 +106,3 @@ class MessageInput(TextArea):
     def remember(self, text: str) -> None:
         """Keep a message for Up."""
         self._history.add(text)
-
-    def _send(self) -> None:
-        if self.text.strip():
-            self.post_message(self.Sent(self.text))
-
-    def _complete(self) -> None:
-        """Write as much as all choices have in common."""
-        choices = completions(self.text, self.models)
-        if choices:
-            self.write(common(choices))

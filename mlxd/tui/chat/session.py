@@ -22,7 +22,7 @@ from mlxd.tui.chat.problems import (
     words,
 )
 from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript, parts_of
-from mlxd.tui.client import ServerClient, ServerEvent
+from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import NotUnderstood, ServerProblem, ServerRefused
 
 ITEMS_AT_ONCE = 20
@@ -54,10 +54,6 @@ class _Page(msgspec.Struct, frozen=True):
     has_more: bool = False
 
 
-def _silent(text: str) -> None:
-    """Nobody wants to know."""
-
-
 class Session:
     """One person's conversation over `client`.
 
@@ -71,7 +67,7 @@ class Session:
         model: str = "",
         system: str = "",
         keep: bool = True,
-        notify: Callable[[str], None] = _silent,
+        notify: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
@@ -173,15 +169,14 @@ class Session:
     async def _streamed(self, question: str, answer: Answer) -> AsyncGenerator[None, None]:
         async with self.client.stream("POST", "/v1/responses", self._body(question)) as events:
             async for event in events:
-                if event.data != "[DONE]":
-                    answer.take(self._understood(event), self._clock())
-                    yield
-
-    def _understood(self, event: ServerEvent) -> WireEvent:
-        try:
-            return msgspec.json.decode(event.data, type=WireEvent)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise NotUnderstood(self.client.url, f"/v1/responses: {error}") from error
+                if event.data == "[DONE]":
+                    continue
+                try:
+                    wire = msgspec.json.decode(event.data, type=WireEvent)
+                except (msgspec.MsgspecError, UnicodeError) as error:
+                    raise NotUnderstood(self.client.url, f"/v1/responses: {error}") from error
+                answer.take(wire, self._clock())
+                yield
 
     def _body(self, question: str) -> dict[str, object]:
         message = _message("user", question)
@@ -220,6 +215,7 @@ class Session:
                 raise
 
     async def _store(self) -> None:
+        # An answer that was stopped may be stored in part, or not at all: only a look can tell.
         if self.conversation and not self._agreed:
             try:
                 await self._correct()
@@ -227,18 +223,16 @@ class Session:
                 if not self._forget_expired(problem):
                     raise
         if not self.conversation:
-            await self._create()
+            items = list(_items(self.turns))
+            body = {"items": items[:ITEMS_AT_ONCE]}
+            created = await self.client.call("POST", "/v1/conversations", _Id, body)
+            await self._add(created.id, items[ITEMS_AT_ONCE:])
+            # Not before it is whole: one that is not would be gone on from.
+            self.conversation = created.id
         self._agreed = True
         if not self._storing:
             self._storing = True
             self._notify(STORED_AGAIN)
-
-    async def _create(self) -> None:
-        items = list(_items(self.turns))
-        body = {"items": items[:ITEMS_AT_ONCE]}
-        created = await self.client.call("POST", "/v1/conversations", _Id, body)
-        await self._add(created.id, items[ITEMS_AT_ONCE:])
-        self.conversation = created.id
 
     async def _add(self, conversation: str, items: list[dict[str, object]]) -> None:
         for start in range(0, len(items), ITEMS_AT_ONCE):

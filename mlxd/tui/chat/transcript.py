@@ -173,13 +173,10 @@ def _answer_section(part: AnswerPart) -> str:
 
 def _section(mark: str, text: str, more: str = "") -> str:
     heading = _HEADINGS.get(mark)
-    lines = [f"{_MARK}{mark}{more} -->", *([heading] if heading else []), _quoted(text)]
+    # Lines that look like a mark get a backslash in front.
+    quoted = _QUOTED.sub(rf"\1\\{_MARK}", text)
+    lines = [f"{_MARK}{mark}{more} -->", *([heading] if heading else []), quoted]
     return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """Lines that look like a mark get a backslash in front."""
-    return _QUOTED.sub(rf"\1\\{_MARK}", text)
 
 
 def from_markdown(text: str) -> Transcript:

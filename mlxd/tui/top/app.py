@@ -109,6 +109,7 @@ class TopApp(TerminalApp):
 
     def on_disconnected(self, message: Disconnected) -> None:
         now = self._clock()
+        # A server that stays away is logged once, not at every attempt.
         if self._connection.problem is None or str(self._connection.problem) != str(
             message.problem
         ):
@@ -209,6 +210,7 @@ class TopApp(TerminalApp):
 
         def lines(width: int) -> list[Line]:
             nonlocal seen
+            # A request that has ended stays as it was seen last.
             seen = next((each for each in self._requests() if each.id == key), seen)
             return request_lines(seen, self._ending(key), width, self._glyphs)
 
@@ -272,9 +274,6 @@ class TopApp(TerminalApp):
     def show_status(self, status: Status) -> None:
         """Show a status on every screen that is open."""
         self.dashboard.show_status(status)
-        self._update_details()
-
-    def _update_details(self) -> None:
         if self._detail is not None:
             self._detail.update()
 

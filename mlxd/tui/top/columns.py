@@ -84,6 +84,7 @@ def number(
 def widths(columns: Sequence[Column[RowItem]], total: int) -> list[int]:
     """Cells for each column, 0 for one that is not shown, so that all fit into `total`."""
     shown = [column.width for column in columns]
+    # Whole columns go before any is made narrower: half a number says something wrong.
     by_rank = sorted(range(len(columns)), key=lambda index: -columns[index].rank)
     for index in by_rank:
         if _needed(shown) <= total or columns[index].rank == 0:

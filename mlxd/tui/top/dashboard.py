@@ -178,6 +178,7 @@ class Dashboard(Screen[None]):
                 title += f" of {len(table.rows) + table.hidden}: {table.words}"
             title = self._glyphs.clean(title)
             tabs.append((f" {title} ", "title" if table is self.active else "dim"))
+            # Setting it draws the table again, even where it is the same.
             if table.border_title != escape(title):
                 table.border_title = escape(title)
         self.tabs.show([cut(tabs, self.size.width, self._glyphs)])

@@ -24,18 +24,21 @@ def request_lines(
     if ended is not None:
         tone: Tone = "good" if ended.kind == "request.finished" else "bad"
         state = ("state", ended.message or ended.kind, tone)
+    requested = item.asked_model if item.asked_model != item.model else ""
+    requested = f" (asked for {requested})" if requested else ""
+    limit = f" of at most {count(item.max_tokens)}" if item.max_tokens else ""
     facts: list[Fact] = [
         state,
         ("waits", item.wait_note, "warn"),
-        ("model", _model(item), "plain"),
+        ("model", item.model + requested, "plain"),
         ("dialect", f"{item.dialect}{', streamed' if item.stream else ''}", "plain"),
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),
         ("conversation", item.conversation, "plain"),
         ("prompt", _prompt(item.figures), "plain"),
         ("cache", item.figures.cache_note, "warn"),
-        ("answer", _answer(item), "plain"),
+        ("answer", f"{count(item.figures.completion_tokens)} tokens{limit}", "plain"),
         ("speed", f"{rate(item.rate)} tokens/s" if item.rate else "", "decode"),
-        ("first token", _first(item), "plain"),
+        ("first token", f"after {span(item.first_token)}" if item.first_token else "", "plain"),
         ("age", span(item.age), "plain"),
     ]
     return [
@@ -46,25 +49,11 @@ def request_lines(
     ]
 
 
-def _model(item: RequestStatus) -> str:
-    asked = f" (asked for {item.asked_model})" if item.asked_model not in ("", item.model) else ""
-    return item.model + asked
-
-
 def _prompt(item: RowFigures) -> str:
     cached = share(item.cached_tokens, item.prompt_tokens)
     return (
         f"{count(item.prompt_tokens)} tokens, {count(item.cached_tokens)} cached ({cached or '0%'})"
     )
-
-
-def _answer(item: RequestStatus) -> str:
-    limit = f" of at most {count(item.max_tokens)}" if item.max_tokens else ""
-    return f"{count(item.figures.completion_tokens)} tokens{limit}"
-
-
-def _first(item: RequestStatus) -> str:
-    return f"after {span(item.first_token)}" if item.first_token else ""
 
 
 def _timeline(item: RequestStatus, width: int, glyphs: Glyphs) -> list[Line]:

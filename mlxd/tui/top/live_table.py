@@ -102,6 +102,7 @@ class LiveTable(Toned, ScrollView, Generic[RowItem], can_focus=True):
         current = self.current
         self.rows = self.sorting.apply(kept, self.columns)
         self._measure()
+        # A person who has moved away from the end is reading there.
         if self._follow and at_end:
             self._move_to(len(self.rows) - 1)
         else:
@@ -160,6 +161,7 @@ class LiveTable(Toned, ScrollView, Generic[RowItem], can_focus=True):
 
     def _draw_changes(self) -> None:
         """Refresh the part of each visible line that is not as it was drawn."""
+        # What was made for comparing is kept for drawing: making a line costs more than drawing it.
         self._ready.clear()
         self._ready_for = self._drawn_for()
         for y, before in list(self._drawn.items()):

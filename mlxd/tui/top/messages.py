@@ -2,14 +2,14 @@
 
 from textual.message import Message
 
-from mlxd.status import History, Lifecycle, Status
+from mlxd.status import Lifecycle, Status, ThroughputHistory
 from mlxd.tui.problems import ServerProblem
 
 
 class Connected(Message):
     """The server answers; its history comes with it."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: ThroughputHistory) -> None:
         super().__init__()
         self.history = history
 

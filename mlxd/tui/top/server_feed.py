@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 from textual.message import Message
 
-from mlxd.status import History, Lifecycle, Status
+from mlxd.status import Lifecycle, Status, ThroughputHistory
 from mlxd.tui.client import ServerClient, ServerEvent
 from mlxd.tui.problems import ConnectionLost, NotUnderstood, ServerProblem
 from mlxd.tui.top.messages import (
@@ -63,10 +63,11 @@ class ServerFeed:
 
     async def _attempt(self) -> ServerProblem:
         """Follow while there is a connection; why there is none any more."""
+        # A new client each time: a server that was started anew has another token.
         async with self._connect() as client:
             try:
                 async with asyncio.timeout(self._silence):
-                    history = await client.get("/admin/history", History)
+                    history = await client.get("/admin/history", ThroughputHistory)
                 async with client.stream("GET", self._events) as events:
                     self._post(Connected(history))
                     await self._follow(client.url, events)
@@ -80,6 +81,7 @@ class ServerFeed:
                 event = await anext(events, None)
             if event is None:
                 return
+            # Not before an event has come: a proxy may answer, and break off at once.
             self._failures = 0
             try:
                 self._post_event(event)

@@ -51,8 +51,10 @@ class Throughput(Lines):
         values = columns(seconds, cells, each, self._now)
         top = top_of(values)
         rows = self.size.height - 1
+        # A column that has just begun says little, so the one before it.
+        latest = values[-1] or values[-2] if len(values) > 1 else sum(values)
         title = apart(
-            [(tone, "title"), (f" {rate(self._latest(values))} t/s", tone)],
+            [(tone, "title"), (f" {rate(latest)} t/s", tone)],
             [(f"last {span(each * cells)}", "dim")],
             width,
             self._glyphs,
@@ -64,10 +66,6 @@ class Throughput(Lines):
             title,
             *([(mark, "dim"), (bar, tone)] for mark, bar in zip(marks, bars, strict=True)),
         ]
-
-    def _latest(self, values: list[float]) -> float:
-        """The newest average; a column that has just begun says little, so the one before it."""
-        return values[-1] or values[-2] if len(values) > 1 else sum(values)
 
     def on_resize(self, event: events.Resize) -> None:
         self._draw()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlxd.api.admin.activity import Activity
 from mlxd.api.admin.conversations import NAMES, SHOWN, WINDOW, ActiveConversations
 from mlxd.api.admin.log_watch import log_watched
-from mlxd.api.admin.rates import HISTORY, Rings
+from mlxd.api.admin.rates import HISTORY, EventCounts
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
 from mlxd.config.settings import ServerSettings, Settings
@@ -41,26 +41,26 @@ class Time:
 
 def test_rates_are_averages_over_their_windows() -> None:
     time = Time()
-    rings = Rings(time, time)
+    counts = EventCounts(time, time)
     time.now += 100
-    rings.add("decode", 600)
-    rings.add("requests", 3)
-    rates = rings.rates()
+    counts.add("decode", 600)
+    counts.add("requests", 3)
+    rates = counts.rates()
     assert (rates["1s"].decode, rates["10s"].decode, rates["60s"].decode) == (600, 60, 10)
     assert rates["60s"].requests_per_minute == 3
     time.now += 5
-    rates = rings.rates()
+    rates = counts.rates()
     assert (rates["1s"].decode, rates["10s"].decode, rates["60s"].decode) == (0, 60, 10)
     time.now += 1000
-    assert rings.rates()["60s"].decode == 0
+    assert counts.rates()["60s"].decode == 0
 
 
 def test_a_young_server_averages_over_its_life() -> None:
     time = Time()
-    rings = Rings(time, time)
+    counts = EventCounts(time, time)
     time.now += 2
-    rings.add("decode", 100)
-    assert rings.rates()["60s"].decode == 50
+    counts.add("decode", 100)
+    assert counts.rates()["60s"].decode == 50
 
 
 @given(
@@ -70,13 +70,13 @@ def test_the_history_has_every_token_of_the_last_ten_minutes_once(
     steps: list[tuple[float, int]],
 ) -> None:
     time = Time()
-    rings = Rings(time, time)
+    counts = EventCounts(time, time)
     told: list[tuple[float, int]] = []
     for pause, tokens in steps:
         time.now += pause
-        rings.add("decode", tokens)
+        counts.add("decode", tokens)
         told.append((time.now, tokens))
-    seconds = rings.history().seconds
+    seconds = counts.history().seconds
     end = int(time.now)
     expected = sum(tokens for at, tokens in told if end - HISTORY <= int(at) < end)
     assert sum(second.decode for second in seconds) == expected

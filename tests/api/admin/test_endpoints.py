@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from quart import Response
 
 from mlxd.api.admin.event_feed import MAX_READERS
-from mlxd.api.admin.snapshots import Facts
+from mlxd.api.admin.snapshots import ServerFacts
 from mlxd.api.app import create_app
 from mlxd.config.settings import AdminSettings, ServerSettings, Settings
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
@@ -290,7 +290,7 @@ class Broken(ScriptedEngine):
 
 async def test_a_model_that_cannot_be_loaded_is_a_conflict() -> None:
     engine = Broken(lambda _: SCRIPTS["text"], models=(DEMO,))
-    server = Watched(create_app(Settings(), engine, facts=Facts(token=TOKEN)), engine)
+    server = Watched(create_app(Settings(), engine, facts=ServerFacts(token=TOKEN)), engine)
     response = await server.admin("/admin/models/demo/load", "POST")
     assert response.status_code == 409
     assert "damaged" in (await json_of(response))["error"]["message"]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from mlxd.status import History, Lifecycle, Status
+from mlxd.status import Lifecycle, Status, ThroughputHistory
 from mlxd.tui.client import ServerClient
 
 TOKEN = "secret"
@@ -18,7 +18,7 @@ class FakeAdmin:
 
     def __init__(self, status: Status) -> None:
         self.status = status
-        self.history = History()
+        self.history = ThroughputHistory()
         self.refusal: tuple[int, str] | None = None
         self.posted: list[str] = []
         self.calls = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textual.app import App
 from textual.pilot import Pilot
 
-from mlxd.status import History, Status
+from mlxd.status import Status, ThroughputHistory
 from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
 from mlxd.tui.top.app import TopApp
@@ -76,12 +76,12 @@ async def watching(
     *,
     token: str = TOKEN,
     server: FakeAdmin | None = None,
-    history: History | None = None,
+    history: ThroughputHistory | None = None,
 ) -> AsyncIterator[Watch]:
     """The app on a server that tells `status`; `server` if it is not a running one."""
     async with fake_admin(status) as fake:
         used = server or fake
-        fake.history = history or History()
+        fake.history = history or ThroughputHistory()
         now = [1000.0]
         app = TopApp(
             lambda: ServerClient(used.url, token), terminal, clock=lambda: now[0], backoff=QUICK
