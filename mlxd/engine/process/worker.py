@@ -109,7 +109,12 @@ class Worker:
     def _handle(self, job: Job) -> None:
         match job:
             case Configure():
-                self._configure(job)
+                self._pool.configure(job)
+                self._server.send(Ready(device_name(), self._blas, self._pool.memory_limit))
+                if job.preload is not None:
+                    # ModelChanged says what went wrong; the first request gets the reason.
+                    with suppress(MlxdError):
+                        self._pool.provide(job.preload, requested=time.monotonic())
             case TokenizedPrompt():
                 self._submit(job)
             case WaitingPrompt():
@@ -122,14 +127,6 @@ class Worker:
                 self._load_or_unload(job)
             case _:
                 assert_never(job)
-
-    def _configure(self, config: Configure) -> None:
-        self._pool.configure(config)
-        self._server.send(Ready(device_name(), self._blas, self._pool.memory_limit))
-        if config.preload is not None:
-            # ModelChanged tells what went wrong; the first request for the model gets the reason.
-            with suppress(MlxdError):
-                self._pool.provide(config.preload, requested=time.monotonic())
 
     def _submit(self, job: TokenizedPrompt) -> None:
         request = job.command.request
