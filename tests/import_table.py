@@ -101,11 +101,12 @@ SEES: dict[str, tuple[str, ...]] = {
     "tui.chat": ("tui",),
 }
 
-# Functions may import late only here: the command line starts fast, the engine process loads the
-# BLAS before MLX.
+# Functions may import late only here: the command line and the server start fast, the engine
+# process loads the BLAS before MLX.
 LATE_IMPORTS = (
     *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
     *("engine.__main__", "engine.process.probe", "engine.process.smoke_test"),
+    "engine.scripted.json_generator",
 )
 
 WITH_MLX = ("engine.batching.*", "engine.models.*", "engine.process.*", "engine.__main__")
@@ -135,6 +136,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("config.*",),
     "tomli_w": ("config.toml_writer",),
     "prometheus_client": ("api.admin.metrics",),
+    "jsonschema": ("engine.scripted.json_generator",),
+    "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
         *("config.load", "engine.model_files.demo_model", "store.conversations"),
         *("tui.chat.input_history", "admin_token"),

@@ -103,7 +103,7 @@ def build_engine(settings: Settings, scripted: str | None) -> Engine:
     )
     play = agent if scripted == "agent" else load_script(Path(scripted))
     return ScriptedEngine(
-        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, kept=0
+        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, remembered=0
     )
 
 

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from mlxd.engine.scripted.answers import block, call_id, holds_result, last_user_text
-from mlxd.engine.scripted.json_generator import instance
-from mlxd.engine.scripted.json_validator import Json
+from mlxd.engine.scripted.json_generator import Json, instance
 from mlxd.events import Event, Finished, Started
 from mlxd.messages import (
     AllowedTools,

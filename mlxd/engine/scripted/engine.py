@@ -3,7 +3,7 @@
 For tests, and for people who build a client and want answers that are always the same. A script is
 a function from the request to events; what it leaves out is filled in: `Started` if it does not
 come first, `Finished` if there is no terminal event, and usage that is left at its default, counted
-by the fixed tokenizer of `scripts.text`. As with a real prefix cache, the longest beginning that a
+by the fixed tokenizer of `answers`. As with a real prefix cache, the longest beginning that a
 prompt shares with an earlier one of the same model and API key counts as cached, all but its last
 token. `stop` and `max_tokens` of a request do not change a written answer.
 """
@@ -37,7 +37,7 @@ from mlxd.status import EngineState, EngineStatus, ModelInfo, ModelState, Restar
 __all__ = ["Gate", "Pause", "Play", "ScriptItem", "ScriptedEngine", "agent", "load_script"]
 
 REMEMBERED = 64
-"""Prompts that a later one may share a beginning with, and requests that are kept for a look."""
+"""Prompts that a later one may share a beginning with, and requests that tests can see."""
 REMEMBERED_TOKENS = 500_000
 """Tokens of all those prompts."""
 REMEMBERED_RESTARTS = 20
@@ -63,10 +63,10 @@ class ScriptedEngine:
         models: tuple[ModelInfo, ...] = USUAL_MODELS,
         max_queue: int = 64,
         max_batch: int = 32,
-        kept: int = REMEMBERED,
+        remembered: int = REMEMBERED,
     ) -> None:
-        self.requests: deque[GenerateRequest] = deque(maxlen=kept)
-        """The last `kept` requests that were asked for, the refused ones too."""
+        self.requests: deque[GenerateRequest] = deque(maxlen=remembered)
+        """The last `remembered` requests, the refused ones too."""
         self.cancelled = 0
         """Generations that were left before their terminal event."""
         self._play = play
@@ -88,7 +88,7 @@ class ScriptedEngine:
         return len(self._live)
 
     async def reaches(self, holds: Callable[["ScriptedEngine"], bool]) -> None:
-        """Wait until `holds(self)`; it is asked again whenever a generation comes or goes."""
+        """Wait until `holds(self)`; it is called again whenever a generation comes or goes."""
         while not holds(self):
             await self._change.wait()
 
@@ -116,6 +116,7 @@ class ScriptedEngine:
             await self._enter(playback)
             yield playback
         finally:
+            # A playback leaves the live ones with its terminal event.
             if playback in self._live:
                 self.cancelled += 1
                 self._end(playback)
@@ -200,13 +201,10 @@ class ScriptedEngine:
             ),
             default=0,
         )
-        self._remember(owner, model, prompt)
-        return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
-
-    def _remember(self, owner: str, model: str, prompt: list[str]) -> None:
         self._prompts.append((owner, model, prompt))
         while sum(len(earlier) for _, _, earlier in self._prompts) > REMEMBERED_TOKENS:
             self._prompts.popleft()
+        return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
 
     async def _enter(self, playback: Playback) -> None:
         try:
@@ -224,6 +222,7 @@ class ScriptedEngine:
     def _changed(self) -> None:
         for playback in self._live[: self._max_batch]:
             playback.begin()
+        # A new event for each change, so that everyone who waits sees each of them once.
         self._change.set()
         self._change = asyncio.Event()
 
@@ -239,6 +238,7 @@ class ScriptedEngine:
 
 def shared_beginning(one: list[str], other: list[str]) -> int:
     """How many leading elements are the same."""
+    # By halving, as comparing slices is far faster than a loop over their elements.
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,27 +1,24 @@
-"""Makes up a JSON value that satisfies a JSON Schema, as small and as plain as it can."""
+"""Makes up a JSON value that satisfies a JSON Schema, as small and as plain as it can.
+
+Libraries that generate values make them at random, for finding faults; the built-in agent script
+answers the same every time. Whether a value fits is `jsonschema`'s to judge.
+"""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from typing import Any, TypeAlias
 
-from mlxd.engine.scripted.json_validator import (
-    Checker,
-    Json,
-    as_dict,
-    as_list,
-    matches,
-    number,
-    property_schemas,
-    resolve,
-    same,
-    tuple_schemas,
-)
-
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 Hint = Callable[[str], Sequence[Json]]
 """Values to prefer for a property of this name, if they fit."""
 
 LARGEST_EFFORT = 5_000
 """Schemas looked at, after which the best so far has to do; ends what would double for ever."""
+MOST_REFERENCES = 2_000
+"""References followed to judge values, after which none fits; ends the same."""
 SAME_REFERENCE = 2
 """How often a reference may lie inside itself."""
 LARGEST_ARRAY = 1000
@@ -74,13 +71,52 @@ def instance(schema_text: str, hint: Hint = no_hint) -> Json:
         return {}
 
 
+class Judge:
+    """Whether values satisfy the schemas of one document; all do if it is no schema itself."""
+
+    def __init__(self, root: Json) -> None:
+        # Imported when it is needed, as most servers have a model and start without it.
+        import jsonschema
+        from referencing.exceptions import Unresolvable
+
+        base = jsonschema.validators.validator_for(root, default=jsonschema.Draft202012Validator)
+        validator = jsonschema.validators.extend(base, {"$ref": self._followed(base)})
+        self._errors = (Unresolvable, re.error, RecursionError, ArithmeticError)
+        self._left = MOST_REFERENCES
+        try:
+            base.check_schema(root)
+            self._validator: Any = validator(root)
+        except (jsonschema.SchemaError, RecursionError):
+            self._validator = None
+
+    def fits(self, schema: Json, value: Json) -> bool:
+        """Whether `value` satisfies `schema`, a part of the document."""
+        if self._validator is None:
+            return True
+        try:
+            return bool(self._validator.evolve(schema=schema).is_valid(value))
+        except self._errors:
+            return False
+
+    def _followed(self, base: Any) -> Callable[..., Iterator[Any]]:
+        """The library's `$ref`, which counts: a schema can double the work at every level."""
+
+        def follow(validator: Any, *arguments: Any) -> Iterator[Any]:
+            self._left -= 1
+            if self._left < 0:
+                raise RecursionError
+            yield from base.VALIDATORS["$ref"](validator, *arguments) or ()
+
+        return follow
+
+
 class Maker:
     """Makes values for the schemas of one document."""
 
     def __init__(self, root: Json, hint: Hint) -> None:
         self._root = root
         self._hint = hint
-        self._checker = Checker(root)
+        self._judge = Judge(root)
         self._effort = 0
 
     def make(self, schema: Json, name: str = "", inside: tuple[str, ...] = ()) -> Json:
@@ -88,7 +124,7 @@ class Maker:
         candidates = self._candidates(schema, name, inside)
         first = next(candidates, None)
         for candidate in chain([first], candidates):
-            if self._checker.fits(schema, candidate):
+            if self._judge.fits(schema, candidate):
                 return candidate
         return first
 
@@ -179,7 +215,7 @@ class Maker:
         for item in islice(self._candidates(schema, "", inside), LARGEST_ARRAY):
             if len(found) == count:
                 break
-            if self._checker.fits(schema, item) and not any(same(item, each) for each in found):
+            if self._judge.fits(schema, item) and not any(same(item, each) for each in found):
                 found.append(item)
         model = found[0] if found else None
         return found + [_numbered(model, at) for at in range(len(found), count)]
@@ -286,3 +322,66 @@ def _numbered(item: Json, at: int) -> Json:
         case str():
             return f"{item}{at}"
     return item
+
+
+def same(one: Json, other: Json) -> bool:
+    """Equality as JSON has it: `true` is not `1`."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def as_list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def as_dict(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Json) -> float | None:
+    """The value if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def resolve(reference: Json, root: Json) -> Json:
+    """The schema that `#`, `#/$defs/…` or `#name` points to; `False` when there is none."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return False
+    target = root
+    for step in filter(None, reference[1:].split("/")):
+        name = step.replace("~1", "/").replace("~0", "~")
+        match target:
+            case dict() if name in target:
+                target = target[name]
+            case list() if name.isdigit() and int(name) < len(target):
+                target = target[int(name)]
+            case _:
+                return False
+    return target
+
+
+def tuple_schemas(schema: Mapping[str, Json]) -> tuple[list[Json], Json]:
+    """The schemas of an array's first items, and that of all others."""
+    items = schema.get("items", True)
+    if isinstance(items, list):
+        return items, schema.get("additionalItems", True)
+    return as_list(schema.get("prefixItems")), items
+
+
+def property_schemas(schema: Mapping[str, Json], name: str) -> list[Json]:
+    """All schemas that the property `name` has to satisfy."""
+    known = as_dict(schema.get("properties"))
+    found = [known[name]] if name in known else []
+    for pattern, inner in as_dict(schema.get("patternProperties")).items():
+        if matches(pattern, name):
+            found.append(inner)
+    return found or [schema.get("additionalProperties", True)]
+
+
+def matches(pattern: Json, text: str) -> bool:
+    """Whether a pattern is found in `text`; one that Python can't read is."""
+    try:
+        return not isinstance(pattern, str) or re.search(pattern, text) is not None
+    except re.error:
+        return True

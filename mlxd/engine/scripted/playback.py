@@ -132,7 +132,7 @@ class Playback:
         self._prefilled = usage.cached
         self._decoded = 0
         self._entered = False
-        self._told_end = False
+        self._end_reported = False
         self._first: list[Event] = []
         self._wait: Pause | Gate | None = None
         self._pause_ends = 0.0
@@ -176,7 +176,7 @@ class Playback:
             batch = self._gather(LARGEST_BATCH)
         if not batch:
             raise StopAsyncIteration
-        self._tell(batch)
+        self._report(batch)
         if self._filler.ended:
             self.on_end()
         return batch
@@ -189,7 +189,7 @@ class Playback:
 
     def abandon(self) -> None:
         """The caller has left; whoever still reads gets no more."""
-        self._tell_end(None)
+        self._report_end(None)
         self._abandoned = True
         self._halted.set()
         self.turn.set()
@@ -205,8 +205,8 @@ class Playback:
         status = self._times.status(self.request, figures)
         return status if self.turn.is_set() else replace(status, wait_note=BATCH_FULL)
 
-    def _tell(self, batch: list[Event]) -> None:
-        """Tell the watcher what the events of a batch come from."""
+    def _report(self, batch: list[Event]) -> None:
+        """Report to the watcher what the events of a batch come from."""
         computed = decoded = 0
         for event in batch:
             match event:
@@ -223,7 +223,7 @@ class Playback:
             text = "".join(event.text for event in batch if isinstance(event, BlockDelta))
             self._watcher.wrote(self.request, text)
         if isinstance(end := batch[-1], Finished | Failed):
-            self._tell_end(end)
+            self._report_end(end)
 
     def _read(self, tokens: int) -> int:
         """The prompt is read up to there; how many tokens that is more than before."""
@@ -231,9 +231,9 @@ class Playback:
         self._prefilled += more
         return more
 
-    def _tell_end(self, end: Finished | Failed | None) -> None:
-        if self._entered and not self._told_end:
-            self._told_end = True
+    def _report_end(self, end: Finished | Failed | None) -> None:
+        if self._entered and not self._end_reported:
+            self._end_reported = True
             self._watcher.ended(self.request, self.status(), end)
 
     def _gather(self, limit: int) -> list[Event]:
@@ -278,6 +278,7 @@ class Playback:
 
 
 def _lazily(script: Play, request: GenerateRequest) -> Iterator[ScriptItem]:
+    # A script may refuse as soon as it is called; that belongs to entering, not to making this.
     yield from script(request)
 
 

@@ -18,7 +18,7 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any
 
 import msgspec
 
@@ -183,7 +183,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File:
-    """Reads the parsed JSON of a script; every complaint names the place."""
+    """Reads the parsed JSON of a script; every complaint names the key."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -219,8 +219,9 @@ class _File:
     def _check(self, key: str, items: tuple[Item, ...]) -> None:
         """What only shows when the answer is played."""
         for number, item in enumerate(items):
-            if isinstance(item, Fail | Refuse | Failed):
-                self._check_error(f"{key}.{number}", _error_of(item))
+            match item:
+                case Fail(error) | Refuse(error) | Failed(error):
+                    self._check_error(f"{key}.{number}", error)
         if any(isinstance(item, Refuse) for item in items):
             if len(items) > 1:
                 raise self._wrong(key, "`refuse` stands alone in its answer.")
@@ -253,13 +254,6 @@ class _File:
 _ANY_REQUEST = GenerateRequest(id="", model="", messages=())
 
 
-def _error_of(item: Fail | Refuse | Failed) -> ErrorReport:
-    match item:
-        case Fail(error) | Refuse(error) | Failed(error):
-            return error
-    assert_never(item)
-
-
 def _in_full(item: Item, index: int, request: GenerateRequest) -> Iterator[ScriptItem]:
     match item:
         case SayText(text):
@@ -271,19 +265,14 @@ def _in_full(item: Item, index: int, request: GenerateRequest) -> Iterator[Scrip
         case Wait(seconds):
             yield Pause(seconds)
         case Finish(end):
-            yield _finished(end)
+            end = end if isinstance(end, End) else End(end)
+            yield Finished(end.reason, end.usage, stop_sequence=end.stop_sequence)
         case Fail(error):
             yield Failed(error)
         case Refuse(error):
             raise revive(error)
         case _:
             yield item
-
-
-def _finished(end: FinishReason | End) -> Finished:
-    if isinstance(end, End):
-        return Finished(end.reason, end.usage, stop_sequence=end.stop_sequence)
-    return Finished(end)
 
 
 def _tool_call(call: Called, index: int, request: GenerateRequest) -> ToolCall:
