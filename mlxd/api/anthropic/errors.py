@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mlxd import errors
 from mlxd.api.dialect import ErrorReply, JsonObject
+from mlxd.api.wire.error_rows import ErrorRow
 
 MAX_ECHO = 64
 """Characters of a wrong value that the message repeats."""
@@ -21,51 +21,43 @@ ENGINE_FIELDS = {"response_format": "output_config.format"}
 """The names here of fields that the engine calls something else."""
 
 
-class Row(NamedTuple):
-    """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
-
-    status: int
-    type: str
-    retry: float | None = None
-
-
 BAD = "invalid_request_error"
 OURS = "api_error"
 BUSY = "overloaded_error"
 
-TABLE: Mapping[type[errors.MlxdError], Row] = {
-    errors.ConfigError: Row(500, OURS),
-    errors.ModelUnusable: Row(500, OURS),
-    errors.InvalidBody: Row(400, BAD),
-    errors.BodyTooLarge: Row(413, "request_too_large"),
-    errors.BodyTooSlow: Row(408, BAD),
-    errors.InvalidField: Row(400, BAD),
-    errors.ModelNotFound: Row(404, "not_found_error"),
-    errors.ContextTooLong: Row(400, BAD),
-    errors.Unauthorized: Row(401, "authentication_error"),
-    errors.Forbidden: Row(403, "permission_error"),
-    errors.ResponseNotFound: Row(404, "not_found_error"),
-    errors.PreviousNotFound: Row(404, "not_found_error"),
-    errors.ConversationNotFound: Row(404, "not_found_error"),
-    errors.ItemNotFound: Row(404, "not_found_error"),
-    errors.NotCancellable: Row(400, BAD),
-    errors.RouteNotFound: Row(404, "not_found_error"),
-    errors.MethodNotAllowed: Row(405, "not_found_error"),
-    errors.QueueFull: Row(529, BUSY),
-    errors.Overloaded: Row(529, BUSY),
-    errors.RateLimited: Row(429, "rate_limit_error"),
-    errors.ModelLoading: Row(529, BUSY),
-    errors.StoreUnavailable: Row(529, BUSY),
-    errors.EngineStopped: Row(529, BUSY),
-    errors.EngineFailed: Row(529, BUSY),
-    errors.EngineCrashed: Row(500, OURS, retry=1),
-    errors.EngineStalled: Row(500, OURS, retry=1),
+TABLE: Mapping[type[errors.MlxdError], ErrorRow] = {
+    errors.ConfigError: ErrorRow(500, OURS),
+    errors.ModelUnusable: ErrorRow(500, OURS),
+    errors.InvalidBody: ErrorRow(400, BAD),
+    errors.BodyTooLarge: ErrorRow(413, "request_too_large"),
+    errors.BodyTooSlow: ErrorRow(408, BAD),
+    errors.InvalidField: ErrorRow(400, BAD),
+    errors.ModelNotFound: ErrorRow(404, "not_found_error"),
+    errors.ContextTooLong: ErrorRow(400, BAD),
+    errors.Unauthorized: ErrorRow(401, "authentication_error"),
+    errors.Forbidden: ErrorRow(403, "permission_error"),
+    errors.ResponseNotFound: ErrorRow(404, "not_found_error"),
+    errors.PreviousNotFound: ErrorRow(404, "not_found_error"),
+    errors.ConversationNotFound: ErrorRow(404, "not_found_error"),
+    errors.ItemNotFound: ErrorRow(404, "not_found_error"),
+    errors.NotCancellable: ErrorRow(400, BAD),
+    errors.RouteNotFound: ErrorRow(404, "not_found_error"),
+    errors.MethodNotAllowed: ErrorRow(405, "not_found_error"),
+    errors.QueueFull: ErrorRow(529, BUSY),
+    errors.Overloaded: ErrorRow(529, BUSY),
+    errors.RateLimited: ErrorRow(429, "rate_limit_error"),
+    errors.ModelLoading: ErrorRow(529, BUSY),
+    errors.StoreUnavailable: ErrorRow(529, BUSY),
+    errors.EngineStopped: ErrorRow(529, BUSY),
+    errors.EngineFailed: ErrorRow(529, BUSY),
+    errors.EngineCrashed: ErrorRow(500, OURS, retry=1),
+    errors.EngineStalled: ErrorRow(500, OURS, retry=1),
     # Not one of the statuses that clients try again by themselves.
-    errors.Cancelled: Row(499, BAD),
-    errors.DeadlineExceeded: Row(504, "timeout_error"),
-    errors.OutOfMemory: Row(529, BUSY, retry=5),
-    errors.InvalidLogits: Row(500, OURS),
-    errors.InternalError: Row(500, OURS),
+    errors.Cancelled: ErrorRow(499, BAD),
+    errors.DeadlineExceeded: ErrorRow(504, "timeout_error"),
+    errors.OutOfMemory: ErrorRow(529, BUSY, retry=5),
+    errors.InvalidLogits: ErrorRow(500, OURS),
+    errors.InternalError: ErrorRow(500, OURS),
 }
 FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
 """Failures that would only repeat themselves, or are meant to last."""
@@ -124,7 +116,7 @@ def _details(error: errors.MlxdError) -> JsonObject:
     return {"details": details}
 
 
-def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
+def _headers(error: errors.MlxdError, row: ErrorRow) -> dict[str, str]:
     headers = {}
     seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
     if seconds is not None:

@@ -12,57 +12,50 @@ from pydantic_core import ErrorDetails
 
 from mlxd import errors
 from mlxd.api.dialect import ErrorReply, JsonObject
+from mlxd.api.wire.error_rows import ErrorRow
 
 MAX_ECHO = 64
 """Characters of a wrong value that the message repeats."""
 
 
-class Row(NamedTuple):
-    """How a class of errors appears; `retry` in seconds goes out as `retry-after`."""
-
-    status: int
-    type: str
-    code: str | None = None
-    param: str | None = None
-    retry: float | None = None
-
-
 BAD = "invalid_request_error"
 OURS = "server_error"
 
-TABLE: Mapping[type[errors.MlxdError], Row] = {
-    errors.ConfigError: Row(500, OURS),
-    errors.ModelUnusable: Row(500, OURS, "model_unusable", "model"),
-    errors.InvalidBody: Row(400, BAD),
-    errors.BodyTooLarge: Row(413, BAD, "request_too_large"),
-    errors.BodyTooSlow: Row(408, BAD, "request_timeout"),
-    errors.InvalidField: Row(400, BAD),
-    errors.ModelNotFound: Row(404, BAD, "model_not_found", "model"),
-    errors.ContextTooLong: Row(400, BAD, "context_length_exceeded", "messages"),
-    errors.Unauthorized: Row(401, BAD, "invalid_api_key"),
-    errors.Forbidden: Row(403, BAD, "forbidden"),
-    errors.ResponseNotFound: Row(404, BAD),
-    errors.PreviousNotFound: Row(400, BAD, "previous_response_not_found", "previous_response_id"),
-    errors.ConversationNotFound: Row(404, BAD),
-    errors.ItemNotFound: Row(404, BAD),
-    errors.NotCancellable: Row(400, BAD),
-    errors.RouteNotFound: Row(404, BAD, "unknown_url"),
-    errors.MethodNotAllowed: Row(405, BAD, "method_not_allowed"),
-    errors.QueueFull: Row(503, OURS, "queue_full"),
-    errors.Overloaded: Row(503, OURS, "overloaded"),
-    errors.RateLimited: Row(429, "rate_limit_error", "rate_limit_exceeded"),
-    errors.ModelLoading: Row(503, OURS, "model_loading"),
-    errors.StoreUnavailable: Row(503, OURS, "store_unavailable"),
-    errors.EngineStopped: Row(503, OURS, "shutting_down"),
-    errors.EngineFailed: Row(503, OURS, "engine_failed"),
-    errors.EngineCrashed: Row(503, OURS, "engine_crashed", retry=1),
-    errors.EngineStalled: Row(503, OURS, "engine_stalled", retry=1),
+TABLE: Mapping[type[errors.MlxdError], ErrorRow] = {
+    errors.ConfigError: ErrorRow(500, OURS),
+    errors.ModelUnusable: ErrorRow(500, OURS, "model_unusable", "model"),
+    errors.InvalidBody: ErrorRow(400, BAD),
+    errors.BodyTooLarge: ErrorRow(413, BAD, "request_too_large"),
+    errors.BodyTooSlow: ErrorRow(408, BAD, "request_timeout"),
+    errors.InvalidField: ErrorRow(400, BAD),
+    errors.ModelNotFound: ErrorRow(404, BAD, "model_not_found", "model"),
+    errors.ContextTooLong: ErrorRow(400, BAD, "context_length_exceeded", "messages"),
+    errors.Unauthorized: ErrorRow(401, BAD, "invalid_api_key"),
+    errors.Forbidden: ErrorRow(403, BAD, "forbidden"),
+    errors.ResponseNotFound: ErrorRow(404, BAD),
+    errors.PreviousNotFound: ErrorRow(
+        400, BAD, "previous_response_not_found", "previous_response_id"
+    ),
+    errors.ConversationNotFound: ErrorRow(404, BAD),
+    errors.ItemNotFound: ErrorRow(404, BAD),
+    errors.NotCancellable: ErrorRow(400, BAD),
+    errors.RouteNotFound: ErrorRow(404, BAD, "unknown_url"),
+    errors.MethodNotAllowed: ErrorRow(405, BAD, "method_not_allowed"),
+    errors.QueueFull: ErrorRow(503, OURS, "queue_full"),
+    errors.Overloaded: ErrorRow(503, OURS, "overloaded"),
+    errors.RateLimited: ErrorRow(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.ModelLoading: ErrorRow(503, OURS, "model_loading"),
+    errors.StoreUnavailable: ErrorRow(503, OURS, "store_unavailable"),
+    errors.EngineStopped: ErrorRow(503, OURS, "shutting_down"),
+    errors.EngineFailed: ErrorRow(503, OURS, "engine_failed"),
+    errors.EngineCrashed: ErrorRow(503, OURS, "engine_crashed", retry=1),
+    errors.EngineStalled: ErrorRow(503, OURS, "engine_stalled", retry=1),
     # Not one of the statuses that clients try again by themselves.
-    errors.Cancelled: Row(499, BAD, "request_cancelled"),
-    errors.DeadlineExceeded: Row(504, OURS, "deadline_exceeded"),
-    errors.OutOfMemory: Row(503, OURS, "out_of_memory", retry=5),
-    errors.InvalidLogits: Row(500, OURS, "invalid_logits"),
-    errors.InternalError: Row(500, OURS),
+    errors.Cancelled: ErrorRow(499, BAD, "request_cancelled"),
+    errors.DeadlineExceeded: ErrorRow(504, OURS, "deadline_exceeded"),
+    errors.OutOfMemory: ErrorRow(503, OURS, "out_of_memory", retry=5),
+    errors.InvalidLogits: ErrorRow(500, OURS, "invalid_logits"),
+    errors.InternalError: ErrorRow(500, OURS),
 }
 FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
 """Failures that would only repeat themselves, or are meant to last."""
@@ -110,7 +103,7 @@ def error_body(error: errors.MlxdError, *, prompt: str) -> JsonObject:
     return {"error": body}
 
 
-def _headers(error: errors.MlxdError, row: Row) -> dict[str, str]:
+def _headers(error: errors.MlxdError, row: ErrorRow) -> dict[str, str]:
     headers = {}
     seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
     if seconds is not None:
