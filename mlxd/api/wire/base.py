@@ -64,14 +64,15 @@ def type_tag(value: dict[str, Any]) -> str | None:
     return None if kind is None else f"#{kind}"
 
 
-def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
-    """Dotted names of the extras of `model` and of what is inside, without indices.
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """An object's fields that say something: a null is the same as leaving the field out."""
+    return {name: given for name, given in value.items() if given is not None}
 
-    A null says the same as leaving the field out.
-    """
-    for name, value in (model.model_extra or {}).items():
-        if value is not None:
-            yield f"{prefix}{name}"
+
+def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the extras of `model` and of what is inside, without indices."""
+    for name in without_nulls(model.model_extra or {}):
+        yield f"{prefix}{name}"
     # In the order of declaration: that of a set changes from process to process.
     for name in type(model).model_fields:
         if name in model.model_fields_set:
