@@ -7,7 +7,7 @@ from typing import Any
 from mlxd.api.dialect import Caller, Frame
 from mlxd.api.openai.responses.dialect import OpenAIResponses
 from mlxd.api.openai.responses.format.calls import Past, ResolvedCall, UnresolvedCall
-from mlxd.api.openai.responses.format.items import kept
+from mlxd.api.openai.responses.format.items import stored_items
 from mlxd.events import Event, Failed
 from mlxd.history import Item
 from mlxd.messages import GenerateRequest, Message
@@ -66,7 +66,7 @@ def said(*items: Json, past: Sequence[Item] = (), **fields: Any) -> tuple[Messag
 
 def items(*values: Json) -> tuple[Item, ...]:
     """Items as the store has them."""
-    return kept(json.loads(json.dumps(values)))
+    return stored_items(json.loads(json.dumps(values)))
 
 
 def bodies(found: Iterable[Item]) -> list[Json]:

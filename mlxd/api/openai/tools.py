@@ -1,14 +1,14 @@
 """Tools of OpenAI's APIs in no dialect, and custom tools, which the model sees as functions."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from mlxd.api.openai.errors import wrong_value
-from mlxd.api.openai.wire import Wire, type_tag
-from mlxd.messages import Tool
+from mlxd.api.openai.wire import ToolName, Wire, type_tag
+from mlxd.messages import AutoTools, NoTools, RequiredTools, Tool, ToolChoice
 
 NO_PARAMETERS = Tool(name="").parameters
 CUSTOM_PARAMETERS = (
@@ -19,6 +19,15 @@ CUSTOM_PARAMETERS = (
 
 _LAST = re.compile(r"(?<!\\)(?:\\\\)*\$\Z")
 """A dollar sign at the end that is not an escaped one."""
+
+
+class FunctionDefinition(Wire):
+    """A function; without `parameters` it takes no arguments."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class FreeInput(Wire):
@@ -35,8 +44,12 @@ class InputGrammar(Wire):
 
     @property
     def enforced(self) -> bool:
-        """Whether it bounds what the model writes; it is told to the model in any case."""
+        """Whether it bounds what the model writes; the model reads it in any case."""
         return self.syntax == "regex"
+
+
+class ModeChoice(Wire):
+    type: Literal["none", "auto", "required"]
 
 
 def tool_type_tag(value: dict[str, Any]) -> str | None:
@@ -50,15 +63,14 @@ def input_type_tag(value: dict[str, Any]) -> str:
     return type_tag(value) or "#text"
 
 
-def function_tool(
-    name: str, description: str | None, parameters: Mapping[str, Any] | None, *, strict: bool
-) -> Tool:
-    """A function; without `parameters` it takes no arguments."""
+def function_tool(function: FunctionDefinition, name: str) -> Tool:
+    """A function under the `name` that the model sees."""
+    parameters = function.parameters
     return Tool(
         name=name,
-        description=description or "",
+        description=function.description or "",
         parameters=msgspec.json.encode(parameters).decode() if parameters else NO_PARAMETERS,
-        strict=strict,
+        strict=function.strict or False,
     )
 
 
@@ -67,18 +79,15 @@ def custom_tool(name: str, description: str | None, grammar: InputGrammar | None
     if grammar is None:
         return Tool(name, description or "", CUSTOM_PARAMETERS)
     rule = f"The input must match this {grammar.syntax}:\n{grammar.definition}"
-    told = "\n\n".join(filter(None, (description, rule)))
+    description = "\n\n".join(filter(None, (description, rule)))
     if not grammar.enforced:
-        return Tool(name, told, CUSTOM_PARAMETERS)
+        return Tool(name, description, CUSTOM_PARAMETERS)
+    # A pattern of JSON Schema may match anywhere in a text; this one is meant for the whole.
+    inner = grammar.definition.removeprefix("^")
+    inner = inner[:-1] if _LAST.search(inner) else inner
     parameters = msgspec.json.decode(CUSTOM_PARAMETERS)
-    parameters["properties"]["input"]["pattern"] = _whole(grammar.definition)
-    return Tool(name, told, msgspec.json.encode(parameters).decode(), strict=True)
-
-
-def _whole(pattern: str) -> str:
-    """A pattern that matches all of a text or nothing."""
-    inner = pattern.removeprefix("^")
-    return f"^(?:{inner[:-1] if _LAST.search(inner) else inner})$"
+    parameters["properties"]["input"]["pattern"] = f"^(?:{inner})$"
+    return Tool(name, description, msgspec.json.encode(parameters).decode(), strict=True)
 
 
 def custom_arguments(text: str) -> str:
@@ -96,6 +105,18 @@ def custom_input(arguments: str) -> str:
 
 class _CustomArguments(msgspec.Struct):
     input: str
+
+
+def mode_choice(choice: ModeChoice | None, tools: Sequence[Tool], field: str) -> ToolChoice:
+    """A choice that names no tool; raises `InvalidField` for a call that is demanded of none."""
+    match choice:
+        case None | ModeChoice(type="auto"):
+            return AutoTools()
+        case ModeChoice(type="none"):
+            return NoTools()
+        case _:
+            require_offered([], tools, field)
+            return RequiredTools()
 
 
 def require_offered(names: Iterable[str], tools: Sequence[Tool], field: str) -> None:

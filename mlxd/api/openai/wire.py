@@ -1,19 +1,58 @@
 """What the wire models of OpenAI's APIs have in common; the rest is in `wire`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+import msgspec
+from pydantic import BeforeValidator
 
-from mlxd.api.wire.base import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag, unknown_fields
+from mlxd.api.wire.base import (
+    AN_OBJECT,
+    FAIL_FAST,
+    NULL_AS_EMPTY,
+    ToolName,
+    Wire,
+    expected,
+    text_or,
+    type_tag,
+    unknown_fields,
+    without_nulls,
+)
 
 __all__ = (
     "AN_OBJECT",
     "FAIL_FAST",
+    "NULL_AS_EMPTY",
     "ToolName",
     "Wire",
     "expected",
+    "text_or",
     "type_tag",
     "unknown_fields",
+    "without_nulls",
 )
 
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+TEXT_OR_OBJECTS = "one of a string or array of objects"
+TEXT_OR_OBJECT = "one of a string or object"
+
+
+class RefusalPart(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Wire):
+    type: Literal["json_object"]
+
+
+def arguments_text(value: object) -> object:
+    """Arguments of a past call: any text, as the model may have broken it; some send objects."""
+    if value is None:
+        return ""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else value
+
+
+CallArguments = Annotated[str, BeforeValidator(arguments_text)]

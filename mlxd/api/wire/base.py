@@ -5,8 +5,8 @@ Branches of unions are tagged with names beginning with `#`; a union's discrimin
 whose name ends in `<field>_tag`. What turns pydantic's findings into a dialect's words reads both.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -39,22 +39,43 @@ AN_OBJECT = BeforeValidator(_an_object)
 """In front of a union: only an object can say which branch it is."""
 
 
+def text_or(kind: type, read: Callable[[str], object], what: str) -> BeforeValidator:
+    """In front of a field of `kind`, for which a string may stand that `read` makes one of."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, str):
+            return read(value)
+        if isinstance(value, kind):
+            return value
+        raise expected(what)
+
+    return BeforeValidator(validate)
+
+
+NULL_AS_EMPTY = BeforeValidator(lambda value: [] if value is None else value)
+"""Behind `text_or`: a list that may be null, which says the same as an empty one."""
+
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
 def type_tag(value: dict[str, Any]) -> str | None:
     """The branch of an object that says in `type` what it is."""
     kind = value.get("type")
     return None if kind is None else f"#{kind}"
 
 
-def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
-    """Dotted names of the extras of `model` and of what is inside, without indices.
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """An object's fields that say something: a null is the same as leaving the field out."""
+    return {name: given for name, given in value.items() if given is not None}
 
-    A null says the same as leaving the field out.
-    """
-    for name, value in (model.model_extra or {}).items():
-        if value is not None:
-            yield f"{prefix}{name}"
-    for name in model.model_fields_set:
-        if name in type(model).model_fields:
+
+def unknown_fields(model: Wire, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the extras of `model` and of what is inside, without indices."""
+    for name in without_nulls(model.model_extra or {}):
+        yield f"{prefix}{name}"
+    # In the order of declaration: that of a set changes from process to process.
+    for name in type(model).model_fields:
+        if name in model.model_fields_set:
             yield from _inside(getattr(model, name), f"{prefix}{name}.")
 
 

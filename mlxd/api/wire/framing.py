@@ -9,7 +9,7 @@ _LINE_ENDS = tuple(
 )
 
 
-class ServerSentEvents:
+class SseFraming:
     """`text/event-stream`, as the HTML standard has it (section 9.2)."""
 
     media_type = "text/event-stream; charset=utf-8"
@@ -27,7 +27,7 @@ class ServerSentEvents:
         return b"".join(pieces)
 
 
-class JsonLines:
+class NdjsonFraming:
     """`application/x-ndjson`: one JSON value a line, which knows no comments."""
 
     media_type = "application/x-ndjson"
@@ -38,8 +38,8 @@ class JsonLines:
         return b"".join(_on_one_line(frame.data) + b"\n" for frame in frames)
 
 
-SSE = ServerSentEvents()
-NDJSON = JsonLines()
+SSE = SseFraming()
+NDJSON = NdjsonFraming()
 
 
 def _on_one_line(data: bytes) -> bytes:

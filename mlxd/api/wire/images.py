@@ -38,18 +38,16 @@ def image_from_url(url: str) -> Image:
 
 def image_from_base64(payload: str) -> Image:
     """The image that `payload` encodes; raises `ImageRefused`."""
+    # Before anything is decoded: Base64 makes four characters of three bytes, and pads.
     if len(payload) > MAX_IMAGE * 4 // 3 + 4:
         raise ImageRefused(f"the image is larger than {MAX_IMAGE} bytes.")
-    data = _decode(payload)
-    return Image(data, _media_type(data))
-
-
-def _decode(payload: str) -> bytes:
+    # Some clients escape the payload, as the rest of a URL has to be.
     encoded = unquote_to_bytes(payload) if "%" in payload else payload.encode()
     try:
-        return binascii.a2b_base64(encoded, strict_mode=True)
+        data = binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         raise ImageRefused("the image is not valid Base64.") from None
+    return Image(data, _media_type(data))
 
 
 def _media_type(data: bytes) -> str:

@@ -1,6 +1,6 @@
 """OpenAI's Chat Completions: from the wire's request to neutral ones, and the table of errors."""
 
-import msgspec
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mlxd.api.dialect import (
@@ -15,8 +15,8 @@ from mlxd.api.dialect import (
 )
 from mlxd.api.openai.chat.messages import neutral_messages
 from mlxd.api.openai.chat.output_format import output
-from mlxd.api.openai.chat.renderer import ChatRenderer, Wanted
-from mlxd.api.openai.chat.tools import Toolbox, legacy_toolbox, toolbox
+from mlxd.api.openai.chat.renderer import ChatAnswerOptions, ChatRenderer
+from mlxd.api.openai.chat.tools import ChatToolbox, legacy_toolbox, toolbox
 from mlxd.api.openai.chat.wire import ChatRequest
 from mlxd.api.openai.errors import error_reply, from_pydantic, wrong_value
 from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
@@ -30,11 +30,7 @@ from mlxd.api.openai.wire import unknown_fields
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
-from mlxd.messages import (
-    GenerateRequest,
-    Sampling,
-    Source,
-)
+from mlxd.messages import GenerateRequest, Sampling, Source
 
 
 def build(settings: Settings) -> "OpenAIChat":
@@ -60,12 +56,19 @@ class OpenAIChat(ListsModels, Dialect):
             wire = ChatRequest.model_validate(body)
         except ValidationError as error:
             raise from_pydantic(error) from None
-        box = _toolbox(wire)
-        requested = wire.model or ""
-        wanted = Wanted(
+        if wire.functions and not wire.tools:
+            box = legacy_toolbox(wire.functions, wire.function_call)
+        else:
+            box = toolbox(wire.tools or [], wire.tool_choice)
+        ignored = [
+            *unknown_fields(wire),
+            *box.dropped,
+            *(["stop"] if "" in (wire.stop or []) else []),
+        ]
+        options = ChatAnswerOptions(
             id=f"chatcmpl-{caller.request_id.removeprefix('req_')}",
             created=caller.created,
-            model=requested,
+            model=wire.model or "",
             choices=wire.n or 1,
             usage=bool(wire.stream_options and wire.stream_options.include_usage),
             logprobs=bool(wire.logprobs),
@@ -75,9 +78,9 @@ class OpenAIChat(ListsModels, Dialect):
         return ParsedCall(
             requests=_requests(wire, box, caller),
             stream=bool(wire.stream),
-            renderer=ChatRenderer(wanted),
-            requested_model=requested,
-            ignored=_ignored(wire, box),
+            renderer=ChatRenderer(options),
+            requested_model=wire.model or "",
+            ignored=tuple(dict.fromkeys(ignored)),
         )
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
@@ -85,16 +88,13 @@ class OpenAIChat(ListsModels, Dialect):
         return error_reply(error, validation_status=caller.validation_status, prompt="messages")
 
 
-def _toolbox(wire: ChatRequest) -> Toolbox:
-    if wire.tools or not wire.functions:
-        return toolbox(wire.tools or [], wire.tool_choice)
-    return legacy_toolbox(wire.functions, wire.function_call)
-
-
-def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[GenerateRequest, ...]:
+def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[GenerateRequest, ...]:
     """One request a choice; they differ in id and seed only."""
+    if wire.top_logprobs and not wire.logprobs:
+        raise wrong_value("top_logprobs", "only allowed when 'logprobs' is true.")
     sampling = neutral_sampling(wire)
-    choices = wire.n or 1
+    # What the caller calls the conversation, for those who watch the server.
+    session = (wire.model_extra or {}).get("prompt_cache_key")
     first = GenerateRequest(
         id=caller.request_id,
         model=wire.model or "",
@@ -107,16 +107,14 @@ def _requests(wire: ChatRequest, box: Toolbox, caller: Caller) -> tuple[Generate
         stop=tuple(stop for stop in wire.stop or [] if stop),
         output=output(wire),
         reasoning=neutral_reasoning(wire, wire.reasoning_effort),
-        logprobs=_logprobs(wire),
+        logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         template_args=template_args(wire),
-        source=Source(key=caller.key, session=_session(wire)),
+        source=Source(key=caller.key, session=session if isinstance(session, str) else ""),
     )
-    if choices == 1:
+    if (choices := wire.n or 1) == 1:
         return (first,)
     return tuple(
-        msgspec.structs.replace(
-            first, id=f"{caller.request_id}-{choice}", sampling=_reseeded(sampling, choice)
-        )
+        replace(first, id=f"{caller.request_id}-{choice}", sampling=_reseeded(sampling, choice))
         for choice in range(choices)
     )
 
@@ -125,26 +123,4 @@ def _reseeded(sampling: Sampling, choice: int) -> Sampling:
     """Another seed for each choice, or all would be the same answer; within 64 bits."""
     if sampling.seed is None:
         return sampling
-    seed = (sampling.seed + choice + 2**63) % 2**64 - 2**63
-    return msgspec.structs.replace(sampling, seed=seed)
-
-
-def _logprobs(wire: ChatRequest) -> int | None:
-    if wire.logprobs:
-        return wire.top_logprobs or 0
-    if wire.top_logprobs:
-        raise wrong_value("top_logprobs", "only allowed when 'logprobs' is true.")
-    return None
-
-
-def _session(wire: ChatRequest) -> str:
-    """What the caller calls the conversation, for those who watch the server."""
-    key = (wire.model_extra or {}).get("prompt_cache_key")
-    return key if isinstance(key, str) else ""
-
-
-def _ignored(wire: ChatRequest, box: Toolbox) -> tuple[str, ...]:
-    names = [*unknown_fields(wire), *box.dropped]
-    if "" in (wire.stop or []):
-        names.append("stop")
-    return tuple(dict.fromkeys(names))
+    return replace(sampling, seed=(sampling.seed + choice + 2**63) % 2**64 - 2**63)

@@ -3,24 +3,27 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, assert_never
 
-import msgspec
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import Discriminator, Tag
 
 from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.images import read_image
 from mlxd.api.openai.tools import custom_arguments
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    TEXT_OR_OBJECTS,
+    CallArguments,
+    RefusalPart,
+    Wire,
+    text_or,
+    type_tag,
+)
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
 
 class TextPart(Wire):
     type: Literal["text"]
     text: str
-
-
-class RefusalPart(Wire):
-    type: Literal["refusal"]
-    refusal: str
 
 
 class ImageUrl(Wire):
@@ -49,27 +52,16 @@ ContentPart = Annotated[
 ]
 
 
-def _as_parts(value: object) -> object:
-    if isinstance(value, str):
-        return [{"type": "text", "text": value}]
-    if isinstance(value, list):
-        return value
-    raise expected("one of a string or array of objects")
-
-
-Content = Annotated[list[ContentPart], FAIL_FAST, BeforeValidator(_as_parts)]
-
-
-def _as_json_text(value: object) -> object:
-    """Arguments of a past call: any text, as the model may have broken it; some send objects."""
-    if value is None:
-        return ""
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else value
+Content = Annotated[
+    list[ContentPart],
+    FAIL_FAST,
+    text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
+]
 
 
 class FunctionCall(Wire):
     name: str
-    arguments: Annotated[str, BeforeValidator(_as_json_text)] = ""
+    arguments: CallArguments = ""
 
 
 class FunctionToolCall(Wire):
@@ -167,6 +159,7 @@ def neutral_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
             case UserMessage():
                 translated.append(Message("user", tuple(_content(message.content, field))))
             case AssistantMessage():
+                # Calls had no ids then: a result goes to the last call of its function.
                 if message.function_call is not None:
                     legacy_calls[message.function_call.name] = f"call_{index}"
                 translated.append(Message("assistant", tuple(_assistant(message, index))))

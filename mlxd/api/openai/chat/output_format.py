@@ -6,14 +6,9 @@ from typing import Any, assert_never
 
 import msgspec
 
-from mlxd.api.openai.chat.wire import (
-    ChatRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    StructuredOutputs,
-    TextFormat,
-)
+from mlxd.api.openai.chat.wire import ChatRequest, JsonSchemaFormat
 from mlxd.api.openai.errors import wrong_value
+from mlxd.api.openai.wire import JsonObjectFormat, TextFormat
 from mlxd.messages import (
     GrammarOutput,
     JsonOutput,
@@ -27,40 +22,37 @@ Maker = Callable[[Any], Output]
 
 
 def output(wire: ChatRequest) -> Output:
-    """The one form of output that is asked for; raises `InvalidField` when there are several."""
-    asked = {**_formats(wire), **_named(wire, _FIELDS), **_structured(wire.structured_outputs)}
-    if len(asked) > 1:
-        first, second = list(asked)[:2]
-        raise wrong_value(second, f"it can't be combined with '{first}'.")
-    return next(iter(asked.values()), TextOutput())
-
-
-def _formats(wire: ChatRequest) -> dict[str, Output]:
+    """The one form of output that is requested; raises `InvalidField` when there are several."""
+    forms: dict[str, Output] = {}
     match wire.response_format:
         case None | TextFormat():
-            return {}
+            pass
         case JsonObjectFormat():
-            return {"response_format": JsonOutput()}
+            forms["response_format"] = JsonOutput()
         case JsonSchemaFormat(json_schema=described):
             schema = msgspec.json.encode(described.schema_ or {}).decode()
             strict = described.strict or False
-            return {"response_format": JsonSchemaOutput(schema, described.name, strict)}
+            forms["response_format"] = JsonSchemaOutput(schema, described.name, strict)
         case _:
             assert_never(wire.response_format)
+    forms |= _named(wire, _FIELDS)
+    if structured := wire.structured_outputs:
+        forms |= _named(structured, _STRUCTURED, "structured_outputs.")
+        if structured.json_object:
+            forms["structured_outputs.json_object"] = JsonOutput()
+    if len(forms) > 1:
+        first, second = list(forms)[:2]
+        raise wrong_value(second, f"it can't be combined with '{first}'.")
+    return next(iter(forms.values()), TextOutput())
 
 
-def _structured(wanted: StructuredOutputs | None) -> dict[str, Output]:
-    if wanted is None:
-        return {}
-    found = _named(wanted, _STRUCTURED)
-    if wanted.json_object:
-        found["json_object"] = JsonOutput()
-    return {f"structured_outputs.{name.rstrip('_')}": made for name, made in found.items()}
-
-
-def _named(wire: object, makers: Mapping[str, Maker]) -> dict[str, Output]:
-    values = {name: getattr(wire, name) for name in makers}
-    return {name: makers[name](value) for name, value in values.items() if value is not None}
+def _named(wire: object, makers: Mapping[str, Maker], prefix: str = "") -> dict[str, Output]:
+    """What the fields of `wire` ask for, by the fields' names."""
+    return {
+        f"{prefix}{name.rstrip('_')}": make(value)
+        for name, make in makers.items()
+        if (value := getattr(wire, name)) is not None
+    }
 
 
 def _schema(text: str) -> Output:

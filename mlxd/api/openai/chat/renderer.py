@@ -6,7 +6,7 @@ that text and one concatenation.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -39,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ChatAnswerOptions:
     """What the request said about its answer; `created` in seconds since 1970.
 
     `model` is the name that was asked for, empty for the default. Calls of `custom_tools` are of
@@ -69,11 +69,11 @@ class Choice:
 class ChatRenderer:
     """See `Renderer`."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._choices = [Choice(number) for number in range(wanted.choices)]
+    def __init__(self, options: ChatAnswerOptions) -> None:
+        self._options = options
+        self._choices = [Choice(number) for number in range(options.choices)]
         self._head = b""
-        self._tail = b'}],"usage":null}' if wanted.usage else b"}]}"
+        self._tail = b'}],"usage":null}' if options.usage else b"}]}"
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `Renderer.frames`."""
@@ -83,12 +83,19 @@ class ChatRenderer:
                 return self._delta(state, text, logprobs)
             case BlockStart(part=part):
                 state.open = part
-                return self._open_call(state, part) if isinstance(part, ToolCall) else ()
+                if not isinstance(part, ToolCall):
+                    return ()
+                state.calls += 1
+                return () if self._is_custom(part) else (self._call_chunk(state, part),)
             case BlockEnd(part=part):
                 state.open = None
-                return self._close_call(state, part) if isinstance(part, ToolCall) else ()
+                # The input is a string inside the arguments, so it is shown when they are whole.
+                if isinstance(part, ToolCall) and self._is_custom(part):
+                    return (self._call_chunk(state, part),)
+                return ()
             case Started(model=model):
-                self._head = self._shared(model)
+                envelope = self._envelope("chat.completion.chunk", model)
+                self._head = _encode(envelope)[:-1] + b',"choices":['
                 delta = b'{"role":"assistant","content":"","refusal":null}'
                 return (self._chunk(state, delta),)
             case Progress():
@@ -108,7 +115,7 @@ class ChatRenderer:
 
     def end(self) -> Iterable[Frame]:
         """See `Renderer.end`."""
-        if not self._wanted.usage:
+        if not self._options.usage:
             return (DONE,)
         usage = usage_body([choice.usage for choice in self._choices])
         return (Frame(self._head + b'],"usage":' + _encode(usage) + b"}"), DONE)
@@ -125,17 +132,13 @@ class ChatRenderer:
 
     def _envelope(self, kind: str, model: str) -> JsonObject:
         return {
-            "id": self._wanted.id,
+            "id": self._options.id,
             "object": kind,
-            "created": self._wanted.created,
-            "model": self._wanted.model or model,
+            "created": self._options.created,
+            "model": self._options.model or model,
             "service_tier": "default",
             "system_fingerprint": FINGERPRINT,
         }
-
-    def _shared(self, model: str) -> bytes:
-        """What every chunk begins with."""
-        return _encode(self._envelope("chat.completion.chunk", model))[:-1] + b',"choices":['
 
     def _chunk(
         self, choice: Choice, delta: bytes, *, finish: bytes = b"null", logprobs: bytes = b"null"
@@ -158,53 +161,27 @@ class ChatRenderer:
                 delta = b'{"content":' + encoded + b"}"
             case Reasoning():
                 delta = b'{"reasoning_content":' + encoded + b',"reasoning":' + encoded + b"}"
-            case ToolCall(name=name):
-                if name in self._wanted.custom_tools:
-                    # The input is a string inside these arguments; it is sent when they are whole.
+            case ToolCall() as call:
+                if self._is_custom(call):
                     return ()
-                delta = self._arguments(choice, encoded)
+                if self._options.legacy_calls:
+                    delta = b'{"function_call":{"arguments":' + encoded + b"}}"
+                else:
+                    head = b'{"tool_calls":[{"index":%d,"function":{"arguments":'
+                    delta = head % (choice.calls - 1) + encoded + b"}}]}"
             case None:
                 return ()
-        if self._wanted.logprobs and logprobs:
+        if self._options.logprobs and logprobs:
             return (self._chunk(choice, delta, logprobs=_encode(logprobs_body(logprobs))),)
         return (self._chunk(choice, delta),) if text else ()
 
-    def _open_call(self, choice: Choice, call: ToolCall) -> Iterable[Frame]:
-        choice.calls += 1
-        if call.name in self._wanted.custom_tools:
-            return ()
-        function = {"name": call.name, "arguments": ""}
-        if self._wanted.legacy_calls:
-            return (self._chunk(choice, _encode({"function_call": function})),)
-        return (self._call_chunk(choice, id=call.id, type="function", function=function),)
-
-    def _close_call(self, choice: Choice, call: ToolCall) -> Iterable[Frame]:
-        if call.name not in self._wanted.custom_tools:
-            return ()
-        custom = {"name": call.name, "input": custom_input(call.arguments)}
-        return (self._call_chunk(choice, id=call.id, type="custom", custom=custom),)
-
-    def _call_chunk(self, choice: Choice, **call: Any) -> Frame:
-        delta = {"tool_calls": [{"index": choice.calls - 1, **call}]}
-        return self._chunk(choice, _encode(delta))
-
-    def _arguments(self, choice: Choice, encoded: bytes) -> bytes:
-        if self._wanted.legacy_calls:
-            return b'{"function_call":{"arguments":' + encoded + b"}}"
-        index = b'{"tool_calls":[{"index":%d' % (choice.calls - 1)
-        return index + b',"function":{"arguments":' + encoded + b"}}]}"
+    def _call_chunk(self, choice: Choice, call: ToolCall) -> Frame:
+        shown = self._call(call)
+        if self._options.legacy_calls:
+            return self._chunk(choice, _encode({"function_call": shown["function"]}))
+        return self._chunk(choice, _encode({"tool_calls": [{"index": choice.calls - 1, **shown}]}))
 
     def _choice(self, index: int, answer: Answer) -> JsonObject:
-        wanted = self._wanted.logprobs and answer.logprobs
-        finish = self._finish_reason(answer.finished.reason, len(answer.tool_calls))
-        return {
-            "index": index,
-            "message": self._message(answer),
-            "logprobs": logprobs_body(answer.logprobs) if wanted else None,
-            "finish_reason": finish,
-        }
-
-    def _message(self, answer: Answer) -> JsonObject:
         calls = [self._call(call) for call in answer.tool_calls]
         message: JsonObject = {
             "role": "assistant",
@@ -213,19 +190,29 @@ class ChatRenderer:
             "annotations": [],
         }
         if answer.reasoning:
+            # The name that most servers have for it, and vLLM's newer one.
             message |= {"reasoning_content": answer.reasoning, "reasoning": answer.reasoning}
-        if calls and self._wanted.legacy_calls:
+        if calls and self._options.legacy_calls:
             message["function_call"] = calls[0]["function"]
         elif calls:
             message["tool_calls"] = calls
-        return message
+        logprobs = answer.logprobs if self._options.logprobs else ()
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": logprobs_body(logprobs) if logprobs else None,
+            "finish_reason": self._finish_reason(answer.finished.reason, len(calls)),
+        }
 
     def _call(self, call: ToolCall) -> JsonObject:
-        if call.name in self._wanted.custom_tools:
+        if self._is_custom(call):
             custom = {"name": call.name, "input": custom_input(call.arguments)}
             return {"id": call.id, "type": "custom", "custom": custom}
         function = {"name": call.name, "arguments": call.arguments}
         return {"id": call.id, "type": "function", "function": function}
+
+    def _is_custom(self, call: ToolCall) -> bool:
+        return call.name in self._options.custom_tools
 
     def _finish_reason(self, reason: FinishReason, calls: int) -> str:
         """`tool_calls` if and only if there are calls, unless the limit cut the last one short."""
@@ -233,7 +220,7 @@ class ChatRenderer:
             return "length"
         if not calls or reason == "cancelled":
             return "stop"
-        return "function_call" if self._wanted.legacy_calls else "tool_calls"
+        return "function_call" if self._options.legacy_calls else "tool_calls"
 
 
 def usage_body(usages: Sequence[Usage]) -> JsonObject:

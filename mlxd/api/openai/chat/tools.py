@@ -1,37 +1,33 @@
 """The tools of a Chat Completions request, what may be called, and the older names for both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Literal, assert_never
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
 from mlxd.api.openai.tools import (
     FreeInput,
+    FunctionDefinition,
     InputGrammar,
+    ModeChoice,
     custom_tool,
     function_tool,
     input_type_tag,
+    mode_choice,
     require_offered,
     tool_type_tag,
 )
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
-from mlxd.messages import (
-    AllowedTools,
-    AutoTools,
-    NamedTool,
-    NoTools,
-    RequiredTools,
-    Tool,
-    ToolChoice,
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    TEXT_OR_OBJECT,
+    ToolName,
+    Wire,
+    text_or,
+    type_tag,
 )
-
-
-class FunctionDefinition(Wire):
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
+from mlxd.messages import AllowedTools, AutoTools, NamedTool, Tool, ToolChoice
 
 
 class FunctionTool(Wire):
@@ -56,10 +52,6 @@ class CustomDefinition(Wire):
     description: str | None = None
     format: Format | None = None
 
-    @property
-    def input_grammar(self) -> InputGrammar | None:
-        return self.format.grammar if isinstance(self.format, GrammarFormat) else None
-
 
 class CustomTool(Wire):
     type: Literal["custom"]
@@ -83,10 +75,6 @@ OfferedTool = Annotated[
 
 class Named(Wire):
     name: str
-
-
-class ModeChoice(Wire):
-    type: Literal["none", "auto", "required"]
 
 
 class FunctionChoice(Wire):
@@ -116,21 +104,7 @@ class AllowedChoice(Wire):
     allowed_tools: AllowedToolList
 
 
-def _as_choice(value: object) -> object:
-    if isinstance(value, str):
-        return {"type": value}
-    if isinstance(value, dict):
-        return value
-    raise expected("one of a string or object")
-
-
-def _as_legacy_choice(value: object) -> object:
-    if isinstance(value, dict):
-        return {"type": "function", "function": value}
-    return _as_choice(value)
-
-
-_Choice = Annotated[
+WireChoice = Annotated[
     Annotated[ModeChoice, Tag("#none")]
     | Annotated[ModeChoice, Tag("#auto")]
     | Annotated[ModeChoice, Tag("#required")]
@@ -138,17 +112,23 @@ _Choice = Annotated[
     | Annotated[CustomChoice, Tag("#custom")]
     | Annotated[AllowedChoice, Tag("#allowed_tools")],
     Discriminator(type_tag),
+    text_or(dict, lambda mode: {"type": mode}, TEXT_OR_OBJECT),
 ]
-WireChoice = Annotated[_Choice, BeforeValidator(_as_choice)]
-LegacyChoice = Annotated[_Choice, BeforeValidator(_as_legacy_choice)]
+LegacyChoice = Annotated[
+    WireChoice,
+    BeforeValidator(
+        lambda value: {"type": "function", "function": value} if isinstance(value, dict) else value
+    ),
+]
 
 
 @dataclass(frozen=True)
-class Toolbox:
+class ChatToolbox:
     """The tools in no dialect, and what the answer must look like to this one.
 
     `custom` are the names of tools whose calls are of type `custom`; `legacy` says that the caller
-    used the names from before there were tools, and reads calls under those.
+    used the names from before there were tools, and reads calls under those. `dropped` are the
+    names, as fields, of what is not honoured.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -158,68 +138,52 @@ class Toolbox:
     dropped: tuple[str, ...] = ()
 
 
-def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbox:
+def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatToolbox:
     """The offered tools without those nobody here can run; raises `InvalidField`."""
-    tools = tuple(_tool(each) for each in offered if not isinstance(each, OtherTool))
-    return Toolbox(
-        tools=tools,
+    tools, custom, dropped = list[Tool](), set[str](), list[str]()
+    for each in offered:
+        match each:
+            case FunctionTool(function=function):
+                tools.append(function_tool(function, function.name))
+            case CustomTool(custom=CustomDefinition(name=name, description=description) as tool):
+                grammar = tool.format.grammar if isinstance(tool.format, GrammarFormat) else None
+                tools.append(custom_tool(name, description, grammar))
+                custom.add(name)
+                if grammar is not None and not grammar.enforced:
+                    dropped.append("tools.custom.format")
+            case OtherTool(type=kind):
+                dropped.append(f"tools.{kind}")
+            case _:
+                assert_never(each)
+    return ChatToolbox(
+        tools=tuple(tools),
         choice=_choice(choice, tools, "tool_choice"),
-        custom=frozenset(each.custom.name for each in offered if isinstance(each, CustomTool)),
-        dropped=tuple(_dropped(offered)),
+        custom=frozenset(custom),
+        dropped=tuple(dropped),
     )
 
 
-def _dropped(offered: Sequence[OfferedTool]) -> Iterator[str]:
-    """The names, as fields, of what is not honoured of the tools."""
-    for tool in offered:
-        if isinstance(tool, OtherTool):
-            yield f"tools.{tool.type}"
-        elif isinstance(tool, CustomTool):
-            grammar = tool.custom.input_grammar
-            if grammar is not None and not grammar.enforced:
-                yield "tools.custom.format"
-
-
-def legacy_toolbox(functions: Sequence[FunctionDefinition], choice: LegacyChoice | None) -> Toolbox:
+def legacy_toolbox(
+    functions: Sequence[FunctionDefinition], choice: LegacyChoice | None
+) -> ChatToolbox:
     """The same for `functions` and `function_call`."""
-    tools = tuple(_function(each) for each in functions)
-    return Toolbox(tools=tools, choice=_choice(choice, tools, "function_call"), legacy=True)
-
-
-def _tool(offered: FunctionTool | CustomTool) -> Tool:
-    if isinstance(offered, FunctionTool):
-        return _function(offered.function)
-    custom = offered.custom
-    return custom_tool(custom.name, custom.description, custom.input_grammar)
-
-
-def _function(function: FunctionDefinition) -> Tool:
-    return function_tool(
-        function.name, function.description, function.parameters, strict=function.strict or False
-    )
+    tools = tuple(function_tool(each, each.name) for each in functions)
+    return ChatToolbox(tools=tools, choice=_choice(choice, tools, "function_call"), legacy=True)
 
 
 def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> ToolChoice:
     match choice:
-        case None:
-            return AutoTools()
-        case ModeChoice(type="none"):
-            return NoTools()
-        case ModeChoice(type="auto"):
-            return AutoTools()
-        case ModeChoice():
-            require_offered([], tools, field)
-            return RequiredTools()
+        case None | ModeChoice():
+            return mode_choice(choice, tools, field)
         case FunctionChoice(function=named) | CustomChoice(custom=named):
             require_offered([named.name], tools, field)
             return NamedTool(named.name)
         case AllowedChoice(allowed_tools=allowed):
-            names = tuple(_chosen_name(each) for each in allowed.tools)
+            names = tuple(
+                each.function.name if isinstance(each, FunctionChoice) else each.custom.name
+                for each in allowed.tools
+            )
             require_offered(names, tools, field)
             return AllowedTools(names, required=allowed.mode == "required")
         case _:
             assert_never(choice)
-
-
-def _chosen_name(choice: NamedChoice) -> str:
-    return choice.function.name if isinstance(choice, FunctionChoice) else choice.custom.name

@@ -6,9 +6,19 @@ import msgspec
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai.chat.messages import ChatMessage
-from mlxd.api.openai.chat.tools import FunctionDefinition, LegacyChoice, OfferedTool, WireChoice
+from mlxd.api.openai.chat.tools import LegacyChoice, OfferedTool, WireChoice
 from mlxd.api.openai.sampling import Effort, SamplingFields, TokenLimit
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai.tools import FunctionDefinition
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    TEXT_OR_OBJECT,
+    JsonObjectFormat,
+    TextFormat,
+    Wire,
+    expected,
+    type_tag,
+)
 
 MAX_CHOICES = 8
 
@@ -36,14 +46,6 @@ class JsonSchema(Wire):
     strict: bool | None = None
 
 
-class TextFormat(Wire):
-    type: Literal["text"]
-
-
-class JsonObjectFormat(Wire):
-    type: Literal["json_object"]
-
-
 class JsonSchemaFormat(Wire):
     type: Literal["json_schema"]
     json_schema: JsonSchema
@@ -63,7 +65,7 @@ def _as_schema_text(value: object) -> object:
         return msgspec.json.encode(value).decode()
     if isinstance(value, str):
         return value
-    raise expected("one of a string or object")
+    raise expected(TEXT_OR_OBJECT)
 
 
 SchemaText = Annotated[str, BeforeValidator(_as_schema_text)]

@@ -12,15 +12,15 @@ from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
 from mlxd.api.openai.responses.endpoints import responses_views
 from mlxd.api.openai.responses.format.calls import Past, ResolvedCall, UnresolvedCall
 from mlxd.api.openai.responses.format.compaction import CompactRenderer, compaction
-from mlxd.api.openai.responses.format.full_input import History, recalled
-from mlxd.api.openai.responses.format.items import as_items, kept, mentioned
+from mlxd.api.openai.responses.format.full_input import full_input
+from mlxd.api.openai.responses.format.items import mentioned_ids, stored_items, user_message
 from mlxd.api.openai.responses.format.neutral_request import (
     check,
     generate_request,
     ignored_fields,
     require_input,
 )
-from mlxd.api.openai.responses.format.renderer import ResponsesRenderer, Wanted
+from mlxd.api.openai.responses.format.renderer import ResponseAnswerOptions, ResponsesRenderer
 from mlxd.api.openai.responses.format.response_object import response_id, settled_fields
 from mlxd.api.openai.responses.format.tools import toolbox
 from mlxd.api.openai.responses.format.truncation import shortener
@@ -71,10 +71,10 @@ class OpenAIResponses(ListsModels, Dialect):
         items = _items(wire, body, caller)
 
         def resolve(past: Past) -> ResolvedCall:
-            history = recalled(wire, items, past)
+            history = full_input(wire, items, past)
             box = toolbox([*(wire.tools or []), *history.tools])
             request = generate_request(wire, history.messages, box, caller)
-            wanted = Wanted(
+            options = ResponseAnswerOptions(
                 response=settled_fields(wire, body, caller),
                 token=caller.request_id.removeprefix("req_"),
                 created=caller.created,
@@ -89,7 +89,7 @@ class OpenAIResponses(ListsModels, Dialect):
             call = ResolvedCall(
                 requests=(request,),
                 stream=wire.stream or False,
-                renderer=ResponsesRenderer(wanted),
+                renderer=ResponsesRenderer(options),
                 requested_model=wire.model or "",
                 ignored=ignored,
                 input=history.input,
@@ -106,7 +106,7 @@ class OpenAIResponses(ListsModels, Dialect):
             previous=wire.previous_response_id or "",
             conversation=wire.conversation.id if wire.conversation else "",
             appends=wire.generate is not False,
-            references=mentioned(wire.input or []),
+            references=mentioned_ids(wire.input or []),
             input=items,
         )
 
@@ -118,7 +118,7 @@ class OpenAIResponses(ListsModels, Dialect):
         items = _items(wire, body, caller)
 
         def resolve(past: Past) -> ResolvedCall:
-            history: History = recalled(wire, items, past)
+            history = full_input(wire, items, past)
             return ResolvedCall(
                 requests=(compaction(wire, history, caller),),
                 stream=False,
@@ -134,7 +134,7 @@ class OpenAIResponses(ListsModels, Dialect):
             resolve=resolve,
             previous=wire.previous_response_id or "",
             conversation=wire.conversation.id if wire.conversation else "",
-            references=mentioned(wire.input or []),
+            references=mentioned_ids(wire.input or []),
             input=items,
         )
 
@@ -154,6 +154,6 @@ def _items(wire: HistoryRequest, body: JsonObject, caller: Caller) -> tuple[Item
     """
     if wire.input is None:
         return ()
-    values = as_items(body["input"])
+    given = body["input"]
     salt = caller.request_id if wire.conversation else wire.previous_response_id or ""
-    return kept(values if isinstance(values, list) else [], salt)
+    return stored_items(user_message(given) if isinstance(given, str) else given, salt)

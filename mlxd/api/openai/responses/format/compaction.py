@@ -6,7 +6,7 @@ import msgspec
 
 from mlxd.api.dialect import Caller, Frame, JsonObject
 from mlxd.api.openai.responses.format.calls import FinalState
-from mlxd.api.openai.responses.format.full_input import History
+from mlxd.api.openai.responses.format.full_input import FullInput
 from mlxd.api.openai.responses.format.neutral_request import source
 from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
 from mlxd.api.openai.responses.format.wire import CompactRequest
@@ -26,8 +26,8 @@ ASK = (
 _encode = msgspec.json.Encoder().encode
 
 
-def compaction(wire: CompactRequest, history: History, caller: Caller) -> GenerateRequest:
-    """The request for a summary of `history`."""
+def compaction(wire: CompactRequest, history: FullInput, caller: Caller) -> GenerateRequest:
+    """The request for a summary of `history`, which is the whole conversation."""
     return GenerateRequest(
         id=caller.request_id,
         model=wire.model,

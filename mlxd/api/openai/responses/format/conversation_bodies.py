@@ -10,8 +10,8 @@ from mlxd.api.dialect import JsonObject
 from mlxd.api.openai.errors import from_pydantic, wrong_type
 from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.full_input import resolved
-from mlxd.api.openai.responses.format.items import ITEMS, InputItem, kept, mentioned
-from mlxd.api.openai.responses.format.messages import neutral_said
+from mlxd.api.openai.responses.format.items import ITEMS, InputItem, mentioned_ids, stored_items
+from mlxd.api.openai.responses.format.messages import item_messages
 from mlxd.api.openai.responses.format.neutral_request import check_metadata
 from mlxd.errors import InvalidField
 from mlxd.history import Conversation, Item
@@ -28,7 +28,7 @@ def referenced_ids(values: object) -> tuple[str, ...]:
             f"{MAX_ITEMS}, but got an array with length {len(values)} instead."
         )
         raise InvalidField("items", "value", message, "array_above_max_length")
-    return mentioned(_checked(values))
+    return mentioned_ids(_checked(values))
 
 
 def new_items(values: object, referenced: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -38,9 +38,11 @@ def new_items(values: object, referenced: Mapping[str, Item]) -> tuple[Item, ...
     """
     models = _checked(values)
     for index, model in enumerate(models):
-        list(neutral_said(model, f"items.{index}"))
-    # Items of a conversation are told apart by their ids, whatever they say.
-    items = kept(values if isinstance(values, list) else [], secrets.token_hex(16))
+        # For what it raises: an item that can't be read would spoil every later request.
+        list(item_messages(model, f"items.{index}"))
+    assert isinstance(values, list), "what is no list was refused"
+    # Items of a conversation are distinct whatever they say, so their ids are made at random.
+    items = stored_items(values, secrets.token_hex(16))
     past = Past(referenced=referenced)
     return tuple(resolved(*each, past)[0] for each in zip(items, models, strict=True))
 

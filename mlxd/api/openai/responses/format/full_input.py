@@ -15,9 +15,9 @@ from mlxd.api.openai.responses.format.items import (
     LocalCallItem,
     MessageItem,
     ReferenceItem,
-    read,
+    parsed_item,
 )
-from mlxd.api.openai.responses.format.messages import Said, messages, neutral_said
+from mlxd.api.openai.responses.format.messages import item_messages, joined_messages
 from mlxd.api.openai.responses.format.tools import OfferedTool
 from mlxd.api.openai.responses.format.wire import HistoryRequest
 from mlxd.errors import InvalidField, ItemNotFound
@@ -28,7 +28,7 @@ CALLS = (FunctionCallItem, CustomCallItem, LocalCallItem)
 
 
 @dataclass(frozen=True)
-class History:
+class FullInput:
     """The whole conversation; `input` is what the request adds to it, references put in.
 
     `tools` are those that items brought along; `lasting` are the items with the system's words.
@@ -40,25 +40,31 @@ class History:
     lasting: tuple[Item, ...]
 
 
-def recalled(wire: HistoryRequest, items: Sequence[Item], past: Past) -> History:
+def full_input(wire: HistoryRequest, items: Sequence[Item], past: Past) -> FullInput:
     """Raises `InvalidField` or `ItemNotFound`."""
-    before = [(item, read(item)) for item in past.items]
+    before = [(item, parsed_item(item)) for item in past.items]
     added = [resolved(*each, past) for each in zip(items, wire.input or [], strict=True)]
-    pieces = [Said("system", (Text(wire.instructions),))] if wire.instructions else []
+    messages = [Message("system", (Text(wire.instructions),))] if wire.instructions else []
     for _, model in before:
-        pieces += neutral_said(model, "input")
+        messages += item_messages(model, "input")
     for index, (_, model) in enumerate(added):
-        pieces += neutral_said(model, f"input.{index}")
-    if not pieces:
+        messages += item_messages(model, f"input.{index}")
+    if not messages:
         raise wrong_value("input", "nothing in it is read here.")
     whole = [*before, *added]
     if wire.previous_response_id is not None:
         _check_calls([model for _, model in whole])
-    return History(
-        messages=messages(pieces),
+    brought = [model.tools for _, model in whole if isinstance(model, AdditionalToolsItem)]
+    return FullInput(
+        messages=joined_messages(messages),
         input=tuple(item for item, _ in added),
-        tools=tuple(tool for _, model in whole for tool in _tools(model)),
-        lasting=tuple(item for item, model in whole if _lasts(model)),
+        tools=tuple(tool for tools in brought for tool in tools),
+        lasting=tuple(
+            item
+            for item, model in whole
+            if isinstance(model, AdditionalToolsItem)
+            or (isinstance(model, MessageItem) and model.role in ("system", "developer"))
+        ),
     )
 
 
@@ -68,7 +74,7 @@ def resolved(item: Item, model: InputItem, past: Past) -> tuple[Item, InputItem]
         return item, model
     if (found := past.referenced.get(model.id)) is None:
         raise ItemNotFound(model.id)
-    return found, read(found)
+    return found, parsed_item(found)
 
 
 def _check_calls(models: Sequence[InputItem]) -> None:
@@ -84,12 +90,3 @@ def _check_calls(models: Sequence[InputItem]) -> None:
         if isinstance(model, CallOutputItem) and model.call_id not in made:
             message = f"No tool call found for function call output with call_id {model.call_id}."
             raise InvalidField("input", "value", message)
-
-
-def _tools(model: InputItem) -> Sequence[OfferedTool]:
-    return model.tools if isinstance(model, AdditionalToolsItem) else ()
-
-
-def _lasts(model: InputItem) -> bool:
-    said = isinstance(model, MessageItem) and model.role in ("system", "developer")
-    return said or isinstance(model, AdditionalToolsItem)

@@ -1,4 +1,4 @@
-"""The items of the Responses API as they arrive, and as they are kept.
+"""The items of the Responses API as they arrive, and as they are stored.
 
 A client sends back what it was given, by way of its own types: ids that are not ours, nulls, and
 keys of other versions are taken everywhere.
@@ -6,16 +6,23 @@ keys of other versions are taken everywhere.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.openai.responses.format.parts import Content
 from mlxd.api.openai.responses.format.tools import OfferedTool
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    CallArguments,
+    Wire,
+    arguments_text,
+    without_nulls,
+)
 from mlxd.history import Item
 
 MAX_ID = 256
@@ -38,18 +45,11 @@ class MessageItem(AnyItem):
     phase: Any = None
 
 
-def _as_json_text(value: object) -> object:
-    """Arguments of a past call: any text, as the model may have broken it; some send objects."""
-    if value is None:
-        return ""
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else value
-
-
 class FunctionCallItem(AnyItem):
     type: Literal["function_call"]
     call_id: str
     name: str
-    arguments: Annotated[str, BeforeValidator(_as_json_text)] = ""
+    arguments: CallArguments = ""
     namespace: str | None = None
 
 
@@ -132,8 +132,7 @@ def _item_type_tag(value: dict[str, Any]) -> str:
     kind = value.get("type")
     if kind is not None:
         return f"#{kind}" if isinstance(kind, str) and kind in KNOWN_TYPES else "#other"
-    told = {name for name, given in value.items() if given is not None}
-    return "#item_reference" if told == {"id"} else "#message"
+    return "#item_reference" if without_nulls(value).keys() == {"id"} else "#message"
 
 
 InputItem = Annotated[
@@ -159,13 +158,9 @@ InputItem = Annotated[
 ]
 
 
-def as_items(value: object) -> object:
-    """A string as input is one message of the user's."""
-    if isinstance(value, str):
-        return [{"type": "message", "role": "user", "content": value}]
-    if isinstance(value, list):
-        return value
-    raise expected("one of a string or array of objects")
+def user_message(text: str) -> list[JsonObject]:
+    """The items that a string as input stands for."""
+    return [{"type": "message", "role": "user", "content": text}]
 
 
 InputItems = Annotated[list[InputItem], FAIL_FAST]
@@ -173,12 +168,12 @@ ITEMS: TypeAdapter[list[InputItem]] = TypeAdapter(InputItems)
 ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 
 
-def read(item: Item) -> InputItem:
-    """An item that was kept."""
+def parsed_item(item: Item) -> InputItem:
+    """An item that was stored."""
     return ITEM.validate_json(item.body)
 
 
-def mentioned(models: Iterable[InputItem]) -> tuple[str, ...]:
+def mentioned_ids(models: Iterable[InputItem]) -> tuple[str, ...]:
     """The ids of items that are referred to and not sent."""
     return tuple(model.id for model in models if isinstance(model, ReferenceItem))
 
@@ -194,82 +189,65 @@ PREFIXES = {
 }
 
 
-def kept(values: Sequence[JsonObject], salt: str = "") -> tuple[Item, ...]:
-    """The items as they are kept, each with its id; `values` must have been validated.
+_DEFAULTS: Mapping[str, JsonObject] = {
+    "message": {"content": (), "status": "completed"},
+    "function_call": {"arguments": "", "status": "completed"},
+    "function_call_output": {"output": "", "status": "completed"},
+    "custom_tool_call": {"input": "", "status": "completed"},
+    "custom_tool_call_output": {"output": "", "status": "completed"},
+    "reasoning": {"summary": ()},
+}
 
-    An item without an id gets one made from what it says and from `salt`, so that the same input
+
+def stored_items(values: Sequence[JsonObject], salt: str = "") -> tuple[Item, ...]:
+    """The items as they are stored, each with its id; `values` must have been validated.
+
+    An item without an id gets one made from its content and from `salt`, so that the same input
     sent again is the same items.
     """
+    items = []
     seen: Counter[bytes] = Counter()
-    return tuple(_kept(value, salt, seen) for value in values)
+    for value in values:
+        body = _stored_body(value)
+        id_ = body.pop("id", None)
+        if not isinstance(id_, str) or not 0 < len(id_) <= MAX_ID:
+            content = msgspec.json.encode(body, order="sorted")
+            # The same words twice in one input are two items.
+            source = b"%d:%s:" % (seen[content], salt.encode()) + content
+            seen[content] += 1
+            id_ = f"{PREFIXES.get(body['type'], 'item')}_{hashlib.sha256(source).hexdigest()[:48]}"
+        items.append(Item(id_, msgspec.json.encode({"id": id_, **body})))
+    return tuple(items)
 
 
-def _kept(value: JsonObject, salt: str, seen: Counter[bytes]) -> Item:
-    body = {name: given for name, given in value.items() if given is not None}
-    body.setdefault("type", "item_reference" if set(body) == {"id"} else "message")
-    _FILL.get(body["type"], _fill_nothing)(body)
-    given = body.pop("id", None)
-    if not isinstance(given, str) or not 0 < len(given) <= MAX_ID:
-        said = msgspec.json.encode(body, order="sorted")
-        source = b"%d:%s:" % (seen[said], salt.encode()) + said
-        seen[said] += 1
-        given = f"{PREFIXES.get(body['type'], 'item')}_{hashlib.sha256(source).hexdigest()[:48]}"
-    return Item(given, msgspec.json.encode({"id": given, **body}))
+def _stored_body(value: JsonObject) -> JsonObject:
+    """The shape in which items are given back: parts, never a string, and no field missing."""
+    body = without_nulls(value)
+    kind = body.setdefault("type", "item_reference" if set(body) == {"id"} else "message")
+    for name, default in _DEFAULTS.get(kind, {}).items():
+        body.setdefault(name, default)
+    match kind:
+        case "message":
+            text_type = "output_text" if body["role"] == "assistant" else "input_text"
+            body["content"] = [_stored_part(part) for part in _parts(body["content"], text_type)]
+        case "function_call":
+            body["arguments"] = arguments_text(body["arguments"])
+        case "reasoning":
+            body["summary"] = _parts(body["summary"], "summary_text")
+            if "content" in body:
+                body["content"] = _parts(body["content"], "reasoning_text")
+    return body
 
 
-def _fill_nothing(body: JsonObject) -> None:
-    pass
+def _parts(content: Any, text_type: str) -> Any:
+    return [{"type": text_type, "text": content}] if isinstance(content, str) else content
 
 
-def _fill_message(body: JsonObject) -> None:
-    """The shape in which messages are given back: parts, never a string."""
-    answers = body["role"] == "assistant"
-    content = body.get("content", [])
-    if isinstance(content, str):
-        content = [{"type": "output_text" if answers else "input_text", "text": content}]
-    body["content"] = [_filled_part(part) for part in content]
-    body.setdefault("status", "completed")
-
-
-def _filled_part(part: JsonObject) -> JsonObject:
+def _stored_part(part: JsonObject) -> JsonObject:
     match part:
         case {"type": "output_text"}:
-            told = {name: given for name, given in part.items() if given is not None}
-            return {"annotations": [], "logprobs": [], **told}
+            return {"annotations": [], "logprobs": [], **without_nulls(part)}
         case {"type": "input_image"}:
             return {"detail": "auto", **part}
         case _:
             return part
-
-
-def _fill_call(body: JsonObject) -> None:
-    body["arguments"] = _as_json_text(body.get("arguments"))
-    body.setdefault("status", "completed")
-
-
-def _fill_custom_call(body: JsonObject) -> None:
-    body.setdefault("input", "")
-    body.setdefault("status", "completed")
-
-
-def _fill_output(body: JsonObject) -> None:
-    body.setdefault("output", "")
-    body.setdefault("status", "completed")
-
-
-def _fill_reasoning(body: JsonObject) -> None:
-    summary = body.setdefault("summary", [])
-    if isinstance(summary, str):
-        body["summary"] = [{"type": "summary_text", "text": summary}]
-    if isinstance(body.get("content"), str):
-        body["content"] = [{"type": "reasoning_text", "text": body["content"]}]
-
-
-_FILL = {
-    "message": _fill_message,
-    "function_call": _fill_call,
-    "function_call_output": _fill_output,
-    "custom_tool_call": _fill_custom_call,
-    "custom_tool_call_output": _fill_output,
-    "reasoning": _fill_reasoning,
-}

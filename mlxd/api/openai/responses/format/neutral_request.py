@@ -1,6 +1,6 @@
 """A Responses request in no dialect, once the conversation it goes on from is known."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import assert_never
 
 import msgspec
@@ -8,14 +8,12 @@ import msgspec
 from mlxd.api.dialect import Caller
 from mlxd.api.openai.errors import missing, unsupported, wrong_type, wrong_value
 from mlxd.api.openai.responses.format.messages import not_read
-from mlxd.api.openai.responses.format.tools import Toolbox, dropped_tools, neutral_choice
+from mlxd.api.openai.responses.format.tools import ResponsesToolbox, dropped_tools, neutral_choice
 from mlxd.api.openai.responses.format.wire import (
     UNHEEDED,
     HistoryRequest,
-    JsonObjectFormat,
     JsonSchemaFormat,
     ResponsesRequest,
-    TextFormat,
 )
 from mlxd.api.openai.sampling import (
     neutral_reasoning,
@@ -23,7 +21,7 @@ from mlxd.api.openai.sampling import (
     template_args,
     token_limit,
 )
-from mlxd.api.openai.wire import unknown_fields
+from mlxd.api.openai.wire import JsonObjectFormat, TextFormat, unknown_fields
 from mlxd.errors import InvalidField
 from mlxd.messages import (
     GenerateRequest,
@@ -96,23 +94,24 @@ def _goes_on(wire: HistoryRequest) -> bool:
 
 
 def generate_request(
-    wire: ResponsesRequest, said: tuple[Message, ...], box: Toolbox, caller: Caller
+    wire: ResponsesRequest, messages: tuple[Message, ...], box: ResponsesToolbox, caller: Caller
 ) -> GenerateRequest:
     """Raises `InvalidField`."""
     return GenerateRequest(
         id=caller.request_id,
         model=wire.model or "",
-        messages=said,
+        messages=messages,
         tools=box.tools,
         tool_choice=neutral_choice(wire.tool_choice, box),
         parallel_tools=wire.parallel_tool_calls is not False,
         sampling=neutral_sampling(wire),
-        # The one token is not told; what counts is the prompt, which the engine then knows.
+        # The one token is not shown; what counts is the prompt, which the engine then knows.
         max_tokens=1 if wire.generate is False else token_limit(wire.max_output_tokens),
         stop=tuple(stop for stop in wire.stop or [] if stop),
         output=_output(wire),
         reasoning=neutral_reasoning(wire, wire.reasoning.effort if wire.reasoning else None),
-        logprobs=_logprobs(wire),
+        logprobs=wire.top_logprobs
+        or (0 if wire.includes("message.output_text.logprobs") else None),
         template_args=template_args(wire),
         source=source(wire, caller),
     )
@@ -126,47 +125,33 @@ def source(wire: HistoryRequest, caller: Caller) -> Source:
 
 
 def _output(wire: ResponsesRequest) -> Output:
-    asked = wire.text.format if wire.text else None
-    match asked:
+    format_ = wire.text.format if wire.text else None
+    match format_:
         case None | TextFormat():
             return TextOutput()
         case JsonObjectFormat():
             return JsonOutput()
         case JsonSchemaFormat():
-            schema = msgspec.json.encode(asked.schema_).decode()
-            return JsonSchemaOutput(schema, asked.name, asked.strict or False)
+            schema = msgspec.json.encode(format_.schema_).decode()
+            return JsonSchemaOutput(schema, format_.name, format_.strict or False)
         case _:
-            assert_never(asked)
-
-
-def _logprobs(wire: ResponsesRequest) -> int | None:
-    if wire.includes("message.output_text.logprobs"):
-        return wire.top_logprobs or 0
-    return wire.top_logprobs or None
+            assert_never(format_)
 
 
 def ignored_fields(wire: HistoryRequest) -> tuple[str, ...]:
     """The names of what is not honoured and changes nothing."""
     names = [*unknown_fields(wire), *not_read(wire.input or [])]
     if isinstance(wire, ResponsesRequest):
-        names += _unheeded(wire)
+        text, reasoning, stream = wire.text, wire.reasoning, wire.stream_options
+        names += dropped_tools(wire.tools or [])
+        names += [name for name in UNHEEDED if getattr(wire, name) is not None]
+        unheeded = {
+            "text.verbosity": text and text.verbosity,
+            "reasoning.context": reasoning and reasoning.context is not None,
+            "reasoning.mode": reasoning and reasoning.mode is not None,
+            "service_tier": wire.service_tier not in (None, "auto", "default"),
+            "stream_options.include_obfuscation": stream and stream.include_obfuscation,
+            "stop": "" in (wire.stop or []),
+        }
+        names += [name for name, given in unheeded.items() if given]
     return tuple(dict.fromkeys(names))
-
-
-def _unheeded(wire: ResponsesRequest) -> Iterator[str]:
-    yield from dropped_tools(wire.tools or [])
-    for name in UNHEEDED:
-        if getattr(wire, name) is not None:
-            yield name
-    if wire.text and wire.text.verbosity:
-        yield "text.verbosity"
-    if wire.reasoning and wire.reasoning.context is not None:
-        yield "reasoning.context"
-    if wire.reasoning and wire.reasoning.mode is not None:
-        yield "reasoning.mode"
-    if wire.service_tier not in (None, "auto", "default"):
-        yield "service_tier"
-    if wire.stream_options and wire.stream_options.include_obfuscation:
-        yield "stream_options.include_obfuscation"
-    if "" in (wire.stop or []):
-        yield "stop"

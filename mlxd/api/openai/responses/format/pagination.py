@@ -32,18 +32,14 @@ class Page:
         ordered = list({item.id: item for item in reversed(items)}.values())
         if self.order == "asc":
             ordered.reverse()
-        begin = self._begin(ordered)
-        return item_list(
-            ordered[begin : begin + self.limit], more=len(ordered) > begin + self.limit
-        )
-
-    def _begin(self, ordered: Sequence[Item]) -> int:
-        if not self.after:
-            return 0
-        for number, item in enumerate(ordered):
-            if item.id == self.after:
-                return number + 1
-        raise ItemNotFound(self.after)
+        begin = 0
+        if self.after:
+            ids = [item.id for item in ordered]
+            if self.after not in ids:
+                raise ItemNotFound(self.after)
+            begin = ids.index(self.after) + 1
+        end = begin + self.limit
+        return item_list(ordered[begin:end], more=len(ordered) > end)
 
 
 def item_list(items: Sequence[Item], *, more: bool = False) -> bytes:

@@ -4,11 +4,20 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, assert_never
 
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import Discriminator, Tag
 
 from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.images import read_image
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    NULL_AS_EMPTY,
+    TEXT_OR_OBJECTS,
+    RefusalPart,
+    Wire,
+    text_or,
+    type_tag,
+)
 from mlxd.messages import Image, Text
 
 
@@ -19,11 +28,6 @@ class TextPart(Wire):
     text: str
     annotations: Any = None
     logprobs: Any = None
-
-
-class RefusalPart(Wire):
-    type: Literal["refusal"]
-    refusal: str
 
 
 class ImagePart(Wire):
@@ -65,17 +69,12 @@ ContentPart = Annotated[
 ]
 
 
-def _as_parts(value: object) -> object:
-    if isinstance(value, str):
-        return [{"type": "input_text", "text": value}]
-    if isinstance(value, list):
-        return value
-    if value is None:
-        return []
-    raise expected("one of a string or array of objects")
-
-
-Content = Annotated[list[ContentPart], FAIL_FAST, BeforeValidator(_as_parts)]
+Content = Annotated[
+    list[ContentPart],
+    FAIL_FAST,
+    text_or(list, lambda text: [{"type": "input_text", "text": text}], TEXT_OR_OBJECTS),
+    NULL_AS_EMPTY,
+]
 """A string is the same as one part of text; null the same as none."""
 
 
@@ -86,8 +85,10 @@ def neutral_parts(parts: Sequence[ContentPart], field: str) -> Iterator[Text | I
             case TextPart(text=text) | RefusalPart(refusal=text):
                 if text:
                     yield Text(text)
-            case ImagePart():
-                yield _image(part, f"{field}.{index}")
+            case ImagePart(image_url=url):
+                if url is None:
+                    raise _not_here("images", f"{field}.{index}.file_id")
+                yield read_image(url, f"{field}.{index}.image_url")
             case FilePart():
                 yield _file(part, f"{field}.{index}")
             case OtherPart():
@@ -97,31 +98,23 @@ def neutral_parts(parts: Sequence[ContentPart], field: str) -> Iterator[Text | I
                 assert_never(part)
 
 
-def _image(part: ImagePart, field: str) -> Image:
-    if part.image_url is None:
-        raise _not_here("images", f"{field}.file_id")
-    return read_image(part.image_url, f"{field}.image_url")
-
-
 def _file(part: FilePart, field: str) -> Text:
     """A text file's words in a tag with its name."""
-    if part.file_data is None:
+    data = part.file_data
+    if data is None:
         raise _not_here("files", f"{field}.{'file_url' if part.file_url else 'file_id'}")
-    name = (part.filename or "file").replace('"', "'")
-    return Text(f'<file name="{name}">\n{_decoded(part.file_data, field)}\n</file>')
-
-
-def _decoded(data: str, field: str) -> str:
     header, comma, payload = data.partition(",")
     kind = header.removeprefix("data:").partition(";")[0].strip().lower() if comma else "text/plain"
     try:
         text = b64decode(payload if comma else data, validate=True).decode()
     except ValueError:
         text = "\0"
+    # The type is the caller's guess: what is text decodes, and text has no zero bytes.
     if "\0" in text:
         why = f"files of type '{kind[:64]}' are not read here; send their text in UTF-8."
         raise unsupported(f"{field}.file_data", why)
-    return text
+    name = (part.filename or "file").replace('"', "'")
+    return Text(f'<file name="{name}">\n{text}\n</file>')
 
 
 def _not_here(what: str, field: str) -> Exception:

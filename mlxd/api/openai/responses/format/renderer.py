@@ -1,6 +1,6 @@
 """Responses answers: events to events of the wire, and the object as it is at any time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.openai.responses.format.calls import FinalState
 from mlxd.api.openai.responses.format.output_items import (
-    Block,
-    CallBlock,
-    CustomCallBlock,
     ItemStatus,
-    MessageBlock,
-    ReasoningBlock,
+    OutputCall,
+    OutputCustomCall,
+    OutputItem,
+    OutputMessage,
+    OutputReasoning,
     Step,
     Style,
 )
 from mlxd.api.openai.responses.format.response_object import error_event, response_error, usage_body
-from mlxd.api.openai.responses.format.tools import Toolbox
+from mlxd.api.openai.responses.format.tools import ResponsesToolbox
 from mlxd.errors import MlxdError, revive
 from mlxd.events import (
     BlockDelta,
@@ -29,9 +29,9 @@ from mlxd.events import (
     Event,
     Failed,
     Finished,
+    FinishReason,
     Progress,
     Started,
-    Timings,
     Usage,
 )
 from mlxd.history import Item, ResponseState
@@ -43,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ResponseAnswerOptions:
     """What the request said about its answer.
 
     `response` are the fields that stay as they are; `token` makes the ids of items its own. With
@@ -60,7 +60,7 @@ class Wanted:
     logprobs: bool = False
     background: bool = False
     silent: bool = False
-    box: Toolbox = field(default_factory=lambda: Toolbox((), frozenset(), {}))
+    box: ResponsesToolbox = field(default_factory=lambda: ResponsesToolbox((), frozenset(), {}))
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class Ending:
 class ResponsesRenderer:
     """See `ObjectRenderer`."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._state: ResponseState = "queued" if wanted.background else "in_progress"
-        self._model = wanted.model
+    def __init__(self, options: ResponseAnswerOptions) -> None:
+        self._options = options
+        self._state: ResponseState = "queued" if options.background else "in_progress"
+        self._model = options.model
         self._sequence = 0
         self._output: list[JsonObject] = []
-        self._open: Block | None = None
+        self._open: OutputItem | None = None
         """The last item, which is closed when it is known how it ended."""
         self._ending: Ending | None = None
 
@@ -100,7 +100,7 @@ class ResponsesRenderer:
 
     def idle(self) -> Iterable[Frame]:
         """See `StreamRenderer.idle`."""
-        return (self._frame(*self._told("in_progress")),)
+        return (self._frame(*self._response_step("in_progress")),)
 
     def end(self) -> Iterable[Frame]:
         """See `StreamRenderer.end`."""
@@ -108,15 +108,15 @@ class ResponsesRenderer:
 
     def snapshot(self) -> JsonObject:
         """See `ObjectRenderer.snapshot`."""
-        block = self._open
-        output = [*self._output, *([block.item("in_progress")] if block else [])]
+        last = self._open
+        output = [*self._output, *([last.item("in_progress")] if last else [])]
         return self._object(self._ending, output)
 
     def final(self, event: Finished | Failed) -> FinalState:
         """See `ObjectRenderer.final`."""
-        ending = self._ended(event)
-        block = self._last_block(ending)
-        output = [*self._output, *([block.item(ending.item_status)] if block else [])]
+        ending = self._ending_of(event)
+        last = self._last_item(ending)
+        output = [*self._output, *([last.item(ending.item_status)] if last else [])]
         items = tuple(Item(item["id"], _encode(item)) for item in output)
         return FinalState(ending.state, self._object(ending, output), items)
 
@@ -128,10 +128,10 @@ class ResponsesRenderer:
         return [*(self._frame(*step) for step in steps), DONE]
 
     def _delta(self, event: BlockDelta) -> Iterable[Frame]:
-        block = self._open
-        if block is None or (piece := block.piece(event.text, event.logprobs)) is None:
+        item = self._open
+        if item is None or (step := item.delta(event.text, event.logprobs)) is None:
             return ()
-        kind, fields = piece
+        kind, fields = step
         number, self._sequence = self._sequence, self._sequence + 1
         head = b'{"type":"%b","sequence_number":%d,' % (kind.encode(), number)
         return (Frame(b"".join((head, fields, b"}")), kind),)
@@ -139,37 +139,36 @@ class ResponsesRenderer:
     def _steps(self, event: Event) -> Iterator[Step]:
         match event:
             case BlockStart(part=part):
+                # Not at the end of its block: an item's last event says whether it is whole, and
+                # only what comes next shows that the limit did not cut it short.
                 yield from self._close("completed")
-                if (block := self._block(part)) is not None:
-                    self._open = block
-                    yield from block.opening()
+                self._open = self._new_item(part)
+                if self._open is not None:
+                    yield from self._open.opening()
             case BlockDelta() | BlockEnd() | Progress():
                 pass
             case Started(model=model):
-                yield from self._start(model)
+                self._model = self._options.model or model
+                yield self._response_step("created")
+                if self._options.background:
+                    yield self._response_step("queued")
+                self._state = "in_progress"
+                yield self._response_step("in_progress")
             case Finished() | Failed():
-                yield from self._finish(self._ended(event))
+                yield from self._finish(self._ending_of(event))
             case _:
                 assert_never(event)
 
-    def _start(self, model: str) -> Iterator[Step]:
-        self._model = self._wanted.model or model
-        yield self._told("created")
-        if self._wanted.background:
-            yield self._told("queued")
-        self._state = "in_progress"
-        yield self._told("in_progress")
-
     def _finish(self, ending: Ending) -> Iterator[Step]:
-        block = self._last_block(ending)
-        if block is not None and block is not self._open:
-            yield from block.opening()
-        self._open = block
+        last = self._last_item(ending)
+        if last is not None and last is not self._open:
+            yield from last.opening()
+        self._open = last
         yield from self._close(ending.item_status)
         self._ending, self._state = ending, ending.state
         if ending.error is not None:
             yield ("error", error_event(ending.error))
-        yield self._told(_last_kind(ending.state))
+        yield self._response_step(_last_kind(ending.state))
 
     def _close(self, status: ItemStatus) -> Iterator[Step]:
         if self._open is not None:
@@ -177,52 +176,55 @@ class ResponsesRenderer:
             self._output.append(self._open.item(status))
             self._open = None
 
-    def _last_block(self, ending: Ending) -> Block | None:
+    def _last_item(self, ending: Ending) -> OutputItem | None:
         """The item that the end closes: the open one, or an empty message if there is no other.
 
-        A call that was cut short is left out where nobody should act on it.
+        A call that was cut short by a failure or a cancellation is left out: clients act on calls.
         """
         well = ending.state in ("completed", "incomplete")
         if self._open is None and not self._output and well:
-            return self._block(Text(""))
+            return self._new_item(Text(""))
         return self._open if well or isinstance(self._open, SAFE) else None
 
-    def _block(self, part: OutputPart) -> Block | None:
+    def _new_item(self, part: OutputPart) -> OutputItem | None:
         """The item that `part` begins, None for what is not shown."""
-        wanted, index = self._wanted, len(self._output)
-        if wanted.silent:
+        options, index = self._options, len(self._output)
+        if options.silent:
             return None
         match part:
             case Text():
-                return MessageBlock(self._id("msg"), index, told=wanted.logprobs)
+                return OutputMessage(self._id("msg"), index, with_logprobs=options.logprobs)
             case Reasoning():
-                if wanted.style == "none" and not wanted.sealed:
+                style, sealed = options.style, options.sealed
+                if style == "none" and not sealed:
                     return None
-                style, sealed = wanted.style, wanted.sealed
-                return ReasoningBlock(self._id("rs"), index, style=style, sealed=sealed)
+                return OutputReasoning(self._id("rs"), index, style=style, sealed=sealed)
             case ToolCall(name=name):
-                names = wanted.box.names(name)
-                if name in wanted.box.custom:
-                    return CustomCallBlock(self._id("ctc"), index, call=part, names=names)
-                return CallBlock(self._id("fc"), index, call=part, names=names)
+                names = options.box.names(name)
+                if name in options.box.custom:
+                    return OutputCustomCall(self._id("ctc"), index, call=part, names=names)
+                return OutputCall(self._id("fc"), index, call=part, names=names)
             case _:
                 assert_never(part)
 
-    def _ended(self, event: Finished | Failed) -> Ending:
-        if self._wanted.silent and isinstance(event, Finished):
-            # However much it was to say, all of it is left out.
-            usage = replace(event.usage, completion=0, reasoning=0)
-            event = replace(event, reason="stop", usage=usage)
-        return _ending(event)
+    def _ending_of(self, event: Finished | Failed) -> Ending:
+        if isinstance(event, Failed):
+            return Ending("failed", event.usage, revive(event.error))
+        usage, timings = event.usage, event.timings
+        state = _STATES.get(event.reason, "completed")
+        if self._options.silent:
+            # However much the answer would have been, all of it is left out.
+            usage, state = replace(usage, completion=0, reasoning=0), "completed"
+        return Ending(state, usage, seconds=timings.queue + timings.prefill + timings.decode)
 
     def _id(self, prefix: str) -> str:
-        return f"{prefix}_{self._wanted.token}{len(self._output):04x}"
+        return f"{prefix}_{self._options.token}{len(self._output):04x}"
 
     def _frame(self, kind: str, fields: JsonObject) -> Frame:
         number, self._sequence = self._sequence, self._sequence + 1
         return Frame(_encode({"type": kind, "sequence_number": number, **fields}), kind)
 
-    def _told(self, kind: str) -> Step:
+    def _response_step(self, kind: str) -> Step:
         """An event that carries the whole response."""
         return (f"response.{kind}", {"response": self.snapshot()})
 
@@ -231,10 +233,10 @@ class ResponsesRenderer:
         completed = ending if state == "completed" else None
         error = ending.error if ending else None
         return {
-            **self._wanted.response,
+            **self._options.response,
             "model": self._model,
             "status": state,
-            "completed_at": completed and self._wanted.created + round(completed.seconds),
+            "completed_at": completed and self._options.created + round(completed.seconds),
             "error": error and response_error(error),
             "incomplete_details": {"reason": "max_output_tokens"}
             if state == "incomplete"
@@ -257,22 +259,8 @@ def _last_kind(state: ResponseState) -> str:
     return "incomplete" if state == "cancelled" else state
 
 
-SAFE = (MessageBlock, ReasoningBlock)
+SAFE = (OutputMessage, OutputReasoning)
 """Items that do no harm when they are cut short."""
 
-
-def _ending(event: Finished | Failed) -> Ending:
-    if isinstance(event, Failed):
-        return Ending("failed", event.usage, revive(event.error))
-    seconds = _seconds(event.timings)
-    match event.reason:
-        case "length":
-            return Ending("incomplete", event.usage, seconds=seconds)
-        case "cancelled":
-            return Ending("cancelled", event.usage, seconds=seconds)
-        case _:
-            return Ending("completed", event.usage, seconds=seconds)
-
-
-def _seconds(timings: Timings) -> float:
-    return timings.queue + timings.prefill + timings.decode
+_STATES: Mapping[FinishReason, ResponseState] = {"length": "incomplete", "cancelled": "cancelled"}
+"""What a response is whose generation ended like that; otherwise it is completed."""

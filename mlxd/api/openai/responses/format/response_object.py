@@ -6,7 +6,8 @@ from mlxd import errors
 from mlxd.api.dialect import Caller, JsonObject
 from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.responses.format.tools import echoed_tools
-from mlxd.api.openai.responses.format.wire import ResponsesRequest
+from mlxd.api.openai.responses.format.wire import ReasoningFields, ResponsesRequest
+from mlxd.api.openai.wire import without_nulls
 from mlxd.events import Usage
 from mlxd.history import Item
 
@@ -18,7 +19,9 @@ def response_id(caller: Caller) -> str:
 
 def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> JsonObject:
     """The fields of a response that stay as they are from its beginning to its end."""
-    told: JsonObject = {
+    reasoning = wire.reasoning or ReasoningFields()
+    summary = reasoning.summary or reasoning.generate_summary
+    fields: JsonObject = {
         "id": response_id(caller),
         "object": "response",
         "created_at": caller.created,
@@ -30,9 +33,12 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
         "previous_response_id": wire.previous_response_id,
         "prompt_cache_key": wire.prompt_cache_key,
         "prompt_cache_retention": wire.prompt_cache_retention,
-        "reasoning": _reasoning(wire),
+        "reasoning": {
+            "effort": reasoning.effort,
+            "summary": None if summary == "none" else summary,
+        },
         "safety_identifier": wire.safety_identifier,
-        "service_tier": _tier(wire.service_tier),
+        "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
         "store": wire.store is not False,
         "temperature": 1.0 if wire.temperature is None else wire.temperature,
         "text": _text(body),
@@ -46,33 +52,19 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
         "frequency_penalty": wire.frequency_penalty or 0.0,
     }
     if wire.user is not None:
-        told["user"] = wire.user
+        fields["user"] = wire.user
     if wire.conversation is not None:
-        told["conversation"] = {"id": wire.conversation.id}
-    return told
-
-
-def _tier(asked: str | None) -> str:
-    return "default" if asked in (None, "auto") else asked
-
-
-def _reasoning(wire: ResponsesRequest) -> JsonObject:
-    asked = wire.reasoning
-    if asked is None:
-        return {"effort": None, "summary": None}
-    summary = asked.summary or asked.generate_summary
-    return {"effort": asked.effort, "summary": None if summary == "none" else summary}
+        fields["conversation"] = {"id": wire.conversation.id}
+    return fields
 
 
 def _text(body: JsonObject) -> JsonObject:
     given = body.get("text") or {}
-    told: JsonObject = {"format": given.get("format") or {"type": "text"}}
-    if told["format"]["type"] == "json_schema":
-        defaults = {"name": "response", "strict": False}
-        told["format"] = defaults | {k: v for k, v in told["format"].items() if v is not None}
-    if given.get("verbosity"):
-        told["verbosity"] = given["verbosity"]
-    return told
+    format_ = given.get("format") or {"type": "text"}
+    if format_["type"] == "json_schema":
+        format_ = {"name": "response", "strict": False, **without_nulls(format_)}
+    verbosity = given.get("verbosity")
+    return {"format": format_, **({"verbosity": verbosity} if verbosity else {})}
 
 
 def deleted_response(name: str) -> JsonObject:
@@ -103,10 +95,10 @@ def usage_body(usage: Usage) -> JsonObject:
 
 def error_event(error: errors.MlxdError) -> JsonObject:
     """The fields of an `error` event: flat as it is documented, and nested as it is sent."""
-    told = error_body(error, prompt="input")["error"]
-    code = told["code"] or told["type"]
-    flat = {"code": code, "message": told["message"], "param": told["param"]}
-    return {**flat, "error": {"type": told["type"], **flat}}
+    body = error_body(error, prompt="input")["error"]
+    code = body["code"] or body["type"]
+    flat = {"code": code, "message": body["message"], "param": body["param"]}
+    return {**flat, "error": {"type": body["type"], **flat}}
 
 
 def response_error(error: errors.MlxdError) -> JsonObject:

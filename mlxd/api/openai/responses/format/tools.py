@@ -4,40 +4,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, assert_never
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag
+from pydantic import ConfigDict, Discriminator, Tag
 
 from mlxd.api.dialect import JsonObject
 from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.tools import (
     FreeInput,
+    FunctionDefinition,
     InputGrammar,
+    ModeChoice,
     custom_tool,
     function_tool,
     input_type_tag,
+    mode_choice,
     require_offered,
     tool_type_tag,
 )
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, ToolName, Wire, expected, type_tag
-from mlxd.messages import (
-    AllowedTools,
-    AutoTools,
-    NamedTool,
-    NoTools,
-    RequiredTools,
-    Tool,
-    ToolChoice,
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    TEXT_OR_OBJECT,
+    ToolName,
+    Wire,
+    expected,
+    text_or,
+    type_tag,
+    without_nulls,
 )
+from mlxd.messages import AllowedTools, NamedTool, Tool, ToolChoice
 
 SEPARATOR = "__"
 """Between a namespace and a name, in the one name that the model sees."""
 
 
-class FunctionTool(Wire):
+class FunctionTool(FunctionDefinition):
     type: Literal["function"]
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
     output_schema: Any = None
     allowed_callers: Any = None
 
@@ -100,10 +101,6 @@ OfferedTool = Annotated[
 ]
 
 
-class ModeChoice(Wire):
-    type: Literal["none", "auto", "required"]
-
-
 class NamedChoice(Wire):
     type: Literal["function", "custom"]
     name: str
@@ -138,17 +135,13 @@ class AllowedChoice(Wire):
     tools: Annotated[list[AllowedTool], FAIL_FAST]
 
 
-def _as_choice(value: object) -> object:
-    if isinstance(value, str):
-        if value not in MODES:
-            raise expected("one of 'none', 'auto', 'required' or an object")
-        return {"type": value}
-    if isinstance(value, dict):
-        return value
-    raise expected("one of a string or object")
-
-
 MODES = ("none", "auto", "required")
+
+
+def _mode_object(mode: str) -> object:
+    if mode not in MODES:
+        raise expected("one of 'none', 'auto', 'required' or an object")
+    return {"type": mode}
 
 
 def _choice_type_tag(value: dict[str, Any]) -> str | None:
@@ -165,12 +158,12 @@ WireChoice = Annotated[
     | Annotated[AllowedChoice, Tag("#allowed_tools")]
     | Annotated[OtherChoice, Tag("#other")],
     Discriminator(_choice_type_tag),
-    BeforeValidator(_as_choice),
+    text_or(dict, _mode_object, TEXT_OR_OBJECT),
 ]
 
 
 @dataclass(frozen=True)
-class Toolbox:
+class ResponsesToolbox:
     """The tools in no dialect, and what their calls look like in this one.
 
     `custom` are the tools that are called with free text; `spaces` are the namespace and the name
@@ -194,7 +187,7 @@ def flat_name(name: str, namespace: str | None) -> str:
     return f"{namespace}{SEPARATOR}{name}" if namespace else name
 
 
-def toolbox(offered: Sequence[OfferedTool]) -> Toolbox:
+def toolbox(offered: Sequence[OfferedTool]) -> ResponsesToolbox:
     """The offered tools without those nobody here can run; of two with one name the first."""
     tools: dict[str, Tool] = {}
     custom = set()
@@ -203,12 +196,15 @@ def toolbox(offered: Sequence[OfferedTool]) -> Toolbox:
         name = flat_name(tool.name, space)
         if name in tools:
             continue
-        tools[name] = _tool(tool, name)
-        if isinstance(tool, CustomTool):
+        if isinstance(tool, FunctionTool):
+            tools[name] = function_tool(tool, name)
+        else:
+            grammar = tool.format if isinstance(tool.format, InputGrammar) else None
+            tools[name] = custom_tool(name, tool.description, grammar)
             custom.add(name)
         if space:
             spaces[name] = (space, tool.name)
-    return Toolbox(tuple(tools.values()), frozenset(custom), spaces)
+    return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces)
 
 
 def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
@@ -241,25 +237,11 @@ def _flat(
                 assert_never(tool)
 
 
-def _tool(tool: FunctionTool | CustomTool, name: str) -> Tool:
-    if isinstance(tool, FunctionTool):
-        return function_tool(name, tool.description, tool.parameters, strict=tool.strict or False)
-    grammar = tool.format if isinstance(tool.format, InputGrammar) else None
-    return custom_tool(name, tool.description, grammar)
-
-
-def neutral_choice(choice: WireChoice | None, box: Toolbox) -> ToolChoice:
+def neutral_choice(choice: WireChoice | None, box: ResponsesToolbox) -> ToolChoice:
     """What may be called; raises `InvalidField` for what is not offered, or runs elsewhere."""
     match choice:
-        case None:
-            return AutoTools()
-        case ModeChoice(type="none"):
-            return NoTools()
-        case ModeChoice(type="auto"):
-            return AutoTools()
-        case ModeChoice():
-            require_offered([], box.tools, "tool_choice")
-            return RequiredTools()
+        case None | ModeChoice():
+            return mode_choice(choice, box.tools, "tool_choice")
         case NamedChoice():
             return NamedTool(_chosen(choice, box))
         case AllowedChoice(tools=allowed):
@@ -275,7 +257,7 @@ def neutral_choice(choice: WireChoice | None, box: Toolbox) -> ToolChoice:
             assert_never(choice)
 
 
-def _chosen(choice: NamedChoice, box: Toolbox) -> str:
+def _chosen(choice: NamedChoice, box: ResponsesToolbox) -> str:
     name = flat_name(choice.name, choice.namespace)
     inside = [flat for flat, (_, inner) in box.spaces.items() if inner == choice.name]
     offered = {tool.name for tool in box.tools}
@@ -288,12 +270,8 @@ def _chosen(choice: NamedChoice, box: Toolbox) -> str:
 def echoed_tools(values: Sequence[JsonObject]) -> list[JsonObject]:
     """The tools as a response repeats them; functions with every field that clients expect."""
     return [
-        {"description": None, "parameters": None, "strict": False, **_told(value)}
+        {"description": None, "parameters": None, "strict": False, **without_nulls(value)}
         if value["type"] == "function"
         else value
         for value in values
     ]
-
-
-def _told(value: JsonObject) -> JsonObject:
-    return {name: given for name, given in value.items() if given is not None}

@@ -19,10 +19,10 @@ def shortener(call: ResolvedCall) -> ResolvedCall:
 
     def shorter(tokens: int, window: int) -> ResolvedCall | None:
         (request,) = call.requests
-        kept = shortened(request.messages, min(1.0, ROOM * window / max(1, tokens)))
-        if kept is None:
+        rest = shortened(request.messages, min(1.0, ROOM * window / max(1, tokens)))
+        if rest is None:
             return None
-        return shortener(replace(call, requests=(changed(request, messages=kept),)))
+        return shortener(replace(call, requests=(changed(request, messages=rest),)))
 
     return replace(call, shorter=shorter)
 

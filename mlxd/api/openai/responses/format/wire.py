@@ -2,13 +2,23 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from mlxd.api.openai.responses.format.items import InputItems, as_items
+from mlxd.api.openai.responses.format.items import InputItems, user_message
 from mlxd.api.openai.responses.format.output_items import Style
 from mlxd.api.openai.responses.format.tools import OfferedTool, WireChoice
 from mlxd.api.openai.sampling import Effort, SamplingFields, TokenLimit
-from mlxd.api.openai.wire import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.openai.wire import (
+    AN_OBJECT,
+    FAIL_FAST,
+    TEXT_OR_OBJECT,
+    TEXT_OR_OBJECTS,
+    JsonObjectFormat,
+    TextFormat,
+    Wire,
+    text_or,
+    type_tag,
+)
 
 UNHEEDED = (
     *("moderation", "context_management", "client_metadata", "prompt_cache_options", "prompt"),
@@ -18,14 +28,6 @@ UNHEEDED = (
 
 ReasoningEvents = Literal["auto", "text", "summary", "none"]
 """How thinking is shown; `auto` goes by the request."""
-
-
-class TextFormat(Wire):
-    type: Literal["text"]
-
-
-class JsonObjectFormat(Wire):
-    type: Literal["json_object"]
 
 
 class JsonSchemaFormat(Wire):
@@ -50,7 +52,7 @@ class TextOptions(Wire):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class Reasoning(Wire):
+class ReasoningFields(Wire):
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed", "none"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
@@ -67,22 +69,19 @@ class ConversationReference(Wire):
     id: Annotated[str, Field(min_length=1)]
 
 
-def _as_reference(value: object) -> object:
-    if isinstance(value, str):
-        return {"id": value}
-    if isinstance(value, dict):
-        return value
-    raise expected("one of a string or object")
+ConversationOrId = Annotated[
+    ConversationReference, text_or(dict, lambda name: {"id": name}, TEXT_OR_OBJECT)
+]
 
 
 class HistoryRequest(Wire):
     """A body that says what the model is to read; null is the same as absent."""
 
     model: str | None = None
-    input: Annotated[InputItems, BeforeValidator(as_items)] | None = None
+    input: Annotated[InputItems, text_or(list, user_message, TEXT_OR_OBJECTS)] | None = None
     instructions: str | None = None
     previous_response_id: Annotated[str, Field(min_length=1)] | None = None
-    conversation: Annotated[ConversationReference, BeforeValidator(_as_reference)] | None = None
+    conversation: ConversationOrId | None = None
     prompt_cache_key: str | None = None
 
 
@@ -109,7 +108,7 @@ class ResponsesRequest(HistoryRequest, SamplingFields):
     tool_choice: WireChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
-    reasoning: Reasoning | None = None
+    reasoning: ReasoningFields | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: dict[str, Any] | None = None
     user: str | None = None
@@ -130,7 +129,7 @@ class ResponsesRequest(HistoryRequest, SamplingFields):
         """How thinking is shown, by the request where the server leaves it to that."""
         if setting != "auto":
             return setting
-        asked = self.reasoning or Reasoning()
-        if asked.effort == "none" or asked.summary == "none":
+        reasoning = self.reasoning or ReasoningFields()
+        if reasoning.effort == "none" or reasoning.summary == "none":
             return "none"
-        return "summary" if asked.summary or asked.generate_summary else "text"
+        return "summary" if reasoning.summary or reasoning.generate_summary else "text"
