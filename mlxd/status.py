@@ -106,7 +106,7 @@ class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     phase: Phase | Literal["decode"]
     dialect: str = ""
-    asked_model: str = ""
+    requested_model: str = ""
     client: str = ""
     agent: str = ""
     """The client's program, from its User-Agent."""

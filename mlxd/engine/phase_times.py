@@ -69,7 +69,7 @@ class PhaseTimes:
             model=request.model,
             phase=self.phase,
             dialect=source.dialect,
-            asked_model=source.asked_model,
+            requested_model=source.requested_model,
             client=source.client,
             agent=source.agent,
             stream=source.stream,

@@ -157,7 +157,7 @@ def signed(request: GenerateRequest, call: Call, record: Record) -> GenerateRequ
     source = msgspec.structs.replace(
         request.source,
         dialect=record.dialect,
-        asked_model=printable(call.requested_model),
+        requested_model=printable(call.requested_model),
         stream=call.stream,
         client=client.address,
         agent=client.agent,

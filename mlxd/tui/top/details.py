@@ -24,7 +24,7 @@ def request_lines(
     if ended is not None:
         tone: Tone = "good" if ended.kind == "request.finished" else "bad"
         state = ("state", ended.message or ended.kind, tone)
-    requested = item.asked_model if item.asked_model != item.model else ""
+    requested = item.requested_model if item.requested_model != item.model else ""
     requested = f" (asked for {requested})" if requested else ""
     limit = f" of at most {count(item.max_tokens)}" if item.max_tokens else ""
     facts: list[Fact] = [

@@ -63,7 +63,7 @@ async def test_a_running_request_is_described_with_its_client() -> None:
     body = {"model": "gpt-4o", "messages": HELLO, "stream": True, "max_tokens": 99}
     asking = asyncio.create_task(server.post(body, **headers))
     (part,) = (await begun(server)).running
-    assert (part.dialect, part.model, part.asked_model) == ("openai_chat", "demo", "gpt-4o")
+    assert (part.dialect, part.model, part.requested_model) == ("openai_chat", "demo", "gpt-4o")
     assert (part.agent, part.stream, part.max_tokens) == ("claude-cli", True, 99)
     assert (part.phase, part.figures.completion_tokens > 0, part.first_token > 0) == (
         "decode",
