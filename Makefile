@@ -32,7 +32,7 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_names.py
 
 bench: $(VENV)/.installed ## Measure against raw mlx-lm and mlx_lm.server (BENCH="raw --rounds 3")
 	@$(BIN)/mlxd pull demo

@@ -19,7 +19,7 @@ OPEN_ENDPOINTS = frozenset({"health", "index"})
 """Answered without a key: probes have none."""
 
 
-class Gate:
+class AccessGate:
     """Runs before every request and every handshake; what it raises becomes the response."""
 
     def __init__(self, server: ServerSettings, admin: AdminGate) -> None:

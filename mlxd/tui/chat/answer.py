@@ -112,7 +112,7 @@ class AnswerPart:
 
 
 @dataclass
-class Answer:
+class StreamedAnswer:
     """One answer: what came so far, and how it stands.
 
     `problem` says what went wrong in the server's words, `code` is the server's name for it.

@@ -17,7 +17,7 @@ from textual.worker import Worker
 
 from mlxd.tui.base_app import TerminalApp
 from mlxd.tui.chat import files as chat_files
-from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.answer import StreamedAnswer
 from mlxd.tui.chat.help import HELP
 from mlxd.tui.chat.input_history import InputHistory
 from mlxd.tui.chat.message_input import MessageInput
@@ -69,7 +69,7 @@ class ChatApp(TerminalApp):
     class Answered(Message):
         """An answer has ended, one way or another."""
 
-        answer: Answer
+        answer: StreamedAnswer
         view: AnswerView
 
     @dataclass
@@ -92,7 +92,7 @@ class ChatApp(TerminalApp):
         self.client = client
         self.session = Session(client, model=model, system=system, notify=self._remark, clock=clock)
         self.models: list[str] = []
-        self.answer: Answer | None = None
+        self.answer: StreamedAnswer | None = None
         self._clock = clock
         self._history = history or InputHistory(None)
         self._pace = RedrawPace(clock)
@@ -203,7 +203,7 @@ class ChatApp(TerminalApp):
 
     def _begin_answer(self, question: str, view: AnswerView) -> None:
         self._view = view
-        self.answer = Answer(sent_at=self._clock())
+        self.answer = StreamedAnswer(sent_at=self._clock())
         self.talk.anchor()
         self._pace.begin()
         self._work = self.run_worker(self._follow_answer(question, view))

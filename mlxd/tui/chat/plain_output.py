@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import BinaryIO
 
-from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.answer import StreamedAnswer
 from mlxd.tui.chat.problems import NOT_RUNNING, remedy_in_shell
 from mlxd.tui.chat.safe_text import harmless, one_line
 from mlxd.tui.chat.session import Session
@@ -46,9 +46,9 @@ class Printer:
             self._out.flush()
 
 
-async def answer_once(session: Session, question: str, printer: Printer) -> Answer:
+async def answer_once(session: Session, question: str, printer: Printer) -> StreamedAnswer:
     """Ask, print the text as it comes, and give back the whole answer."""
-    answer = Answer()
+    answer = StreamedAnswer()
     try:
         async with aclosing(session.ask(question)) as steps:
             async for answer in steps:
@@ -68,7 +68,7 @@ def run(client: Callable[[], ServerClient], question: str, *, model: str, system
         return FAILED
     printer = Printer(sys.stdout.buffer, terminal=sys.stdout.isatty())
 
-    async def ask() -> Answer:
+    async def ask() -> StreamedAnswer:
         async with client() as connected:
             session = Session(connected, model=model, system=system, keep=False)
             return await answer_once(session, question, printer)
@@ -89,7 +89,7 @@ def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _exit_code(answer: Answer) -> int:
+def _exit_code(answer: StreamedAnswer) -> int:
     match answer.state:
         case "completed":
             for call in answer.calls:

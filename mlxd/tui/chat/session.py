@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from mlxd.tui.chat.answer import Answer, AnswerPart, WireEvent, WireItem, text_of
+from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer, WireEvent, WireItem, text_of
 from mlxd.tui.chat.problems import (
     CONNECTION_LOST,
     MODEL_NOT_FOUND,
@@ -118,13 +118,13 @@ class Session:
         self.system = transcript.system
         await self._settle()
 
-    async def ask(self, question: str) -> AsyncGenerator[Answer, None]:
+    async def ask(self, question: str) -> AsyncGenerator[StreamedAnswer, None]:
         """The answer to `question`, yielded again and again as it grows; always the same object.
 
         It never raises: what goes wrong ends the answer and stands in it. Leaving it early stops
         the answer on the server too.
         """
-        answer = Answer(sent_at=self._clock())
+        answer = StreamedAnswer(sent_at=self._clock())
         question = _encodable(question)
         self.unanswered = ""
         try:
@@ -142,7 +142,7 @@ class Session:
             self._record(question, answer)
         yield answer
 
-    async def _answered(self, question: str, answer: Answer) -> AsyncGenerator[None, None]:
+    async def _answered(self, question: str, answer: StreamedAnswer) -> AsyncGenerator[None, None]:
         """Feed `answer`; asks a second time if the first one found the server without our past."""
         await self._settle()
         try:
@@ -166,7 +166,7 @@ class Session:
             return True
         return self._forget_expired(problem)
 
-    async def _streamed(self, question: str, answer: Answer) -> AsyncGenerator[None, None]:
+    async def _streamed(self, question: str, answer: StreamedAnswer) -> AsyncGenerator[None, None]:
         async with self.client.stream("POST", "/v1/responses", self._body(question)) as events:
             async for event in events:
                 if event.data == "[DONE]":
@@ -189,7 +189,7 @@ class Session:
             return body | {"conversation": self.conversation, "input": [message]}
         return body | {"store": False, "input": [*_items(self.turns), message]}
 
-    def _record(self, question: str, answer: Answer) -> None:
+    def _record(self, question: str, answer: StreamedAnswer) -> None:
         """Keep what was said; a question without any answer is no part of the conversation."""
         self._agreed = answer.state == "completed" and not answer.calls and self._storing
         if answer.code == STORE_UNAVAILABLE and self._storing:

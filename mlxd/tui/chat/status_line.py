@@ -1,12 +1,12 @@
 """The line below the prompt: how the answer stands, in figures."""
 
-from mlxd.tui.chat.answer import Answer
+from mlxd.tui.chat.answer import StreamedAnswer
 from mlxd.tui.chat.safe_text import count, rate, seconds
 
 ENDINGS = {"stopped": "stopped", "incomplete": "cut", "failed": "failed"}
 
 
-def figures(answer: Answer, now: float) -> str:
+def figures(answer: StreamedAnswer, now: float) -> str:
     """State, speed and time to the first token; what is counted by pieces is marked with `~`."""
     if answer.state == "waiting":
         return f"waiting, {seconds(max(0.0, now - answer.sent_at))}"

@@ -7,7 +7,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Collapsible, Markdown, Static
 
-from mlxd.tui.chat.answer import Answer, AnswerPart
+from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer
 from mlxd.tui.chat.markdown_segments import MarkdownPiece, MarkdownSplitter
 from mlxd.tui.chat.safe_text import harmless, one_line, seconds
 from mlxd.tui.chat.session import NO_TOOLS
@@ -163,7 +163,7 @@ class AnswerView(Vertical):
         self._parts.clear()
         await self.query("MarkdownView, ThinkingView, ToolCallView, Note").remove()
 
-    async def show(self, answer: Answer, now: float) -> None:
+    async def show(self, answer: StreamedAnswer, now: float) -> None:
         """The answer as it is `now`."""
         for number, part in enumerate(answer.parts):
             if number == len(self._parts):
@@ -187,7 +187,7 @@ class AnswerView(Vertical):
                 case ToolCallView() as called:
                     called.show(part.name, part.text)
 
-    async def end(self, answer: Answer) -> None:
+    async def end(self, answer: StreamedAnswer) -> None:
         """Say what is special about how the answer ended."""
         match answer.state:
             case "stopped":

@@ -11,7 +11,7 @@ from mlxd.errors import ContextTooLong, EngineCrashed
 from mlxd.events import BlockDelta, BlockStart, Failed
 from mlxd.messages import GenerateRequest, Text
 from mlxd.store.conversations import ConversationStore
-from mlxd.tui.chat.answer import Answer, AnswerPart
+from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer
 from mlxd.tui.chat.session import Session
 from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript
 from mlxd.tui.client import ServerClient
@@ -26,7 +26,7 @@ class Live:
     session: Session
     remarks: list[str]
 
-    async def ask(self, question: str) -> Answer:
+    async def ask(self, question: str) -> StreamedAnswer:
         async with aclosing(self.session.ask(question)) as steps:
             return [answer async for answer in steps][-1]
 

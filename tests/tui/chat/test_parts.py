@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxd.tui.chat.answer import Answer, WireEvent
+from mlxd.tui.chat.answer import StreamedAnswer, WireEvent
 from mlxd.tui.chat.input_history import MAX_LENGTH, MAX_LINES, InputHistory
 from mlxd.tui.chat.problems import remedy, words
 from mlxd.tui.chat.redraw_pace import LONGEST, SHORTEST, RedrawPace
@@ -51,8 +51,8 @@ def test_durations_are_told_as_people_do(duration: float, told: str) -> None:
     assert seconds(duration) == told
 
 
-def fold(*events: dict[str, object], step: float = 1.0) -> Answer:
-    answer = Answer(sent_at=100.0)
+def fold(*events: dict[str, object], step: float = 1.0) -> StreamedAnswer:
+    answer = StreamedAnswer(sent_at=100.0)
     for number, event in enumerate(events):
         wire = msgspec.json.decode(json.dumps(event), type=WireEvent)
         answer.take(wire, 100.0 + step * (number + 1))
@@ -86,12 +86,12 @@ def test_an_answer_that_is_not_streamed_is_taken_from_its_end() -> None:
 def test_what_is_not_known_changes_nothing() -> None:
     odd: dict[str, object] = {"type": "response.audio.delta", "delta": "x", "output_index": 3}
     item: dict[str, object] = {"type": "response.output_item.added", "item": {"type": "mcp_call"}}
-    assert fold(odd, item, {"type": "ping"}) == Answer(sent_at=100.0)
+    assert fold(odd, item, {"type": "ping"}) == StreamedAnswer(sent_at=100.0)
 
 
 def test_figures_say_what_is_known() -> None:
     answer = fold(delta("a"))
-    assert figures(Answer(sent_at=100.0), 100.5) == "waiting, 0.5 s"
+    assert figures(StreamedAnswer(sent_at=100.0), 100.5) == "waiting, 0.5 s"
     assert figures(answer, 102.0) == "answering, 2.0 s, first token 1.0 s"
     assert figures(fold(delta("a", kind="reasoning_text")), 102.0).startswith("thinking, ")
     assert figures(fold(delta("a"), delta("b"), delta("c")), 103.0) == (

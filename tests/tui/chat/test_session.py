@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from mlxd.tui.chat.answer import Answer, AnswerPart
+from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer
 from mlxd.tui.chat.session import EXPIRED, NO_STORE, NOT_STORED, STORED_AGAIN, Session
 from mlxd.tui.chat.transcript import QuestionAndAnswer, Transcript
 from mlxd.tui.client import ServerClient
@@ -23,7 +23,7 @@ class Talk:
     session: Session
     remarks: list[str] = field(default_factory=list)
 
-    async def ask(self, question: str) -> Answer:
+    async def ask(self, question: str) -> StreamedAnswer:
         async with aclosing(self.session.ask(question)) as steps:
             return [answer async for answer in steps][-1]
 
