@@ -5,9 +5,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from mlxd.api.wire.base import AN_OBJECT, FAIL_FAST, Wire, expected, type_tag
+from mlxd.api.wire.base import AN_OBJECT, FAIL_FAST, NULL_AS_EMPTY, Wire, text_or, type_tag
 
 NOT_READ = frozenset(
     {
@@ -20,13 +20,13 @@ NOT_READ = frozenset(
 """Blocks that tell of what Anthropic's servers did; left out of the prompt, and named."""
 
 
-class Block(Wire):
+class AnyBlock(Wire):
     """What every block may carry."""
 
     cache_control: Any = None
 
 
-class TextBlock(Block):
+class TextBlock(AnyBlock):
     type: Literal["text"] = "text"
     text: str
 
@@ -60,23 +60,16 @@ ImageSource = Annotated[
 ]
 
 
-class ImageBlock(Block):
+class ImageBlock(AnyBlock):
     type: Literal["image"]
     source: ImageSource
 
 
-def _as_blocks(value: object) -> object:
-    if isinstance(value, str):
-        return [{"type": "text", "text": value}]
-    if isinstance(value, list):
-        return value
-    if value is None:
-        return []
-    raise expected("a string or an array of content blocks")
-
-
-AS_BLOCKS = BeforeValidator(_as_blocks)
-"""A string is the same as one text block; nothing the same as none."""
+TEXT_OR_BLOCKS = text_or(
+    list,
+    lambda text: [{"type": "text", "text": text}],
+    "a string or an array of content blocks",
+)
 
 SourceItem = Annotated[
     Annotated[TextBlock, Tag("#text")] | Annotated[ImageBlock, Tag("#image")],
@@ -87,7 +80,7 @@ SourceItem = Annotated[
 
 class ContentSource(Wire):
     type: Literal["content"]
-    content: Annotated[list[SourceItem], FAIL_FAST, AS_BLOCKS]
+    content: Annotated[list[SourceItem], FAIL_FAST, TEXT_OR_BLOCKS, NULL_AS_EMPTY]
 
 
 DocumentSource = Annotated[
@@ -101,32 +94,32 @@ DocumentSource = Annotated[
 ]
 
 
-class DocumentBlock(Block):
+class DocumentBlock(AnyBlock):
     type: Literal["document"]
     source: DocumentSource
     title: str | None = None
     context: str | None = None
 
 
-class SearchResultBlock(Block):
+class SearchResultBlock(AnyBlock):
     type: Literal["search_result"]
     source: str
     title: str
     content: Annotated[list[TextBlock], FAIL_FAST]
 
 
-class ThinkingBlock(Block):
+class ThinkingBlock(AnyBlock):
     type: Literal["thinking"]
     thinking: str
     signature: str | None = None
 
 
-class RedactedBlock(Block):
+class RedactedBlock(AnyBlock):
     type: Literal["redacted_thinking"]
     data: str
 
 
-class ToolUseBlock(Block):
+class ToolUseBlock(AnyBlock):
     type: Literal["tool_use"]
     id: str
     name: str
@@ -135,7 +128,7 @@ class ToolUseBlock(Block):
     """Who made the call; some clients send it back."""
 
 
-class ToolReferenceBlock(Block):
+class ToolReferenceBlock(AnyBlock):
     """Brings a tool into the conversation that was deferred so far."""
 
     type: Literal["tool_reference"]
@@ -166,10 +159,12 @@ ResultItem = Annotated[
 ]
 
 
-class ToolResultBlock(Block):
+class ToolResultBlock(AnyBlock):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[ResultItem], FAIL_FAST, AS_BLOCKS] = Field(default_factory=list)
+    content: Annotated[list[ResultItem], FAIL_FAST, TEXT_OR_BLOCKS, NULL_AS_EMPTY] = Field(
+        default_factory=list
+    )
     is_error: bool | None = None
 
 
@@ -203,14 +198,14 @@ ChangedTool = Annotated[
 ]
 
 
-class ToolChangeBlock(Block):
+class ToolChangeBlock(AnyBlock):
     """From here on a tool may, or may no longer, be called."""
 
     type: Literal["tool_addition", "tool_removal"]
     tool: ChangedTool
 
 
-class CompactionBlock(Block):
+class CompactionBlock(AnyBlock):
     """What stands for the earlier conversation; null where that failed."""
 
     type: Literal["compaction"]
@@ -238,7 +233,7 @@ ContentBlock = Annotated[
 
 class WireMessage(Wire):
     role: Literal["user", "assistant", "system"]
-    content: Annotated[list[ContentBlock], FAIL_FAST, AS_BLOCKS]
+    content: Annotated[list[ContentBlock], FAIL_FAST, TEXT_OR_BLOCKS, NULL_AS_EMPTY]
 
 
-SystemPrompt = Annotated[list[TextBlock], FAIL_FAST, AS_BLOCKS]
+SystemPrompt = Annotated[list[TextBlock], FAIL_FAST, TEXT_OR_BLOCKS, NULL_AS_EMPTY]

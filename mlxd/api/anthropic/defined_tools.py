@@ -36,10 +36,6 @@ def _text(description: str) -> Schema:
     return {"type": "string", "description": description}
 
 
-def _number(description: str) -> Schema:
-    return {"type": "integer", "description": description}
-
-
 def _object(required: list[str], **properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": required}
 
@@ -49,7 +45,10 @@ _EDITS = {
     "file_text": _text("The content of the new file, for `create`."),
     "old_str": _text("The text to replace, for `str_replace`; it must occur exactly once."),
     "new_str": _text("The text to put in its place, for `str_replace`."),
-    "insert_line": _number("The line to insert behind, for `insert`; 0 is the beginning."),
+    "insert_line": {
+        "type": "integer",
+        "description": "The line to insert behind, for `insert`; 0 is the beginning.",
+    },
     "insert_text": _text("The text to insert, for `insert`."),
     "view_range": {
         "type": "array",

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
@@ -16,8 +15,8 @@ from mlxd.api.anthropic.errors import (
     wrong_value,
 )
 from mlxd.api.anthropic.messages import Translator, system_message
-from mlxd.api.anthropic.renderer import MessagesRenderer, Wanted
-from mlxd.api.anthropic.tools import Toolbox, toolbox
+from mlxd.api.anthropic.renderer import MessageAnswerOptions, MessagesRenderer
+from mlxd.api.anthropic.tools import MessagesToolbox, toolbox
 from mlxd.api.anthropic.wire import (
     AdaptiveThinking,
     CountRequest,
@@ -43,13 +42,11 @@ from mlxd.errors import MlxdError
 from mlxd.messages import (
     GenerateRequest,
     JsonSchemaOutput,
-    Message,
     Output,
     ReasoningOptions,
     Sampling,
     Source,
     TextOutput,
-    Tool,
 )
 
 CLIENT = "anthropic-version"
@@ -94,15 +91,21 @@ class Anthropic(Dialect):
         return self._parse(CountRequest, body, caller)
 
     def _parse(self, model: type[CountRequest], body: JsonObject, caller: Caller) -> ParsedCall:
-        _refuse_threads(body)
+        # Before all else: the later requests of a thread hold only what is new.
+        if body.get("thread") is not None:
+            why = "conversations are not kept here; send all messages."
+            raise unsupported("thread", why, NO_THREADS)
         try:
             wire = model.model_validate(body)
         except ValidationError as error:
             raise from_pydantic(error) from None
         box = toolbox(wire.tools or [], wire.tool_choice)
-        prompt = _prompt(wire, box)
-        request = _request(wire, box, prompt, caller)
-        wanted = Wanted(
+        translator = Translator(box.known())
+        request = _request(wire, box, translator, caller)
+        ignored = [*unknown_fields(wire), *box.dropped, *translator.dropped]
+        ignored += ["metadata"] if wire.metadata is not None else []
+        ignored += ["stop_sequences"] if "" in (wire.stop_sequences or []) else []
+        options = MessageAnswerOptions(
             request_id=caller.request_id,
             model=wire.model,
             max_tokens=request.max_tokens,
@@ -112,9 +115,9 @@ class Anthropic(Dialect):
         return ParsedCall(
             requests=(request,),
             stream=bool(wire.stream),
-            renderer=MessagesRenderer(wanted),
+            renderer=MessagesRenderer(options),
             requested_model=wire.model,
-            ignored=_ignored(wire, box, prompt),
+            ignored=tuple(dict.fromkeys(ignored)),
             counted=lambda tokens: {"input_tokens": tokens},
         )
 
@@ -139,40 +142,22 @@ def _own_fields(body: JsonObject) -> JsonObject:
     return {key: value for key, value in body.items() if key not in FOREIGN_FIELDS}
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What the model reads, and the names of what was left out of it."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[Tool, ...]
-    dropped: tuple[str, ...]
-
-
-def _refuse_threads(body: JsonObject) -> None:
-    """Before all else: the later requests of a thread hold only what is new."""
-    if body.get("thread") is not None:
-        why = "conversations are not kept here; send all messages."
-        raise unsupported("thread", why, NO_THREADS)
-
-
-def _prompt(wire: CountRequest, box: Toolbox) -> Prompt:
-    translator = Translator(box.known())
-    said = tuple(translator.messages(wire.messages))
-    if not said:
+def _request(
+    wire: CountRequest, box: MessagesToolbox, translator: Translator, caller: Caller
+) -> GenerateRequest:
+    messages = tuple(translator.messages(wire.messages))
+    if not messages:
         raise wrong_value("messages", "At least one message must have content that is read here.")
     offered = {tool.name for tool in box.offered}
+    # Described where a message brings them in: in the list they would change the beginning of
+    # every later prompt, and its KV cache would be worth nothing.
     loaded = [tool for name, tool in translator.loaded.items() if name not in offered]
     deferred = tuple(replace(tool, deferred=True) for tool in loaded)
-    messages = (*system_message(wire.system or []), *said)
-    return Prompt(messages, box.offered + deferred, tuple(translator.dropped))
-
-
-def _request(wire: CountRequest, box: Toolbox, prompt: Prompt, caller: Caller) -> GenerateRequest:
     return GenerateRequest(
         id=caller.request_id,
         model=wire.model,
-        messages=prompt.messages,
-        tools=prompt.tools,
+        messages=(*system_message(wire.system or []), *messages),
+        tools=box.offered + deferred,
         tool_choice=box.choice,
         parallel_tools=box.parallel,
         sampling=_sampling(wire),
@@ -202,10 +187,10 @@ def _sampling(wire: CountRequest) -> Sampling:
 
 
 def _output(wire: CountRequest) -> Output:
-    asked = (wire.output_config and wire.output_config.format) or wire.output_format
-    if asked is None:
+    format_ = (wire.output_config and wire.output_config.format) or wire.output_format
+    if format_ is None:
         return TextOutput()
-    schema = msgspec.json.encode(asked.schema_).decode()
+    schema = msgspec.json.encode(format_.schema_).decode()
     return JsonSchemaOutput(schema, strict=True)
 
 
@@ -220,12 +205,3 @@ def _reasoning(wire: CountRequest) -> ReasoningOptions:
             return ReasoningOptions(effort=effort)
         case _:
             return ReasoningOptions(enabled=False, effort=effort)
-
-
-def _ignored(wire: CountRequest, box: Toolbox, prompt: Prompt) -> tuple[str, ...]:
-    names = [*unknown_fields(wire), *box.dropped, *prompt.dropped]
-    if wire.metadata is not None:
-        names.append("metadata")
-    if "" in (wire.stop_sequences or []):
-        names.append("stop_sequences")
-    return tuple(dict.fromkeys(names))

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from mlxd import errors
 from mlxd.api.dialect import ErrorReply, JsonObject
@@ -71,17 +70,29 @@ def error_reply(
     malformed = isinstance(error, errors.InvalidBody | errors.InvalidField)
     # Clients look for this code under 400 alone.
     threads = isinstance(error, errors.InvalidField) and error.code == NO_THREADS
+    headers = {}
+    seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
+    if seconds is not None:
+        # The header itself has whole seconds; the vendor's clients read the other too.
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
+    if isinstance(error, FINAL):
+        headers["x-should-retry"] = "false"
     return ErrorReply(
         status=validation_status if malformed and not threads else row.status,
         body=error_body(error, request_id=request_id),
-        headers=_headers(error, row),
+        headers=headers,
     )
 
 
 def error_body(error: errors.MlxdError, *, request_id: str) -> JsonObject:
     """The envelope, with the request's id in it."""
-    told = {"type": TABLE[type(error)].type, "message": _message(error)}
-    return {"type": "error", "error": told | _details(error), "request_id": request_id}
+    body: JsonObject = {"type": TABLE[type(error)].type, "message": _message(error)}
+    if isinstance(error, errors.InvalidField) and error.code:
+        body["details"] = {"error_code": error.code}
+        if error.code == NO_THREADS:
+            body["details"]["unsupported"] = ["inference_hooks"]
+    return {"type": "error", "error": body, "request_id": request_id}
 
 
 def _message(error: errors.MlxdError) -> str:
@@ -97,35 +108,12 @@ def _message(error: errors.MlxdError) -> str:
             # The text names a file.
             return "The server's configuration can't be used."
         case errors.InvalidField(field=field, message=message):
-            return message if message.startswith(f"{field}: ") else _of_engine(field, message)
+            if message.startswith(f"{field}: "):
+                return message
+            # Found by the engine, whose numbers of messages and tools are not the caller's.
+            name = field.partition(".")[0]
+            return f"{ENGINE_FIELDS.get(name, name)}: {message}"
     return str(error)
-
-
-def _of_engine(field: str, message: str) -> str:
-    """What the engine found; its numbers of messages and tools are not the caller's."""
-    name = field.partition(".")[0]
-    return f"{ENGINE_FIELDS.get(name, name)}: {message}"
-
-
-def _details(error: errors.MlxdError) -> JsonObject:
-    if not isinstance(error, errors.InvalidField) or not error.code:
-        return {}
-    details: JsonObject = {"error_code": error.code}
-    if error.code == NO_THREADS:
-        details["unsupported"] = ["inference_hooks"]
-    return {"details": details}
-
-
-def _headers(error: errors.MlxdError, row: ErrorRow) -> dict[str, str]:
-    headers = {}
-    seconds = error.retry_after if isinstance(error, errors.Unavailable) else row.retry
-    if seconds is not None:
-        # The header itself has whole seconds; the vendor's clients read the other too.
-        headers["retry-after"] = str(max(1, math.ceil(seconds)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(1000 * seconds)))
-    if isinstance(error, FINAL):
-        headers["x-should-retry"] = "false"
-    return headers
 
 
 def wrong_value(field: str, why: str) -> errors.InvalidField:
@@ -153,11 +141,17 @@ def from_pydantic(error: ValidationError) -> errors.InvalidField:
     field = ".".join(str(part) for part in detail["loc"] if not str(part).startswith("#"))
     if kind == "missing":
         return errors.InvalidField(field, "missing", f"{field}: Field required")
-    if kind == "union_tag_not_found":
-        field = f"{field}.{_tag_name(detail)}" if field else _tag_name(detail)
-        return errors.InvalidField(field, "missing", f"{field}: Field required")
-    if kind == "union_tag_invalid":
-        return wrong_value(field, _wrong_tag(detail))
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        context = detail["ctx"]
+        # What a union's discriminator is named for.
+        name = context["discriminator"].removesuffix("_tag()").rpartition("_")[2]
+        if kind == "union_tag_not_found":
+            field = f"{field}.{name}" if field else name
+            return errors.InvalidField(field, "missing", f"{field}: Field required")
+        tag = context["tag"].removeprefix("#")[:MAX_ECHO]
+        known = context["expected_tags"].replace("#", "")
+        why = f"Input tag '{tag}' found using '{name}' does not match any of the expected tags:"
+        return wrong_value(field, f"{why} {known}")
     if kind == "expected":
         message = f"{field}: Input should be {detail['ctx']['what']}"
         return errors.InvalidField(field, "type", message)
@@ -165,19 +159,3 @@ def from_pydantic(error: ValidationError) -> errors.InvalidField:
         return errors.InvalidField(field, "type", f"{field}: Input should be an object")
     problem: errors.FieldProblem = "type" if kind in TYPE_ERRORS else "value"
     return errors.InvalidField(field, problem, f"{field}: {detail['msg']}")
-
-
-def _tag_name(detail: ErrorDetails) -> str:
-    """The field that says which branch of a union it is: what the discriminator is named for."""
-    name: str = detail["ctx"]["discriminator"]
-    return name.removesuffix("_tag()").rpartition("_")[2]
-
-
-def _wrong_tag(detail: ErrorDetails) -> str:
-    context = detail["ctx"]
-    tag = context["tag"].removeprefix("#")[:MAX_ECHO]
-    expected = context["expected_tags"].replace("#", "")
-    return (
-        f"Input tag '{tag}' found using '{_tag_name(detail)}' does not match any of the expected "
-        f"tags: {expected}"
-    )

@@ -54,13 +54,12 @@ UNREADABLE = "INVALID_JSON"
 
 def system_message(blocks: Sequence[TextBlock]) -> Iterator[Message]:
     """The system prompt, if there is one, without the line that is for billing."""
-    texts = (_without_billing(block.text) for block in blocks)
+    texts = []
+    for block in blocks:
+        billed = block.text.startswith(BILLING)
+        texts.append(block.text.partition("\n")[2].lstrip("\n") if billed else block.text)
     if parts := tuple(Text(text) for text in texts if text):
         yield Message("system", parts)
-
-
-def _without_billing(text: str) -> str:
-    return text.partition("\n")[2].lstrip("\n") if text.startswith(BILLING) else text
 
 
 class Translator:
@@ -81,9 +80,14 @@ class Translator:
             (message.role, tuple(self._parts(message, f"messages.{index}")))
             for index, message in enumerate(messages)
         )
-        said = ((role, parts) for role, parts in translated if parts)
-        for role, neighbours in groupby(said, key=lambda each: each[0]):
-            yield from _split(role, [part for _, parts in neighbours for part in parts])
+        nonempty = ((role, parts) for role, parts in translated if parts)
+        for role, neighbours in groupby(nonempty, key=lambda each: each[0]):
+            joined = [part for _, parts in neighbours for part in parts]
+            # Results of tools have a role of their own, and come first.
+            if results := tuple(part for part in joined if isinstance(part, ToolResult)):
+                yield Message("tool", results)
+            if rest := tuple(part for part in joined if not isinstance(part, ToolResult)):
+                yield Message(role, rest)
 
     def _parts(self, message: WireMessage, where: str) -> Iterator[Part]:
         for index, block in enumerate(message.content):
@@ -101,7 +105,12 @@ class Translator:
                 if thought := unseal(data):
                     yield Reasoning(thought)
             case ToolUseBlock():
-                yield ToolCall(block.id, block.name, _arguments(block))
+                given = block.input or {}
+                # What is no JSON object came as the only value of one; see `call_input`.
+                arguments = given.get(UNREADABLE) if len(given) == 1 else None
+                if not isinstance(arguments, str):
+                    arguments = msgspec.json.encode(given).decode()
+                yield ToolCall(block.id, block.name, arguments)
             case ToolResultBlock():
                 items = enumerate(block.content)
                 parts = (self._item(item, f"{field}.content.{index}") for index, item in items)
@@ -138,7 +147,11 @@ class Translator:
     def _change(self, block: ToolChangeBlock, field: str) -> Iterator[Text]:
         match block.tool:
             case InlineDefinition(definition=definition):
-                tool = _inline(definition, f"{field}.tool.definition")
+                try:
+                    tool = neutral_tool(CustomTool.model_validate(definition))
+                except ValidationError as error:
+                    why = str(from_pydantic(error))
+                    raise unsupported(f"{field}.tool.definition", why) from None
                 self._known[tool.name] = tool
                 name = tool.name
             case NamedReference(name=name):
@@ -162,42 +175,18 @@ class Translator:
         return described(tool)
 
 
-def _split(role: Role, parts: Sequence[Part]) -> Iterator[Message]:
-    """One message, or two: results of tools have a role of their own, and come first."""
-    results = tuple(part for part in parts if isinstance(part, ToolResult))
-    if results:
-        yield Message("tool", results)
-    if rest := tuple(part for part in parts if not isinstance(part, ToolResult)):
-        yield Message(role, rest)
-
-
 def _require_role(part: Part, role: Role, field: str) -> None:
     match part:
         case Reasoning() | ToolCall():
-            allowed, what = role == "assistant", "`tool_use` and `thinking` blocks"
-            where = "assistant"
+            owner, what = "assistant", "`tool_use` and `thinking` blocks"
         case ToolResult() | Image():
-            allowed, what = role == "user", "`tool_result` and `image` blocks"
-            where = "user"
+            owner, what = "user", "`tool_result` and `image` blocks"
         case Text():
             return
         case _:
             assert_never(part)
-    if not allowed:
-        raise wrong_value(field, f"{what} can only be in `{where}` messages.")
-
-
-def _arguments(block: ToolUseBlock) -> str:
-    given = block.input or {}
-    unreadable = given.get(UNREADABLE) if len(given) == 1 else None
-    return unreadable if isinstance(unreadable, str) else msgspec.json.encode(given).decode()
-
-
-def _inline(definition: object, field: str) -> Tool:
-    try:
-        return neutral_tool(CustomTool.model_validate(definition))
-    except ValidationError as error:
-        raise unsupported(field, str(from_pydantic(error))) from None
+    if role != owner:
+        raise wrong_value(field, f"{what} can only be in `{owner}` messages.")
 
 
 def _image(block: ImageBlock, field: str) -> Image:

@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MessageAnswerOptions:
     """What the request said about its answer.
 
     `model` is the name that was asked for, empty for the default. `thinking` says whether blocks of
@@ -49,8 +49,8 @@ class Wanted:
 class MessagesRenderer:
     """See `Renderer`."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, options: MessageAnswerOptions) -> None:
+        self._options = options
         self._index = -1
         """Of the block that is open, or was last."""
         self._head: bytes | None = None
@@ -66,14 +66,18 @@ class MessagesRenderer:
                 return self._open(part) if self._shows(part) else ()
             case BlockEnd(part=part):
                 return self._close(part) if self._shows(part) else ()
-            case Started():
-                return self._start(event)
+            case Started(model=model, prompt_tokens=prompt):
+                message = self._message(model) | {"usage": message_usage(Usage(prompt=prompt))}
+                return (_frame("message_start", message=message), PING)
             case Progress():
                 return ()
             case Finished():
-                return (self._finish(event),)
+                usage = message_usage(event.usage)
+                changed = {name: usage[name] for name in usage if name not in UNCHANGED}
+                ending = self._ending(event, self._calls)
+                return (_frame("message_delta", delta=ending, usage=changed),)
             case Failed(error=error):
-                body = error_body(revive(error), request_id=self._wanted.request_id)
+                body = error_body(revive(error), request_id=self._options.request_id)
                 return (Frame(_encode(body), "error"),)
             case _:
                 assert_never(event)
@@ -97,22 +101,17 @@ class MessagesRenderer:
 
     def _message(self, model: str) -> JsonObject:
         return {
-            "id": f"msg_{self._wanted.request_id.removeprefix('req_')}",
+            "id": f"msg_{self._options.request_id.removeprefix('req_')}",
             "type": "message",
             "role": "assistant",
-            "model": self._wanted.model or model,
+            "model": self._options.model or model,
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
         }
 
-    def _start(self, event: Started) -> Iterable[Frame]:
-        usage = message_usage(Usage(prompt=event.prompt_tokens))
-        message = self._message(event.model) | {"usage": usage}
-        return (_frame("message_start", message=message), PING)
-
     def _shows(self, part: OutputPart) -> bool:
-        return self._wanted.thinking or not isinstance(part, Reasoning)
+        return self._options.thinking or not isinstance(part, Reasoning)
 
     def _open(self, part: OutputPart) -> Iterable[Frame]:
         self._index += 1
@@ -124,7 +123,7 @@ class MessagesRenderer:
             case Reasoning():
                 block = {"type": "thinking", "thinking": "", "signature": ""}
                 shown = head + b'"thinking_delta","thinking":'
-                self._head = None if self._wanted.omitted else shown
+                self._head = None if self._options.omitted else shown
             case ToolCall():
                 self._calls += 1
                 block = _call(part, {})
@@ -148,17 +147,12 @@ class MessagesRenderer:
         delta = {"type": "signature_delta", "signature": self._signature(part)}
         return (_frame("content_block_delta", index=self._index, delta=delta), closed)
 
-    def _finish(self, event: Finished) -> Frame:
-        usage = message_usage(event.usage)
-        changed = {name: usage[name] for name in usage if name not in UNCHANGED}
-        return _frame("message_delta", delta=self._ending(event, self._calls), usage=changed)
-
     def _block(self, part: OutputPart) -> JsonObject:
         match part:
             case Text(text=text):
                 return {"type": "text", "text": text}
             case Reasoning(text=text):
-                shown = "" if self._wanted.omitted else text
+                shown = "" if self._options.omitted else text
                 return {"type": "thinking", "thinking": shown, "signature": self._signature(part)}
             case ToolCall():
                 return _call(part, call_input(part.arguments))
@@ -167,18 +161,20 @@ class MessagesRenderer:
 
     def _signature(self, part: Reasoning) -> str:
         """Brings thinking that is not shown back with the next request."""
-        return seal(part.text) if self._wanted.omitted else seal()
+        return seal(part.text) if self._options.omitted else seal()
 
     def _ending(self, event: Finished, calls: int) -> JsonObject:
         """`tool_use` if and only if there are calls, unless the limit cut the last one short."""
+        reason, sequence = "end_turn", None
         if event.reason == "length":
-            cut = event.usage.completion < (self._wanted.max_tokens or 0)
-            return _ending("model_context_window_exceeded" if cut else "max_tokens")
-        if calls and event.reason != "cancelled":
-            return _ending("tool_use")
-        if event.reason == "stop_sequence":
-            return _ending("stop_sequence", event.stop_sequence)
-        return _ending("end_turn")
+            # The window was the limit if less came than the caller allowed.
+            window = event.usage.completion < (self._options.max_tokens or 0)
+            reason = "model_context_window_exceeded" if window else "max_tokens"
+        elif calls and event.reason != "cancelled":
+            reason = "tool_use"
+        elif event.reason == "stop_sequence":
+            reason, sequence = "stop_sequence", event.stop_sequence
+        return {"stop_reason": reason, "stop_sequence": sequence}
 
 
 UNCHANGED = ("cache_creation", "service_tier")
@@ -212,10 +208,6 @@ def call_input(arguments: str) -> Any:
 def _call(call: ToolCall, given: Any) -> JsonObject:
     id_ = f"toolu_{call.id.removeprefix('call_')}"
     return {"type": "tool_use", "id": id_, "name": call.name, "input": given}
-
-
-def _ending(reason: str, sequence: str | None = None) -> JsonObject:
-    return {"stop_reason": reason, "stop_sequence": sequence}
 
 
 def _frame(event: str, **fields: Any) -> Frame:

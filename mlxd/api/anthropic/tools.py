@@ -9,19 +9,17 @@ from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Tag
 
 from mlxd.api.anthropic.defined_tools import defined_tool, is_defined
 from mlxd.api.anthropic.errors import unsupported, wrong_value
-from mlxd.api.wire.base import AN_OBJECT, Wire, type_tag
+from mlxd.api.wire.base import AN_OBJECT, ToolName, Wire, type_tag
 from mlxd.messages import AutoTools, NamedTool, NoTools, RequiredTools, Tool, ToolChoice
-
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 
 _SERVER_SEARCH = "tool_search_tool_"
 
 
-class Entry(Wire):
+class AnyTool(Wire):
     """What every tool may carry."""
 
     cache_control: Any = None
@@ -31,14 +29,14 @@ class Entry(Wire):
     strict: bool | None = None
 
 
-class CustomTool(Entry):
+class CustomTool(AnyTool):
     type: Literal["custom"] | None = None
     name: ToolName
     description: str | None = None
     input_schema: dict[str, Any]
 
 
-class DefinedTool(Entry):
+class DefinedTool(AnyTool):
     """A tool of `anthropic_defined`."""
 
     type: str
@@ -101,7 +99,7 @@ WireChoice = Annotated[
 
 
 @dataclass(frozen=True)
-class Toolbox:
+class MessagesToolbox:
     """The tools in no dialect.
 
     `deferred` are by name those that the model learns of when a message refers to them. `dropped`
@@ -119,22 +117,29 @@ class Toolbox:
         return {tool.name: tool for tool in self.offered} | self.deferred
 
 
-def toolbox(entries: Sequence[OfferedTool], choice: WireChoice | None) -> Toolbox:
+def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> MessagesToolbox:
     """The offered tools without those that can't be run here; raises `InvalidField`."""
-    tools = [entry for entry in entries if not isinstance(entry, ServerTool)]
-    servers = [entry for entry in entries if isinstance(entry, ServerTool)]
-    _require_unique_names(tools)
-    deferred = _deferred(tools, servers)
+    tools = [tool for tool in offered if not isinstance(tool, ServerTool)]
+    servers = [tool for tool in offered if isinstance(tool, ServerTool)]
+    names: set[str] = set()
+    for index, tool in enumerate(tools):
+        if tool.name in names:
+            raise wrong_value(f"tools.{index}.name", "Tool names must be unique.")
+        names.add(tool.name)
+    deferred = {tool.name for tool in tools if tool.defer_loading}
+    if deferred == names or any(tool.type.startswith(_SERVER_SEARCH) for tool in servers):
+        # Nothing could ever refer to them: no tool is left, or the search is the vendor's own.
+        deferred = set()
     if isinstance(choice, NamedChoice):
         # It has to be called now, so the model has to know it.
         deferred.discard(choice.name)
-    built = [neutral_tool(entry) for entry in tools]
-    return Toolbox(
+    built = [neutral_tool(tool) for tool in tools]
+    return MessagesToolbox(
         offered=tuple(tool for tool in built if tool.name not in deferred),
         deferred={tool.name: tool for tool in built if tool.name in deferred},
         choice=_choice(choice, tools, servers),
         parallel=isinstance(choice, NoneChoice | None) or not choice.disable_parallel_tool_use,
-        dropped=tuple(f"tools.{entry.type}" for entry in servers),
+        dropped=tuple(f"tools.{tool.type}" for tool in servers),
     )
 
 
@@ -148,35 +153,16 @@ def described(tool: Tool) -> str:
     return msgspec.json.encode({"type": "function", "function": function}).decode()
 
 
-def neutral_tool(entry: CustomTool | DefinedTool) -> Tool:
+def neutral_tool(tool: CustomTool | DefinedTool) -> Tool:
     """The tool in no dialect."""
-    if isinstance(entry, DefinedTool):
-        return replace(defined_tool(entry.type, entry.name), strict=entry.strict or False)
+    if isinstance(tool, DefinedTool):
+        return replace(defined_tool(tool.type, tool.name), strict=tool.strict or False)
     return Tool(
-        name=entry.name,
-        description=entry.description or "",
-        parameters=msgspec.json.encode(entry.input_schema).decode(),
-        strict=entry.strict or False,
+        name=tool.name,
+        description=tool.description or "",
+        parameters=msgspec.json.encode(tool.input_schema).decode(),
+        strict=tool.strict or False,
     )
-
-
-def _deferred(tools: Sequence[CustomTool | DefinedTool], servers: Sequence[ServerTool]) -> set[str]:
-    """Names of the tools that are left out until a message refers to them.
-
-    None where nothing could ever do so: the search is the vendor's own, or no tool is left.
-    """
-    if any(entry.type.startswith(_SERVER_SEARCH) for entry in servers):
-        return set()
-    deferred = {entry.name for entry in tools if entry.defer_loading}
-    return deferred if len(deferred) < len(tools) else set()
-
-
-def _require_unique_names(tools: Sequence[CustomTool | DefinedTool]) -> None:
-    seen: set[str] = set()
-    for index, tool in enumerate(tools):
-        if tool.name in seen:
-            raise wrong_value(f"tools.{index}.name", "Tool names must be unique.")
-        seen.add(tool.name)
 
 
 def _choice(
@@ -191,10 +177,12 @@ def _choice(
             return NoTools()
         case AnyChoice():
             if not tools:
-                raise wrong_value("tool_choice", _none_left(servers))
+                left = "all `tools` are run by Anthropic's servers, not here" if servers else ""
+                why = f"A call is demanded, but {left or 'there are no `tools`'}."
+                raise wrong_value("tool_choice", why)
             return RequiredTools()
         case NamedChoice(name=name):
-            if any(entry.name == name for entry in servers):
+            if any(tool.name == name for tool in servers):
                 why = f"'{name[:64]}' is a tool of Anthropic's servers, and can't be run here."
                 raise unsupported("tool_choice.name", why)
             if all(tool.name != name for tool in tools):
@@ -202,9 +190,3 @@ def _choice(
             return NamedTool(name)
         case _:
             assert_never(choice)
-
-
-def _none_left(servers: Sequence[ServerTool]) -> str:
-    if servers:
-        return "A call is demanded, but all `tools` are run by Anthropic's servers, not here."
-    return "A call is demanded, but there are no `tools`."
