@@ -20,6 +20,7 @@ from mlxd.api.dialect import (
     Route,
 )
 from mlxd.api.endpoints import ApiCall, Reply, Services, SocketView, View, json_reply
+from mlxd.api.model_names import MAX_ECHO
 from mlxd.api.openai.chat.dialect import OpenAIChat
 from mlxd.api.openai.models import MODEL_ROUTES
 from mlxd.api.openai.responses.dialect import OpenAIResponses
@@ -34,8 +35,6 @@ CLASSIC = "/openai/deployments/<path:deployment>"
 """Where the path names the model, whatever the body says."""
 BASES = ("/openai/v1", "/openai")
 """Where the body names it."""
-MAX_ECHO = 256
-"""Characters of an unknown name that the error repeats."""
 
 
 def build(settings: Settings) -> "Azure":
