@@ -14,7 +14,7 @@ from mlxd.api.admin.snapshots import Facts
 from mlxd.api.dialect import Dialect, Operation, Parse, ParsedCall, Route
 from mlxd.api.endpoints import ApiCall, Endpoints, Services, SocketView, View
 from mlxd.api.http.admin_gate import AdminGate, is_admin
-from mlxd.api.http.auth import Gate
+from mlxd.api.http.auth import AccessGate
 from mlxd.api.http.body import BodyBudget
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.error_replies import (
@@ -129,7 +129,7 @@ class ApiServer:
     def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
-        gate = Gate(self._settings.server, AdminGate(self._facts.token))
+        gate = AccessGate(self._settings.server, AdminGate(self._facts.token))
         app.before_request(gate.check)
         app.before_websocket(gate.check)
         app.register_error_handler(Exception, self._refuse)

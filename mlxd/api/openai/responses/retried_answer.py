@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 from mlxd.api.http.event_batches import merged
-from mlxd.api.http.exchange import signed
+from mlxd.api.http.exchange import with_source
 from mlxd.api.http.request_log import Record
 from mlxd.api.openai.responses.continuation import MAX_SHORTENED, StatefulCall
 from mlxd.api.openai.responses.resumed_stream import Differs, ResumedStream
@@ -114,5 +114,5 @@ class RetriedAnswer:
     async def _begin(self, stack: AsyncExitStack) -> Generation:
         answer = self.turn.answer
         (request,) = answer.requests
-        request = signed(request, answer, self.record)
+        request = with_source(request, answer, self.record)
         return await stack.enter_async_context(self._engine.generate(request))
