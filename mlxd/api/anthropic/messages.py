@@ -107,13 +107,10 @@ class Translator:
             case ToolUseBlock():
                 given = block.input or {}
                 # What is no JSON object came as the only value of one; see `call_input`.
-                unreadable = given.get(UNREADABLE) if len(given) == 1 else None
-                text = (
-                    unreadable
-                    if isinstance(unreadable, str)
-                    else msgspec.json.encode(given).decode()
-                )
-                yield ToolCall(block.id, block.name, text)
+                arguments = given.get(UNREADABLE) if len(given) == 1 else None
+                if not isinstance(arguments, str):
+                    arguments = msgspec.json.encode(given).decode()
+                yield ToolCall(block.id, block.name, arguments)
             case ToolResultBlock():
                 items = enumerate(block.content)
                 parts = (self._item(item, f"{field}.content.{index}") for index, item in items)

@@ -30,6 +30,7 @@ class AdminGate:
             raise Forbidden("Web pages may not call the admin endpoint.")
         presented = request.headers.getlist("Authorization")
         scheme, _, token = presented[0].strip().partition(" ") if presented else ("", "", "")
+        # Of digests, which are equally long: the time of comparing would show the token's length.
         matches = hmac.compare_digest(_digest(token.strip()), self._digest)
         if matches and len(presented) == 1 and scheme.lower() == "bearer":
             return

@@ -40,14 +40,17 @@ class KeyRing:
     def identify(self, presented: list[str]) -> str:
         """The short hash of the caller's key; raises `Unauthorized`.
 
-        Header values come as Latin-1 text. Every configured key is compared, each in constant time,
-        so that the time tells nothing.
+        Header values come as Latin-1 text.
         """
         if not presented:
             raise Unauthorized("You didn't provide an API key.")
+        # Whichever counted, a proxy in front could have checked the other one.
         if len(presented) > 1:
             raise Unauthorized("Two different API keys were provided.")
+        # `replace`: what is not Latin-1 can't be a key, and must not be a crash either.
         digest = hashlib.sha256(presented[0].encode("latin-1", "replace")).digest()
+        # A list before `any`: every key is compared, each in constant time, so that how long it
+        # takes shows neither which key was nearly right nor where the right one stands.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized
@@ -78,6 +81,7 @@ class FailureLimit:
         allowance = self._allowance(address)
         allowance.left -= 1
         self._allowances[address] = allowance
+        # Who failed longest ago is forgotten first, so whoever goes on guessing stays limited.
         self._allowances.move_to_end(address)
         if len(self._allowances) > MAX_ADDRESSES:
             self._allowances.popitem(last=False)

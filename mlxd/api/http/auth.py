@@ -32,6 +32,8 @@ class AccessGate:
     async def check(self) -> Response | None:
         """Raises the refusal, or answers a preflight, or lets the request through."""
         request = current_incoming()
+        # First of all: to a page that rebinds its own name to this machine, the server is its own
+        # site, and its browser sends no Origin.
         if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
         if is_admin(request):
@@ -43,6 +45,7 @@ class AccessGate:
             if not self._origins.allows(origin):
                 raise Forbidden("This Origin may not call here (see server.cors_origins).")
             request.allowed_origin = origin
+            # A preflight has no key to show; browsers leave credentials out of it.
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
                 return _preflight(request)
         if request.endpoint in OPEN_ENDPOINTS:

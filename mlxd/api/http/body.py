@@ -106,18 +106,28 @@ async def in_turns(size: int, work: Callable[[], T]) -> T:
 
 def parse_json(data: bytes) -> JsonObject:
     """The JSON object in `data`; raises `InvalidBody`."""
-    text = _decode(data)
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise InvalidBody("it begins with a byte order mark.")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"it is not UTF-8 at byte {error.start}.") from None
     check_size(data)
     try:
         value = _decoder.decode(text)
     except json.JSONDecodeError as error:
         raise InvalidBody(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
     except ValueError:
+        # Python refuses integers of more than 4,300 digits: reading them takes quadratic time.
         raise InvalidBody("a number has too many digits.") from None
     if not isinstance(value, dict):
         raise InvalidBody("it is not a JSON object.")
     if _SURROGATE.search(text):
-        _check_surrogates(value)
+        # Half a pair is no text: the first encoder behind here would fail on it.
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            raise InvalidBody("a string has half of a surrogate pair.") from None
     return value
 
 
@@ -152,11 +162,13 @@ async def inflate(data: bytes, encoding: str, *, limit: int, body: CountedBody) 
     unpacked = bytearray()
     try:
         while data and not unpacker.eof:
+            # Before it is made: a few bytes can be compressed from more than there is memory.
             body.take(min(INFLATE_STEP, limit + 1 - len(unpacked)))
             unpacked += unpacker.decompress(data, INFLATE_STEP)
             data = unpacker.unconsumed_tail
             if len(unpacked) > limit:
                 raise BodyTooLarge(limit)
+            # Others get their turn: a large body takes as long as many tokens.
             await asyncio.sleep(0)
     except zlib.error:
         raise InvalidBody("it is not what its Content-Encoding says.") from None
@@ -172,16 +184,8 @@ def _is_bare(data: bytes) -> bool:
     return not has_zlib_header and begin != 0x1F8B
 
 
-def _decode(data: bytes) -> str:
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise InvalidBody("it begins with a byte order mark.")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidBody(f"it is not UTF-8 at byte {error.start}.") from None
-
-
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    # Which of two equal keys counts differs between parsers, and a proxy may have read the other.
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
@@ -205,10 +209,3 @@ def _constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
-
-
-def _check_surrogates(value: JsonObject) -> None:
-    try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise InvalidBody("a string has half of a surrogate pair.") from None

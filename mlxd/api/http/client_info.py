@@ -15,7 +15,7 @@ _PROGRAM = re.compile(r"[A-Za-z][A-Za-z0-9 ._@-]{0,39}")
 
 
 @dataclass(frozen=True)
-class Client:
+class ClientInfo:
     """`address` is empty on a Unix socket, `agent` the name of the program without its version."""
 
     address: str = ""
@@ -23,19 +23,19 @@ class Client:
     session: str = ""
 
 
-NOBODY = Client()
+NOBODY = ClientInfo()
 
 
 def client_of(
     address: str, headers: Mapping[str, str], session_headers: Sequence[str] = ()
-) -> Client:
+) -> ClientInfo:
     """The client that sent these header fields; names are matched without regard to case.
 
     `session_headers` come before those that programs of all kinds use.
     """
     named = (headers.get(name, "") for name in (*session_headers, *SESSION_HEADERS))
     session = next(filter(None, named), "")[:MAX_SESSION]
-    return Client(address, program(headers.get("user-agent", "")), session)
+    return ClientInfo(address, program(headers.get("user-agent", "")), session)
 
 
 def program(user_agent: str) -> str:

@@ -49,18 +49,19 @@ class PathOwners:
 
     def __init__(self, dialects: Sequence[Dialect], claims: Iterable[Claim]) -> None:
         self._first = dialects[0]
-        place = {dialect.name: number for number, dialect in enumerate(dialects)}
+        positions = {dialect.name: number for number, dialect in enumerate(dialects)}
 
         def rank(owner: tuple[str, Claim]) -> tuple[int, bool, int]:
             """The longest path counts, then a header, then the order of the configuration."""
             prefix, claim = owner
-            return -len(prefix), not claim.header, place[claim.dialect.name]
+            return -len(prefix), not claim.header, positions[claim.dialect.name]
 
         owners = [(prefix, claim) for claim in claims for prefix in claim.prefixes()]
         self._owners = sorted(owners, key=rank)
 
     def of(self, request: IncomingRequest) -> Dialect:
         """The owner; the first dialect for the paths of nobody."""
+        # By the path and not the route: an error for a path without one has its owner's shape too.
         path = f"{request.path}/"
         for prefix, claim in self._owners:
             if path.startswith(prefix) and (not claim.header or claim.header in request.headers):
@@ -88,22 +89,22 @@ class ErrorReplies:
 
     def known(self, error: Exception, request: IncomingRequest) -> MlxdError:
         """`error` as one of ours, its name noted for the log."""
-        known = error if isinstance(error, MlxdError) else self._translate(error, request)
+        known: MlxdError
+        match error:
+            case MlxdError():
+                known = error
+            case NotFound():
+                known = RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
+            case WrongMethod():
+                known = MethodNotAllowed(request.method[:16], request.path[:MAX_ECHO])
+            case RequestEntityTooLarge():
+                known = BodyTooLarge(self._max_body)
+            case RequestTimeout():
+                known = BodyTooSlow(request.tuning.body_timeout)
+            case _:
+                known = logged(error, request.id)
         request.record.error = type(known).__name__
         return known
-
-    def _translate(self, error: Exception, request: IncomingRequest) -> MlxdError:
-        match error:
-            case NotFound():
-                return RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
-            case WrongMethod():
-                return MethodNotAllowed(request.method[:16], request.path[:MAX_ECHO])
-            case RequestEntityTooLarge():
-                return BodyTooLarge(self._max_body)
-            case RequestTimeout():
-                return BodyTooSlow(request.tuning.body_timeout)
-            case _:
-                return logged(error, request.id)
 
 
 def json_response(

@@ -34,6 +34,7 @@ async def _one(
     ended = False
     while not ended:
         ready: list[Batch] = []
+        # A wait that is given up loses no event, the contract of `Generation` says.
         with suppress(TimeoutError):
             async with asyncio.timeout(patience()):
                 ready = [(0, await _take(generation) or [LOST])]
@@ -50,6 +51,7 @@ async def _all(
             done, _ = await asyncio.wait(
                 waiting, timeout=patience(), return_when=asyncio.FIRST_COMPLETED
             )
+            # In the order of the choices: two runs of one request give the same frames.
             ready = sorted((waiting.pop(task), task.result() or [LOST]) for task in done)
             for number, batch in ready:
                 if not isinstance(batch[-1], TERMINAL):
@@ -58,6 +60,7 @@ async def _all(
     finally:
         for task in waiting:
             task.cancel()
+        # Waited for, as a generation must not be left while somebody still reads from it.
         await asyncio.gather(*waiting, return_exceptions=True)
 
 

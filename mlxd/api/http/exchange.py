@@ -98,6 +98,7 @@ class Exchange:
                     frames = [] if self.begun else list(self.call.renderer.idle())
                 if frames or not ready:
                     yield frames
+                    # Behind the yield: the time in which a slow reader takes it is no silence.
                     written = now()
                 if self.failed:
                     return
@@ -112,10 +113,12 @@ class Exchange:
         frames: list[Frame] = []
         for number, batch in ready:
             if isinstance(end := batch[-1], Finished | Failed):
+                # All before the end first: what is stored is what the renderer has seen.
                 frames += self._render(number, batch[:-1])
                 batch = [await self.before_end(end)]
             frames += self._render(number, batch)
             if self.failed:
+                # The frames of a failure end the stream, whatever other choices still do.
                 return frames
         if self.ended == len(self.generations):
             frames += self.call.renderer.end()
@@ -144,14 +147,14 @@ async def open_exchange(
     # A stack of its own: when the second choice is refused, the first must not keep its slot.
     async with AsyncExitStack() as entering:
         generations = [
-            await entering.enter_async_context(engine.generate(signed(request, call, record)))
+            await entering.enter_async_context(engine.generate(with_source(request, call, record)))
             for request in call.requests
         ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
 
 
-def signed(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:
+def with_source(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:
     """`request` with what is known of where it came from."""
     client = record.client
     source = msgspec.structs.replace(

@@ -107,6 +107,7 @@ class ApiRequest(IncomingRequest, Request):
 
     def __init__(self, *args: Any, max_content_length: int | None = None, **options: Any) -> None:
         super().__init__(*args, max_content_length=max_content_length, **options)
+        # In place of Quart's own, which knows one request's limit and not that of all together.
         self.counted_body = CountedBody(self.content_length, max_content_length, self.budget)
         self.body = self.counted_body
         self.arrive()
@@ -145,6 +146,8 @@ class ApiConnection(ASGIHTTPConnection):
     async def handle_request(self, request: Request, send: Send) -> None:
         ours = cast(ApiRequest, request)
         try:
+            # Around the sending: a stream's generations are left when its last byte is out, or when
+            # its client is gone, which Quart turns into a cancellation of this.
             async with AsyncExitStack() as ours.stack:
                 await super().handle_request(request, send)
         finally:
@@ -159,6 +162,7 @@ class ApiSocketConnection(ASGIWebsocketConnection):
             if event["type"] == "websocket.receive":
                 text = event.get("text")
                 message = event["bytes"] if text is None else text
+                # The queue of Quart has no limit, and the socket would never feel the pressure.
                 if self.queue.qsize() >= (1 if len(message) > MAX_BESIDE else MAX_WAITING):
                     return
                 self.queue.put_nowait(message)
@@ -184,9 +188,12 @@ class Api(Quart):
         """Set when the server is about to end: open WebSockets close as soon as they can."""
 
     async def asgi_app(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not self._is_socket(scope):
-            await _refuse_websocket(scope, send)
-            return
+        if scope["type"] == "websocket":
+            # Before Quart, whose answer would be 404: at 426 clients go on with plain HTTP.
+            paths = self.url_map.bind("localhost", url_scheme="ws")
+            if not paths.test(scope["path"] or "/", "GET"):
+                await _refuse_websocket(scope, send)
+                return
         if scope["type"] == "http" and not scope["path"]:
             scope = {**scope, "path": "/"}
         await super().asgi_app(scope, receive, send)
@@ -204,14 +211,10 @@ class Api(Quart):
         except HTTPException:
             return self.refuse_host(cast(ApiSocket, websocket))
 
-    def _is_socket(self, scope: Any) -> bool:
-        """Whether a WebSocket is served on that path."""
-        paths = self.url_map.bind("localhost", url_scheme="ws")
-        return paths.test(scope["path"] or "/", "GET")
-
 
 async def _refuse_websocket(scope: Any, send: Send) -> None:
     """426: clients that try a WebSocket first then go on with plain HTTP at once."""
+    # Without the extension there is no way to send a response to a handshake.
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1000})
         return

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from mlxd.status import EngineStatus, ModelInfo
+from mlxd.status import EngineStatus
 
 Health = Literal["ok", "loading", "restarting", "stalled", "failed", "draining"]
 
@@ -18,7 +18,10 @@ def health_of(status: EngineStatus, stall_timeout: float) -> Health:
         case "ready" if status.idle_seconds > stall_timeout:
             return "stalled"
         case "ready":
-            return _models_health(status.models)
+            states = {model.state for model in status.models}
+            if states == {"failed"}:
+                return "failed"
+            return "loading" if "loading" in states and "loaded" not in states else "ok"
         case "stopping" | "stopped":
             return "draining"
         case "restarting" | "failed" as state:
@@ -37,18 +40,10 @@ def health_body(status: EngineStatus, health: Health) -> dict[str, Any]:
             "uptime": round(status.uptime, 1),
             "device": status.device,
         },
-        "models": [_model(model) for model in status.models],
+        "models": [
+            {"id": model.id, "state": model.state}
+            | ({"reason": model.reason} if model.reason else {})
+            for model in status.models
+        ],
         "requests": {"running": len(status.requests) - waiting, "waiting": waiting},
     }
-
-
-def _models_health(models: tuple[ModelInfo, ...]) -> Health:
-    states = {model.state for model in models}
-    if states == {"failed"}:
-        return "failed"
-    return "loading" if "loading" in states and "loaded" not in states else "ok"
-
-
-def _model(model: ModelInfo) -> dict[str, Any]:
-    body = {"id": model.id, "state": model.state}
-    return body | ({"reason": model.reason} if model.reason else {})

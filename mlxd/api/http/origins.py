@@ -72,8 +72,10 @@ class HostList:
         address = parse_host(header)
         if address is None:
             return False
+        # Every resolver gives these names to the machine itself, so nobody can rebind them.
         if is_loopback(address.name):
             return True
+        # The machine's own addresses are not known beforehand: laptops change networks.
         if self._any_address and local_address and address.name == _canonical(local_address):
             return True
         return address in self._allowed or Address(address.name) in self._allowed
@@ -87,6 +89,7 @@ class OriginList:
 
     def allows(self, origin: str) -> bool:
         """Whether pages of `origin` may call."""
+        # The exact text, as browsers write it: a suffix or a prefix would also match other sites.
         if "*" in self._exact or origin.lower() in self._exact:
             return True
         match = _ORIGIN.fullmatch(origin)
@@ -107,8 +110,10 @@ def preflight_headers(origin: str, requested: str, *, private_network: bool) -> 
         "access-control-allow-headers": requested
         if _HEADER_NAMES.fullmatch(requested)
         else USUAL_HEADERS,
+        # Browsers ask again after ten minutes, so that a change of the configuration shows soon.
         "access-control-max-age": "600",
     }
+    # Chrome asks for it before a public site may reach a private address.
     if private_network:
         headers["access-control-allow-private-network"] = "true"
     return headers

@@ -2,7 +2,7 @@
 
 import logging
 
-from mlxd.api.http.client_info import NOBODY, Client
+from mlxd.api.http.client_info import NOBODY, ClientInfo
 from mlxd.events import Failed, Finished, Timings, Usage, total_usage
 
 log = logging.getLogger("mlxd.request")
@@ -14,7 +14,7 @@ MAX_NAME = 80
 class Record:
     """Gathers what is known of one request as it goes."""
 
-    def __init__(self, request_id: str, client: Client = NOBODY) -> None:
+    def __init__(self, request_id: str, client: ClientInfo = NOBODY) -> None:
         self.id = request_id
         self.client = client
         self.dialect = ""
@@ -39,9 +39,7 @@ class Record:
 
     def timings(self) -> Timings:
         """The longest of each phase; the choices run side by side."""
-        timings = [
-            event.timings for event in self.terminals.values() if isinstance(event, Finished)
-        ]
+        timings = [event.timings for event in self._finished()]
         return Timings(
             queue=max((each.queue for each in timings), default=0.0),
             prefill=max((each.prefill for each in timings), default=0.0),
@@ -68,7 +66,9 @@ class Record:
         if self.dialect:
             facts["dialect"] = self.dialect
         if self.model or self.requested_model:
-            facts["model"] = self._model()
+            requested, used = printable(self.requested_model), printable(self.model)
+            renamed = requested and used and requested != used
+            facts["model"] = f"{requested}->{used}" if renamed else used or requested
             facts["stream"] = self.stream
         if self.terminals:
             usage, timings = self.usage(), self.timings()
@@ -94,18 +94,13 @@ class Record:
     def _finished(self) -> list[Finished]:
         return [event for event in self.terminals.values() if isinstance(event, Finished)]
 
-    def _model(self) -> str:
-        requested, used = printable(self.requested_model), printable(self.model)
-        if requested and used and requested != used:
-            return f"{requested}->{used}"
-        return used or requested
-
 
 PHASES = ("queue", "prefill", "decode")
 
 
 def printable(text: str) -> str:
     """`text` fit for a log line: no control characters, not long."""
+    # A line break in it would begin a line that looks like one of the log's own.
     cut = text[:MAX_NAME] + ("..." if len(text) > MAX_NAME else "")
     return "".join(char if char.isprintable() else "?" for char in cut)
 

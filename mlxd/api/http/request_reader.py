@@ -32,7 +32,9 @@ class RequestReader:
     ) -> Understood:
         """What `understand` makes of the body; raises `InvalidBody` and what it raises."""
         data = await self._read(request)
+        # Parsed and understood in one go, in a thread if it is large: both take long then.
         call = await in_turns(len(data), lambda: understand(parse_json(data)))
+        # Now and not at the request's end: an answer may take an hour, and its body is read.
         request.counted_body.release()
         return call
 

@@ -30,16 +30,16 @@ from mlxd.history import Store
 
 ENTRY = 1.0
 """Seconds in which a refusal is the answer to the request itself; later it is a failed run."""
-KEPT_BYTES = 32 * 1024 * 1024
-"""Frames of one run that are kept; beyond it the oldest go, and its stream can't be resumed."""
+MAX_LOG_BYTES = 32 * 1024 * 1024
+"""Frames of one run in memory; beyond it the oldest go, and its stream can't be resumed."""
 UNSTORED = 64
-"""Ended runs that are kept in memory because they could not be stored."""
+"""Ended runs that stay in memory because they could not be stored."""
 
 
 class FrameLog:
     """The frames of a run, numbered from 0; those before `first` are gone."""
 
-    def __init__(self, framing: Framing, limit: int = KEPT_BYTES) -> None:
+    def __init__(self, framing: Framing, limit: int = MAX_LOG_BYTES) -> None:
         self._framing = framing
         self.first = 0
         self._frames: list[bytes] = []
@@ -139,6 +139,7 @@ class BackgroundRun:
         """
         if not (self._halted or self._generating.done()):
             self._halted, self._verdict = True, verdict
+            # Rather by the engine, which counts the tokens that were spent.
             if not self._answer.cancel():
                 self._generating.cancel()
 
@@ -153,6 +154,7 @@ class BackgroundRun:
         """
         position = after + 1
         while position >= self._log.first:
+            # Taken before looking: a frame that comes meanwhile sets this one and makes the next.
             change = self._change
             if news := self._log.since(position):
                 position += len(news)
@@ -162,8 +164,12 @@ class BackgroundRun:
                     # A stream without its end is one that broke off.
                     yield self._log.last
                 return
-            elif not await _set_within(change, self._idle):
-                yield self._framing.keep_alive
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._idle):
+                        await change.wait()
+                if not change.is_set():
+                    yield self._framing.keep_alive
 
     def check_position(self, after: int) -> None:
         """Raises `InvalidField` where what follows `after` is gone."""
@@ -182,8 +188,10 @@ class BackgroundRun:
         raise InternalError("an answer ended without an end")
 
     async def _run(self) -> None:
+        # `wait` raises nothing and is not cancelled along: how it ended is for `_outcome` to say.
         await asyncio.wait({self._generating})
         self.ending = True
+        # Whether it is stored as queued. Until then nobody knows of it, and it may be dropped.
         await self._decided.wait()
         if self._released:
             try:
@@ -194,23 +202,34 @@ class BackgroundRun:
                 self.stored = False
             self._record.write()
         elif not self._generating.cancelled():
+            # Looked at, or asyncio would log an exception that nobody has retrieved.
             self._generating.exception()
         self.over = True
         self._pulse()
 
     async def _end(self) -> None:
+        """Store the whole, then show its end; what can't be stored has failed."""
         end = self._outcome()
-        if self._halted and isinstance(end, Failed):
-            if self._verdict is None:
-                await self._cancel(end)
-                return
+        broken = self._halted and isinstance(end, Failed)
+        if broken and self._verdict is not None:
             end = Failed(self._verdict.report(), usage=end.usage)
         self._record.terminal(0, end)
-        final = self.renderer.final(end)
-        frames = list(self.renderer.frames(0, end))
-        if isinstance(end, Finished):
-            frames += self.renderer.end()
-        await self._store_end(final, frames)
+        if broken and self._verdict is None:
+            self._record.error = "cancelled"
+            frames = list(self.renderer.cancel(end.usage))
+            body = self.renderer.snapshot()
+            final = FinalState("cancelled", body, output_of(body))
+        else:
+            final = self.renderer.final(end)
+            frames = list(self.renderer.frames(0, end))
+            frames += self.renderer.end() if isinstance(end, Finished) else ()
+        try:
+            await store_final(self._store, self.turn, final, self._log.whole(frames))
+        except StoreUnavailable as error:
+            self.stored = False
+            self._record.error = type(error).__name__
+            frames = list(self.renderer.frames(0, Failed(error.report())))
+        self._add(frames)
 
     def _outcome(self) -> End:
         try:
@@ -226,23 +245,6 @@ class BackgroundRun:
         for event in self._answer.broken_off(failed)[:-1]:
             self._add(self.renderer.frames(0, event))
         return failed
-
-    async def _cancel(self, end: Failed) -> None:
-        self._record.error = "cancelled"
-        self._record.terminal(0, end)
-        frames = list(self.renderer.cancel(end.usage))
-        body = self.renderer.snapshot()
-        await self._store_end(FinalState("cancelled", body, output_of(body)), frames)
-
-    async def _store_end(self, final: FinalState, frames: list[Frame]) -> None:
-        """Store the whole, then show its end; what can't be stored has failed."""
-        try:
-            await store_final(self._store, self.turn, final, self._log.whole(frames))
-        except StoreUnavailable as error:
-            self.stored = False
-            self._record.error = type(error).__name__
-            frames = list(self.renderer.frames(0, Failed(error.report())))
-        self._add(frames)
 
     def _add(self, frames: Iterable[Frame]) -> None:
         self._log.add(frames)
@@ -278,6 +280,8 @@ class BackgroundRuns:
         """
         if self._closing:
             raise EngineStopped
+        # Accepted, stored, then shown: a request that is refused leaves nothing behind, and an id
+        # that a client has seen can be asked for from then on.
         answer = RetriedAnswer(self._engine, turn, record)
         run = BackgroundRun(answer, self._store, framing, idle=self._idle)
         try:
@@ -295,6 +299,7 @@ class BackgroundRuns:
 
     async def close(self) -> None:
         """End what still runs, as failed; the engine has had its time to drain."""
+        # First of all: a run that began behind the list below would never end.
         self._closing = True
         for run in list(self._runs.values()):
             run.halt(EngineStopped())
@@ -307,10 +312,3 @@ class BackgroundRuns:
         unstored = [name for name, each in self._runs.items() if each.over]
         for name in unstored[:-UNSTORED]:
             del self._runs[name]
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

@@ -1,9 +1,10 @@
 """What a call goes on from, and how its answer is stored."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace as with_fields
@@ -32,7 +33,8 @@ from mlxd.errors import (
 )
 from mlxd.events import Failed
 from mlxd.history import RUNNING, Item, ResponseState, Store, StoredResponse
-from mlxd.messages import GenerateRequest
+
+Begun = TypeVar("Begun")
 
 MAX_SHORTENED = 8
 """How often the oldest part of a history is left out until the rest fits."""
@@ -86,8 +88,12 @@ class StatefulCall:
 
     def fitted(self, answer: ResolvedCall) -> "StatefulCall":
         """The same call with another `answer`, which becomes the model's and this group's."""
-        requests = tuple(self._fit(each) for each in answer.requests)
-        return replace(self, answer=replace(answer, requests=requests))
+        requests = []
+        for request in answer.requests:
+            group = request.source.conversation or self.group
+            source = with_fields(request.source, conversation=group)
+            requests.append(with_fields(request, model=self.model, source=source))
+        return replace(self, answer=replace(answer, requests=tuple(requests)))
 
     def shortened(self, error: ContextTooLong) -> "StatefulCall":
         """Without the oldest part of the history; raises `error` where that can't be."""
@@ -98,8 +104,13 @@ class StatefulCall:
 
     def seeded(self) -> "StatefulCall":
         """With a seed, so that the answer can be generated again."""
-        requests = tuple(_seeded(each) for each in self.answer.requests)
-        return replace(self, answer=replace(self.answer, requests=requests))
+        requests = []
+        for request in self.answer.requests:
+            seed = request.sampling.seed
+            seed = secrets.randbelow(2**31) if seed is None else seed
+            sampling = with_fields(request.sampling, seed=seed)
+            requests.append(with_fields(request, sampling=sampling))
+        return replace(self, answer=replace(self.answer, requests=tuple(requests)))
 
     def stored(self, final: FinalState, frames: Sequence[bytes] = ()) -> StoredResponse:
         """What is stored of it. A failed answer leaves its conversation as it was."""
@@ -132,19 +143,17 @@ class StatefulCall:
         """What is stored while it runs."""
         return self.stored(FinalState(state, self.answer.renderer.snapshot()))
 
-    def _fit(self, request: GenerateRequest) -> GenerateRequest:
-        source = request.source
-        group = source.conversation or self.group
-        return with_fields(
-            request, model=self.model, source=with_fields(source, conversation=group)
-        )
 
-
-def _seeded(request: GenerateRequest) -> GenerateRequest:
-    if request.sampling.seed is not None:
-        return request
-    sampling = with_fields(request.sampling, seed=secrets.randbelow(2**31))
-    return with_fields(request, sampling=sampling)
+async def begin_fitting(
+    turn: StatefulCall, begin: Callable[[StatefulCall], Awaitable[Begun]]
+) -> Begun:
+    """What `begin` makes of the call, its history shortened as often as that is too long."""
+    for _ in range(MAX_SHORTENED):
+        try:
+            return await begin(turn)
+        except ContextTooLong as error:
+            turn = turn.shortened(error)
+    return await begin(turn)
 
 
 async def store_final(
@@ -158,6 +167,7 @@ async def store_final(
         try:
             await store.put_response(turn.stored(final, frames))
         except (PreviousNotFound, ConversationNotFound):
+            # Its caller waits for this answer, and may go on from it by its id.
             await store.put_response(turn.alone().stored(final, frames))
     elif turn.appends(final):
         items = (*turn.answer.input, *final.output)
@@ -222,6 +232,7 @@ class Continuations:
         origin = await self._origin(call, owner, latest)
         referenced = await self.store.find_items(owner, call.references) if call.references else {}
         past = Past(origin.items, referenced)
+        # A long history takes long to read, and others stream meanwhile.
         size = sum(len(item.body) for item in origin.items)
         answer = await in_turns(size, lambda: call.resolve(past))
         turn = StatefulCall(call, answer, owner, model, float(caller.created), origin)
@@ -231,32 +242,25 @@ class Continuations:
         self, turn: StatefulCall, stack: AsyncExitStack, record: Record
     ) -> tuple[Exchange, StoreBeforeEnd]:
         """The call's exchange, entered on `stack`, the history shortened if need be."""
-        for _ in range(MAX_SHORTENED):
-            try:
-                return await self._enter(turn, stack, record)
-            except ContextTooLong as error:
-                turn = turn.shortened(error)
-        return await self._enter(turn, stack, record)
 
-    async def _enter(
-        self, turn: StatefulCall, stack: AsyncExitStack, record: Record
-    ) -> tuple[Exchange, StoreBeforeEnd]:
-        exchange = await open_exchange(
-            self._engine, turn.answer, stack, record=record, idle=self._idle
-        )
-        exchange.before_end = stores = StoreBeforeEnd(self.store, turn, whole=not turn.call.stream)
-        return exchange, stores
+        async def begin(turn: StatefulCall) -> tuple[Exchange, StoreBeforeEnd]:
+            exchange = await open_exchange(
+                self._engine, turn.answer, stack, record=record, idle=self._idle
+            )
+            stores = StoreBeforeEnd(self.store, turn, whole=not turn.call.stream)
+            exchange.before_end = stores
+            return exchange, stores
+
+        return await begin_fitting(turn, begin)
 
     async def _origin(self, call: UnresolvedCall, owner: str, latest: Latest | None) -> Origin:
-        if latest is not None and call.previous == latest.id:
+        previous = call.previous
+        if latest is not None and previous == latest.id:
             return latest.origin()
-        if call.previous:
-            return await self._after(call.previous, owner)
         if call.conversation:
             return Origin(await self.store.past(owner, conversation=call.conversation))
-        return Origin()
-
-    async def _after(self, previous: str, owner: str) -> Origin:
+        if not previous:
+            return Origin()
         try:
             response = await self.store.response(owner, previous)
             items = await self.store.past(owner, previous=previous)
@@ -270,6 +274,7 @@ class Continuations:
 
 async def whole_body(exchange: Exchange, renderer: ObjectRenderer) -> bytes:
     """The object after the whole answer, as JSON; raises the error of a failed generation."""
+    # The same frames as of a stream, thrown away: the object is what the renderer is left with.
     with bugs_hidden(exchange.record.id):
         async with aclosing(exchange.rendered()) as batches:
             async for _ in batches:

@@ -30,7 +30,7 @@ class ResponsesDialect(SocketDialect, Protocol):
     framing: Framing
 
     def compact_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
-        """A body of the endpoint that summarises, understood; raises `InvalidField`."""
+        """A body of the endpoint that summarises, unresolved; raises `InvalidField`."""
 
 
 def responses_views(dialect: ResponsesDialect, services: Services) -> Sequence[View | SocketView]:
@@ -85,17 +85,17 @@ class ResponseEndpoints:
 
     async def respond(self, call: ApiCall) -> Reply:
         """An answer, whole or streamed, or the beginning of one in the background."""
-        return await self._answer(await self._understood(call), call)
+        return await self._answer(await self._unresolved(call), call)
 
     async def compact(self, call: ApiCall) -> Reply:
         """A history as a summary, which is never stored."""
         parse = self._dialect.compact_call
-        understood = await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
-        return await self._answer(understood, call)
+        unresolved = await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
+        return await self._answer(unresolved, call)
 
     async def count(self, call: ApiCall) -> Reply:
         """How many tokens the prompt has, its history included."""
-        turn = await self._turn(await self._understood(call), call)
+        turn = await self._turn(await self._unresolved(call), call)
         call.record.counted = True
         (request,) = turn.answer.requests
         tokens = await self._engine.count_tokens(request)
@@ -107,6 +107,7 @@ class ResponseEndpoints:
         run = self._runs.find(call.owner, name)
         if is_true(call.query, "stream"):
             return await self._stream_again(call, run, starting_after(call.query))
+        # Neither "in progress" nor stored yet: for a moment only waiting gives the right answer.
         if run is not None and run.ending and not run.over:
             await run.ended()
         if run is not None and not (run.over and run.stored):
@@ -141,22 +142,22 @@ class ResponseEndpoints:
         name = call.caller.path_args["response"]
         return Reply(page.of(await self._store.context(call.owner, name)))
 
-    async def _understood(self, call: ApiCall) -> UnresolvedCall:
+    async def _unresolved(self, call: ApiCall) -> UnresolvedCall:
         parse = self._dialect.response_call
         return await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
 
-    async def _turn(self, understood: UnresolvedCall, call: ApiCall) -> StatefulCall:
+    async def _turn(self, unresolved: UnresolvedCall, call: ApiCall) -> StatefulCall:
         """The call with its past and its model."""
-        model = self._reader.model(understood.requested_model, call.record)
-        return await self._continuations.resolved(understood, call.caller, model, latest=None)
+        model = self._reader.model(unresolved.requested_model, call.record)
+        return await self._continuations.resolved(unresolved, call.caller, model, latest=None)
 
-    async def _answer(self, understood: UnresolvedCall, call: ApiCall) -> Reply:
-        call.record.stream = understood.stream
-        turn = await self._turn(understood, call)
-        if understood.background:
+    async def _answer(self, unresolved: UnresolvedCall, call: ApiCall) -> Reply:
+        call.record.stream = unresolved.stream
+        turn = await self._turn(unresolved, call)
+        if unresolved.background:
             return await self._begin(turn, call)
         headers = ignored_header(turn.answer.ignored)
-        if understood.stream:
+        if unresolved.stream:
             exchange, _ = await self._continuations.open(turn, call.stack, call.record)
             return self._streamed(exchange.stream(self._dialect.framing), headers)
         async with AsyncExitStack() as stack:

@@ -62,6 +62,7 @@ class ResumedStream:
 
     def new(self, batch: list[Event]) -> Iterator[Event]:
         """The news in a batch; a `Failed` and the end of its block are none."""
+        # The order of events demands that end; the block itself was only interrupted.
         if batch and isinstance(batch[-1], Failed):
             batch = batch[:-1]
             if batch and isinstance(batch[-1], BlockEnd):
@@ -83,6 +84,7 @@ class ResumedStream:
                     self._started = True
                     yield event
             case Progress():
+                # The second prefill is no progress of an answer whose text has begun.
                 if not self._blocks:
                     yield event
             case BlockStart():
@@ -92,6 +94,7 @@ class ResumedStream:
             case BlockEnd():
                 yield from self._end(event)
             case Finished():
+                # With fewer blocks than were shown this end would contradict them.
                 if self._begun != len(self._blocks):
                     raise Differs
                 yield event
@@ -102,15 +105,19 @@ class ResumedStream:
 
     def _start(self, event: BlockStart) -> Iterator[Event]:
         self._position = _Position()
+        assert event.index == self._begun, "blocks are numbered in the order they begin"
         self._begun += 1
         if event.index == len(self._blocks):
             self._blocks.append(_Shown(event.part))
             yield event
-        elif not _same_kind(event.part, self._blocks[event.index].opening):
+            return
+        opening = self._blocks[event.index].opening
+        if _as_opened(event.part, opening) != opening:
             raise Differs
 
     def _delta(self, event: BlockDelta) -> Iterator[Event]:
         shown, position = self._blocks[event.index], self._position
+        # Deltas are cut by time and not by text: one may begin in what was shown and end behind it.
         known = shown.text[position.offset : position.offset + len(event.text)]
         if not event.text.startswith(known) or (shown.ended and event.text != known):
             raise Differs
@@ -132,14 +139,8 @@ class ResumedStream:
             yield BlockEnd(event.index, _as_opened(event.part, shown.opening))
 
 
-def _same_kind(part: OutputPart, opening: OutputPart) -> bool:
-    if isinstance(part, ToolCall) and isinstance(opening, ToolCall):
-        return part.name == opening.name
-    return type(part) is type(opening)
-
-
 def _as_opened(part: OutputPart, opening: OutputPart) -> OutputPart:
-    """`part` with the id that its block was opened with."""
+    """`part` with the id that its block was opened with: ids are made anew every time."""
     if isinstance(part, ToolCall) and isinstance(opening, ToolCall):
         return replace(part, id=opening.id)
     return part

@@ -1,8 +1,11 @@
 """One answer, requested until it is whole, though engine processes come and go meanwhile.
 
 A background answer has no client that could try again: without this, an engine process that is
-replaced in the middle of an hour's run would lose it. The request has a seed, so it comes out the
-same, and readers see one stream.
+replaced in the middle of an hour's run would lose it, for a fault that another request may have
+caused. The request has a seed, so its answer comes out the same, and `ResumedStream` lets through
+what readers have not seen: to them it is one stream that paused. Where the second answer is another
+one after all, as on a device whose sums depend on the neighbours, the run fails with the engine's
+error: a stream that goes on with other words would be worse than none.
 """
 
 import asyncio
@@ -11,19 +14,12 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 from mlxd.api.http.event_batches import merged
-from mlxd.api.http.exchange import signed
+from mlxd.api.http.exchange import with_source
 from mlxd.api.http.request_log import Record
-from mlxd.api.openai.responses.continuation import MAX_SHORTENED, StatefulCall
+from mlxd.api.openai.responses.continuation import StatefulCall, begin_fitting
 from mlxd.api.openai.responses.resumed_stream import Differs, ResumedStream
 from mlxd.engine.interface import Engine, Generation
-from mlxd.errors import (
-    ContextTooLong,
-    EngineCrashed,
-    EngineStalled,
-    EngineStopped,
-    Unavailable,
-    revive,
-)
+from mlxd.errors import EngineCrashed, EngineStalled, EngineStopped, Unavailable, revive
 from mlxd.events import Event, Failed
 
 log = logging.getLogger(__name__)
@@ -42,6 +38,7 @@ class RetriedAnswer:
     """
 
     def __init__(self, engine: Engine, turn: StatefulCall, record: Record) -> None:
+        # Without a seed of its own the second answer would be another one.
         self.turn = turn.seeded()
         self.record = record
         self.accepted = asyncio.Event()
@@ -60,6 +57,7 @@ class RetriedAnswer:
                 return
             except (EngineCrashed, EngineStalled) as error:
                 log.info("%s is generated again: %s", self.turn.call.id, error)
+                # What is shown if no try is left, or if the next one comes out differently.
                 failed = Failed(error.report())
             except Differs:
                 log.info("%s came out differently the second time", self.turn.call.id)
@@ -79,40 +77,31 @@ class RetriedAnswer:
         async with AsyncExitStack() as stack:
             generation = await self._enter(stack)
             self.accepted.set()
+            # Not before its response is stored as queued: whoever sees a frame may ask for it.
             await self.released.wait()
-            async with aclosing(merged((generation,), lambda: None)) as batches:
-                async for ((_, batch),) in batches:
-                    yield list(self._resumed.new(batch))
-                    if isinstance(batch[-1], Failed):
-                        yield self._failed(batch[-1])
-
-    def _failed(self, failed: Failed) -> list[Event]:
-        error = revive(failed.error)
-        if isinstance(error, EngineCrashed | EngineStalled):
-            raise error
-        return self.broken_off(failed)
+            merged_batches = aclosing(merged((generation,), lambda: None))
+            async for ((_, batch),) in await stack.enter_async_context(merged_batches):
+                yield list(self._resumed.new(batch))
+                if isinstance(failed := batch[-1], Failed):
+                    error = revive(failed.error)
+                    if isinstance(error, EngineCrashed | EngineStalled):
+                        raise error
+                    yield self.broken_off(failed)
 
     async def _enter(self, stack: AsyncExitStack) -> Generation:
+        """Raises what refuses the request; once it was accepted, an engine that is away is not."""
+
+        async def begin(turn: StatefulCall) -> Generation:
+            self.turn = turn
+            (request,) = turn.answer.requests
+            request = with_source(request, turn.answer, self.record)
+            return await stack.enter_async_context(self._engine.generate(request))
+
         for _ in range(PATIENCE):
             try:
-                return await self._fit(stack)
+                return await begin_fitting(self.turn, begin)
             except Unavailable as error:
                 if isinstance(error, EngineStopped) or not self.accepted.is_set():
                     raise
                 await asyncio.sleep(error.retry_after)
-        return await self._fit(stack)
-
-    async def _fit(self, stack: AsyncExitStack) -> Generation:
-        """Enter with as much of the history as fits."""
-        for _ in range(MAX_SHORTENED):
-            try:
-                return await self._begin(stack)
-            except ContextTooLong as error:
-                self.turn = self.turn.shortened(error)
-        return await self._begin(stack)
-
-    async def _begin(self, stack: AsyncExitStack) -> Generation:
-        answer = self.turn.answer
-        (request,) = answer.requests
-        request = signed(request, answer, self.record)
-        return await stack.enter_async_context(self._engine.generate(request))
+        return await begin_fitting(self.turn, begin)

@@ -105,17 +105,22 @@ class SocketSession:
     async def _next(self, limit: float) -> bytes | None:
         """The next message; None when the time is over or the server ends."""
         seconds = limit - asyncio.get_running_loop().time()
-        receiving = asyncio.create_task(_receive(self._socket))
+        receiving = asyncio.create_task(self._socket.receive())
         draining = asyncio.create_task(self._services.draining.wait())
-        tasks: set[asyncio.Task[bytes] | asyncio.Task[bool]] = {receiving, draining}
+        tasks: set[asyncio.Task[str | bytes] | asyncio.Task[bool]] = {receiving, draining}
         try:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return receiving.result() if receiving.done() else None
+            if not receiving.done():
+                return None
+            message = receiving.result()
+            return message.encode() if isinstance(message, str) else message
         finally:
+            # Nothing is lost: what has arrived stays in the socket's queue.
             for task in tasks:
                 task.cancel()
 
     async def _answer(self, message: bytes) -> None:
+        # A line in the log for each turn; the socket has its own when it closes.
         record = Record(self._services.tuning.new_id(), self._socket.record.client)
         record.dialect, record.stream, record.status = self._dialect.name, True, 200
         caller = self._caller(record.id)
@@ -137,6 +142,7 @@ class SocketSession:
         def understand() -> UnresolvedCall:
             return self._dialect.response_call(requested_body(parse_json(message)), caller)
 
+        # Messages count as bodies do: many sockets could hold as much as many requests.
         budget = self._socket.budget
         budget.take(len(message))
         try:
@@ -176,6 +182,7 @@ class SocketSession:
 
     def _forget(self, continued: str) -> None:
         """A turn that went on from the latest response has failed: it can't be tried again."""
+        # The vendor's servers forget it too: clients send the whole history then.
         if self._latest is not None and continued == self._latest.id:
             self._latest = None
 
@@ -184,8 +191,3 @@ class SocketSession:
         caller = self._socket.caller(services.validation_status)
         created = int(services.tuning.clock())
         return replace(caller, request_id=request_id, created=created)
-
-
-async def _receive(socket: ApiSocket) -> bytes:
-    message = await socket.receive()
-    return message.encode() if isinstance(message, str) else message
