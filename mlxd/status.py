@@ -71,7 +71,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     default: bool = False
 
 
-class RowFigures(msgspec.Struct, frozen=True):
+class RowFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine process counts of one request; it comes here as it was computed there.
 
     `prefilled_tokens` are the prompt tokens in the KV cache so far, those that were found there

@@ -92,7 +92,7 @@ COMMANDS: tuple[Command, ...] = (
     Unload(4, "small"),
     Shutdown(),
 )
-FIGURES = RowFigures(20, 3, 5, 2, "shared")
+FIGURES = RowFigures(prompt_tokens=20, cached_tokens=3, prefilled_tokens=5, cache_note="shared")
 LOGPROB = TokenLogprob("a", -0.5, b"a", (TopLogprob("\N{WHALE}", -1.5, b"\xf0\x9f"),))
 REPLIES: tuple[Reply, ...] = (
     Ready("cpu", "openblas", 1 << 40),

@@ -209,6 +209,7 @@ def test_a_huge_prompt_is_looked_at_in_no_time() -> None:
     assert known.joined(said(f"{huge}.")) != first
 
 
+FIGURES = RowFigures(prompt_tokens=5, cached_tokens=2, prefilled_tokens=5, completion_tokens=3)
 ENDS = {
     "finished": Finished("stop", Usage(5, 2, 3)),
     "failed": Failed(EngineCrashed("x").report(), Usage(5, 2, 3)),
@@ -231,7 +232,7 @@ class Life:
         times = PhaseTimes(Time())
         if decoding:
             times.decoding()
-        return times.status(request, RowFigures(5, 2, 5, 3))
+        return times.status(request, FIGURES)
 
     def begin(self, name: str) -> None:
         if name not in self.running:

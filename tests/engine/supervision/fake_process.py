@@ -73,6 +73,7 @@ MARKUP = Markup(reasoning=(("<think>", "</think>"),), tool_format="hermes")
 CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
 FIGURES = EngineFigures(memory_used=5, memory_peak=7, prefix_entries=1)
+SHARED = RowFigures(prompt_tokens=1, cached_tokens=1, prefilled_tokens=1, cache_note="shared")
 TICK = 0.001
 """Seconds of a step."""
 SLOW_LOAD = 3.0
@@ -221,7 +222,7 @@ class FakeEngine:
             self._send(Step(waiting=tuple(WaitRow(number, each) for each in get_args(WaitReason))))
             while not self._go.exists():
                 yield None
-        figures = RowFigures(len(words), 1, 1, 0, "shared")
+        figures = replace(SHARED, prompt_tokens=len(words))
         yield PrefillRow(number, figures)
         yield from self._reach("prefill", state, fault)
         figures = replace(figures, completion_tokens=1)
@@ -230,7 +231,7 @@ class FakeEngine:
         if words == ["odd"]:
             self._send(Accepted(number, len(words)))
             self._send(Step())
-            yield PrefillRow(number, RowFigures(1, 1, 1))
+            yield PrefillRow(number, SHARED)
         if words == ["refuse", "late"]:
             self._send(Refused(number, OutOfMemory("full").report()))
             return
