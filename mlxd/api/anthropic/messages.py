@@ -43,7 +43,7 @@ from mlxd.api.anthropic.errors import from_pydantic, unsupported, wrong_value
 from mlxd.api.anthropic.tools import CustomTool, described, neutral_tool
 from mlxd.api.wire.images import ImageRefused, image_from_base64
 from mlxd.api.wire.opaque_text import unseal
-from mlxd.messages import Image, Message, Part, Reasoning, Role, Text, Tool, ToolCall, ToolResult
+from mlxd.messages import Image, Message, Part, Reasoning, Text, Tool, ToolCall, ToolResult
 
 BILLING = "x-anthropic-billing-header:"
 """How a line of some clients' system prompt begins that is for billing alone, and often another."""
@@ -80,6 +80,7 @@ class Translator:
             (message.role, tuple(self._parts(message, f"messages.{index}")))
             for index, message in enumerate(messages)
         )
+        # Roles must alternate in many chat templates, and clients do not keep to it.
         nonempty = ((role, parts) for role, parts in translated if parts)
         for role, neighbours in groupby(nonempty, key=lambda each: each[0]):
             joined = [part for _, parts in neighbours for part in parts]
@@ -93,12 +94,23 @@ class Translator:
         for index, block in enumerate(message.content):
             field = f"{where}.content.{index}"
             for part in self._block(block, field):
-                _require_role(part, message.role, field)
+                match part:
+                    case Reasoning() | ToolCall():
+                        owner, what = "assistant", "`tool_use` and `thinking` blocks"
+                    case ToolResult() | Image():
+                        owner, what = "user", "`tool_result` and `image` blocks"
+                    case Text():
+                        owner, what = message.role, "text"
+                    case _:
+                        assert_never(part)
+                if message.role != owner:
+                    raise wrong_value(field, f"{what} can only be in `{owner}` messages.")
                 yield part
 
     def _block(self, block: ContentBlock, field: str) -> Iterator[Part]:
         match block:
             case ThinkingBlock(thinking=thinking, signature=signature):
+                # A client that asked for thinking without its text sends the signature alone.
                 if thought := thinking or unseal(signature or ""):
                     yield Reasoning(thought)
             case RedactedBlock(data=data):
@@ -173,20 +185,6 @@ class Translator:
             return f"The tool {name} is not available."
         self.loaded[name] = tool
         return described(tool)
-
-
-def _require_role(part: Part, role: Role, field: str) -> None:
-    match part:
-        case Reasoning() | ToolCall():
-            owner, what = "assistant", "`tool_use` and `thinking` blocks"
-        case ToolResult() | Image():
-            owner, what = "user", "`tool_result` and `image` blocks"
-        case Text():
-            return
-        case _:
-            assert_never(part)
-    if role != owner:
-        raise wrong_value(field, f"{what} can only be in `{owner}` messages.")
 
 
 def _image(block: ImageBlock, field: str) -> Image:

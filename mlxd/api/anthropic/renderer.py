@@ -68,6 +68,7 @@ class MessagesRenderer:
                 return self._close(part) if self._shows(part) else ()
             case Started(model=model, prompt_tokens=prompt):
                 message = self._message(model) | {"usage": message_usage(Usage(prompt=prompt))}
+                # Anthropic's server pings once at the beginning, too.
                 return (_frame("message_start", message=message), PING)
             case Progress():
                 return ()
@@ -123,6 +124,7 @@ class MessagesRenderer:
             case Reasoning():
                 block = {"type": "thinking", "thinking": "", "signature": ""}
                 shown = head + b'"thinking_delta","thinking":'
+                # Without deltas the block itself stays, for the signature that comes at its end.
                 self._head = None if self._options.omitted else shown
             case ToolCall():
                 self._calls += 1
@@ -202,6 +204,7 @@ def call_input(arguments: str) -> Any:
         msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
         return {UNREADABLE: arguments}
+    # Not written anew: with other spaces the next turn's prompt would not begin as this one did.
     return msgspec.Raw(arguments.encode())
 
 

@@ -26,7 +26,14 @@ class Filtered:
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `Renderer.frames`."""
-        return map(_filtered_chunk, self._inner.frames(choice, event))
+        for frame in self._inner.frames(choice, event):
+            if not frame.data.startswith(b"{"):
+                yield frame
+                continue
+            chunk: JsonObject = msgspec.json.decode(frame.data)
+            for each in chunk.get("choices", ()):
+                each["content_filter_results"] = SAFE if each["delta"].get("content") else {}
+            yield Frame(msgspec.json.encode(chunk), frame.event)
 
     def idle(self) -> Iterable[Frame]:
         """See `Renderer.idle`."""
@@ -43,12 +50,3 @@ class Filtered:
             each["content_filter_results"] = SAFE
         prompt = {"prompt_index": 0, "content_filter_results": PROMPT_SAFE}
         return msgspec.json.encode({**body, "prompt_filter_results": [prompt]})
-
-
-def _filtered_chunk(frame: Frame) -> Frame:
-    if not frame.data.startswith(b"{"):
-        return frame
-    chunk: JsonObject = msgspec.json.decode(frame.data)
-    for each in chunk.get("choices", ()):
-        each["content_filter_results"] = SAFE if each["delta"].get("content") else {}
-    return Frame(msgspec.json.encode(chunk), frame.event)

@@ -90,7 +90,9 @@ class Azure(Dialect):
             return json_reply(deployment_list(services.engine.models(), self._deployments, created))
 
         views = responses_views(self, services)
+        # Azure has the deployment in the path of answers alone.
         respond = views[:1]
+        assert all(view.rule == "/v1/responses" for view in respond), "the first view answers"
         return (
             *(replace(view, rule=rule) for view in views for rule in moved(view.rule)),
             *(replace(view, rule=f"{CLASSIC}/responses") for view in respond),
@@ -116,6 +118,7 @@ class Azure(Dialect):
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
+        # By the path: Chat Completions calls the prompt `messages`, and the rest calls it `input`.
         vendor = self._chat if "/chat/" in caller.rule else self._responses
         return in_azures_words(error, vendor.error(error, caller))
 

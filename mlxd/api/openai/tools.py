@@ -45,6 +45,7 @@ class InputGrammar(Wire):
     @property
     def enforced(self) -> bool:
         """Whether it bounds what the model writes; the model reads it in any case."""
+        # A regex fits into the schema of the one string that the model writes, Lark does not.
         return self.syntax == "regex"
 
 

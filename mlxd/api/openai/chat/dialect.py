@@ -30,7 +30,7 @@ from mlxd.api.openai.wire import unknown_fields
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
-from mlxd.messages import GenerateRequest, Sampling, Source
+from mlxd.messages import GenerateRequest, Source
 
 
 def build(settings: Settings) -> "OpenAIChat":
@@ -101,6 +101,7 @@ def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[Gene
         messages=neutral_messages(wire.messages),
         tools=box.tools,
         tool_choice=box.choice,
+        # The older answer has room for one call.
         parallel_tools=wire.parallel_tool_calls is not False and not box.legacy,
         sampling=sampling,
         max_tokens=token_limit(wire.max_completion_tokens or wire.max_tokens),
@@ -113,14 +114,12 @@ def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[Gene
     )
     if (choices := wire.n or 1) == 1:
         return (first,)
-    return tuple(
-        replace(first, id=f"{caller.request_id}-{choice}", sampling=_reseeded(sampling, choice))
-        for choice in range(choices)
-    )
-
-
-def _reseeded(sampling: Sampling, choice: int) -> Sampling:
-    """Another seed for each choice, or all would be the same answer; within 64 bits."""
-    if sampling.seed is None:
-        return sampling
-    return replace(sampling, seed=(sampling.seed + choice + 2**63) % 2**64 - 2**63)
+    requests = []
+    for choice in range(choices):
+        seed = sampling.seed
+        if seed is not None:
+            # Another seed for each choice, or all would be the same answer; within 64 bits.
+            seed = (seed + choice + 2**63) % 2**64 - 2**63
+        id_ = f"{caller.request_id}-{choice}"
+        requests.append(replace(first, id=id_, sampling=replace(sampling, seed=seed)))
+    return tuple(requests)

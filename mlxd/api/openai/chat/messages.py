@@ -181,6 +181,7 @@ def _assistant(message: AssistantMessage, index: int) -> Iterator[Part]:
         yield Reasoning(reasoning)
     yield from _texts(message.content or [], f"messages.{index}")
     if message.refusal:
+        # The model's own words all the same; the next answer may refer to them.
         yield Text(message.refusal)
     for call in message.tool_calls or []:
         if isinstance(call, FunctionToolCall):

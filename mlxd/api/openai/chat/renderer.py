@@ -73,6 +73,7 @@ class ChatRenderer:
         self._options = options
         self._choices = [Choice(number) for number in range(options.choices)]
         self._head = b""
+        # Who asked for usage is promised the key in every chunk.
         self._tail = b'}],"usage":null}' if options.usage else b"}]}"
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
@@ -117,6 +118,7 @@ class ChatRenderer:
         """See `Renderer.end`."""
         if not self._options.usage:
             return (DONE,)
+        # A chunk of its own, without choices: they may end at different times.
         usage = usage_body([choice.usage for choice in self._choices])
         return (Frame(self._head + b'],"usage":' + _encode(usage) + b"}"), DONE)
 
@@ -185,6 +187,7 @@ class ChatRenderer:
         calls = [self._call(call) for call in answer.tool_calls]
         message: JsonObject = {
             "role": "assistant",
+            # Null and not empty beside calls, as OpenAI has it.
             "content": None if calls and not answer.text else answer.text,
             "refusal": None,
             "annotations": [],

@@ -91,8 +91,13 @@ class ResumedStream:
                 yield from self._start(event)
             case BlockDelta():
                 yield from self._delta(event)
-            case BlockEnd():
-                yield from self._end(event)
+            case BlockEnd(index=index, part=part):
+                shown = self._blocks[index]
+                if self._position.offset != len(shown.text):
+                    raise Differs
+                if not shown.ended:
+                    shown.ended = True
+                    yield BlockEnd(index, _as_opened(part, shown.opening))
             case Finished():
                 # With fewer blocks than were shown this end would contradict them.
                 if self._begun != len(self._blocks):
@@ -129,14 +134,6 @@ class ResumedStream:
         shown.logprobs = max(shown.logprobs, position.logprobs)
         if news or logprobs:
             yield BlockDelta(event.index, news, logprobs)
-
-    def _end(self, event: BlockEnd) -> Iterator[Event]:
-        shown = self._blocks[event.index]
-        if self._position.offset != len(shown.text):
-            raise Differs
-        if not shown.ended:
-            shown.ended = True
-            yield BlockEnd(event.index, _as_opened(event.part, shown.opening))
 
 
 def _as_opened(part: OutputPart, opening: OutputPart) -> OutputPart:

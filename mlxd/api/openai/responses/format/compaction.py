@@ -86,6 +86,7 @@ class CompactRenderer:
         return FinalState(state, self._object("\n".join(self._texts), event.usage))
 
     def _object(self, summary: str, usage: Usage) -> JsonObject:
+        # Sealed: clients pass it on without looking, and no store is needed to read it again.
         sealed = seal(summary.strip())
         item = {"id": f"cmp_{self._token}", "type": "compaction", "encrypted_content": sealed}
         return {

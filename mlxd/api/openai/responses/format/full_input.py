@@ -44,6 +44,7 @@ def full_input(wire: HistoryRequest, items: Sequence[Item], past: Past) -> FullI
     """Raises `InvalidField` or `ItemNotFound`."""
     before = [(item, parsed_item(item)) for item in past.items]
     added = [resolved(*each, past) for each in zip(items, wire.input or [], strict=True)]
+    # Instructions are this request's alone: those of earlier ones are no items of the past.
     messages = [Message("system", (Text(wire.instructions),))] if wire.instructions else []
     for _, model in before:
         messages += item_messages(model, "input")

@@ -189,6 +189,7 @@ PREFIXES = {
 }
 
 
+# What clients' types demand of items that come back, and callers leave out of those they send.
 _DEFAULTS: Mapping[str, JsonObject] = {
     "message": {"content": (), "status": "completed"},
     "function_call": {"arguments": "", "status": "completed"},

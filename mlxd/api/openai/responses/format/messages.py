@@ -81,6 +81,7 @@ def item_messages(item: InputItem, field: str) -> Iterator[Message]:
 def joined_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     """The conversation; neighbours of the assistant's are one message."""
     joined: list[Message] = []
+    # The model's thinking, text and calls are one message to a chat template, and several items.
     for role, group in groupby(messages, key=lambda message: message.role):
         if role == "assistant":
             joined.append(Message(role, tuple(part for each in group for part in each.parts)))

@@ -94,7 +94,13 @@ class ResponsesRenderer:
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `StreamRenderer.frames`."""
         if isinstance(event, BlockDelta):
-            return self._delta(event)
+            item = self._open
+            if item is None or (step := item.delta(event.text, event.logprobs)) is None:
+                return ()
+            kind, fields = step
+            number, self._sequence = self._sequence, self._sequence + 1
+            head = b'{"type":"%b","sequence_number":%d,' % (kind.encode(), number)
+            return (Frame(b"".join((head, fields, b"}")), kind),)
         frames = [self._frame(*step) for step in self._steps(event)]
         return [*frames, DONE] if isinstance(event, Failed) else frames
 
@@ -122,19 +128,11 @@ class ResponsesRenderer:
 
     def cancel(self, usage: Usage) -> Iterable[Frame]:
         """See `ObjectRenderer.cancel`."""
+        # What has ended by itself meanwhile stays as it ended.
         if self._ending is not None:
             return ()
         steps = self._finish(Ending("cancelled", usage))
         return [*(self._frame(*step) for step in steps), DONE]
-
-    def _delta(self, event: BlockDelta) -> Iterable[Frame]:
-        item = self._open
-        if item is None or (step := item.delta(event.text, event.logprobs)) is None:
-            return ()
-        kind, fields = step
-        number, self._sequence = self._sequence, self._sequence + 1
-        head = b'{"type":"%b","sequence_number":%d,' % (kind.encode(), number)
-        return (Frame(b"".join((head, fields, b"}")), kind),)
 
     def _steps(self, event: Event) -> Iterator[Step]:
         match event:
@@ -236,6 +234,8 @@ class ResponsesRenderer:
             **self._options.response,
             "model": self._model,
             "status": state,
+            # By the engine's times and not a clock: `final` and the last frame come at two moments
+            # and must not differ.
             "completed_at": completed and self._options.created + round(completed.seconds),
             "error": error and response_error(error),
             "incomplete_details": {"reason": "max_output_tokens"}

@@ -41,6 +41,7 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
         "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
         "store": wire.store is not False,
         "temperature": 1.0 if wire.temperature is None else wire.temperature,
+        # As it was sent, not as it was understood: fields that are unknown here come back too.
         "text": _text(body),
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": echoed_tools(body.get("tools") or []),

@@ -192,18 +192,21 @@ def toolbox(offered: Sequence[OfferedTool]) -> ResponsesToolbox:
     tools: dict[str, Tool] = {}
     custom = set()
     spaces = {}
-    for space, tool in _flat(offered):
-        name = flat_name(tool.name, space)
-        if name in tools:
-            continue
-        if isinstance(tool, FunctionTool):
-            tools[name] = function_tool(tool, name)
-        else:
-            grammar = tool.format if isinstance(tool.format, InputGrammar) else None
-            tools[name] = custom_tool(name, tool.description, grammar)
-            custom.add(name)
-        if space:
-            spaces[name] = (space, tool.name)
+    for each in offered:
+        space = each.name if isinstance(each, NamespaceTool) else ""
+        inside: Sequence[InnerTool] = each.tools if isinstance(each, NamespaceTool) else [each]
+        for tool in inside:
+            # A later request may repeat the tools that earlier ones brought along.
+            if isinstance(tool, OtherTool) or (name := flat_name(tool.name, space)) in tools:
+                continue
+            if isinstance(tool, FunctionTool):
+                tools[name] = function_tool(tool, name)
+            else:
+                grammar = tool.format if isinstance(tool.format, InputGrammar) else None
+                tools[name] = custom_tool(name, tool.description, grammar)
+                custom.add(name)
+            if space:
+                spaces[name] = (space, tool.name)
     return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces)
 
 
@@ -220,23 +223,6 @@ def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
             yield "tools.format"
 
 
-def _flat(
-    offered: Sequence[OfferedTool],
-) -> Iterator[tuple[str | None, FunctionTool | CustomTool]]:
-    for tool in offered:
-        match tool:
-            case FunctionTool() | CustomTool():
-                yield None, tool
-            case NamespaceTool(name=space, tools=inner):
-                for each in inner:
-                    if not isinstance(each, OtherTool):
-                        yield space, each
-            case OtherTool():
-                pass
-            case _:
-                assert_never(tool)
-
-
 def neutral_choice(choice: WireChoice | None, box: ResponsesToolbox) -> ToolChoice:
     """What may be called; raises `InvalidField` for what is not offered, or runs elsewhere."""
     match choice:
@@ -247,6 +233,7 @@ def neutral_choice(choice: WireChoice | None, box: ResponsesToolbox) -> ToolChoi
         case AllowedChoice(tools=allowed):
             names = [_chosen(each, box) for each in allowed if isinstance(each, NamedChoice)]
             required = choice.mode == "required"
+            # Those that run elsewhere are left out; a call is demanded of those that are left.
             if required:
                 require_offered([], box.tools if names else (), "tool_choice")
             return AllowedTools(tuple(names), required=required)
@@ -262,6 +249,7 @@ def _chosen(choice: NamedChoice, box: ResponsesToolbox) -> str:
     inside = [flat for flat, (_, inner) in box.spaces.items() if inner == choice.name]
     offered = {tool.name for tool in box.tools}
     if name not in offered and choice.namespace is None and len(inside) == 1:
+        # Some clients leave out the namespace, which is clear where only one has the name.
         return inside[0]
     require_offered([name], box.tools, "tool_choice")
     return name

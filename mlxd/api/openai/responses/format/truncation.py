@@ -37,6 +37,7 @@ def shortened(messages: Sequence[Message], share: float) -> tuple[Message, ...] 
     users = [number for number, group in enumerate(groups) if group[0].role == "user"]
     lasting = {len(groups) - 1, *users[-1:]}
     lasting |= {number for number, group in enumerate(groups) if group[0].role == "system"}
+    # By characters: what single messages have in tokens only the engine could say.
     spare = sum(map(_size, messages)) * (1 - share)
     gone: set[int] = set()
     for number, group in enumerate(groups):
