@@ -1,9 +1,10 @@
 """The HTTP application: routes of the enabled dialects, health, and the rules for all."""
 
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from quart import Response
@@ -12,8 +13,17 @@ from quart.typing import ResponseTypes
 from mlxd.api.admin.activity import Activity
 from mlxd.api.admin.endpoints import AdminEndpoints, refusal_of
 from mlxd.api.admin.snapshots import ServerFacts
-from mlxd.api.dialect import Dialect, Operation, Parse, ParsedCall, Route
-from mlxd.api.endpoints import ApiCall, Endpoints, Services, SocketView, View
+from mlxd.api.dialect import Dialect, Operation, ParsedCall, Route
+from mlxd.api.endpoints import (
+    ApiCall,
+    Endpoints,
+    Handler,
+    Reply,
+    Services,
+    SocketView,
+    View,
+    json_reply,
+)
 from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.auth import AccessGate
 from mlxd.api.http.body import BodyBudget
@@ -38,6 +48,7 @@ from mlxd.api.http.framework import (
 )
 from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
+from mlxd.api.http.request_log import Record
 from mlxd.api.http.request_reader import RequestReader, ignored_header
 from mlxd.api.http.url_rules import MatchedRule
 from mlxd.config.settings import Settings
@@ -57,8 +68,8 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
     """The enabled dialects, set up as configured, in the order of `mlxd.dialects`."""
-    enabled = [place for name, place in DIALECTS.items() if name in settings.dialects]
-    return tuple(pkgutil.resolve_name(place)(settings) for place in enabled)
+    enabled = [build for name, build in DIALECTS.items() if name in settings.dialects]
+    return tuple(pkgutil.resolve_name(build)(settings) for build in enabled)
 
 
 def create_app(
@@ -105,14 +116,17 @@ class ApiServer:
 
     def _bare_app(self) -> Api:
         bodies = BodyBudget(self._settings.server.max_bodies)
+        invalid = self._settings.server.validation_status
 
         class BoundRequest(ApiRequest):
             budget = bodies
             tuning = self._tuning
+            validation_status = invalid
 
         class BoundSocket(ApiSocket):
             budget = bodies
             tuning = self._tuning
+            validation_status = invalid
 
         app = Api("mlxd", static_folder=None, template_folder=None)
         app.url_rule_class = MatchedRule
@@ -150,7 +164,6 @@ class ApiServer:
         self._errors = ErrorReplies(
             self._owners,
             max_body=self._settings.server.max_body,
-            validation_status=self._settings.server.validation_status,
         )
 
     def _services(self, store: Store | None) -> Services:
@@ -159,7 +172,6 @@ class ApiServer:
             store=store,
             reader=self._reader,
             tuning=self._tuning,
-            validation_status=self._settings.server.validation_status,
             draining=self.app.draining,
             refused=self._activity.refused,
             at_shutdown=self.app.after_serving,
@@ -172,7 +184,7 @@ class ApiServer:
             if isinstance(view, SocketView):
                 self._add_socket(view)
             else:
-                self._route(view.rule, view.method, self._handled(dialect, view))
+                self._route(view.rule, view.method, self._served(dialect, view.handler))
         return [
             *(Claim(route.rule, dialect, route.header) for route in dialect.routes),
             *(Claim(view.rule, dialect) for view in views),
@@ -199,26 +211,19 @@ class ApiServer:
                 return self.models
             case Operation.MODEL:
                 return self.model
-            case Operation.GENERATE | Operation.COUNT:
-                parse = route.parse
-                assert parse is not None, f"{route.rule} has a body that nothing parses"
-                answer = self._generate if route.operation is Operation.GENERATE else self._count
+            case Operation.GENERATE:
+                return self._served(dialect, partial(self._generate, dialect, route))
+            case Operation.COUNT:
+                return self._served(dialect, partial(self._count, route))
 
+    def _served(self, dialect: Dialect, handler: Handler) -> Endpoint:
         async def serve(**path_args: str) -> Response:
-            request = arrived(dialect)
-            return await answer(await self._call(request, parse), dialect, request)
-
-        return serve
-
-    def _handled(self, dialect: Dialect, view: View) -> Endpoint:
-        async def serve(**path_args: str) -> Response:
-            request = arrived(dialect)
-            caller = request.caller(self._settings.server.validation_status)
-            reply = await view.handler(ApiCall(request, caller))
-            if isinstance(reply.body, bytes):
-                headers = dict(reply.headers)
-                return Response(reply.body, 200, headers, content_type=reply.media_type)
-            return streamed(reply.body, reply.headers, reply.media_type)
+            request = current_request()
+            request.record.dialect = dialect.name
+            if dialect.session_headers:
+                fields = cast(Mapping[str, str], request.headers)
+                request.record.client = client_of(request.client, fields, dialect.session_headers)
+            return response_of(await handler(ApiCall(request, request.caller())))
 
         return serve
 
@@ -246,31 +251,33 @@ class ApiServer:
         dialect = self._owners.of(current_request())
         return json_response(dialect.model(name, self._engine.models(), self._created))
 
-    async def _call(self, request: ApiRequest, parse: Parse) -> ParsedCall:
-        caller = request.caller(self._settings.server.validation_status)
-        call = await self._reader.parsed(request, lambda body: parse(body, caller))
-        return for_model(call, self._reader.model(call.requested_model, request.record))
+    async def _parsed(self, route: Route, call: ApiCall) -> ParsedCall:
+        parse = route.parse
+        assert parse is not None, f"{route.rule} has a body that nothing parses"
+        parsed = await self._reader.parsed(call.request, lambda body: parse(body, call.caller))
+        return for_model(parsed, self._reader.model(parsed.requested_model, call.record))
 
-    async def _count(self, call: ParsedCall, dialect: Dialect, request: ApiRequest) -> Response:
-        request.record.counted = True
-        tokens = await self._engine.count_tokens(call.requests[0])
-        return json_response(call.counted(tokens), headers=ignored_header(call.ignored))
+    async def _count(self, route: Route, call: ApiCall) -> Reply:
+        parsed = await self._parsed(route, call)
+        call.record.counted = True
+        tokens = await self._engine.count_tokens(parsed.requests[0])
+        return json_reply(parsed.counted(tokens), ignored_header(parsed.ignored))
 
-    async def _generate(self, call: ParsedCall, dialect: Dialect, request: ApiRequest) -> Response:
-        request.record.stream = call.stream
-        headers = ignored_header(call.ignored)
-        if not call.stream:
+    async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
+        parsed = await self._parsed(route, call)
+        call.record.stream = parsed.stream
+        headers = ignored_header(parsed.ignored)
+        if not parsed.stream:
             async with AsyncExitStack() as stack:
-                exchange = await self._open(call, stack, request)
-                body = await exchange.collect(call.renderer)
-            return Response(body, 200, headers, content_type="application/json")
-        exchange = await self._open(call, request.stack, request)
+                exchange = await self._open(parsed, stack, call.record)
+                return Reply(await exchange.collect(parsed.renderer), headers)
+        exchange = await self._open(parsed, call.stack, call.record)
         framing = dialect.framing
-        return streamed(exchange.stream(framing), headers, framing.media_type)
+        return Reply(exchange.stream(framing), headers, framing.media_type)
 
-    async def _open(self, call: ParsedCall, stack: AsyncExitStack, request: ApiRequest) -> Exchange:
+    async def _open(self, parsed: ParsedCall, stack: AsyncExitStack, record: Record) -> Exchange:
         idle = self._tuning.idle
-        return await open_exchange(self._engine, call, stack, record=request.record, idle=idle)
+        return await open_exchange(self._engine, parsed, stack, record=record, idle=idle)
 
     async def _refuse(self, error: Exception) -> Response:
         request = current_incoming()
@@ -293,8 +300,7 @@ class ApiServer:
         request = current_request()
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
-        caller = request.caller(self._settings.server.validation_status)
-        response.headers.update(self._owners.of(request).headers(caller))
+        response.headers.update(self._owners.of(request).headers(request.caller()))
         if request.allowed_origin:
             response.headers.update(cors_headers(request.allowed_origin))
         response.vary.add("Origin")
@@ -306,20 +312,13 @@ def variants(rule: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((rule, rule.removeprefix("/v1"))))
 
 
-def arrived(dialect: Dialect) -> ApiRequest:
-    """The request that this task is answering, which is one of `dialect`."""
-    request = current_request()
-    request.record.dialect = dialect.name
-    if dialect.session_headers:
-        request.record.client = client_of(
-            request.client, cast(Mapping[str, str], request.headers), dialect.session_headers
-        )
-    return request
-
-
-def streamed(body: AsyncIterator[bytes], headers: Mapping[str, str], media_type: str) -> Response:
-    """A response that takes as long as it takes."""
-    response = Response(body, 200, {**headers, **UNBUFFERED}, content_type=media_type)
+def response_of(reply: Reply) -> Response:
+    """`reply` as Quart sends it."""
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, 200, dict(reply.headers), content_type=reply.media_type)
+    headers = {**reply.headers, **UNBUFFERED}
+    response = Response(reply.body, 200, headers, content_type=reply.media_type)
+    # Quart would cut a stream that takes longer, with a status that says all is well.
     response.timeout = None
     return response
 

@@ -26,7 +26,6 @@ class Services:
     store: Store | None
     reader: RequestReader
     tuning: Tuning
-    validation_status: int
     draining: asyncio.Event
     """Set when the server is about to end."""
     refused: Callable[[Record], None]
@@ -82,13 +81,16 @@ def json_reply(body: object, headers: Mapping[str, str] | None = None) -> Reply:
     return Reply(msgspec.json.encode(body), headers or {})
 
 
+Handler = Callable[[ApiCall], Awaitable[Reply]]
+
+
 @dataclass(frozen=True)
 class View:
     """An endpoint: what answers a method at a path, in Quart's rule syntax."""
 
     method: str
     rule: str
-    handler: Callable[[ApiCall], Awaitable[Reply]]
+    handler: Handler
 
 
 @dataclass(frozen=True)

@@ -72,16 +72,14 @@ class PathOwners:
 class ErrorReplies:
     """Turns what was raised into the response of the dialect that owns the path."""
 
-    def __init__(self, owners: PathOwners, *, max_body: int, validation_status: int) -> None:
+    def __init__(self, owners: PathOwners, *, max_body: int) -> None:
         self._owners = owners
         self._max_body = max_body
-        self._validation_status = validation_status
 
     def respond(self, error: Exception, request: IncomingRequest) -> Response:
         """The response, with the error's name noted for the log."""
         known = self.known(error, request)
-        caller = request.caller(self._validation_status)
-        reply = self._owners.of(request).error(known, caller)
+        reply = self._owners.of(request).error(known, request.caller())
         response = json_response(reply.body, reply.status, reply.headers)
         if isinstance(error, WrongMethod) and error.valid_methods:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))

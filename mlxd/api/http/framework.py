@@ -60,6 +60,7 @@ class IncomingRequest(BaseRequestWebsocket):
 
     budget: ClassVar[BodyBudget]
     tuning: ClassVar[Tuning]
+    validation_status: ClassVar[int]
     id: str
     created: int
     record: Record
@@ -88,14 +89,14 @@ class IncomingRequest(BaseRequestWebsocket):
         address = self.scope.get("server")
         return address[0] if address else ""
 
-    def caller(self, validation_status: int) -> Caller:
+    def caller(self) -> Caller:
         """What a dialect may know of this request."""
         return Caller(
             request_id=self.id,
             key=self.key,
             created=self.created,
             path_args=dict(self.view_args or {}),
-            validation_status=validation_status,
+            validation_status=self.validation_status,
             rule=self.url_rule.rule if self.url_rule else "",
         )
 

@@ -188,6 +188,6 @@ class SocketSession:
 
     def _caller(self, request_id: str) -> Caller:
         services = self._services
-        caller = self._socket.caller(services.validation_status)
+        caller = self._socket.caller()
         created = int(services.tuning.clock())
         return replace(caller, request_id=request_id, created=created)
