@@ -21,8 +21,9 @@ serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, AR
 	@if $(BIN)/mlxd config show 2>/dev/null | grep -q 'source = "demo"'; then $(BIN)/mlxd pull demo; fi
 	@exec $(BIN)/mlxd serve $(if $(PORT),--port $(PORT)) $(ARGS)
 
+# Two at a time: engines under test have threads of their own. ARGS="-n 0 --pdb" for one.
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no other process and no vendor's client
 	@$(BIN)/python -m pytest -n auto -m "not mlx and not process and not client" \

@@ -378,10 +378,12 @@ class InternalError(GenerationError):
 
 
 def subclasses(base: type[MlxdError]) -> list[type[MlxdError]]:
-    """Every class below `base`, parents before children."""
+    """Every class of the tree below `base`, parents before children."""
     found: list[type[MlxdError]] = []
     for child in base.__subclasses__():
-        found += [child, *subclasses(child)]
+        # Another room may have a kind of its own that it reports as its parent.
+        if child.__module__ == __name__:
+            found += [child, *subclasses(child)]
     return found
 
 

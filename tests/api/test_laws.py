@@ -21,7 +21,7 @@ from tests.api.support import FIXED, LIMIT, Front, bytes_of, front, settings_for
 from tests.api.toy_ndjson import Toy, ToyRenderer
 from tests.scripts import FAILING, SCRIPTS, STARTED, WHOLE, Playing, finished, text
 
-LEAVES = [cls for cls in errors.subclasses(errors.MlxdError) if not cls.__subclasses__()]
+LEAVES = [cls for cls in errors.subclasses(errors.MlxdError) if not errors.subclasses(cls)]
 SAMPLES: dict[type, Any] = {str: "secret", int: 7, float: 2.5, list[str]: ["demo"]}
 KEPT = SSE.keep_alive
 every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
