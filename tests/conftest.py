@@ -6,6 +6,7 @@ No test reaches a network: connecting to anything but this machine is an error.
 import asyncio
 import gc
 import ipaddress
+import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,10 @@ from mlxd.api.http.framework import Api
 from mlxd.config.settings import Settings
 from mlxd.engine.scripted.engine import ScriptedEngine
 from tests.scripts import SCRIPTS
+
+# Engine processes beside other tests: two threads of a BLAS that wait for each other on busy cores
+# take several times as long as one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
