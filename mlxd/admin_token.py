@@ -1,7 +1,7 @@
 """The token of a running server's admin endpoint, left where programs of the same account find it.
 
 One file a port, readable by its owner alone. The server holds a lock on its file while it lives, so
-that the file of a server that was killed is told from that of one that runs.
+that the file of a server that was killed is told apart from that of one that runs.
 """
 
 import fcntl
@@ -74,7 +74,7 @@ def find(url: str | None = None, file: Path | None = None) -> Access | None:
     """The access to the server at `url`, or the one that was started last; None if there is none.
 
     The token of a server on this machine is never given for an address that is not this machine.
-    `file` is where the server was told to write, if it was.
+    `file` is where the configuration has it, if it says so.
     """
     files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
     found = [access for each in files if (access := _read(each)) is not None]
@@ -90,9 +90,9 @@ def _read(path: Path) -> Access | None:
             known = os.fstat(opened.fileno())
             if known.st_uid != os.getuid() or known.st_mode & 0o077 or not _held(opened):
                 return None
-            told = json.load(opened)
+            entry = json.load(opened)
             return Access(
-                str(told["url"]), str(told["token"]), int(told["pid"]), float(told["started"])
+                str(entry["url"]), str(entry["token"]), int(entry["pid"]), float(entry["started"])
             )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -29,7 +29,7 @@ class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
     the Response object as JSON, its output included. `input` is what this call added to the history
     of `previous` (a response) or `conversation`; `root` is the first response of its chain, empty
     where it is that itself. `frames` are the events of a background response, so that its stream
-    can be told again.
+    can be read again.
     """
 
     id: str

@@ -282,7 +282,7 @@ class ApiServer:
     async def _refuse(self, error: Exception) -> Response:
         request = current_incoming()
         if is_admin(request):
-            return refusal_of(self._errors.known(error, request))
+            return refusal_of(self._errors.ours(error, request))
         response = self._errors.respond(error, request)
         self._activity.refused(request.record)
         return response

@@ -31,25 +31,25 @@ def find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
 
 
 def route_model(
-    asked: str, models: Sequence[ModelInfo], *, default: str, unknown: UnknownModel
+    requested: str, models: Sequence[ModelInfo], *, default: str, unknown: UnknownModel
 ) -> str:
-    """The id of the model that answers to `asked`; raises `ModelNotFound`.
+    """The id of the model that answers to `requested`; raises `ModelNotFound`.
 
     An empty name means the default model. A name nobody configured is answered as `unknown` says:
     by the default model, by the only model (`auto`), or not at all.
     """
     fallback = find_model(default, models) or (models[0] if models else None)
-    found = find_model(asked, models) if asked else fallback
+    found = find_model(requested, models) if requested else fallback
     if found is not None:
         return found.id
     may_answer = unknown == "default" or (unknown == "auto" and len(models) == 1)
-    if fallback is not None and may_answer and _NAME.fullmatch(asked):
+    if fallback is not None and may_answer and _NAME.fullmatch(requested):
         return fallback.id
-    raise ModelNotFound(model=asked[:MAX_ECHO], available=listed_names(models))
+    raise ModelNotFound(model=requested[:MAX_ECHO], available=listed_names(models))
 
 
 def listed_names(models: Sequence[ModelInfo]) -> list[str]:
-    """Every name that can be asked for as it stands: ids, and aliases that are no patterns."""
+    """Every name that can be requested as it stands: ids, and aliases that are no patterns."""
     return list(dict.fromkeys(name for model in models for name in names_of(model)))
 
 

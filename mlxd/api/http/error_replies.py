@@ -78,31 +78,31 @@ class ErrorReplies:
 
     def respond(self, error: Exception, request: IncomingRequest) -> Response:
         """The response, with the error's name noted for the log."""
-        known = self.known(error, request)
-        reply = self._owners.of(request).error(known, request.caller())
+        ours = self.ours(error, request)
+        reply = self._owners.of(request).error(ours, request.caller())
         response = json_response(reply.body, reply.status, reply.headers)
         if isinstance(error, WrongMethod) and error.valid_methods:
             response.headers["allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
-    def known(self, error: Exception, request: IncomingRequest) -> MlxdError:
+    def ours(self, error: Exception, request: IncomingRequest) -> MlxdError:
         """`error` as one of ours, its name noted for the log."""
-        known: MlxdError
+        ours: MlxdError
         match error:
             case MlxdError():
-                known = error
+                ours = error
             case NotFound():
-                known = RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
+                ours = RouteNotFound(request.method[:16], request.path[:MAX_ECHO])
             case WrongMethod():
-                known = MethodNotAllowed(request.method[:16], request.path[:MAX_ECHO])
+                ours = MethodNotAllowed(request.method[:16], request.path[:MAX_ECHO])
             case RequestEntityTooLarge():
-                known = BodyTooLarge(self._max_body)
+                ours = BodyTooLarge(self._max_body)
             case RequestTimeout():
-                known = BodyTooSlow(request.tuning.body_timeout)
+                ours = BodyTooSlow(request.tuning.body_timeout)
             case _:
-                known = logged(error, request.id)
-        request.record.error = type(known).__name__
-        return known
+                ours = logged(error, request.id)
+        request.record.error = type(ours).__name__
+        return ours
 
 
 def json_response(

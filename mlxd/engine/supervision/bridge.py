@@ -283,7 +283,7 @@ class Bridge:
         try:
             self.report.changed(change)
         except ModelNotFound as error:
-            raise BrokenProtocol("it told of a model that is not configured") from error
+            raise BrokenProtocol("it reported a model that is not configured") from error
         for work in self._all():
             if work.model == change.model:
                 work.envelope.postponed = False
