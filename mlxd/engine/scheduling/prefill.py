@@ -9,7 +9,7 @@ from mlxd.engine.scheduling.prefill_pace import PrefillPace
 PREFILL_CHUNK = (32, 2048)
 """Fewest and most tokens, over all prompts, in one piece of prefill.
 
-A piece with fewer takes as long, since every weight is read for it; so its time says nothing of speed.
+A piece with fewer takes as long, since every weight is read for it; its time says nothing of speed.
 """
 LEAST_EACH = 8
 """Fewest tokens of each prompt in a piece; the cost of a piece grows with the prompts it is for."""

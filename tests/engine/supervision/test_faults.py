@@ -39,7 +39,7 @@ REASONS = {
     "fork": "exit code 7",
     "garbage": "it sent a frame that can't be read",
     "close": "it closed its socket",
-    "nonsense": "it told of a model that is not configured",
+    "nonsense": "it reported a model that is not configured",
 }
 STALL = 0.5
 """Seconds without progress; more than a busy machine needs for a step of the fake."""
