@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from quart.typing import TestClientProtocol
 
@@ -19,6 +20,12 @@ from mlxd.api.http.framework import Api
 from mlxd.config.settings import Settings
 from mlxd.engine.scripted.engine import ScriptedEngine
 from tests.scripts import SCRIPTS
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
