@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from quart.typing import TestClientProtocol
 
@@ -24,6 +25,11 @@ from tests.scripts import SCRIPTS
 # Engine processes beside other tests: two threads of a BLAS that wait for each other on busy cores
 # take several times as long as one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
