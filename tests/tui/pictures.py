@@ -47,7 +47,6 @@ IDLE = Status(
         at=NOW,
         uptime=11_520,
         url="http://127.0.0.1:8484",
-        dialects={"openai_chat": "chat", "openai_responses": "responses", "anthropic": "messages"},
         memory=120_000_000,
         connections=1,
     ),
@@ -68,7 +67,7 @@ def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestStatus
     """A request that is writing its answer."""
     return RequestStatus(
         id=f"req_{number:08x}",
-        dialect=("openai_chat", "anthropic", "openai_responses")[number % 3],
+        dialect=("chat", "messages", "responses")[number % 3],
         model="qwen3-4b",
         client=client or "127.0.0.1",
         agent=("claude-cli", "codex", "openai-python", "curl")[number % 4],
@@ -94,7 +93,7 @@ def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestStatus
 
 PREFILLING = RequestStatus(
     id="req_beef0001",
-    dialect="anthropic",
+    dialect="messages",
     model="qwen3-4b",
     client="127.0.0.1",
     agent="claude-cli",
@@ -110,7 +109,7 @@ def waiting(number: int) -> RequestStatus:
     """A request in the queue."""
     return RequestStatus(
         id=f"req_dead{number:04x}",
-        dialect="openai_chat",
+        dialect="chat",
         model="qwen3-4b",
         client="192.168.1.20",
         agent="openai-python",
@@ -127,7 +126,7 @@ def talks(number: int) -> ConversationStatus:
     return ConversationStatus(
         id=f"conv_{number}",
         kind=("conversation", "responses", "session", "prefix")[number % 4],
-        dialect="anthropic",
+        dialect="messages",
         model="qwen3-4b",
         client="127.0.0.1",
         agent="claude-cli",

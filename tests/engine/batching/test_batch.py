@@ -154,7 +154,7 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) ->
     pool = some_rows(rng, 60)
     alone = [run(loaded, [item])[0].output for item in pool]
     compared = 0
-    for schedule in range(50):
+    for schedule in range(100):
         # With so small a budget prompts wait for each other; with the usual one they go together.
         budget = rng.choice([0.25, 1e-9])
         bench = Bench(loaded, prefixes=Prefixes(prefix_bytes), prefill_budget=budget)

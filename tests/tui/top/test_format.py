@@ -20,6 +20,7 @@ from mlxd.tui.top.tables import (
     prefill_fraction,
     running_columns,
     waiting_columns,
+    with_titles,
 )
 from tests.tui.pictures import BUSY, PREFILLING, decoding
 
@@ -250,3 +251,11 @@ def test_the_environment_tells_the_terminal(
 def test_the_progress_of_prefill_leaves_out_what_was_cached(prefilled: int, done: float) -> None:
     figures = RowFigures(prompt_tokens=100, cached_tokens=80, prefilled_tokens=prefilled)
     assert prefill_fraction(replace(PREFILLING, figures=figures)) == done
+
+
+def test_dialects_are_shown_by_their_titles() -> None:
+    server = replace(BUSY.server, dialects={"new_api": "new"})
+    request = replace(PREFILLING, dialect="new_api")
+    status = replace(BUSY, server=server, engine=replace(BUSY.engine, requests=(request,)))
+    assert with_titles(status).engine.requests == (replace(request, dialect="new"),)
+    assert with_titles(BUSY) == BUSY
