@@ -19,7 +19,6 @@ from mlxd.api.anthropic.renderer import MessageAnswerOptions, MessagesRenderer
 from mlxd.api.anthropic.tools import MessagesToolbox, toolbox
 from mlxd.api.anthropic.wire import (
     AdaptiveThinking,
-    CountRequest,
     EnabledThinking,
     MessagesRequest,
 )
@@ -75,26 +74,19 @@ class Anthropic(Dialect):
     def __init__(self) -> None:
         self.routes = (
             Route("/v1/messages", Operation.GENERATE, self.parse),
-            Route("/v1/messages/count_tokens", Operation.COUNT, self.parse_count),
+            Route("/v1/messages/count_tokens", Operation.COUNT, self.parse),
             Route("/v1/models", Operation.MODELS, header=CLIENT),
             Route("/v1/models/<path:name>", Operation.MODEL, header=CLIENT),
         )
 
     def parse(self, body: JsonObject, caller: Caller) -> ParsedCall:
         """See `api.dialect.Parse`."""
-        return self._parse(MessagesRequest, body, caller)
-
-    def parse_count(self, body: JsonObject, caller: Caller) -> ParsedCall:
-        """The same for a body whose tokens are counted: less has to be in it."""
-        return self._parse(CountRequest, body, caller)
-
-    def _parse(self, model: type[CountRequest], body: JsonObject, caller: Caller) -> ParsedCall:
         # Before all else: the later requests of a thread hold only what is new.
         if body.get("thread") is not None:
             why = "conversations are not kept here; send all messages."
             raise unsupported("thread", why, NO_THREADS)
         try:
-            wire = model.model_validate(body)
+            wire = MessagesRequest.model_validate(body)
         except ValidationError as error:
             raise from_pydantic(error) from None
         box = toolbox(wire.tools or [], wire.tool_choice)
@@ -105,7 +97,7 @@ class Anthropic(Dialect):
         ignored += ["stop_sequences"] if "" in (wire.stop_sequences or []) else []
         options = MessageAnswerOptions(
             request_id=caller.request_id,
-            model=wire.model,
+            model=wire.model or "",
             max_tokens=request.max_tokens,
             thinking=isinstance(wire.thinking, EnabledThinking | AdaptiveThinking),
             omitted=getattr(wire.thinking, "display", None) == "omitted",
@@ -114,7 +106,7 @@ class Anthropic(Dialect):
             requests=(request,),
             stream=bool(wire.stream),
             renderer=MessagesRenderer(options),
-            requested_model=wire.model,
+            requested_model=wire.model or "",
             ignored=tuple(dict.fromkeys(ignored)),
             counted=lambda tokens: {"input_tokens": tokens},
         )
@@ -141,7 +133,7 @@ def _own_fields(body: JsonObject) -> JsonObject:
 
 
 def _request(
-    wire: CountRequest, box: MessagesToolbox, translator: Translator, caller: Caller
+    wire: MessagesRequest, box: MessagesToolbox, translator: Translator, caller: Caller
 ) -> GenerateRequest:
     messages = tuple(translator.messages(wire.messages))
     if not messages:
@@ -153,7 +145,7 @@ def _request(
     deferred = tuple(replace(tool, deferred=True) for tool in loaded)
     return GenerateRequest(
         id=caller.request_id,
-        model=wire.model,
+        model=wire.model or "",
         messages=(*system_message(wire.system or []), *messages),
         tools=box.offered + deferred,
         tool_choice=box.choice,
@@ -167,14 +159,14 @@ def _request(
     )
 
 
-def _session(wire: CountRequest) -> str:
+def _session(wire: MessagesRequest) -> str:
     """The session that Claude Code names in the metadata, for those who watch the server."""
-    user = wire.metadata.user_id if isinstance(wire, MessagesRequest) and wire.metadata else None
+    user = wire.metadata.user_id if wire.metadata else None
     found = _SESSION.search(user or "")
     return found[1] if found else ""
 
 
-def _output(wire: CountRequest) -> Output:
+def _output(wire: MessagesRequest) -> Output:
     format_ = (wire.output_config and wire.output_config.format) or wire.output_format
     if format_ is None:
         return TextOutput()
@@ -182,7 +174,7 @@ def _output(wire: CountRequest) -> Output:
     return JsonSchemaOutput(schema, strict=True)
 
 
-def _reasoning(wire: CountRequest) -> ReasoningOptions:
+def _reasoning(wire: MessagesRequest) -> ReasoningOptions:
     """Thinking is off unless it is asked for; `adaptive` leaves it to the model."""
     effort = wire.output_config.effort if wire.output_config else None
     match wire.thinking:

@@ -54,11 +54,11 @@ class Metadata(Wire):
     user_id: str | None = None
 
 
-class CountRequest(Wire):
-    """A prompt whose tokens are to be counted; null is the same as absent where that is allowed."""
+class MessagesRequest(Wire):
+    """The body, also where tokens are counted; null is the same as absent where that is allowed."""
 
-    model: str
     messages: Annotated[list[WireMessage], Field(min_length=1), FAIL_FAST]
+    model: str | None = None
     system: SystemPrompt | None = None
     tools: Annotated[list[OfferedTool], FAIL_FAST] | None = None
     tool_choice: WireChoice | None = None
@@ -80,9 +80,3 @@ class CountRequest(Wire):
     top_k: Annotated[int, Field(ge=0)] | None = None
     metadata: Metadata | None = None
     cache_control: Any = None
-
-
-class MessagesRequest(CountRequest):
-    """The same with an answer asked for."""
-
-    max_tokens: Annotated[int, Field(ge=1)]

@@ -1,6 +1,6 @@
 """What the wire models of OpenAI's APIs have in common; the rest is in `wire`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import BeforeValidator
@@ -33,6 +33,15 @@ __all__ = (
 
 TEXT_OR_OBJECTS = "one of a string or array of objects"
 TEXT_OR_OBJECT = "one of a string or object"
+
+
+class TextPart(Wire):
+    """Text under any of its names; what an answer carries with it says nothing new."""
+
+    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
+    text: str
+    annotations: Any = None
+    logprobs: Any = None
 
 
 class RefusalPart(Wire):

@@ -34,15 +34,10 @@ async def refusal(body: Any, status: int = 400, server: Front | None = None) -> 
     return error
 
 
-def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in BASE.items() if key != name}
-
-
-@pytest.mark.parametrize("name", ["model", "max_tokens", "messages"])
-async def test_a_missing_field_is_named(name: str) -> None:
-    assert await refusal(without(name)) == {
+async def test_missing_messages_are_named() -> None:
+    assert await refusal({"model": "demo"}) == {
         "type": "invalid_request_error",
-        "message": f"{name}: Field required",
+        "message": "messages: Field required",
     }
 
 
@@ -73,7 +68,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "x"}
         ({"top_k": 0.5}, "top_k: Input should be a valid integer"),
         ({"top_k": -1}, "top_k: Input should be greater than or equal to 0"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
-        ({"max_tokens": None}, "max_tokens: Input should be a valid integer"),
+        ({"max_tokens": "5"}, "max_tokens: Input should be a valid integer"),
         ({"stream": "yes"}, "stream: Input should be a valid boolean"),
         ({"model": 5}, "model: Input should be a valid string"),
         ({"messages": {}}, "messages: Input should be a valid list"),
@@ -142,7 +137,7 @@ async def test_a_wrong_field_is_named_in_pydantics_words(
 @pytest.mark.parametrize("status", [400, 422])
 async def test_the_status_of_malformed_requests_can_be_set(status: int) -> None:
     server = front(settings=settings_for(validation_status=status))
-    await refusal(without("model"), status, server)
+    await refusal({}, status, server)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,13 @@ async def test_an_answer_cut_short_says_by_what(completion: int, reason: str) ->
     assert message["stop_reason"] == reason
 
 
+async def test_an_answer_of_the_default_length_was_cut_by_its_limit() -> None:
+    end = Finished("length", usage=Usage(prompt=12, completion=4096))
+    server = front(STARTED, *written(0, "One"), end)
+    response = await server.post({"messages": HELLO}, MESSAGES)
+    assert (await response.get_json())["stop_reason"] == "max_tokens"
+
+
 async def test_a_call_is_a_reason_to_stop_whatever_else_was() -> None:
     end = Finished("stop_sequence", stop_sequence="x")
     message = await both(STARTED, *call(0, "f", "{}"), end)
@@ -196,13 +203,17 @@ async def test_a_count_says_who_counted_and_what_was_ignored() -> None:
     assert response.headers["x-mlxd-ignored"] == "colour"
 
 
-@pytest.mark.parametrize("name", ["model", "messages"])
-async def test_a_count_is_refused_like_a_request(name: str) -> None:
-    body = {key: value for key, value in BASE.items() if key != name}
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"model": "demo"}, "messages: Field required"),
+        ({"model": 5, "messages": HELLO}, "model: Input should be a valid string"),
+    ],
+)
+async def test_a_count_is_refused_like_a_request(body: dict[str, Any], message: str) -> None:
     response = await front().post(body, COUNT)
     assert response.status_code == 400
-    error = (await response.get_json())["error"]
-    assert error["message"] == f"{name}: Field required"
+    assert (await response.get_json())["error"]["message"] == message
 
 
 async def test_a_count_is_logged_as_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,16 +14,12 @@ from mlxd.api.openai.wire import (
     TEXT_OR_OBJECTS,
     CallArguments,
     RefusalPart,
+    TextPart,
     Wire,
     text_or,
     type_tag,
 )
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
-
-
-class TextPart(Wire):
-    type: Literal["text"]
-    text: str
 
 
 class ImageUrl(Wire):
@@ -43,6 +39,8 @@ class OtherPart(Wire):
 
 ContentPart = Annotated[
     Annotated[TextPart, Tag("#text")]
+    | Annotated[TextPart, Tag("#input_text")]
+    | Annotated[TextPart, Tag("#output_text")]
     | Annotated[ImagePart, Tag("#image_url")]
     | Annotated[RefusalPart, Tag("#refusal")]
     | Annotated[OtherPart, Tag("#input_audio")]

@@ -25,10 +25,10 @@ from mlxd.api.openai.responses.format.items import (
     ReasoningItem,
     ReferenceItem,
 )
-from mlxd.api.openai.responses.format.parts import ContentPart, TextPart, neutral_parts
+from mlxd.api.openai.responses.format.parts import ContentPart, neutral_parts
 from mlxd.api.openai.responses.format.tools import flat_name
 from mlxd.api.openai.tools import custom_arguments
-from mlxd.api.openai.wire import RefusalPart
+from mlxd.api.openai.wire import RefusalPart, TextPart
 from mlxd.api.wire.opaque_text import unseal
 from mlxd.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
 

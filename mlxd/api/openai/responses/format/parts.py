@@ -14,20 +14,12 @@ from mlxd.api.openai.wire import (
     NULL_AS_EMPTY,
     TEXT_OR_OBJECTS,
     RefusalPart,
+    TextPart,
     Wire,
     text_or,
     type_tag,
 )
 from mlxd.messages import Image, Text
-
-
-class TextPart(Wire):
-    """Text under any of its names; what an answer carries with it says nothing new."""
-
-    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
-    text: str
-    annotations: Any = None
-    logprobs: Any = None
 
 
 class ImagePart(Wire):
