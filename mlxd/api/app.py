@@ -188,7 +188,7 @@ class ApiServer:
         return [
             *(Claim(route.rule, dialect, route.header) for route in dialect.routes),
             *(Claim(view.rule, dialect) for view in views),
-            *(Claim(prefix, dialect) for prefix in dialect.prefixes),
+            *(Claim(rule, dialect) for rule in (dialect.base_path, *dialect.prefixes) if rule),
         ]
 
     def _route(self, rule: str, method: str, endpoint: Endpoint) -> None:

@@ -158,7 +158,7 @@ class Dialect(Protocol):
     framing: Framing
     routes: Sequence[Route]
     prefixes: Sequence[str] = ()
-    """Paths below which errors are in its shape, besides those of its routes."""
+    """Paths below which errors are in its shape, besides the base path and its routes."""
     session_headers: Sequence[str] = ()
     """Headers in which its own clients name their session."""
 

@@ -204,7 +204,7 @@ AZURE = replace(
 )
 TOY = Face(
     dialect=Toy(),
-    path="/toy/en/say",
+    path="/toy/say",
     body={"say": "Hello", "to": "demo"},
     live={"live": True},
     fold=fold_toy,

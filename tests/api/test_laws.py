@@ -298,7 +298,7 @@ class BrokenToy(Toy):
         call = super().parse(body, caller)
         if body["say"] == "break":
             raise ZeroDivisionError(body["say"])
-        return dataclasses.replace(call, renderer=BrokenRenderer("en"))
+        return dataclasses.replace(call, renderer=BrokenRenderer())
 
 
 @pytest.mark.parametrize(("say", "live"), [("break", False), ("break", True), ("hi", True)])

@@ -38,10 +38,12 @@ class Claim:
     dialect: Dialect
     header: str = ""
 
-    def prefixes(self) -> tuple[str, str]:
+    def prefixes(self) -> tuple[str, ...]:
         """The fixed part of the path, and the same for clients that leave out the version."""
         prefix = self.rule.partition("<")[0].rstrip("/")
-        return f"{prefix}/", f"{prefix.removeprefix('/v1')}/"
+        # The version alone, left out, would be every path.
+        both = (prefix, prefix.removeprefix("/v1"))
+        return tuple(f"{each}/" for each in both if each)
 
 
 class PathOwners:
