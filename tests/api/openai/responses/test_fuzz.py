@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlxd.api.dialect import Past
@@ -68,7 +68,7 @@ def attempt(body: Json, operation: str) -> MlxdError | None:
     return None
 
 
-@settings(max_examples=50)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(FIELDS, ITEMS, st.sampled_from(("respond", "count", "compact")))
 def test_a_body_of_any_shape_is_understood_or_refused(
     fields: Json, items: list[Json], operation: str
