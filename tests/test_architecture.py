@@ -352,8 +352,10 @@ def readable_files() -> Iterator[Path]:
 
 def test_no_file_says_what_only_its_writer_understands() -> None:
     broken = []
+    anything = re.compile("|".join(f"(?:{pattern})" for pattern in BANNED_TEXT))
     for path in readable_files():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        text = path.read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines() if anything.search(text) else (), start=1):
             broken += [
                 f"{path.relative_to(ROOT)}:{number}: {why}: {found[0]!r}"
                 for pattern, why in BANNED_TEXT.items()

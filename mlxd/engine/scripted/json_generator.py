@@ -17,7 +17,7 @@ Hint = Callable[[str], Sequence[Json]]
 
 LARGEST_EFFORT = 5_000
 """Schemas looked at, after which the best so far has to do; ends what would double for ever."""
-MOST_REFERENCES = 2_000
+MOST_REFERENCES = 1_000
 """References followed to judge values, after which none fits; ends the same."""
 SAME_REFERENCE = 2
 """How often a reference may lie inside itself."""
