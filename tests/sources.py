@@ -47,10 +47,10 @@ class Source:
         """Where `node` stands, in the form that editors open."""
         return f"{self.path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
 
-    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        for node in self.nodes:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
+    @cached_property
+    def functions(self) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        return [node for node in self.nodes if isinstance(node, kinds)]
 
     def comments(self) -> Iterator[tuple[int, str]]:
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):

@@ -183,7 +183,7 @@ def test_functions_import_late_only_where_starting_fast_needs_it() -> None:
             f"{source.at(node)}: import at the top of the file"
             for source in PACKAGE
             if not allows(LATE_IMPORTS, source.name)
-            for function in source.functions()
+            for function in source.functions
             for node, _ in imported(ast.walk(function))
         ]
     )
@@ -223,7 +223,7 @@ def test_functions_stay_short() -> None:
         [
             f"{source.at(function)}: {function.name}: {lines} lines, at most {MAX_FUNCTION_LINES}"
             for source in EVERYTHING
-            for function in source.functions()
+            for function in source.functions
             if (lines := (function.end_lineno or 0) - function.lineno + 1) > MAX_FUNCTION_LINES
         ]
     )
@@ -255,7 +255,7 @@ def test_functions_nest_little() -> None:
         [
             f"{source.at(function)}: {function.name} nests {depth} deep, at most {MAX_NESTING}"
             for source in EVERYTHING
-            for function in source.functions()
+            for function in source.functions
             if (depth := nesting(function)) > MAX_NESTING
         ]
     )
@@ -263,10 +263,11 @@ def test_functions_nest_little() -> None:
 
 def test_functions_take_few_positional_parameters() -> None:
     broken = []
+    tests = {source.path for source in TESTS}
     for source in EVERYTHING:
-        for function in source.functions():
+        for function in source.functions:
             names = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args)]
-            given_by_pytest = source in TESTS and function.name.startswith("test_")
+            given_by_pytest = source.path in tests and function.name.startswith("test_")
             count = len(names) - (names[:1] in (["self"], ["cls"]))
             if count > MAX_POSITIONAL and not given_by_pytest:
                 broken.append(f"{source.at(function)}: {function.name} takes {count}; use `*`")

@@ -19,6 +19,8 @@ LARGEST_EFFORT = 5_000
 """Schemas looked at, after which the best so far has to do; ends what would double for ever."""
 MOST_REFERENCES = 1_000
 """References followed to judge values, after which none fits; ends the same."""
+DEEPEST = 32
+"""References inside each other in judging a value."""
 SAME_REFERENCE = 2
 """How often a reference may lie inside itself."""
 LARGEST_ARRAY = 1000
@@ -82,7 +84,7 @@ class Judge:
         base = jsonschema.validators.validator_for(root, default=jsonschema.Draft202012Validator)
         validator = jsonschema.validators.extend(base, {"$ref": self._followed(base)})
         self._errors = (Unresolvable, re.error, RecursionError, ArithmeticError)
-        self._left = MOST_REFERENCES
+        self._left, self._depth = MOST_REFERENCES, 0
         try:
             base.check_schema(root)
             self._validator: Any = validator(root)
@@ -103,9 +105,13 @@ class Judge:
 
         def follow(validator: Any, *arguments: Any) -> Iterator[Any]:
             self._left -= 1
-            if self._left < 0:
-                raise RecursionError
-            yield from base.VALIDATORS["$ref"](validator, *arguments) or ()
+            self._depth += 1
+            try:
+                if self._left < 0 or self._depth > DEEPEST:
+                    raise RecursionError
+                yield from base.VALIDATORS["$ref"](validator, *arguments) or ()
+            finally:
+                self._depth -= 1
 
         return follow
 
