@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from quart import Response
 
+from tests.api.remembered import asked, serving
 from tests.api.support import (
     AZURE_CHAT,
     CHAT,
@@ -178,10 +179,11 @@ async def test_a_call_and_its_result_come_back() -> None:
 
 
 async def test_a_response_goes_on_from_the_one_before() -> None:
-    first = await (await answered(RESPONSES, BODIES[RESPONSES])).get_json()
-    SERVER.heard()
-    await answered(RESPONSES, {"input": "And?", "previous_response_id": first["id"]})
-    (request,) = SERVER.heard()
+    # Its answers have ids of their own, which those of the shared server have not.
+    server = serving()
+    first = await asked(server)
+    await asked(server, input="And?", previous_response_id=first["id"])
+    request = server.engine.requests[-1]
     assert [message.role for message in request.messages] == ["user", "assistant", "user"]
 
 

@@ -15,7 +15,6 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.protocol import ModelSpec, PrefillRow
-from mlxd.engine.scheduling.prefill import PREFILL_CHUNK
 from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
 from mlxd.events import TokenLogprob
 from mlxd.messages import Sampling
@@ -277,7 +276,8 @@ def test_a_short_prompt_overtakes_a_long_one_and_another_long_one_waits(
         bench.step()
     assert bench.got[2].tokens == 1
     # Its first piece may come with the step that ends the other.
-    assert bench.got[1].prefill[-1].figures.prefilled_tokens <= PREFILL_CHUNK[0]
+    pieces = [row.figures.prefilled_tokens for row in bench.got[1].prefill]
+    assert len(set(pieces) - {0}) <= 1
     bench.scheduler.cancel(1)
     assert bench.run()[3].tokens == 1
     assert bench.got[1].tokens == 0
