@@ -37,6 +37,7 @@ from mlxd.api.http.error_replies import (
 )
 from mlxd.api.http.exchange import Exchange, for_model, open_exchange
 from mlxd.api.http.framework import (
+    UNBUFFERED,
     Api,
     ApiRequest,
     ApiSocket,
@@ -60,8 +61,6 @@ from mlxd.history import Store
 USUAL = Tuning()
 HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
-UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-"""Headers that keep proxies from holding a stream back."""
 
 Endpoint = Callable[..., Awaitable[Response]]
 

@@ -22,7 +22,7 @@ from mlxd.api.admin.snapshots import FRESH, ServerFacts, Snapshots
 from mlxd.api.dialect import Frame
 from mlxd.api.http.admin_gate import ADMIN
 from mlxd.api.http.error_replies import json_response, retry_after
-from mlxd.api.http.framework import Api, current_request
+from mlxd.api.http.framework import UNBUFFERED, Api, current_request
 from mlxd.api.model_names import find_model, listed_names
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings, without_secrets
@@ -53,11 +53,7 @@ STATUSES: dict[type[errors.MlxdError], int] = {
     errors.GenerationError: 503,
     errors.InternalError: 500,
 }
-STREAM_HEADERS = {
-    "content-type": SSE.media_type,
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+STREAM_HEADERS = {"content-type": SSE.media_type, **UNBUFFERED}
 UNSEEN = {"cache-control": "no-store"}
 
 

@@ -30,6 +30,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 PLAIN_HTTP = "This server speaks plain HTTP here, not WebSocket."
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""Headers that keep proxies from holding a stream back."""
 MAX_WAITING = 8
 """Messages of a WebSocket that wait while one is answered."""
 MAX_BESIDE = 64 * 1024
