@@ -1,5 +1,7 @@
 """What the checks of agents share: the server's model, the question, and how they are run."""
 
+import base64
+import json
 import re
 import subprocess
 import sys
@@ -22,6 +24,13 @@ PATIENCE = 120.0
 QUESTION = "Run a command and tell me what it prints."
 ANSWER = "I looked. The result is: "
 """How the answer begins of the scripted agent that has seen a tool's result."""
+
+LOOK = "Look at the picture plan.png."
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
+    "awAAAABJRU5ErkJggg=="
+)
+"""A PNG of one pixel."""
 
 Json = dict[str, Any]
 
@@ -47,6 +56,22 @@ def installed(package: str, version: str, program: str) -> str:
         npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
         subprocess.run([*npm, f"{package}@{version}"], check=True)
     return str(cli)
+
+
+def write_picture(work: Path) -> Path:
+    """A picture in the folder that the agent works in."""
+    work.mkdir(exist_ok=True)
+    picture = work / "plan.png"
+    picture.write_bytes(base64.b64decode(PICTURE))
+    return picture
+
+
+def look_at(folder: Path, call: Json) -> str:
+    """The file of a script that makes `call` when asked to look, and then only answers."""
+    asked = {"contains": LOOK, "tools": True, "after_tool_result": False}
+    script = [[{"text": "Still here."}], {"when": asked, "events": [call]}]
+    (folder / "look.json").write_text(json.dumps(script[::-1]), encoding="utf-8")
+    return "look.json"
 
 
 def answered(server: Served) -> list[dict[str, str]]:

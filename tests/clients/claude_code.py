@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.clients.checks import (
+    LOOK,
     PATIENCE,
     QUESTION,
     TOML,
@@ -26,7 +27,9 @@ from tests.clients.checks import (
     answered,
     expect,
     installed,
+    look_at,
     passes,
+    write_picture,
 )
 from tests.e2e.support import Served, serve
 
@@ -76,21 +79,46 @@ def a_name_for_another_model_is_answered(cli: str, folder: Path) -> None:
     expect(told["result"].startswith("I looked. The result is: mlxd"), told)
 
 
+def a_picture_does_not_end_the_session(cli: str, folder: Path) -> None:
+    """It reads a picture, which goes along with ten later turns, and all is well."""
+    picture = write_picture(folder / "work")
+    call = {"tool_call": {"name": "Read", "arguments": {"file_path": str(picture)}}}
+    with serve(
+        folder, "--scripted", look_at(folder, call), toml=TOML.format(window=WINDOW)
+    ) as server:
+        first = ask(cli, folder, server, question=LOOK)
+        later = [
+            ask(cli, folder, server, "--continue", question=f"Turn {turn}.") for turn in range(10)
+        ]
+        turns = answered(server)
+    expect(not first["is_error"], first)
+    expect([told["result"] for told in later] == ["Still here."] * 10, later)
+    expect(all(turn["status"] == "200" for turn in turns), turns)
+
+
 CHECKS = (
     a_tool_call_goes_round,
     the_second_turn_reuses_the_whole_first_prompt,
     a_full_window_is_understood,
     a_name_for_another_model_is_answered,
+    a_picture_does_not_end_the_session,
 )
 
 
-def ask(cli: str, folder: Path, server: Served, model: str = "demo") -> Json:
+def ask(
+    cli: str,
+    folder: Path,
+    server: Served,
+    *more: str,
+    model: str = "demo",
+    question: str = QUESTION,
+) -> Json:
     """What Claude Code reports of one run."""
     work = folder / "work"
     work.mkdir(exist_ok=True)
     allowed = ("--allowedTools", "Bash", "Read", "--max-turns", "6")
     done = subprocess.run(
-        [cli, "-p", QUESTION, "--output-format", "json", *allowed],
+        [cli, "-p", question, "--output-format", "json", *allowed, *more],
         cwd=work,
         env=environment(folder, server.port, model),
         stdin=subprocess.DEVNULL,

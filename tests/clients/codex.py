@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.clients.checks import (
     ANSWER,
+    LOOK,
     PATIENCE,
     QUESTION,
     TOML,
@@ -28,7 +29,9 @@ from tests.clients.checks import (
     answered,
     expect,
     installed,
+    look_at,
     passes,
+    write_picture,
 )
 from tests.e2e.support import Served, serve
 
@@ -130,6 +133,25 @@ def an_engine_that_fails_is_asked_again_over_a_websocket(cli: str, folder: Path)
     recovers(cli, folder, OVER_WEBSOCKET)
 
 
+def a_picture_does_not_end_the_session(cli: str, folder: Path) -> None:
+    """It looks at a picture, which goes along with ten later turns, and all is well."""
+    picture = write_picture(folder / "work")
+    call = {"tool_call": {"name": "view_image", "arguments": {"path": str(picture)}}}
+    provider = OURS.replace("{more}", "")
+    with serve(
+        folder, "--scripted", look_at(folder, call), toml=TOML.format(window=WINDOW)
+    ) as server:
+        first = ask(cli, folder, server, provider, question=LOOK)
+        later = [
+            ask(cli, folder, server, provider, "resume", "--last", question=f"Turn {turn}.")
+            for turn in range(10)
+        ]
+        turns = answered(server)
+    expect(not first.errors, first)
+    expect([told.last for told in later] == ["Still here."] * 10, later)
+    expect(all(turn["status"] == "200" for turn in turns), turns)
+
+
 CHECKS = (
     a_tool_call_goes_round,
     a_tool_call_goes_round_over_a_websocket,
@@ -138,6 +160,7 @@ CHECKS = (
     a_full_window_is_understood_over_a_websocket,
     an_engine_that_fails_is_asked_again,
     an_engine_that_fails_is_asked_again_over_a_websocket,
+    a_picture_does_not_end_the_session,
 )
 
 
@@ -181,7 +204,14 @@ def recovers(cli: str, folder: Path, provider: str) -> None:
     expect(len(crashes) == 1, crashes)
 
 
-def ask(cli: str, folder: Path, server: Served, provider: str) -> Told:
+def ask(
+    cli: str,
+    folder: Path,
+    server: Served,
+    provider: str,
+    *command: str,
+    question: str = QUESTION,
+) -> Told:
     """What Codex reports of one run."""
     home, work = folder / "codex", folder / "work"
     for each in (home, work):
@@ -189,7 +219,7 @@ def ask(cli: str, folder: Path, server: Served, provider: str) -> Told:
     config = CONFIG.format(window=WINDOW, provider=provider.replace("{port}", str(server.port)))
     (home / "config.toml").write_text(config, encoding="utf-8")
     done = subprocess.run(
-        [cli, "exec", "--skip-git-repo-check", "--json", QUESTION],
+        [cli, "exec", "--skip-git-repo-check", "--json", *command, question],
         cwd=work,
         env={
             "PATH": os.environ["PATH"],
