@@ -36,11 +36,10 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration allows: requests in the batch and in the queue, bytes of prefixes."""
+    """What the configuration allows: requests in the batch and in the queue."""
 
     max_batch: int = 0
     max_queue: int = 0
-    prefix_bytes: int = 0
 
 
 class Restart(msgspec.Struct, frozen=True):
@@ -125,12 +124,17 @@ class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine process counts of itself: memory, and what prompts found of prefixes."""
+    """What the engine process counts of itself: memory, and what prompts found of prefixes.
+
+    `prefix_entries` are prompts that no other goes on from; `prefix_limit` is the most bytes that
+    prefixes may take now.
+    """
 
     memory_used: int = 0
     memory_peak: int = 0
     prefix_entries: int = 0
     prefix_bytes: int = 0
+    prefix_limit: int = 0
     prefix_hits: int = 0
     prefix_hit_tokens: int = 0
 

@@ -8,15 +8,11 @@ from typing import TypeVar
 
 import msgspec
 
-from mlxd.config.machine import memory_bytes
 from mlxd.config.settings import SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
 T = TypeVar("T")
-
-PREFIX_CACHE_SHARE = 10
-"""The prefix cache gets this part of the memory, if the configuration does not say."""
 
 
 def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
@@ -49,13 +45,11 @@ def default_model(settings: Settings) -> str | None:
 def engine_limits(settings: Settings) -> EngineLimits:
     """How much the engine may take on."""
     engine = settings.engine
-    memory = min(memory_bytes(), engine.memory_bytes or memory_bytes())
-    prefixes = engine.prefix_cache_bytes
     return EngineLimits(
         max_batch=engine.max_batch,
         max_queue=settings.server.max_queue,
         prefill_budget=engine.prefill_budget,
-        prefix_cache_bytes=memory // PREFIX_CACHE_SHARE if prefixes is None else prefixes,
+        prefix_cache_bytes=engine.prefix_cache_bytes,
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
     )

@@ -227,8 +227,8 @@ class EngineSettings(Section):
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
     prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
-    """Memory for KV prefixes of earlier requests; left out: a tenth of `memory_bytes`, or of the
-    machine's memory without it."""
+    """The most memory for KV prefixes of earlier requests; left out: what weights and running
+    requests leave of `memory_bytes`. It never is more."""
     memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
 

@@ -7,10 +7,13 @@ import queue
 import resource
 import signal
 import socket
+import sys
 import threading
 
 from mlxd.engine.process.blas import load_blas
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that prepares prompts lets the step loop go on."""
 MLX_LM_FILES = 4096
 """The limit of open files that mlx-lm sets when it is imported, whether it may or not."""
 
@@ -39,6 +42,7 @@ def main() -> None:
     # transformers would tell at every start that PyTorch, which nobody needs here, is missing.
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     keep_file_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     # MLX binds to the BLAS that is loaded first.
     blas = load_blas()
 

@@ -42,13 +42,14 @@ class ModelSpec(msgspec.Struct, frozen=True):
 class EngineLimits(msgspec.Struct, frozen=True):
     """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure".
 
+    Without `prefix_cache_bytes` prefixes get what weights and running rows leave.
     `swap_patience` is how long a model may get new requests while another waits for its memory.
     """
 
     max_batch: int = 32
     max_queue: int = 64
     prefill_budget: float = 0.25
-    prefix_cache_bytes: int = 0
+    prefix_cache_bytes: int | None = None
     memory_bytes: int = 0
     request_seconds: float = 1800.0
     swap_patience: float = 5.0

@@ -3,7 +3,6 @@
 import pytest
 
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
-from mlxd.config.machine import memory_bytes
 from mlxd.config.settings import (
     DefaultSettings,
     EngineSettings,
@@ -98,12 +97,10 @@ def test_limits_come_from_the_engine_and_server_tables() -> None:
     )
 
 
-def test_the_prefix_cache_gets_a_tenth_of_the_memory() -> None:
+def test_prefixes_get_what_is_left_if_the_configuration_does_not_say() -> None:
     limits = engine_limits(Settings())
-    assert limits.prefix_cache_bytes == memory_bytes() // 10 > 0
+    assert limits.prefix_cache_bytes is None
     assert limits.memory_bytes == 0
-    limited = Settings(engine=EngineSettings(memory_bytes=1_000_000))
-    assert engine_limits(limited).prefix_cache_bytes == 100_000
 
 
 def test_a_prefix_cache_of_no_bytes_stays_off() -> None:

@@ -138,7 +138,7 @@ def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:
     yield "models_loaded", "Models in memory.", sum(m.state == "loaded" for m in engine.models)
     yield "prefix_cache_entries", "KV prefixes in memory.", figures.prefix_entries
     yield "prefix_cache_bytes", "Memory of KV prefixes.", figures.prefix_bytes
-    yield "prefix_cache_limit_bytes", "The most they may take.", status.capacity.prefix_bytes
+    yield "prefix_cache_limit_bytes", "The most they may take.", figures.prefix_limit
     yield "store_bytes", "Size of the conversation store.", store.bytes
     yield "store_responses", "Responses in the store.", store.responses
     yield "store_conversations", "Conversations in the store.", store.conversations

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mlxd import __version__
 from mlxd.api.admin.activity import Activity
 from mlxd.api.http.health import health_of
-from mlxd.config.engine_specs import default_model, engine_limits
+from mlxd.config.engine_specs import default_model
 from mlxd.config.machine import resident_bytes
 from mlxd.config.settings import Settings
 from mlxd.engine.interface import Engine
@@ -67,7 +67,6 @@ class Snapshots:
         self._activity = activity
         self._facts = facts
         self._default = default_model(settings)
-        self._prefix_bytes = engine_limits(settings).prefix_cache_bytes
         self._began = time.monotonic()
         self._taken = -FRESH
         self._latest = Snapshot(-1, b"")
@@ -98,7 +97,6 @@ class Snapshots:
             capacity=Capacity(
                 max_batch=settings.engine.max_batch,
                 max_queue=settings.server.max_queue,
-                prefix_bytes=self._prefix_bytes,
             ),
             conversations=activity.conversations.statuses(rates),
             rates=activity.counts.rates(),

@@ -223,7 +223,7 @@ class MlxBatch:
         """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            self._prefixes.put(self._scope(row), tokens, cache)
+            self._prefixes.put(self._scope(row), tokens, cache, answered=True)
 
     def step(self) -> BatchStep:
         merged = self._plan_prefill()

@@ -1,205 +1,178 @@
 """KV prefixes of earlier requests, so that no prompt is computed twice.
 
-An entry is the KV cache of a token sequence. Entries belong to a scope (model and API key) and are
-compared token by token, never by hash; a prompt takes the entry that it shares the longest usable
-beginning with. Least recently used entries go first when the byte limit is reached.
+What was computed is kept in a tree of blocks that prompts share, one for each scope (model and API
+key). What is used least goes first when the byte limit is reached.
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import cast
 
-import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map
-from mlx_lm.models import cache as mlx_cache
 
-from mlxd.engine.batching.sampling import async_eval
-
-KVCache = list[Any]
-"""mlx-lm's prompt cache: one cache object a layer."""
+from mlxd.engine.batching.block_tree import BlockTree, Ids, Match, Node
+from mlxd.engine.batching.cache_layers import Arrays, Cache, ComputedCache, Joiner, Whole
 
 MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
+CHECKPOINT_GAP = 64
+"""A prompt's checkpoint so few tokens behind another saves less than it takes."""
 LOSSES = 1000
-"""Scopes of which is remembered why they lost entries."""
+"""Scopes of which is remembered why they lost prefixes."""
 
 
 @dataclass(frozen=True)
 class PrefixHit:
     """`cached` tokens of the prompt are in `cache`; `note` says in words why not more."""
 
-    cache: KVCache | None
+    cache: Cache | None
     cached: int
     note: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Entry:
-    scope: str
-    tokens: np.ndarray[Any, np.dtype[np.uint32]]
-    cache: KVCache
-    nbytes: int
-    trimmable: bool
-
-    def usable(self, common: int, limit: int) -> int:
-        """How many tokens of this entry serve a prompt that shares `common` tokens with it."""
-        if self.trimmable:
-            return min(common, limit)
-        # What can't be cut, such as a recurrent state, serves as a whole or not at all.
-        whole = len(self.tokens)
-        return whole if common == whole <= limit else 0
-
-    def cut(self, length: int) -> KVCache:
-        """A copy of the cache that holds the first `length` tokens."""
-        cache = copy.deepcopy(self.cache)
-        excess = len(self.tokens) - length
-        if excess:
-            mlx_cache.trim_prompt_cache(cache, excess)
-        return cache
-
-
-class _Found(NamedTuple):
-    """What serves a prompt: `cached` tokens of `entry`.
-
-    `nearest` is the most tokens that it shares with any entry, -1 without one; `goes_on` says that
-    these are all that the entry has.
-    """
-
-    cached: int
-    entry: _Entry | None
-    nearest: int
-    goes_on: bool
-
-
 class Prefixes:
-    """The prefix cache of one engine process; `limit` is in bytes."""
+    """The prefix cache of one engine process; `limit` is in bytes and may be changed."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.nbytes = 0
         self.hits = 0
         self.hit_tokens = 0
-        self._entries: list[_Entry] = []
-        # Why a scope has lost entries.
+        self._tree = BlockTree()
+        self._joiners: dict[str, Joiner] = {}
+        # Why a scope has lost prefixes.
         self._losses: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many prompts are kept that no other goes on from."""
+        return sum(1 for _ in self._tree.leaves())
+
+    @property
+    def nbytes(self) -> int:
+        """What they take together."""
+        return self._tree.nbytes
+
+    @property
+    def longest(self) -> int:
+        """What the longest of them takes, and a row that uses it once more."""
+        return max((_path_bytes(leaf) for leaf in self._tree.leaves()), default=0)
 
     def reach(self, scope: str, tokens: Sequence[int]) -> int:
         """How many tokens `find` would find, without taking them."""
-        return self._search(scope, tokens).cached
+        return self._tree.match(scope, _ids(tokens)).usable
 
     def find(self, scope: str, tokens: Sequence[int]) -> PrefixHit:
         """The longest usable prefix of `tokens`, at least one token short of the whole."""
-        found = self._search(scope, tokens)
-        note = self._why_not(scope, len(tokens), found)
-        if found.entry is None:
+        match = self._tree.match(scope, _ids(tokens))
+        note = self._why_not(scope, len(tokens), match)
+        if match.usable < MIN_TOKENS:
             return PrefixHit(None, 0, note)
-        self._touch(found.entry)
+        self._tree.use(match)
         self.hits += 1
-        self.hit_tokens += found.cached
-        return PrefixHit(found.entry.cut(found.cached), found.cached, note)
+        self.hit_tokens += match.usable
+        return PrefixHit(self._joined(scope, match), match.usable, note)
 
-    def _search(self, scope: str, tokens: Sequence[int]) -> _Found:
-        prompt = np.asarray(tokens, dtype=np.uint32)
-        best, found, nearest, goes_on = 0, None, -1, False
-        # Entries are few, as each is as large as a conversation: one comparison of arrays for each.
-        for entry in self._entries:
-            if entry.scope != scope:
-                continue
-            common = _common(entry.tokens, prompt)
-            if common > nearest:
-                nearest, goes_on = common, common == len(entry.tokens)
-            length = entry.usable(common, len(tokens) - 1)
-            if length > max(best, MIN_TOKENS - 1):
-                best, found = length, entry
-        return _Found(best, found, nearest, goes_on)
+    def _joined(self, scope: str, match: Match) -> Cache:
+        kv, windows, state = [], [], None
+        for node in match.path:
+            if node.start >= match.usable:
+                break
+            held, length = cast(Arrays, node.kv), min(node.end, match.usable) - node.start
+            kv.append(held if length == held.length else held.view(0, length))
+            if node.window is not None:
+                window, beyond = cast(Arrays, node.window), max(node.end - match.usable, 0)
+                windows.append(window.view(0, max(window.length - beyond, 0)))
+            if node.end == match.usable:
+                state = cast(Whole | None, node.state)
+        return self._joiners[scope].join(kv, windows, state, match.usable)
 
-    def _why_not(self, scope: str, length: int, found: _Found) -> str:
+    def _why_not(self, scope: str, length: int, match: Match) -> str:
         """Why not more of a prompt of so many tokens is known; empty when it could not be more."""
         lost = self._losses.get(scope, "")
-        if found.nearest < 0:
+        if scope not in self._tree.scopes:
             if lost:
                 return f"earlier prompts {lost}"
             # A scope is a model and an owner.
             _, _, owner = scope.partition("\n")
-            if any(entry.scope.partition("\n")[2] == owner for entry in self._entries):
+            if any(other.partition("\n")[2] == owner for other in self._tree.scopes):
                 return "earlier prompts of this key were for another model"
             return "first prompt of this key"
-        if found.cached >= length - 1 or (found.goes_on and found.cached == found.nearest):
+        if match.usable >= length - 1:
             return ""
+        if match.usable == match.common and match.path and match.path[-1].end == match.common:
+            if match.path[-1].lost:
+                return f"earlier prompts {match.path[-1].lost}"
+            if match.goes_on:
+                return ""
         others = f"; others {lost}" if lost else ""
-        if found.cached < min(found.nearest, length - 1):
-            return f"shares {found.nearest} tokens with a state that can't be cut{others}"
-        return f"differs from the closest earlier prompt after token {found.nearest}{others}"
+        if match.usable < min(match.common, length - 1):
+            return f"shares {match.common} tokens with a state that can't be cut{others}"
+        return f"differs from the closest earlier prompt after token {match.common}{others}"
 
-    def put(self, scope: str, tokens: Sequence[int], cache: KVCache) -> None:
-        """Keep `cache`, which holds exactly `tokens`; entries that it covers are dropped for it."""
-        # One token more or less, and what begins with it is answered wrongly, in silence.
-        layers = [layer for layer in cache if type(layer) is mlx_cache.KVCache]
-        assert all(layer.offset == len(tokens) for layer in layers)
-        nbytes = sum(layer.nbytes for layer in cache)
-        if len(tokens) < MIN_TOKENS or nbytes > self.limit:
+    def put(
+        self, scope: str, tokens: Sequence[int], cache: Cache, *, answered: bool = False
+    ) -> None:
+        """Keep what is not there yet of `cache`, which holds exactly `tokens`.
+
+        Of what is longer than the limit its beginning is kept, as far as it can be cut. `answered`
+        says that the tokens end with a whole answer, which the next prompt is likely to go on from.
+        """
+        ids, computed = _ids(tokens), ComputedCache(cache, len(tokens))
+        whole = bool(computed.window) or computed.state is not None
+        length = self._fitting(computed, whole=whole)
+        why = f"are longer than the prefix cache, which holds {length} tokens"
+        if length < len(ids):
+            self._lost(scope, why)
+        if length < MIN_TOKENS:
             return
-        key = np.asarray(tokens, dtype=np.uint32)
-        new = _Entry(scope, key, cache, nbytes, mlx_cache.can_trim_prompt_cache(cache))
-        # An agent's next prompt goes on from its last one, which would only take up memory.
-        for entry in [entry for entry in self._entries if entry.scope == scope]:
-            common = _common(entry.tokens, key)
-            if entry.usable(common, len(key)) == len(key):
-                self._touch(entry)
-                return
-            if new.usable(common, len(entry.tokens)) == len(entry.tokens):
-                self._drop(entry)
-        _detach(cache)
-        self._entries.append(new)
-        self.nbytes += nbytes
+        near = whole and not answered and self._has_checkpoint(scope, ids)
+        self._joiners[scope] = computed.joiner
+        last = self._tree.add(scope, ids[:length], computed, checkpoint=not near)
+        if length < len(ids):
+            last.lost = why
         self.shrink(self.limit)
 
+    def _fitting(self, computed: ComputedCache, *, whole: bool) -> int:
+        """How many tokens of a cache may be kept: all of what can't be cut, or nothing."""
+        length, nbytes = computed.kv.length, computed.kv.nbytes
+        if not whole:
+            return min(length, self.limit * length // nbytes) if nbytes else length
+        nbytes += computed.state.nbytes if computed.state is not None else 0
+        nbytes += computed.windows.nbytes if computed.window else 0
+        return length if nbytes <= self.limit else 0
+
+    def _has_checkpoint(self, scope: str, ids: Ids) -> bool:
+        match = self._tree.match(scope, ids)
+        ends = (node.end for node in match.path if node.checkpoint and node.end <= match.common)
+        return any(len(ids) - end < CHECKPOINT_GAP for end in ends)
+
     def shrink(self, nbytes: int) -> None:
-        """Drop least recently used entries until at most `nbytes` are held."""
-        while self._entries and self.nbytes > nbytes:
-            self._lose(self._entries[0], "were dropped to free memory")
+        """Drop what will be missed least until at most `nbytes` are held."""
+        why = "were dropped to free memory"
+        while self.nbytes > nbytes and (scope := self._tree.evict(why)) is not None:
+            self._lost(scope, why)
 
     def forget(self, scope_prefix: str) -> None:
-        """Drop every entry of the scopes that begin with `scope_prefix` (a model)."""
-        for entry in [e for e in self._entries if e.scope.startswith(scope_prefix)]:
-            self._lose(entry, "went when the model was unloaded")
+        """Drop all prompts of the scopes that begin with `scope_prefix` (a model)."""
+        for scope in [each for each in self._tree.scopes if each.startswith(scope_prefix)]:
+            self._tree.forget(scope)
+            self._lost(scope, "went when the model was unloaded")
 
-    def _lose(self, entry: _Entry, why: str) -> None:
-        self._drop(entry)
-        self._losses[entry.scope] = why
-        self._losses.move_to_end(entry.scope)
+    def _lost(self, scope: str, why: str) -> None:
+        self._losses[scope] = why
+        self._losses.move_to_end(scope)
         if len(self._losses) > LOSSES:
-            self._losses.popitem(last=False)
-
-    def _touch(self, entry: _Entry) -> None:
-        self._entries.remove(entry)
-        self._entries.append(entry)
-
-    def _drop(self, entry: _Entry) -> None:
-        self._entries.remove(entry)
-        self.nbytes -= entry.nbytes
+            forgotten, _ = self._losses.popitem(last=False)
+            if forgotten not in self._tree.scopes:
+                self._joiners.pop(forgotten, None)
 
 
-def _detach(cache: KVCache) -> None:
-    """Let `cache` hold its own memory only.
-
-    What was cut out of a batch is a view, or not computed yet: both hold the whole batch's memory.
-    """
-    for layer in cache:
-        layer.state = tree_map(
-            lambda leaf: mx.contiguous(leaf) if isinstance(leaf, mx.array) else leaf, layer.state
-        )
-    async_eval([layer.state for layer in cache])
+def _ids(tokens: Sequence[int]) -> Ids:
+    return np.asarray(tokens, dtype=np.uint32)
 
 
-def _common(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
-    length = min(len(a), len(b))
-    different = a[:length] != b[:length]
-    first = int(different.argmax()) if length else 0
-    return first if length and different[first] else length
+def _path_bytes(leaf: Node) -> int:
+    total, node = 0, leaf
+    while node.parent is not None:
+        total, node = total + node.nbytes, node.parent
+    return total

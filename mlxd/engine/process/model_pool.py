@@ -78,7 +78,7 @@ class ModelPool:
         self._config = config
         self._specs = {spec.id: spec for spec in config.models}
         self.memory_limit = config.limits.memory_bytes or measured_memory()
-        self.prefixes = Prefixes(config.limits.prefix_cache_bytes)
+        self.prefixes = Prefixes(0)
 
     @property
     def limits(self) -> EngineLimits:
@@ -112,7 +112,12 @@ class ModelPool:
     def shrink_prefixes(self) -> None:
         """Give prefixes no more than weights and running rows leave."""
         active = sum(resident.batch.active_bytes for resident in self._residents.values())
-        self.prefixes.shrink(max(self.memory_limit - self._weights() - active, 0))
+        # A row that goes on from the longest of them will hold a copy of its own.
+        copy = max(self.prefixes.longest - active, 0)
+        left = max(self.memory_limit - self._weights() - active - copy, 0)
+        most = self.limits.prefix_cache_bytes
+        self.prefixes.limit = left if most is None else min(most, left)
+        self.prefixes.shrink(self.prefixes.limit)
 
     def provide(self, name: str, *, requested: float) -> ResidentModel:
         """The loaded model `name`, loading it now if need be.
@@ -227,6 +232,7 @@ class ModelPool:
         for resident in self._residents.values():
             resident.batch.kv_bytes = left // len(self._residents)
             self._preparer.set_capacity(resident.loaded.spec.id, resident.batch.capacity)
+        self.shrink_prefixes()
 
 
 def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:

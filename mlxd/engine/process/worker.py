@@ -253,6 +253,7 @@ class Worker:
                     memory_peak=mx.get_peak_memory(),
                     prefix_entries=len(prefixes),
                     prefix_bytes=prefixes.nbytes,
+                    prefix_limit=prefixes.limit,
                     prefix_hits=prefixes.hits,
                     prefix_hit_tokens=prefixes.hit_tokens,
                 )

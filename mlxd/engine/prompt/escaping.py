@@ -147,7 +147,8 @@ class PlainEncoder:
             heads = (self._ids(lead + piece[:mark]) for mark in marks)
             cuts = [len(os.path.commonprefix([head, ids])) for head in heads]
         else:
-            encoding = self._backend.encode(lead + piece, add_special_tokens=False)
+            # Of one text it would hold the GIL to the end, and no stream would move meanwhile.
+            (encoding,) = self._backend.encode_batch([lead + piece], add_special_tokens=False)
             ids = list(encoding.ids)
             cuts = [_token_at(encoding, mark + len(lead), len(lead + piece)) for mark in marks]
         if lead and ids[:skip] != self._newline:

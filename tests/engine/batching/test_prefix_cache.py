@@ -125,11 +125,12 @@ def test_an_extended_entry_replaces_the_shorter_one() -> None:
     assert prefixes.nbytes == 80 * 8
 
 
-def test_uncuttable_checkpoints_stay_side_by_side() -> None:
+def test_checkpoints_that_cannot_be_cut_stay_one_behind_the_other() -> None:
     prefixes = Prefixes(LIMIT)
     prefixes.put("m", tokens(50), state(50))
-    prefixes.put("m", tokens(80), state(80))
-    assert len(prefixes) == 2
+    prefixes.put("m", tokens(180), state(180))
+    assert prefixes.find("m", tokens(90)).cached == 50
+    assert prefixes.find("m", tokens(190)).cached == 180
 
 
 def test_the_least_recently_used_entry_goes_first() -> None:
@@ -176,7 +177,7 @@ def test_an_entry_holds_its_own_memory_and_not_that_of_the_batch_it_is_from() ->
         attention.offset = 10
         recurrent[0] = batch[3:4, 0]
         prefixes.put("m", tokens(10, begin), [attention, recurrent])
-        del batch
+        del batch, attention, recurrent
     mx.synchronize()
     mx.clear_cache()
     assert len(prefixes) == 8

@@ -1,5 +1,8 @@
 """Control texts as characters, also where a tokenizer treats the beginning of a text specially."""
 
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -100,3 +103,28 @@ def test_a_text_without_control_texts_is_left_as_it_is() -> None:
     escaper = PlainEncoder(tokenizer, control_tokens(tokenizer, "<s>")).escaper()
     assert escaper.text("a < b and <s and |> c") == "a < b and <s and |> c"
     assert not escaper.used
+
+
+@pytest.fixture
+def patient_switching() -> Iterator[None]:
+    """A thread goes on only where another lets go of the interpreter by itself."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(10.0)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_other_threads_go_on_while_a_prompt_is_encoded(patient_switching: None) -> None:
+    encoder = PlainEncoder(tokenizer_with("none"), ())
+    text, steps, over = "abcdefgh" * 20_000, 0, threading.Event()
+
+    def count() -> None:
+        encoder.count(text)
+        over.set()
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    while not over.wait(0):
+        steps += 1
+    thread.join()
+    assert steps > 100
