@@ -133,6 +133,28 @@ async def test_a_run_that_is_begun_while_others_are_ended_is_refused_or_ends_too
     assert server.engine.running == 0
 
 
+@pytest.mark.parametrize("place", FAILURES)
+async def test_a_run_that_fails_is_followed_from_its_beginning_to_its_end(place: str) -> None:
+    server = serving(*FAILURES[place])
+    name = (await asked(server, background=True))["id"]
+    failed = await until(server, name, "failed")
+    events = await streamed(server, f"{RESPONSES}/{name}?stream=true")
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    kinds = [event["type"] for event in events]
+    assert (kinds[0], kinds.count("response.created")) == ("response.created", 1)
+    assert (kinds[-1], kinds.count("response.failed")) == ("response.failed", 1)
+    assert events[-1]["response"] == failed
+
+
+async def test_a_run_that_fails_before_it_began_is_told_from_its_beginning_too() -> None:
+    """The engine has taken it, and dies of it each time before it says anything."""
+    server = serving(Failed(CRASH.report()))
+    name = (await asked(server, background=True))["id"]
+    await until(server, name, "failed")
+    kinds = [event["type"] for event in await streamed(server, f"{RESPONSES}/{name}?stream=true")]
+    assert (kinds[0], kinds[-1]) == ("response.created", "response.failed")
+
+
 LONG = [f"{number:04} " + "x" * 4000 for number in range(200)]
 
 
