@@ -35,7 +35,8 @@ def test_values_are_counted_over_the_whole_schema(properties: int) -> None:
 
 
 def test_properties_are_counted_over_the_whole_schema() -> None:
-    half = {"properties": {f"{number}": {} for number in range((MAX_PROPERTIES - 2) // 2)}}
+    fields: dict[str, object] = {f"{n}": {} for n in range((MAX_PROPERTIES - 2) // 2)}
+    half = {"properties": fields}
     read_schema(compact({"properties": {"a": half, "b": half}}), "tools")
     with pytest.raises(InvalidField, match="properties"):
         read_schema(compact({"properties": {"a": half, "b": half, "c": {}}}), "tools")
