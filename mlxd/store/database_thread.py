@@ -281,8 +281,9 @@ class DatabaseThread:
         (free,) = tables.db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = tables.db.execute("PRAGMA page_count").fetchone()
         if free * UNUSED_SHARE > pages:
-            # Some at a time, as calls wait meanwhile. Without `fetchall` SQLite gives back one.
-            tables.db.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE:d})").fetchall()
+            # Some at a time, as calls wait meanwhile. A step of the statement gives back one page,
+            # and only `executescript` goes on after the first of a statement without columns.
+            tables.db.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE:d})")
 
     def _save_mark(self, tables: Tables) -> None:
         self._saved = self._time.mark()

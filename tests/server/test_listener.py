@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from mlxd.server.connection import Limits
+from mlxd.server.lifecycle import cannot_listen
 from mlxd.server.listener import bind, is_fair
 from tests.server.support import PATIENT, QUICK, Client, serving, until
 
@@ -297,6 +298,13 @@ class TestBinding:
             bind("127.0.0.1", sockets[0].getsockname()[1])
         assert caught.value.errno == errno.EADDRINUSE
         _close(sockets)
+
+    @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+    def test_an_address_that_this_machine_lacks_is_an_error_that_says_so(self, host: str) -> None:
+        with pytest.raises(OSError, match="address") as caught:
+            bind(host, 0)
+        assert caught.value.errno == errno.EADDRNOTAVAIL
+        assert f"no address {host}." in cannot_listen(caught.value, host, 80)
 
     def test_ipv4_loopback_brings_ipv6_loopback_on_the_same_port(self) -> None:
         sockets = bind("127.0.0.1", 0)

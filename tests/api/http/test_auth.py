@@ -195,6 +195,23 @@ async def test_guessing_is_slowed_down_and_locks_nobody_out() -> None:
     assert other.status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/health", "/"])
+async def test_probes_without_a_key_are_no_guesses(path: str) -> None:
+    server = serving(KEY)
+    for _ in range(100):
+        assert await status(server, path) == 200
+    assert await status(server, "/v1/models", x_api_key="wrong") == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/"])
+async def test_a_key_can_not_be_guessed_at_a_probe(path: str) -> None:
+    server = serving(KEY)
+    for number in range(100):
+        assert await status(server, path, x_api_key=f"guess-{number}") == 200
+    assert await status(server, "/v1/models", x_api_key="guess") == 429
+    assert await status(server, "/v1/models", x_api_key=KEY) == 200
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0

@@ -176,6 +176,24 @@ def test_fifteen_megabytes_of_values_are_refused_before_they_are_parsed(piece: b
     assert time.process_time() - started < 0.5
 
 
+@pytest.mark.parametrize("beside", [b"[],", b"{},", b"[[]],", b'{"a":[{}]},', b'"]]]",', b'"}",'])
+def test_what_stands_beside_hides_no_depth(beside: bytes) -> None:
+    deep = MAX_DEPTH - 2
+    check_size(b'{"a":[' + beside * 200 + b"[" * deep + b"]" * deep + b"]}")
+    with pytest.raises(InvalidBody, match="deep"):
+        check_size(b'{"a":[' + beside * 200 + b"[" * (deep + 1) + b"]" * (deep + 1) + b"]}")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"b":1,"a":2,"c":3,"a":4}', b'{"b":{"b":1},"x":[{"b":1,"a":1,"a":2}]}'],
+    ids=["outside", "inside"],
+)
+def test_a_key_that_comes_twice_is_named(data: bytes) -> None:
+    with pytest.raises(InvalidBody, match="'a' appears twice"):
+        parse_json(data)
+
+
 def test_counting_does_not_mistake_text_for_structure() -> None:
     check_size(b'{"a":"' + b"[" * 1000 + b'\\"' + b"[" * 1000 + b'\\\\"}')
     with pytest.raises(InvalidBody, match="deep"):

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mlxd.api.http.body import INFLATE_STEP, BodyBudget
+from mlxd.api.http.body import INFLATE_STEP, BodyBudget, CountedBody
 from mlxd.api.http.framework import ApiRequest
 from mlxd.engine.scripted.engine import Gate
 from tests.api.support import CHAT, FIXED, HELLO, LIMIT, Front, error_of, front, settings_for, soon
@@ -150,6 +150,35 @@ async def test_a_client_that_leaves_while_it_sends_gives_its_share_back() -> Non
         await client.disconnect()
     assert budget_of(server).held == 0
     assert not server.engine.requests
+
+
+async def test_what_comes_behind_a_refusal_is_neither_kept_nor_counted() -> None:
+    server = front(*SCRIPTS["text"], settings=settings_for(api_keys=("key",)))
+    async with asyncio.timeout(LIMIT), server.client.request(CHAT, method="POST") as client:
+        for _ in range(3):
+            await client.send(b" " * 4096)
+        await client.receive()
+        assert (await client.as_response()).status_code == 401
+        for _ in range(3):
+            await client.send(b" " * 4096)
+        assert budget_of(server).held == 0
+        await client.disconnect()
+    assert budget_of(server).held == 0
+
+
+async def test_a_body_that_was_released_takes_no_more_bytes() -> None:
+    budget = BodyBudget(100)
+    body = CountedBody(None, None, budget)
+    body.append(b"x" * 60)
+    assert budget.held == 60
+    body.release()
+    # More than the budget has: what is not kept can't be too much either.
+    for _ in range(5):
+        body.append(b"y" * 60)
+    body.set_complete()
+    assert (budget.held, await body) == (0, b"")
+    body.release()
+    assert budget.held == 0
 
 
 async def test_a_body_that_does_not_arrive_is_waited_for_only_so_long() -> None:

@@ -103,6 +103,40 @@ async def test_an_expired_conversation_is_created_anew() -> None:
     assert talk.remarks == [EXPIRED]
 
 
+async def test_the_second_try_after_an_expired_conversation_is_shown_as_it_comes() -> None:
+    async with talking() as talk:
+        await talk.ask("One?")
+        talk.moody.conversations.clear()
+        shown: list[str] = []
+        async with aclosing(talk.session.ask("Two?")) as steps:
+            async for answer in steps:
+                shown.append(answer.text)
+    assert list(dict.fromkeys(shown)) == ["", "Hello", "Hello there", "Hello there."]
+    assert (answer.state, answer.tokens) == ("completed", 7)
+
+
+async def test_an_expired_conversation_that_can_not_be_created_is_sent_whole() -> None:
+    async with talking() as talk:
+        await talk.ask("One?")
+        talk.moody.conversations.clear()
+        talk.moody.store = FULL_DISK
+        second = await talk.ask("Two?")
+    assert (second.state, second.text) == ("completed", "Hello there.")
+    assert talk.moody.asked[-1]["store"] is False
+    assert len(talk.moody.asked[-1]["input"]) == 3
+    assert talk.remarks == [EXPIRED, NOT_STORED]
+
+
+async def test_there_is_nothing_to_take_back_in_an_empty_conversation() -> None:
+    async with talking() as talk:
+        assert talk.session.take_back() == ""
+        await talk.ask("One?")
+        talk.session.clear()
+        assert talk.session.take_back() == ""
+        await talk.ask("Two?")
+    assert talk.moody.texts() == [["One?", "Hello there."], ["Two?", "Hello there."]]
+
+
 async def test_an_answer_that_is_taken_back_leaves_the_server_too() -> None:
     async with talking(Reply(reasoning=("Hm.",)), Reply(("Bad.",), reasoning=("Hmm.",))) as talk:
         await talk.ask("One?")

@@ -20,6 +20,19 @@ async def test_retry_replaces_the_last_answer() -> None:
         assert desk.moody.texts() == [["Hello", "Hello there."]]
 
 
+async def test_retry_has_nothing_to_do_where_nothing_was_asked() -> None:
+    async with chatting() as desk:
+        await desk.enter("/retry")
+        assert desk.notes[-1] == "There is nothing to answer again."
+        await desk.ask("One?")
+        await desk.enter("/clear")
+        await desk.enter("/retry")
+        assert desk.notes[-1] == "There is nothing to answer again."
+        assert [len(body["input"]) for body in desk.moody.asked] == [1]
+        await desk.ask("Two?")
+        assert (desk.questions, desk.answers) == (["Two?"], ["Hello there."])
+
+
 async def test_clear_begins_a_new_conversation() -> None:
     async with chatting() as desk:
         await desk.ask("One?")

@@ -84,7 +84,7 @@ async def test_an_item_that_comes_twice_is_listed_once_and_pages_end() -> None:
     made = await asked(server, CONVERSATIONS, items=[same, {**same, "id": "msg_other"}, same])
     path = f"{CONVERSATIONS}/{made['id']}/items"
     for order in ("asc", "desc"):
-        assert sorted(await pages(server, path, 1, order)) == ["msg_other", "msg_same"]
+        assert sorted(await pages(server, path, 1, order, total=2)) == ["msg_other", "msg_same"]
 
 
 async def test_fields_of_a_conversation_that_nobody_knows_are_named() -> None:
@@ -92,13 +92,14 @@ async def test_fields_of_a_conversation_that_nobody_knows_are_named() -> None:
     assert response.headers["x-mlxd-ignored"] == "topic"
 
 
-async def pages(server: Front, path: str, limit: int, order: str) -> list[str]:
-    """The ids of a whole list, read page by page."""
+async def pages(server: Front, path: str, limit: int, order: str, *, total: int) -> list[str]:
+    """The ids of a whole list of `total`, read page by page; no page more than there are items."""
     found: list[str] = []
     after = ""
     while True:
         page = await got(server, f"{path}?limit={limit}&order={order}{after}")
         found += [item["id"] for item in page["data"]]
+        assert page["has_more"] == (len(found) < total)
         if not page["has_more"]:
             return found
         assert len(page["data"]) == limit
@@ -112,8 +113,8 @@ async def test_pages_put_together_are_the_list(limit: int) -> None:
     path = f"{CONVERSATIONS}/{made['id']}/items"
     values = [{"role": "user", "content": str(number)} for number in range(5)]
     added = [item["id"] for item in (await asked(server, path, items=values))["data"]]
-    assert await pages(server, path, limit, "asc") == added
-    assert await pages(server, path, limit, "desc") == added[::-1]
+    assert await pages(server, path, limit, "asc", total=5) == added
+    assert await pages(server, path, limit, "desc", total=5) == added[::-1]
 
 
 WRONG: list[tuple[Json, str]] = [
