@@ -88,7 +88,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.batching": ("engine.scheduling", "engine.grammar", "engine.models"),
     "engine.process": (
         *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),
-        *("engine.scheduling", "engine.batching", "engine.models"),
+        *("engine.scheduling", "engine.batching", "engine.models", "engine.model_files"),
     ),
     # What the command line knows of models too: files and downloads.
     "engine.model_files": (),

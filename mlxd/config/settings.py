@@ -223,7 +223,8 @@ class EngineSettings(Section):
     prefill_budget: Seconds = 0.25
     """Seconds of prefill between two decode steps, so that running streams keep moving."""
     stall_timeout: Seconds = 60.0
-    """Seconds without progress, work being queued, after which the engine process is replaced."""
+    """Seconds without progress, work being queued, after which the engine process is replaced.
+    While it starts, it may take twice as long."""
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
     prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None

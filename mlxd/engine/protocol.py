@@ -54,12 +54,23 @@ class EngineLimits(msgspec.Struct, frozen=True):
     swap_patience: float = 5.0
 
 
+class LoadCrash(msgspec.Struct, frozen=True):
+    """A process died or hung while it loaded a model; `files` says how its files were."""
+
+    files: str
+    reason: str
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
-    """The first command; `preload` is loaded at once."""
+    """The first command; `preload` is loaded at once.
+
+    `crashes` has the models that earlier processes were lost by; with the same files none is loaded.
+    """
 
     models: tuple[ModelSpec, ...]
     limits: EngineLimits = EngineLimits()
     preload: str | None = None
+    crashes: dict[str, LoadCrash] = {}
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -108,7 +119,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
-    """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads."""
+    """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads.
+
+    `files` comes when it begins to load: how its files are, for a `LoadCrash`.
+    """
 
     model: str
     state: ModelState
@@ -117,6 +131,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     reason: str = ""
     markup: Markup = Markup()
     progress: float = 0.0
+    files: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

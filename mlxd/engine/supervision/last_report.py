@@ -8,7 +8,7 @@ from statistics import median
 from msgspec.structs import replace
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Step
+from mlxd.engine.protocol import LoadCrash, ModelChanged, ModelSpec, Ready, Step
 from mlxd.errors import ModelNotFound
 from mlxd.messages import ReasoningMode
 from mlxd.status import EngineFigures, ModelInfo
@@ -29,6 +29,9 @@ class LastReport:
         self._markups: dict[str, Markup] = {}
         # In the order they were loaded; a dict because a set has none.
         self._wanted = dict.fromkeys([preload] if preload is not None else [])
+        self._files: dict[str, str] = {}
+        self.crashes: dict[str, LoadCrash] = {}
+        """What each model did to a process that loaded it."""
         self._steps: deque[float] = deque(maxlen=STEPS_REMEMBERED)
         self.hello: Ready | None = None
         """What the process that is alive said when it was ready for commands."""
@@ -96,7 +99,9 @@ class LastReport:
         )
         if change.state != before.state:
             _log_change(change)
+        self._files[change.model] = change.files or self._files.get(change.model, "")
         if change.state == "loaded":
+            self.crashes.pop(change.model, None)
             self._markups[change.model] = change.markup
             self._wanted[change.model] = None
         elif change.state == "unloaded":
@@ -119,10 +124,10 @@ class LastReport:
         if step.decode:
             self._steps.append(step.seconds)
 
-    def forget(self) -> None:
-        """The process is gone, and with it every model in memory.
+    def forget(self, *, crash: str = "") -> None:
+        """The process is gone, and with it every model in memory; `crash` says how, if by itself.
 
-        One that was just loading is not wanted again: it may be what the process died of.
+        A model that was just loading is not wanted again: it is what the process died of.
         """
         self.hello = None
         self.figures = EngineFigures()
@@ -130,7 +135,13 @@ class LastReport:
         for name, model in self._models.items():
             if model.state == "loading" and name != self._preload:
                 self._wanted.pop(name, None)
+            if model.state == "loading" and crash:
+                reason = f"the engine process was lost while it was loading: {crash}"
+                self.crashes[name] = LoadCrash(self._files.get(name, ""), reason)
+                log.error("model %s can't be used: %s", name, reason)
             self._models[name] = replace(model, state="unloaded", reason="", progress=0.0)
+        for name, known in self.crashes.items():
+            self._models[name] = replace(self._models[name], state="failed", reason=known.reason)
 
 
 def _log_change(change: ModelChanged) -> None:

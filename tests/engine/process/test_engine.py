@@ -226,9 +226,10 @@ async def test_a_model_is_unloaded_in_the_moment_in_which_its_last_caller_leaves
 
 
 async def test_a_killed_process_costs_a_clear_error_and_comes_back(engine: Supervisor) -> None:
-    before = engine.status()
     async with engine.generate(ask(max_tokens=2000)) as generation:
         await anext(generation)
+        # Not earlier: as the first test of all it would find no process yet.
+        before = engine.status()
         os.kill(before.pid, signal.SIGKILL)
         last = [batch[-1] async for batch in generation][-1]
     assert isinstance(last, Failed)
