@@ -64,7 +64,7 @@ class LoadCrash(msgspec.Struct, frozen=True):
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """The first command; `preload` is loaded at once.
 
-    `crashes` has the models that earlier processes were lost by; with the same files none is loaded.
+    `crashes` has the models that earlier processes were lost by; none is loaded from such files.
     """
 
     models: tuple[ModelSpec, ...]
@@ -121,7 +121,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads.
 
-    `files` comes when it begins to load: how its files are, for a `LoadCrash`.
+    `files` comes when it begins to load: how its files are, for a `LoadCrash`. `unbatched` is that
+    of `ModelInfo`.
     """
 
     model: str
@@ -132,6 +133,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     markup: Markup = Markup()
     progress: float = 0.0
     files: str = ""
+    unbatched: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -190,9 +190,6 @@ def _warm_up(spec: ModelSpec, model: Any) -> int:
     A damaged file often computes something that is not a number, silently.
     """
     cache = make_prompt_cache(model)
-    # What mlx-lm's own generator would find only when a second request comes.
-    if not all(hasattr(layer, "merge") for layer in cache):
-        raise ModelUnusable(spec.id, "mlx-lm can't run several requests at once on it")
     logits = model(mx.arange(WARM_UP)[None], cache=cache)
     # A vocabulary may be masked with minus infinity in part.
     spoilt = mx.any(mx.isnan(logits)) | mx.any(logits == mx.inf) | ~mx.any(mx.isfinite(logits))

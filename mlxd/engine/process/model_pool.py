@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
@@ -41,6 +42,7 @@ class ResidentModel:
     """A loaded model with everything that runs it."""
 
     loaded: LoadedModel
+    ability: RowAbility
     batch: MlxBatch
     scheduler: Scheduler
     used: float = 0.0
@@ -156,7 +158,7 @@ class ModelPool:
     def _restart(self, resident: ResidentModel) -> None:
         """Go on with an empty batch; what was computed is not trusted."""
         resident.batch.close()
-        fresh = self._start(resident.loaded)
+        fresh = self._start(resident.loaded, resident.ability)
         resident.batch, resident.scheduler = fresh.batch, fresh.scheduler
         # Prefixes may have come out of the step that failed.
         self.prefixes.shrink(0)
@@ -195,7 +197,14 @@ class ModelPool:
             raise
         loaded = resident.loaded
         self._server.send(
-            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
+            ModelChanged(
+                name,
+                "loaded",
+                loaded.context_length,
+                loaded.bytes,
+                markup=loaded.markup,
+                unbatched=resident.ability.reason,
+            )
         )
         return resident
 
@@ -218,7 +227,7 @@ class ModelPool:
         try:
             with blaming("it can't be run", spec, Path(spec.source)):
                 makers = makers_for(loaded)
-                resident = self._start(loaded)
+                resident = self._start(loaded, try_rows(loaded.model, loaded.vocab_size))
         except ModelUnusable:
             unload(loaded)
             raise
@@ -264,17 +273,18 @@ class ModelPool:
         loaded = self._residents.values()
         return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
 
-    def _start(self, loaded: LoadedModel) -> ResidentModel:
+    def _start(self, loaded: LoadedModel, ability: RowAbility) -> ResidentModel:
         limits = self.limits
+        max_batch = limits.max_batch if ability.together else 1
         batch = MlxBatch(
             loaded,
             self.prefixes,
-            max_batch=limits.max_batch,
+            ability=ability,
+            max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
         )
-        return ResidentModel(
-            loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
-        )
+        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic)
+        return ResidentModel(loaded, ability, batch, scheduler)
 
     def unload(self, resident: ResidentModel) -> None:
         assert not resident.scheduler.busy, "rows would end without a word to their callers"

@@ -96,6 +96,7 @@ class LastReport:
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
             progress=change.progress,
+            unbatched=change.unbatched if change.state == "loaded" else before.unbatched,
         )
         if change.state != before.state:
             _log_change(change)
@@ -151,6 +152,10 @@ def _log_change(change: ModelChanged) -> None:
                 "model %s loaded: %.1f GB, window of %d tokens",
                 *(change.model, change.bytes / GB, change.context_length),
             )
+            if change.unbatched:
+                log.warning(
+                    "model %s is served one request at a time: %s", change.model, change.unbatched
+                )
         case "failed":
             log.error("model %s can't be used: %s", change.model, change.reason)
         case "loading" | "unloaded" as state:

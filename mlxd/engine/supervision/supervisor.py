@@ -29,7 +29,8 @@ class Supervisor:
     """Runs the engine process, routes its replies to generations, and replaces it when it fails.
 
     `stall_timeout` and `load_timeout` are the seconds that may pass without progress while requests
-    run, and while a model loads; a start may take twice `stall_timeout`. `command` is run with `--fd N` appended.
+    run, and while a model loads; a start may take twice `stall_timeout`. `command` is run with
+    `--fd N` appended.
     """
 
     def __init__(
