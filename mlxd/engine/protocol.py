@@ -23,7 +23,11 @@ _LENGTH = struct.Struct(">I")
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """A model as the configuration describes it, defaults resolved."""
+    """A model as the configuration describes it, defaults resolved.
+
+    `sampling` is what the configuration says; what it leaves open is said by the model's own files,
+    and then by `usual_sampling`.
+    """
 
     id: str
     source: str
@@ -31,6 +35,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     context_length: int | None = None
     max_tokens: int = 4096
     sampling: Sampling = Sampling()
+    usual_sampling: Sampling = Sampling()
     reasoning_mode: ReasoningMode = "separate"
     template_args: dict[str, Scalar] = {}
     tool_format: str | None = None
@@ -122,7 +127,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads.
 
     `files` comes when it begins to load: how its files are, for a `LoadCrash`. `unbatched` is that
-    of `ModelInfo`.
+    of `ModelInfo`, `sampling` what requests get that leave it open; both come when it is loaded.
     """
 
     model: str
@@ -134,6 +139,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     progress: float = 0.0
     files: str = ""
     unbatched: str = ""
+    sampling: Sampling = Sampling()
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -3,6 +3,7 @@
 import gc
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model, load_tokenizer
 
 from mlxd.engine.interface import Markup
+from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
@@ -90,7 +93,11 @@ def load(
         raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
     try:
         with blaming("it can't be loaded", spec, folder):
-            return _load(spec, folder, make_room, report)
+            advised = advice(folder)
+            for fault in advised.faults:
+                log.warning("model %s: %s", spec.id, fault)
+            with _without_unreadable(folder, advised) as readable:
+                return _load(with_advice(spec, advised), readable, make_room, report)
     finally:
         mx.clear_cache()
 
@@ -142,6 +149,25 @@ def _load(
     )
 
 
+def with_advice(spec: ModelSpec, advised: Advice) -> ModelSpec:
+    """A model's settings with the sampling that is used where a request says nothing."""
+    sampling = spec.sampling.merged(advised.sampling).merged(spec.usual_sampling)
+    return msgspec.structs.replace(spec, sampling=sampling)
+
+
+@contextmanager
+def _without_unreadable(folder: Path, advised: Advice) -> Iterator[Path]:
+    """`folder`, or one that lacks the file with the advice: mlx-lm would fail at it."""
+    if advised.readable:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as view:
+        for path in folder.iterdir():
+            if path.name != FILE:
+                (Path(view) / path.name).symlink_to(path.absolute())
+        yield Path(view)
+
+
 def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
     """Compute the weights, which reads them, a piece after the other."""
     arrays = [leaf for _, leaf in tree_flatten(parameters) if isinstance(leaf, mx.array)]
@@ -157,7 +183,7 @@ def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
 
 
 @contextmanager
-def blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
+def blaming(fault: str, spec: ModelSpec, folder: Path | None = None) -> Iterator[None]:
     """Turn whatever goes wrong inside into `ModelUnusable` with `fault` as its reason.
 
     mlx-lm and the tokenizers raise what they like for files that don't fit together, and a module
@@ -169,7 +195,8 @@ def blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         log.warning("loading %s failed", spec.id, exc_info=True)
-        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, folder)}") from error
+        where = folder or Path(spec.source)
+        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, where)}") from error
 
 
 def _dtype(spec: ModelSpec, model: Any, config: dict[str, Any]) -> mx.Dtype | None:

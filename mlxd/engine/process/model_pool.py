@@ -204,6 +204,7 @@ class ModelPool:
                 loaded.bytes,
                 markup=loaded.markup,
                 unbatched=resident.ability.reason,
+                sampling=loaded.spec.sampling,
             )
         )
         return resident
@@ -225,7 +226,7 @@ class ModelPool:
             ),
         )
         try:
-            with blaming("it can't be run", spec, Path(spec.source)):
+            with blaming("it can't be run", spec):
                 makers = makers_for(loaded)
                 resident = self._start(loaded, try_rows(loaded.model, loaded.vocab_size))
         except ModelUnusable:

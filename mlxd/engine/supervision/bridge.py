@@ -256,7 +256,12 @@ class Bridge:
         self._preparation.moved()
         if (pending := self._requests.get(reply.id)) is not None:
             model, report = pending.model, self.report
-            pending.accept(reply, report.markup(model), report.reasoning_mode(model))
+            pending.accept(
+                reply,
+                report.markup(model),
+                report.reasoning_mode(model),
+                sampling=report.sampling(model),
+            )
             self._release_if_ended(pending)
             self._update_watchdogs()
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mlxd.engine.interface import Markup
 from mlxd.engine.protocol import LoadCrash, ModelChanged, ModelSpec, Ready, Step
 from mlxd.errors import ModelNotFound
-from mlxd.messages import ReasoningMode
+from mlxd.messages import ReasoningMode, Sampling
 from mlxd.status import EngineFigures, ModelInfo
 
 STEPS_REMEMBERED = 64
@@ -29,6 +29,7 @@ class LastReport:
         self._markups: dict[str, Markup] = {}
         # In the order they were loaded; a dict because a set has none.
         self._wanted = dict.fromkeys([preload] if preload is not None else [])
+        self._sampling = {spec.id: spec.sampling.merged(spec.usual_sampling) for spec in specs}
         self._files: dict[str, str] = {}
         self.crashes: dict[str, LoadCrash] = {}
         """What each model did to a process that loaded it."""
@@ -82,6 +83,10 @@ class LastReport:
         """How to read the text of a model that was loaded."""
         return self._markups.get(model, Markup())
 
+    def sampling(self, model: str) -> Sampling:
+        """How tokens are drawn where a request does not say."""
+        return self._sampling[model]
+
     def reasoning_mode(self, model: str) -> ReasoningMode:
         """What is done with a model's thinking where the request does not say."""
         return self._specs[model].reasoning_mode
@@ -104,6 +109,7 @@ class LastReport:
         if change.state == "loaded":
             self.crashes.pop(change.model, None)
             self._markups[change.model] = change.markup
+            self._sampling[change.model] = change.sampling.merged(self._sampling[change.model])
             self._wanted[change.model] = None
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)

@@ -1,7 +1,6 @@
 """Models whose code ends, crashes or hangs the process: the others go on, or come back."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,12 +13,12 @@ from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import EngineCrashed, EngineStalled, InternalError, ModelUnusable, revive
 from mlxd.events import Failed
 from tests.engine.process.test_engine import answer_of, ask, events_of
+from tests.own_code import LLAMA, with_code
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
 
 LIMIT = 120.0
-LLAMA = "from mlx_lm.models.llama import Model as Llama, ModelArgs\nimport os, sys\n"
 AT_IMPORT = "{}\n" + LLAMA + "Model = Llama\n"
 AT_LOAD = LLAMA + "class Model(Llama):\n  def sanitize(self, weights):\n    {}\n"
 AT_STEP = (
@@ -48,15 +47,6 @@ CRASHING: Mapping[str, str] = {
     "a bad address at load": AT_LOAD.format("import ctypes; ctypes.string_at(0)"),
     "an abort in the warm-up": AT_STEP.format("os.abort()"),
 }
-
-
-def with_code(folder: Path, code: str) -> Path:
-    """A tiny model that runs code of its own."""
-    make_tiny_model(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_file": "own.py"}))
-    (folder / "own.py").write_text(code)
-    return folder
 
 
 @asynccontextmanager
