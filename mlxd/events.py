@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlxd.errors import ErrorReport, revive
-from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
+from mlxd.messages import OutputPart, Reasoning, Sampling, Text, ToolCall
 
 FinishReason = Literal["stop", "stop_sequence", "length", "tool_calls", "cancelled"]
 Phase = Literal["queued", "prefill"]
@@ -72,10 +72,14 @@ class TokenLogprob(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """The request is accepted: validated, tokenised, queued."""
+    """The request is accepted: validated, tokenised, queued.
+
+    `sampling` is what its model does where the request does not say, as far as that is known.
+    """
 
     model: str
     prompt_tokens: int
+    sampling: Sampling = Sampling()
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

@@ -53,8 +53,9 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """A configured model as callers may know it.
 
     `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
-    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1. `running`
-    (requests) and `default` are known in `/admin/status` only.
+    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1.
+    `unbatched` says why its requests are served one at a time, as far as it was loaded; it is empty
+    where they are batched. `running` (requests) and `default` are known in `/admin/status` only.
     """
 
     id: str
@@ -66,6 +67,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     bytes: int = 0
     reason: str = ""
     progress: float = 0.0
+    unbatched: str = ""
     running: int = 0
     default: bool = False
 

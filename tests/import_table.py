@@ -25,7 +25,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "cli": ("commands",),
     # Each command imports its world when it runs.
     "commands": (
-        *("admin_token", "config", "server", "store", "engine.model_files"),
+        *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
         *("tui", "tui.top", "tui.chat"),
     ),
     "config": ("dialects", "engine.protocol"),
@@ -88,7 +88,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.batching": ("engine.scheduling", "engine.grammar", "engine.models"),
     "engine.process": (
         *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),
-        *("engine.scheduling", "engine.batching", "engine.models"),
+        *("engine.scheduling", "engine.batching", "engine.models", "engine.model_files"),
     ),
     # What the command line knows of models too: files and downloads.
     "engine.model_files": (),
@@ -105,7 +105,8 @@ SEES: dict[str, tuple[str, ...]] = {
 # process loads the BLAS before MLX.
 LATE_IMPORTS = (
     *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
-    *("engine.__main__", "engine.process.probe", "engine.process.smoke_test"),
+    *("engine.__main__", "engine.process.probe", "engine.process.row_probe"),
+    "engine.process.smoke_test",
     "engine.scripted.json_generator",
 )
 

@@ -17,6 +17,7 @@ def config() -> None:
 @config_option
 def show(*, config_file: Path | None) -> int:
     """Print the effective value of every key and where it came from."""
+    from mlxd.commands.sampling_defaults import TABLE, sampling_defaults
     from mlxd.config.load import candidates
     from mlxd.config.problems import dotted, follow
     from mlxd.config.settings import without_secrets
@@ -33,7 +34,13 @@ def show(*, config_file: Path | None) -> int:
         key: "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
         for key, value in values.items()
     }
-    lines = [(f"{key} = {text}", loaded.origins[key]) for key, text in shown.items()]
+    origins = dict(loaded.origins)
+    for alias, model in loaded.settings.models.items():
+        for each in sampling_defaults(model, loaded.settings.defaults):
+            key = dotted(("models", alias, each.name))
+            shown[key] = json.dumps(each.value)
+            origins[key] = origins[key] if each.origin == TABLE else each.origin
+    lines = [(f"{key} = {text}", origins[key]) for key, text in shown.items()]
     width = min(max(len(line) for line, _ in lines), 60)
     for line, origin in lines:
         click.echo(f"{line:{width}}  # {origin}")

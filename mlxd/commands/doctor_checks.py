@@ -12,11 +12,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
+from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
+from mlxd.config.engine_specs import model_specs
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import memory_bytes
-from mlxd.config.settings import ConversationSettings, ModelSettings, Settings
+from mlxd.config.settings import (
+    ConversationSettings,
+    DefaultSettings,
+    ModelSettings,
+    Settings,
+)
 from mlxd.config.suggested_models import gigabytes
+from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ConfigError
 from mlxd.store.conversations import store_path
 from mlxd.store.database import MEMORY, inspect_file
@@ -25,6 +35,8 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 """The Pythons that mlxd is tested with, first and last."""
 PROBE_SECONDS = 120
 HEALTH_SECONDS = 2.0
+TRIED_BYTES = 2_000_000_000
+"""A larger model takes too long to load for a look at everything."""
 TIGHT = 0.8
 """A model that takes more than this part of the memory leaves little for prompts."""
 LITTLE_MEMORY = 4_000_000_000
@@ -55,8 +67,13 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
         yield blas_finding(str(facts["blas"]))
     memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
     models = settings.models or {"demo": ModelSettings(source="demo")}
-    for alias, model in models.items():
-        yield model_finding(alias, model.source, find_model(alias, model), memory=memory)
+    specs = model_specs(settings.model_copy(update={"models": models}))
+    for spec, (alias, model) in zip(specs, models.items(), strict=True):
+        here = find_model(alias, model)
+        yield model_finding(alias, model.source, here, memory=memory)
+        if here.bytes is not None and not here.reason:
+            yield from sampling_findings(alias, model, settings.defaults)
+            yield from rows_findings(spec, here.bytes)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
@@ -198,3 +215,43 @@ def model_finding(alias: str, source: str, here: LocalModel, *, memory: int) -> 
     if here.bytes > memory * TIGHT:
         return Finding("warn", subject, f"{text}: tight", "Long prompts may not fit.")
     return Finding("ok", subject, text)
+
+
+def sampling_findings(
+    alias: str, model: ModelSettings, defaults: DefaultSettings
+) -> Iterator[Finding]:
+    """What a request gets that says nothing about sampling, and from where."""
+    subject = f"model {alias}"
+    for fault in advice_for(model).faults:
+        yield Finding("warn", subject, fault)
+    said = [
+        f"{each.name} {each.value:g} ({each.origin})" for each in sampling_defaults(model, defaults)
+    ]
+    yield Finding("ok", subject, f"sampling: {', '.join(said)}")
+
+
+def rows_findings(spec: ModelSpec, size: int) -> Iterator[Finding]:
+    """Whether a model that is small enough to be tried here can be used, and batched."""
+    subject = f"model {spec.id}"
+    if size > TRIED_BYTES:
+        text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
+        yield Finding("ok", subject, text, "The log and `mlxd top` say so.")
+        return
+    probe_of = [sys.executable, "-m", "mlxd.engine.process.row_probe"]
+    command = [*probe_of, msgspec.json.encode(spec).decode()]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding("fail", subject, f"did not load within {PROBE_SECONDS} s")
+        return
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode != 0 or not last.startswith("{"):
+        yield Finding("fail", subject, last or "it ends the process that loads it")
+        return
+    reason = json.loads(last)["unbatched"]
+    if reason:
+        yield Finding("warn", subject, f"served one request at a time: {reason}")
+    else:
+        yield Finding("ok", subject, "requests are batched")

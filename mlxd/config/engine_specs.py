@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mlxd.config.settings import SamplingSettings, Settings
+from mlxd.config.settings import DefaultSettings, SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
@@ -25,7 +25,8 @@ def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
             aliases=model.aliases,
             context_length=model.context_length,
             max_tokens=_first(model.max_tokens, defaults.max_tokens),
-            sampling=_sampling(model).merged(_sampling(defaults)),
+            sampling=_sampling(model).merged(written_sampling(defaults)),
+            usual_sampling=_sampling(DefaultSettings()),
             reasoning_mode=_first(model.reasoning, defaults.reasoning),
             template_args=dict(model.template_args),
             tool_format=model.tool_format,
@@ -53,6 +54,12 @@ def engine_limits(settings: Settings) -> EngineLimits:
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
     )
+
+
+def written_sampling(defaults: DefaultSettings) -> Sampling:
+    """What `[defaults]` says itself: a model's own files are asked before what is built in."""
+    names = defaults.model_fields_set & SamplingSettings.model_fields.keys()
+    return msgspec.convert({name: getattr(defaults, name) for name in names}, Sampling)
 
 
 def _sampling(settings: SamplingSettings) -> Sampling:

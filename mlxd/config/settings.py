@@ -145,6 +145,8 @@ class ServerSettings(Section):
 class SamplingSettings(Section):
     """What `[defaults]` and `[models.*]` say about sampling: keys are named as in `Sampling`.
 
+    What neither writes is as the model's own `generation_config.json` says, or else as it is here.
+
     The default is that of `[defaults]`, the example is one for a model.
     """
 
@@ -223,7 +225,8 @@ class EngineSettings(Section):
     prefill_budget: Seconds = 0.25
     """Seconds of prefill between two decode steps, so that running streams keep moving."""
     stall_timeout: Seconds = 60.0
-    """Seconds without progress, work being queued, after which the engine process is replaced."""
+    """Seconds without progress, work being queued, after which the engine process is replaced.
+    While it starts, it may take twice as long."""
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
     prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
@@ -304,7 +307,8 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     """The HTTP side: who may call, and how much."""
     defaults: DefaultSettings = DefaultSettings()
-    """What a request gets that does not say otherwise."""
+    """What a request gets that does not say otherwise. The keys about sampling beat the model's own
+    generation_config.json where they are written, which beats their default values."""
     models: dict[Alias, ModelSettings] = {}
     """The models to serve, one table each; none at all serves the demo model."""
     engine: EngineSettings = EngineSettings()

@@ -10,13 +10,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlxd.config.problems import dotted, plain_keys
-from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, SamplingSettings, Settings
 
 INTRODUCTION = """\
-Configuration of mlxd: every key with its default value. A key right behind a # has no default, or
-is an example. Flags beat MLXD_* environment variables (MLXD_SERVER__PORT=9000), and those beat this
-file. It is looked for as ./mlxd.toml, then in your configuration folder; `--config` names another.
-`mlxd config show` prints what is in effect, `mlxd doctor` checks it.
+Configuration of mlxd: every key with its default value. A key right behind a # has no default, is
+an example, or gives way to the model's own generation_config.json. Flags beat MLXD_* environment
+variables (MLXD_SERVER__PORT=9000), and those beat this file. It is looked for as ./mlxd.toml, then
+in your configuration folder; `--config` names another. `mlxd config show` prints what is in effect,
+`mlxd doctor` checks it.
 """
 
 
@@ -84,11 +85,14 @@ def _value(value: object) -> str:
 
 
 def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> Iterator[str]:
-    """Each key with its docstring; one without a value as a disabled example."""
+    """Each key with its docstring, disabled where it has no value or must not be written."""
     for name in names:
         value = getattr(values, name)
         if value is None:
             written = disabled(entry(name, example(table.model_fields[name])))
+        elif name in SamplingSettings.model_fields:
+            # Written, it would beat what comes with each model.
+            written = disabled(entry(name, value))
         else:
             written = entry(name, value)
         yield f"{prose(meaning(table, name))}\n{written}"

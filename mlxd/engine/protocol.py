@@ -23,7 +23,11 @@ _LENGTH = struct.Struct(">I")
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """A model as the configuration describes it, defaults resolved."""
+    """A model as the configuration describes it, defaults resolved.
+
+    `sampling` is what the configuration says; what it leaves open is said by the model's own files,
+    and then by `usual_sampling`.
+    """
 
     id: str
     source: str
@@ -31,6 +35,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     context_length: int | None = None
     max_tokens: int = 4096
     sampling: Sampling = Sampling()
+    usual_sampling: Sampling = Sampling()
     reasoning_mode: ReasoningMode = "separate"
     template_args: dict[str, Scalar] = {}
     tool_format: str | None = None
@@ -55,12 +60,23 @@ class EngineLimits(msgspec.Struct, frozen=True):
     swap_patience: float = 5.0
 
 
+class LoadCrash(msgspec.Struct, frozen=True):
+    """A process died or hung while it loaded a model; `files` says how its files were."""
+
+    files: str
+    reason: str
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
-    """The first command; `preload` is loaded at once."""
+    """The first command; `preload` is loaded at once.
+
+    `crashes` has the models that earlier processes were lost by; none is loaded from such files.
+    """
 
     models: tuple[ModelSpec, ...]
     limits: EngineLimits = EngineLimits()
     preload: str | None = None
+    crashes: dict[str, LoadCrash] = {}
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -109,7 +125,11 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
-    """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads."""
+    """A model's state; sent at every change, and with its `progress` (0 to 1) while it loads.
+
+    `files` comes when it begins to load: how its files are, for a `LoadCrash`. `unbatched` is that
+    of `ModelInfo`, `sampling` what requests get that leave it open; both come when it is loaded.
+    """
 
     model: str
     state: ModelState
@@ -118,6 +138,9 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     reason: str = ""
     markup: Markup = Markup()
     progress: float = 0.0
+    files: str = ""
+    unbatched: str = ""
+    sampling: Sampling = Sampling()
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -1,5 +1,6 @@
 """`mlxd doctor` on machines where something is wrong."""
 
+import json
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from mlxd.commands.doctor_checks import blas_finding, memory_finding, model_find
 from mlxd.commands.local_models import LocalModel
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
+from tests.own_code import REFUSES_TWO, with_code
 from tests.surroundings import ROOT, Shell
 from tests.tiny_model import make_tiny_model
 
@@ -107,9 +109,47 @@ def test_doctor_is_content_with_a_setup_that_works(mlxd: Shell, tmp_path: Path) 
     result = mlxd("doctor")
     assert result.code == 0, result.out
     subjects = re.findall(r"(?m)^(?:ok|warn)  +([\w ]+):", result.out)
-    expected = ["python", "config", "port", "store", "mlx", "memory", "blas", "model tiny"]
+    expected = ["python", "config", "port", "store", "mlx", "memory", "blas"]
+    expected += ["model tiny"] * 3
     assert subjects == [name for name in expected if name != "blas" or sys.platform == "linux"]
     assert re.search(r"(?m)^ok    mlx: mlx 0\.\d+\.\d+, mlx-lm [\d.]+, on (cpu|gpu)", result.out)
+    assert "requests are batched" in result.out
+    assert "temperature 0.7 (default), top_p 0.95 (default)" in result.out
+
+
+def test_doctor_tells_how_a_model_is_served_and_where_its_sampling_is_from(
+    mlxd: Shell, tmp_path: Path
+) -> None:
+    folder = with_code(tmp_path / "lone", REFUSES_TWO)
+    advice = {"temperature": 0.6, "top_k": 20, "top_p": 7}
+    (folder / "generation_config.json").write_text(json.dumps(advice), encoding="utf-8")
+    text = (
+        "[server]\nport = 0\n[defaults]\nmin_p = 0.1\n[models.lone]\n"
+        f'source = "{folder}"\ntop_k = 5\ntrust_remote_code = true\n'
+    )
+    Path("mlxd.toml").write_text(text, encoding="utf-8")
+    out = mlxd("doctor").out
+    assert "model lone: served one request at a time: ValueError when requests run together" in out
+    assert "temperature 0.6 (generation_config.json), top_p 0.95 (default), top_k 5 (its" in out
+    assert "min_p 0.1 ([defaults])" in out
+    assert "top_p should be a number above 0, up to 1, but is '7'; it is left out" in out
+    shown = mlxd("config", "show").out
+    assert re.search(r"(?m)^models.lone.temperature = 0.6 +# generation_config.json$", shown)
+    assert re.search(r"(?m)^models.lone.top_k = 5 +# file$", shown)
+    assert re.search(r"(?m)^models.lone.min_p = 0.1 +# \[defaults\]$", shown)
+    assert re.search(r"(?m)^models.lone.top_p = 0.95 +# default$", shown)
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(3)", "exit('install colours')"])
+def test_doctor_survives_a_model_that_ends_its_process(
+    mlxd: Shell, tmp_path: Path, code: str
+) -> None:
+    folder = with_code(tmp_path / "bad", code)
+    text = f'[server]\nport = 0\n[models.bad]\nsource = "{folder}"\ntrust_remote_code = true\n'
+    Path("mlxd.toml").write_text(text, encoding="utf-8")
+    result = mlxd("doctor")
+    assert result.code == 1
+    assert re.search("fail  model bad: .*(ends the process|install colours)", result.out)
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])

@@ -49,6 +49,7 @@ def test_the_shipped_file_writes_every_key_that_has_a_default() -> None:
         "engine.prefix_cache_bytes",
         "engine.memory_bytes",
         "azure.deployments",
+        *(f"defaults.{name}" for name in SamplingSettings.model_fields),
     }
 
 

@@ -13,6 +13,8 @@ from mlxd.config.settings import (
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.messages import Sampling
 
+USUAL = Sampling(temperature=0.7, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0)
+
 
 def test_a_model_that_says_nothing_gets_the_defaults() -> None:
     (spec,) = model_specs(Settings(models={"m": ModelSettings(source="demo")}))
@@ -20,7 +22,7 @@ def test_a_model_that_says_nothing_gets_the_defaults() -> None:
         id="m",
         source="demo",
         max_tokens=4096,
-        sampling=Sampling(temperature=0.7, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0),
+        usual_sampling=USUAL,
         reasoning_mode="separate",
     )
 
@@ -53,6 +55,7 @@ def test_a_model_beats_the_defaults_key_by_key() -> None:
         context_length=512,
         max_tokens=7,
         sampling=Sampling(temperature=0.0, top_p=0.5, top_k=5, min_p=0.1, repetition_penalty=1.5),
+        usual_sampling=USUAL,
         reasoning_mode="strip",
         template_args={"enable_thinking": False},
         tool_format="hermes",
@@ -61,6 +64,14 @@ def test_a_model_beats_the_defaults_key_by_key() -> None:
         trust_remote_code=model.trust_remote_code,
     )
     assert spec.trust_remote_code
+
+
+def test_only_what_defaults_writes_beats_a_models_own_file() -> None:
+    # A value that is written beats the file even where it is the built-in one.
+    written = {"defaults": {"temperature": 0.7}, "models": {"m": {"source": "demo", "top_k": 3}}}
+    (spec,) = model_specs(Settings.model_validate(written))
+    assert spec.sampling == Sampling(temperature=0.7, top_k=3)
+    assert spec.usual_sampling == USUAL
 
 
 def test_models_keep_the_order_of_the_configuration() -> None:

@@ -1,4 +1,4 @@
-"""Continuous batching on mlx-lm's `BatchGenerator`: the only file that knows it.
+"""Continuous batching on mlx-lm's `BatchGenerator`, which only this file and `row_trial` know.
 
 One generator serves one model. All rows share one sampler object, so that mlx-lm draws for the
 whole batch in one call; `_Draws` finds out which rows that call is for.
@@ -13,11 +13,12 @@ from itertools import pairwise
 from typing import Any, cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
-from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
+from mlxd.engine.batching.lone_row import lone_caches
 from mlxd.engine.batching.prefix_cache import Prefixes, PrefixHit
+from mlxd.engine.batching.row_trial import EVERYTHING, RowAbility
 from mlxd.engine.batching.sampling import (
     Drawn,
     RowSampling,
@@ -33,11 +34,8 @@ from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 
-PADDING_NOISE = 0.1
-"""How far a padded prompt's state may be from an unpadded one's, as a share of its length.
-
-Rounding stays far below; a state that padding was read into is another vector altogether.
-"""
+NEVER_REUSED = "this model's KV caches can't be reused"
+"""Why nothing of a prompt is cached, where it is that."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +151,14 @@ class MlxBatch:
         loaded: LoadedModel,
         prefixes: Prefixes,
         *,
+        ability: RowAbility = EVERYTHING,
         max_batch: int,
         prefill_budget: float,
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
         self._prefill = Prefill(prefill_budget)
-        self._alone = not pads_prompts(loaded.model)
+        self._ability = ability
         self.kv_bytes = 0
         self._generator = BatchGenerator(
             loaded.model,
@@ -202,7 +201,8 @@ class MlxBatch:
 
     def insert(self, row: BatchRow) -> None:
         hit = self._prefixes.find(self._scope(row), row.tokens)
-        row.cached, row.cache_note = hit.cached, hit.note
+        row.cached = hit.cached
+        row.cache_note = hit.note if self._ability.reused else NEVER_REUSED
         self._queue[row.id] = _Queued(row, hit)
 
     def remove(self, row_id: int) -> None:
@@ -223,7 +223,7 @@ class MlxBatch:
         """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            self._prefixes.put(self._scope(row), tokens, cache, answered=True)
+            self._keep(row, tokens, cache, answered=True)
 
     def step(self) -> BatchStep:
         merged = self._plan_prefill()
@@ -285,7 +285,7 @@ class MlxBatch:
     def _next_prompts(self, left: Sequence[int]) -> list[_Queued]:
         """Those of the queue that begin now, beside prompts with so many tokens `left`."""
         queue = list(self._queue.values())
-        if self._alone:
+        if not self._ability.padded:
             # Padding beside a longer prompt would get into the state of this one.
             return queue[: 0 if left else 1]
         if left:
@@ -299,10 +299,13 @@ class MlxBatch:
         cuts = () if self._cut_anywhere else row.boundaries
         edges = [hit.cached, *(edge for edge in cuts if edge > hit.cached), len(row.tokens)]
         sampling = resolve(row.sampling, self._loaded.spec.sampling)
+        cache = hit.cache
+        if cache is None and not self._ability.together:
+            cache = lone_caches(self._loaded.model)
         (uid,) = self._generator.insert_segments(
             [[row.tokens[a:b] for a, b in pairwise(edges) if b > a]],
             max_tokens=[row.max_tokens],
-            caches=None if hit.cache is None else [hit.cache],
+            caches=None if cache is None else [cache],
             all_tokens=[row.tokens[: hit.cached]],
             samplers=[self._draws],
             logits_processors=[logits_processors(sampling, len(row.tokens))],
@@ -323,7 +326,13 @@ class MlxBatch:
     def _keep_computed(self, uid: int) -> None:
         """Keep what a running row has computed so far."""
         cache, tokens = self._generator.extract_cache([uid])[uid]
-        self._prefixes.put(self._scope(self._running[uid].row), tokens, cache)
+        self._keep(self._running[uid].row, tokens, cache)
+
+    def _keep(
+        self, row: BatchRow, tokens: list[int], cache: Any, *, answered: bool = False
+    ) -> None:
+        if self._ability.reused:
+            self._prefixes.put(self._scope(row), tokens, cache, answered=answered)
 
     def _scope(self, row: BatchRow) -> str:
         return f"{self._loaded.spec.id}\n{row.group}"
@@ -332,34 +341,3 @@ class MlxBatch:
         running = self._running.pop(uid)
         del self._uids[running.row.id]
         self._draws.forget(uid)
-
-
-def pads_prompts(model: Any) -> bool:
-    """Whether prompts of different lengths may be prefilled together.
-
-    Some recurrent layers read the padding into their state.
-    """
-    if not any(_recurrent(layer) for layer in make_prompt_cache(model)):
-        return True
-    # No table of architectures would know the next one, so it is tried.
-    short = [1, 2, 3]
-    together = _states(model, [short, [*short, *short]])
-    alone = _states(model, [short])
-    apart = mx.sum((together - alone) ** 2)
-    return bool((apart <= PADDING_NOISE**2 * mx.sum(alone**2)).item())
-
-
-def _recurrent(layer: Any) -> bool:
-    parts = layer.caches if isinstance(layer, CacheList) else (layer,)
-    return any(isinstance(part, ArraysCache) for part in parts)
-
-
-def _states(model: Any, prompts: list[list[int]]) -> mx.array:
-    """What the first prompt leaves in the recurrent layers, all in one line."""
-    uids = list(range(len(prompts)))
-    batch = PromptProcessingBatch(model, uids, [make_prompt_cache(model) for _ in prompts])
-    batch.prompt(prompts)
-    layers = [layer for layer in batch.extract_cache(0) if _recurrent(layer)]
-    states = [leaf for _, leaf in tree_flatten([layer.state for layer in layers])]
-    arrays = [leaf.flatten() for leaf in states if isinstance(leaf, mx.array)]
-    return mx.concatenate([array.astype(mx.float32) for array in arrays])

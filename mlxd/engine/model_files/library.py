@@ -1,13 +1,16 @@
 """Where models are on this machine, and how they come here. Nothing here imports MLX."""
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mlxd.engine.model_files import demo_model as demo
 from mlxd.engine.model_files.download_progress import Progress, watching
-from mlxd.engine.model_files.verification import weight_files
+from mlxd.engine.model_files.verification import MAX_FILES, weight_files
 from mlxd.errors import ModelUnusable
 
 DEMO = "demo"
@@ -38,6 +41,23 @@ def locate(source: str) -> Path | None:
 
     config = try_to_load_from_cache(source, "config.json")
     return Path(config).parent if isinstance(config, str) else None
+
+
+def state_of_files(source: str) -> str:
+    """How a model's files are now: another text once one of them was changed; empty without any."""
+    folder = locate(source)
+    if folder is None:
+        return ""
+    paths = (Path(parent) / name for parent, _, files in os.walk(folder) for name in files)
+    state = hashlib.sha256()
+    for path in sorted(islice(paths, MAX_FILES)):
+        try:
+            is_now = path.stat()
+        except OSError:
+            # A link that leads nowhere; it is refused elsewhere.
+            continue
+        state.update(f"{path}\0{is_now.st_size}\0{is_now.st_mtime_ns}\n".encode(errors="replace"))
+    return state.hexdigest()
 
 
 def size_on_disk(folder: Path) -> int:

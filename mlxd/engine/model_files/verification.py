@@ -113,7 +113,7 @@ def _check_tokenizer(folder: Path) -> None:
     names = [name for name in TOKENIZERS if (folder / name).is_file()]
     if not names and not any(folder.glob("*.tiktoken")):
         raise Unusable("it has no tokenizer (tokenizer.json)")
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
         if (folder / name).exists():
             read_object(folder / name)
 

@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model, load_tokenizer
 
 from mlxd.engine.interface import Markup
+from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
@@ -40,6 +44,10 @@ PIECES = 50
 """Reports of how much is read while a model loads."""
 STRIDE = 1024
 """Tokens between two measurements of a KV cache."""
+NO_MEMORY = re.compile(
+    r"\[\S*malloc\S*\]|unable to allocate|out of ?memory|insufficient memory|bad_alloc", re.I
+)
+"""What MLX's allocators and Metal's and CUDA's drivers say when there is no memory."""
 RESERVED = frozenset(
     {"messages", "conversation", "tools", "tokenize", "chat_template", "add_generation_prompt"}
     | {"continue_final_message", "return_tensors", "return_dict", "padding", "truncation"}
@@ -84,7 +92,12 @@ def load(
     if taken := RESERVED.intersection(spec.template_args):
         raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
     try:
-        return _load(spec, folder, make_room, report)
+        with blaming("it can't be loaded", spec, folder):
+            advised = advice(folder)
+            for fault in advised.faults:
+                log.warning("model %s: %s", spec.id, fault)
+            with _without_unreadable(folder, advised) as readable:
+                return _load(with_advice(spec, advised), readable, make_room, report)
     finally:
         mx.clear_cache()
 
@@ -104,7 +117,7 @@ def _load(
     make_room: Callable[[int], None],
     report: Callable[[int, int], None],
 ) -> LoadedModel:
-    with _blaming("its weights and config.json don't make a model", spec, folder):
+    with blaming("its weights and config.json don't make a model", spec, folder):
         # Lazy, so that it is known how large it is before there has to be memory for it.
         model, config = load_model(folder, lazy=True, trust_remote_code=spec.trust_remote_code)
         if (dtype := _dtype(spec, model, config)) is not None:
@@ -114,7 +127,7 @@ def _load(
         _read(model.parameters(), report)
         vocab_size = _warm_up(spec, model)
         kv_bytes = kv_bytes_per_token(model)
-    with _blaming("its tokenizer can't be loaded", spec, folder):
+    with blaming("its tokenizer can't be loaded", spec, folder):
         tokenizer = load_tokenizer(
             folder,
             {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
@@ -136,6 +149,25 @@ def _load(
     )
 
 
+def with_advice(spec: ModelSpec, advised: Advice) -> ModelSpec:
+    """A model's settings with the sampling that is used where a request says nothing."""
+    sampling = spec.sampling.merged(advised.sampling).merged(spec.usual_sampling)
+    return msgspec.structs.replace(spec, sampling=sampling)
+
+
+@contextmanager
+def _without_unreadable(folder: Path, advised: Advice) -> Iterator[Path]:
+    """`folder`, or one that lacks the file with the advice: mlx-lm would fail at it."""
+    if advised.readable:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as view:
+        for path in folder.iterdir():
+            if path.name != FILE:
+                (Path(view) / path.name).symlink_to(path.absolute())
+        yield Path(view)
+
+
 def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
     """Compute the weights, which reads them, a piece after the other."""
     arrays = [leaf for _, leaf in tree_flatten(parameters) if isinstance(leaf, mx.array)]
@@ -151,18 +183,20 @@ def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
 
 
 @contextmanager
-def _blaming(fault: str, spec: ModelSpec, folder: Path) -> Iterator[None]:
+def blaming(fault: str, spec: ModelSpec, folder: Path | None = None) -> Iterator[None]:
     """Turn whatever goes wrong inside into `ModelUnusable` with `fault` as its reason.
 
-    mlx-lm and the tokenizers raise what they like for files that don't fit together.
+    mlx-lm and the tokenizers raise what they like for files that don't fit together, and a module
+    that lacks a package may call `exit`, which must not end the process with all other models.
     """
     try:
         yield
     except ModelUnusable:
         raise
-    except Exception as error:
+    except BaseException as error:
         log.warning("loading %s failed", spec.id, exc_info=True)
-        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, folder)}") from error
+        where = folder or Path(spec.source)
+        raise ModelUnusable(spec.id, f"{fault}: {_reason(error, where)}") from error
 
 
 def _dtype(spec: ModelSpec, model: Any, config: dict[str, Any]) -> mx.Dtype | None:
@@ -183,9 +217,6 @@ def _warm_up(spec: ModelSpec, model: Any) -> int:
     A damaged file often computes something that is not a number, silently.
     """
     cache = make_prompt_cache(model)
-    # What mlx-lm's own generator would find only when a second request comes.
-    if not all(hasattr(layer, "merge") for layer in cache):
-        raise ModelUnusable(spec.id, "mlx-lm can't run several requests at once on it")
     logits = model(mx.arange(WARM_UP)[None], cache=cache)
     # A vocabulary may be masked with minus infinity in part.
     spoilt = mx.any(mx.isnan(logits)) | mx.any(logits == mx.inf) | ~mx.any(mx.isfinite(logits))
@@ -254,15 +285,32 @@ def _eos_ids(folder: Path, tokenizer: Any, vocab_size: int) -> frozenset[int]:
     return frozenset(id_ for id_ in found if type(id_) is int and 0 <= id_ < vocab_size)
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an allocation has failed: MLX throws C++ runtime errors for it."""
+    # Any other error may hold "memory" in words of its own.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def _reason(error: BaseException, folder: Path) -> str:
     """What went wrong in one short line, with names of files in place of paths."""
+    # mlx-lm calls a model type unknown when its module lacks a package.
+    if isinstance(error.__cause__, ImportError) and not _is_unknown_type(error.__cause__):
+        error = error.__cause__
     words = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, Exception):
+        words = f"its code ends the process ({type(error).__name__}: {words})"
     if "custom code" in words:
         return "it wants to run code of its own; set trust_remote_code for a model that you trust"
     # Callers may see it, and a path says who runs the server.
     words = words.replace(f"{folder}/", "").replace(str(folder), folder.name)
     short = " ".join(_without_path(word) for word in words.split(" "))
     return short if len(short) <= MAX_REASON else f"{short[:MAX_REASON]}..."
+
+
+def _is_unknown_type(error: ImportError) -> bool:
+    return isinstance(error, ModuleNotFoundError) and str(error.name).startswith("mlx_lm.models.")
 
 
 def _without_path(word: str) -> str:

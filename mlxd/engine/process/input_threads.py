@@ -141,7 +141,7 @@ class Preparer:
                 self._prepare(command, *makers)
             except MlxdError as error:
                 self.refuse(command.id, error)
-            except Exception:  # A bug in one request's preparation must not cost the others.
+            except BaseException:  # What one request's preparation raises must not cost the others.
                 log.exception("preparing a prompt failed")
                 self.refuse(command.id, InternalError("preparing the prompt"))
 

@@ -12,8 +12,10 @@ import mlx.core as mx
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.grammar.constrainer import Constrainer
-from mlxd.engine.models.loading import LoadedModel, load, unload
+from mlxd.engine.model_files.library import state_of_files
+from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import (
@@ -25,11 +27,12 @@ from mlxd.engine.protocol import (
 )
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
-from mlxd.status import ModelState
 
 GB = 1e9
 CPU_SHARE = 0.75
 """Share of the machine's memory that models may use where the device does not say."""
+FAILURE_WINDOW = 60.0
+"""A model whose steps fail twice within so many seconds is not trusted any more."""
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class ResidentModel:
     """A loaded model with everything that runs it."""
 
     loaded: LoadedModel
+    ability: RowAbility
     batch: MlxBatch
     scheduler: Scheduler
     used: float = 0.0
@@ -46,6 +50,21 @@ class ResidentModel:
     awaited: set[int] = field(default_factory=set)
     """Commands that the model was loaded for, and that are being prepared."""
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+    served: bool = False
+    """Whether a step has brought a token."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a model can't be used, since when, and how its files were (None: it may be tried anew).
+
+    `crashed` says that trying costs the process.
+    """
+
+    reason: str
+    files: str | None
+    at: float = 0.0
+    crashed: bool = False
 
 
 class NoRoom(ModelUnusable):
@@ -68,7 +87,7 @@ class ModelPool:
         self._specs: dict[str, ModelSpec] = {}
         self._config = Configure(models=())
         self._needs: dict[str, int] = {}
-        self._failed: dict[str, tuple[float, str]] = {}
+        self._failed: dict[str, _Failure] = {}
         self.memory_limit = 0
         """Bytes for weights and KV caches together."""
         self.prefixes = Prefixes(0)
@@ -77,6 +96,10 @@ class ModelPool:
         """Take the models and limits of a new process."""
         self._config = config
         self._specs = {spec.id: spec for spec in config.models}
+        self._failed = {
+            name: _Failure(crash.reason, crash.files, crashed=True)
+            for name, crash in config.crashes.items()
+        }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
         self.prefixes = Prefixes(0)
 
@@ -99,10 +122,43 @@ class ModelPool:
             if resident.unloads and not resident.scheduler.busy:
                 self.unload(resident)
 
-    def restart(self, resident: ResidentModel) -> None:
+    def recover(self, resident: ResidentModel, error: BaseException) -> None:
+        """After a step that failed: go on with an empty batch, or, the second time, without it."""
+        now = time.monotonic()
+        resident.failures.append(now)
+        if len(resident.failures) < 2 or now - resident.failures[0] > FAILURE_WINDOW:
+            try:
+                self._restart(resident)
+            except BaseException:
+                log.exception("beginning anew failed")
+            else:
+                return
+        if not device_computes():
+            raise SystemExit(70) from error
+        # The error's own words may hold what a caller wrote.
+        self._give_up(resident, error, f"its generation steps fail with {type(error).__name__}")
+
+    def _give_up(self, resident: ResidentModel, error: BaseException, reason: str) -> None:
+        spec = resident.loaded.spec
+        self._remove(resident)
+        # What has served and fails now may be well when it is loaded anew.
+        if not resident.served and not lacks_memory(error):
+            self._fail(spec, reason)
+
+    def _fail(self, spec: ModelSpec, reason: str, *, lasting: bool = True) -> None:
+        """Remember that a model is unusable; if that is `lasting`, until its files change.
+
+        All who wait for it get this failure, and those who ask later: trying it anew for each
+        would make all others wait.
+        """
+        files = state_of_files(spec.source) if lasting else None
+        self._failed[spec.id] = _Failure(reason, files, time.monotonic())
+        self._server.send(ModelChanged(spec.id, "failed", reason=reason))
+
+    def _restart(self, resident: ResidentModel) -> None:
         """Go on with an empty batch; what was computed is not trusted."""
         resident.batch.close()
-        fresh = self._start(resident.loaded)
+        fresh = self._start(resident.loaded, resident.ability)
         resident.batch, resident.scheduler = fresh.batch, fresh.scheduler
         # Prefixes may have come out of the step that failed.
         self.prefixes.shrink(0)
@@ -119,47 +175,72 @@ class ModelPool:
         self.prefixes.limit = left if most is None else min(most, left)
         self.prefixes.shrink(self.prefixes.limit)
 
-    def provide(self, name: str, *, requested: float) -> ResidentModel:
+    def provide(self, name: str, *, requested: float | None = None) -> ResidentModel:
         """The loaded model `name`, loading it now if need be.
 
-        What was `requested` before that failed gets the same failure.
+        One that failed is tried again once its files were changed, or where an administrator wants
+        it, whose command is not `requested` at any time.
         """
         if name in self._residents:
             return self._residents[name]
-        failed, reason = self._failed.get(name, (requested, ""))
-        if requested < failed:
-            raise ModelUnusable(name, reason)
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
+        if (failure := self._failed.get(name)) and self._still_holds(failure, spec, requested):
+            raise ModelUnusable(name, failure.reason)
         # What it needs is known once its files were read; then it is not read in vain again.
         if not self._may_fit(self._needs.get(name, 0)):
             raise NoRoom(name)
-        self._server.send(ModelChanged(name, "loading"))
+        self._server.send(ModelChanged(name, "loading", files=state_of_files(spec.source)))
         try:
-            loaded = load(
-                spec,
-                lambda needed: self._make_room(spec, needed),
-                lambda done, total: self._server.send(
-                    ModelChanged(name, "loading", bytes=total, progress=done / max(total, 1))
-                ),
-            )
-            makers = makers_for(loaded)
-        except ModelUnusable as error:
-            state: ModelState = "failed"
-            if isinstance(error, NoRoom):
-                state = "unloaded"
-            else:
-                # All who wait for it now get this failure: each trying anew would take minutes.
-                self._failed[name] = time.monotonic(), error.reason
-            self._server.send(ModelChanged(name, state, reason=error.reason))
+            resident = self._load(spec)
+        except NoRoom as error:
+            self._server.send(ModelChanged(name, "unloaded", reason=error.reason))
             raise
-        self._residents[name] = resident = self._start(loaded)
-        self._share_memory()
-        self._preparer.add_model(name, *makers)
+        except ModelUnusable as error:
+            self._fail(spec, error.reason, lasting=not lacks_memory(error.__cause__))
+            raise
+        loaded = resident.loaded
         self._server.send(
-            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
+            ModelChanged(
+                name,
+                "loaded",
+                loaded.context_length,
+                loaded.bytes,
+                markup=loaded.markup,
+                unbatched=resident.ability.reason,
+                sampling=loaded.spec.sampling,
+            )
         )
+        return resident
+
+    def _still_holds(self, failure: _Failure, spec: ModelSpec, requested: float | None) -> bool:
+        if requested is None and not failure.crashed:
+            return False
+        if requested is not None and requested < failure.at:
+            return True
+        return failure.files is not None and failure.files == state_of_files(spec.source)
+
+    def _load(self, spec: ModelSpec) -> ResidentModel:
+        """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
+        loaded = load(
+            spec,
+            lambda needed: self._make_room(spec, needed),
+            lambda done, total: self._server.send(
+                ModelChanged(spec.id, "loading", bytes=total, progress=done / max(total, 1))
+            ),
+        )
+        try:
+            with blaming("it can't be run", spec):
+                makers = makers_for(loaded)
+                resident = self._start(loaded, try_rows(loaded.model, loaded.vocab_size))
+        except ModelUnusable:
+            unload(loaded)
+            raise
+        self._residents[spec.id] = resident
+        self._failed.pop(spec.id, None)
+        self._share_memory()
+        self._preparer.add_model(spec.id, *makers)
         return resident
 
     def _make_room(self, spec: ModelSpec, needed: int) -> None:
@@ -198,21 +279,25 @@ class ModelPool:
         loaded = self._residents.values()
         return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
 
-    def _start(self, loaded: LoadedModel) -> ResidentModel:
+    def _start(self, loaded: LoadedModel, ability: RowAbility) -> ResidentModel:
         limits = self.limits
+        max_batch = limits.max_batch if ability.together else 1
         batch = MlxBatch(
             loaded,
             self.prefixes,
-            max_batch=limits.max_batch,
+            ability=ability,
+            max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
         )
-        return ResidentModel(
-            loaded, batch, Scheduler(batch, max_batch=limits.max_batch, clock=time.monotonic)
-        )
+        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic)
+        return ResidentModel(loaded, ability, batch, scheduler)
 
     def unload(self, resident: ResidentModel) -> None:
-        name = resident.loaded.spec.id
         assert not resident.scheduler.busy, "rows would end without a word to their callers"
+        self._remove(resident)
+
+    def _remove(self, resident: ResidentModel) -> None:
+        name = resident.loaded.spec.id
         del self._residents[name]
         self._preparer.remove_model(name)
         self.prefixes.forget(f"{name}\n")
@@ -243,12 +328,21 @@ def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
         tokenizer = copy.deepcopy(loaded.tokenizer)
         builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
         constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
-    except Exception as error:  # Tokenizers raise what they like.
+    except BaseException as error:  # Tokenizers raise what they like.
         log.exception("preparing prompts for %s failed", spec.id)
         raise ModelUnusable(
             spec.id, f"its tokenizer can't be used: {type(error).__name__}"
         ) from None
     return builder, constrainer
+
+
+def device_computes() -> bool:
+    """Whether MLX still computes what it should."""
+    try:
+        return mx.sum(mx.ones(8)).item() == 8
+    except Exception:
+        log.exception("the device computes nothing any more")
+        return False
 
 
 def measured_memory() -> int:

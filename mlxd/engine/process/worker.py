@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from typing import Any, assert_never
 
 import mlx.core as mx
 
-from mlxd.engine.models.loading import LoadedModel
+from mlxd.engine.models.loading import LoadedModel, lacks_memory
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
 from mlxd.engine.process.input_threads import (
     EngineSocket,
@@ -48,12 +47,6 @@ QUIET_SECONDS = 0.006
 """The wait for one more request that nothing is known of: the server reads them one by one."""
 GATHER_LIMIT = 0.2
 """The longest that the first request waits for all that come with it."""
-FAILURE_WINDOW = 60.0
-"""A second failed step within so many seconds ends the process; the supervisor starts a new one."""
-NO_MEMORY = re.compile(
-    r"\[\S*malloc\S*\]|unable to allocate|out of ?memory|insufficient memory|bad_alloc", re.I
-)
-"""What MLX's allocators and Metal's and CUDA's drivers say when there is no memory."""
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +107,7 @@ class Worker:
                 if job.preload is not None:
                     # ModelChanged says what went wrong; the first request gets the reason.
                     with suppress(MlxdError):
-                        self._pool.provide(job.preload, requested=time.monotonic())
+                        self._pool.provide(job.preload)
             case TokenizedPrompt():
                 self._submit(job)
             case WaitingPrompt():
@@ -143,7 +136,7 @@ class Worker:
             return
         try:
             row = new_row(resident.loaded, job)
-        except Exception as error:  # A bug in one request's row must not cost the others.
+        except BaseException as error:  # What one request's row raises must not cost the others.
             log.exception("beginning a row failed")
             self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
             return
@@ -192,7 +185,7 @@ class Worker:
             return
         try:
             if isinstance(job, Load):
-                self._pool.provide(job.model, requested=time.monotonic())
+                self._pool.provide(job.model)
         except MlxdError as error:
             self._preparer.refuse(job.id, error)
         else:
@@ -209,6 +202,7 @@ class Worker:
             result = resident.scheduler.step()
         if result is None:
             return
+        resident.served = resident.served or bool(result.decode)
         seconds = time.perf_counter() - begun
         self._server.send(Step(result.prefill, result.decode, seconds, result.waiting))
         for row_id in result.broken:
@@ -223,24 +217,16 @@ class Worker:
 
     @contextmanager
     def _guarded(self, resident: ResidentModel, what: str) -> Iterator[None]:
-        """If `what` fails, fail the rows of this batch and begin with an empty one.
-
-        The process and other models go on. After a second failure within a short time nothing
-        here is trusted any more, and the process ends.
-        """
+        """If `what` fails, fail the rows of this batch; the process and other models go on."""
         # Rows that end in a step that fails are among them: their ends were not sent.
         held = resident.scheduler.ids
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             log.exception("%s failed", what)
-            self._pool.restart(resident)
+            self._pool.recover(resident, error)
             for row_id in held:
                 self._preparer.refuse(row_id, as_reported(error))
-            now = time.monotonic()
-            resident.failures.append(now)
-            if len(resident.failures) == 2 and now - resident.failures[0] < FAILURE_WINDOW:
-                raise SystemExit(70) from error
 
     def _report_stats(self) -> None:
         self._reported = time.monotonic()
@@ -279,12 +265,9 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
     return row
 
 
-def as_reported(error: Exception) -> MlxdError:
+def as_reported(error: BaseException) -> MlxdError:
     """What is reported of an exception in a step."""
-    # MLX throws C++ runtime errors for it; any other error may hold "memory" in words of its own.
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))
-    ):
+    if lacks_memory(error):
         return OutOfMemory("the model ran out of memory while generating")
     return InternalError(f"{type(error).__name__} in a generation step")
 

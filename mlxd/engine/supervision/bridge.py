@@ -32,6 +32,7 @@ from mlxd.engine.supervision.wait_reasons import wait_note
 from mlxd.engine.supervision.watchdog import Watchdog
 from mlxd.errors import (
     Cancelled,
+    EngineCrashed,
     EngineFailed,
     EngineStalled,
     InternalError,
@@ -47,11 +48,16 @@ Work = PendingRequest | EngineCall
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without progress after which the engine process is replaced.
 
-    `load` holds while the process starts or a model loads, `stall` otherwise.
+    `load` holds while a model loads, `stall` otherwise.
     """
 
     stall: float
     load: float
+
+    @property
+    def start(self) -> float:
+        """While a process starts: it imports its libraries, which reads many files, no weights."""
+        return min(self.load, 2 * self.stall)
 
 
 class Bridge:
@@ -158,13 +164,21 @@ class Bridge:
 
     def spawned(self) -> None:
         """Configure the new process."""
-        self.restart_loop.send(replace(self._config, preload=self.report.preload))
+        report = self.report
+        self.restart_loop.send(
+            replace(self._config, preload=report.preload, crashes=dict(report.crashes))
+        )
         self._update_watchdogs()
 
-    def lost(self, error: Loss) -> None:
+    def restart(self, error: EngineCrashed) -> None:
+        """Replace the process on purpose; models that were fatal to one are tried again."""
+        self.report.crashes.clear()
+        self.restart_loop.restart(error)
+
+    def lost(self, error: Loss, *, on_purpose: bool = False) -> None:
         """Fail what the lost process had; what it never got waits for the next one."""
         self.reason = reason_of(error)
-        self.report.forget()
+        self.report.forget(crash="" if on_purpose else self.reason)
         # Its reader may have seen a part of an answer that was begun, and asking again would tell
         # another one. What no process has got loses nothing by waiting.
         for work in list(self._all()):
@@ -242,7 +256,12 @@ class Bridge:
         self._preparation.moved()
         if (pending := self._requests.get(reply.id)) is not None:
             model, report = pending.model, self.report
-            pending.accept(reply, report.markup(model), report.reasoning_mode(model))
+            pending.accept(
+                reply,
+                report.markup(model),
+                report.reasoning_mode(model),
+                sampling=report.sampling(model),
+            )
             self._release_if_ended(pending)
             self._update_watchdogs()
 
@@ -328,7 +347,9 @@ class Bridge:
     def _step_patience(self) -> float | None:
         if not self.restart_loop.alive:
             return None
-        if not self.ready or self.report.loading:
+        if not self.ready:
+            return self._timeouts.start
+        if self.report.loading:
             return self._timeouts.load
         busy = any(pending.accepted for pending in self._requests.values()) or any(
             call.envelope.sent and not call.counts for call in self._calls.values()

@@ -8,9 +8,9 @@ from statistics import median
 from msgspec.structs import replace
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready, Step
+from mlxd.engine.protocol import LoadCrash, ModelChanged, ModelSpec, Ready, Step
 from mlxd.errors import ModelNotFound
-from mlxd.messages import ReasoningMode
+from mlxd.messages import ReasoningMode, Sampling
 from mlxd.status import EngineFigures, ModelInfo
 
 STEPS_REMEMBERED = 64
@@ -29,6 +29,10 @@ class LastReport:
         self._markups: dict[str, Markup] = {}
         # In the order they were loaded; a dict because a set has none.
         self._wanted = dict.fromkeys([preload] if preload is not None else [])
+        self._sampling = {spec.id: spec.sampling.merged(spec.usual_sampling) for spec in specs}
+        self._files: dict[str, str] = {}
+        self.crashes: dict[str, LoadCrash] = {}
+        """What each model did to a process that loaded it."""
         self._steps: deque[float] = deque(maxlen=STEPS_REMEMBERED)
         self.hello: Ready | None = None
         """What the process that is alive said when it was ready for commands."""
@@ -79,6 +83,10 @@ class LastReport:
         """How to read the text of a model that was loaded."""
         return self._markups.get(model, Markup())
 
+    def sampling(self, model: str) -> Sampling:
+        """How tokens are drawn where a request does not say."""
+        return self._sampling[model]
+
     def reasoning_mode(self, model: str) -> ReasoningMode:
         """What is done with a model's thinking where the request does not say."""
         return self._specs[model].reasoning_mode
@@ -93,11 +101,15 @@ class LastReport:
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
             progress=change.progress,
+            unbatched=change.unbatched if change.state == "loaded" else before.unbatched,
         )
         if change.state != before.state:
             _log_change(change)
+        self._files[change.model] = change.files or self._files.get(change.model, "")
         if change.state == "loaded":
+            self.crashes.pop(change.model, None)
             self._markups[change.model] = change.markup
+            self._sampling[change.model] = change.sampling.merged(self._sampling[change.model])
             self._wanted[change.model] = None
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)
@@ -119,10 +131,10 @@ class LastReport:
         if step.decode:
             self._steps.append(step.seconds)
 
-    def forget(self) -> None:
-        """The process is gone, and with it every model in memory.
+    def forget(self, *, crash: str = "") -> None:
+        """The process is gone, and with it every model in memory; `crash` says how, if by itself.
 
-        One that was just loading is not wanted again: it may be what the process died of.
+        A model that was just loading is not wanted again: it is what the process died of.
         """
         self.hello = None
         self.figures = EngineFigures()
@@ -130,7 +142,13 @@ class LastReport:
         for name, model in self._models.items():
             if model.state == "loading" and name != self._preload:
                 self._wanted.pop(name, None)
+            if model.state == "loading" and crash:
+                reason = f"the engine process was lost while it was loading: {crash}"
+                self.crashes[name] = LoadCrash(self._files.get(name, ""), reason)
+                log.error("model %s can't be used: %s", name, reason)
             self._models[name] = replace(model, state="unloaded", reason="", progress=0.0)
+        for name, known in self.crashes.items():
+            self._models[name] = replace(self._models[name], state="failed", reason=known.reason)
 
 
 def _log_change(change: ModelChanged) -> None:
@@ -140,6 +158,10 @@ def _log_change(change: ModelChanged) -> None:
                 "model %s loaded: %.1f GB, window of %d tokens",
                 *(change.model, change.bytes / GB, change.context_length),
             )
+            if change.unbatched:
+                log.warning(
+                    "model %s is served one request at a time: %s", change.model, change.unbatched
+                )
         case "failed":
             log.error("model %s can't be used: %s", change.model, change.reason)
         case "loading" | "unloaded" as state:

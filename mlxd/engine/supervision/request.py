@@ -25,7 +25,7 @@ from mlxd.events import (
     Progress,
     Started,
 )
-from mlxd.messages import GenerateRequest, ReasoningMode
+from mlxd.messages import GenerateRequest, ReasoningMode, Sampling
 from mlxd.status import RequestStatus, RowFigures
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class PendingRequest:
         self._blocks = blocks
         self._builder: BlockBuilder | None = None
         self._checker = OrderChecker()
+        self._usual_sampling = Sampling()
         self._completion = Completion()
         self._buffer = EventBuffer(unread)
 
@@ -103,7 +104,9 @@ class PendingRequest:
     def status(self) -> RequestStatus:
         return self._times.status(self.request, self._figures)
 
-    def accept(self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode) -> None:
+    def accept(
+        self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode, *, sampling: Sampling
+    ) -> None:
         """The engine has the request in its queue; `markup` is how its model's text is read.
 
         It says so again when it had to prepare the prompt again because its model was away.
@@ -111,6 +114,7 @@ class PendingRequest:
         if self.accepted:
             return
         self.accepted = True
+        self._usual_sampling = sampling
         self._guarded(lambda: self._start(reply, markup, usual_mode))
         if not self.ended:
             self._watcher.moved(self.request, self.status())
@@ -163,7 +167,7 @@ class PendingRequest:
         )
         self._figures = RowFigures(prompt_tokens=reply.prompt_tokens)
         return [
-            Started(self.model, reply.prompt_tokens),
+            Started(self.model, reply.prompt_tokens, self._usual_sampling),
             Progress("queued", total=reply.prompt_tokens),
         ]
 

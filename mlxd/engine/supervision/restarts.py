@@ -75,7 +75,7 @@ class ProcessListener(Protocol):
     def received(self, reply: Reply) -> None:
         """A reply came; may raise `BrokenProtocol`."""
 
-    def lost(self, error: Loss) -> None:
+    def lost(self, error: Loss, *, on_purpose: bool) -> None:
         """The process is gone or given up; all that was sent to it is lost."""
 
 
@@ -223,7 +223,7 @@ class RestartLoop:
             self.losses.append(Restart(time.time(), reason_of(error)))
             coming = "" if self._retiring else f" The next starts in {delay:.0f} s."
             logger.warning("The engine process is lost: %s.%s", reason_of(error), coming)
-        self._listener.lost(error)
+        self._listener.lost(error, on_purpose=not failed)
 
 
 def reason_of(error: Loss) -> str:

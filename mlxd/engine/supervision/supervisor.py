@@ -29,7 +29,8 @@ class Supervisor:
     """Runs the engine process, routes its replies to generations, and replaces it when it fails.
 
     `stall_timeout` and `load_timeout` are the seconds that may pass without progress while requests
-    run, and while the process starts or a model loads. `command` is run with `--fd N` appended.
+    run, and while a model loads; a start may take twice `stall_timeout`. `command` is run with
+    `--fd N` appended.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Supervisor:
         """See `Engine.restart`; raises `EngineStopped` when the server is ending."""
         if self._stopping:
             raise EngineStopped
-        self._bridge.restart_loop.restart(EngineCrashed(reason=reason))
+        self._bridge.restart(EngineCrashed(reason=reason))
 
     def watch(self, watcher: Watcher) -> None:
         """See `Engine.watch`."""

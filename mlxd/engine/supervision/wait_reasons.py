@@ -5,6 +5,8 @@ from mlxd.engine.protocol import WaitReason
 from mlxd.engine.supervision.request import PendingRequest
 from mlxd.status import ModelInfo
 
+UNBATCHED = "its model is served one request at a time"
+
 _IN_THE_ENGINE: dict[WaitReason, str] = {
     "batch": BATCH_FULL,
     "memory": "its KV cache has no room beside what is running",
@@ -24,4 +26,6 @@ def wait_note(pending: PendingRequest, model: ModelInfo) -> str:
         return "its model is being loaded"
     if not pending.accepted:
         return "its prompt is being tokenised"
+    if pending.waits == "batch" and model.unbatched:
+        return UNBATCHED
     return _IN_THE_ENGINE[pending.waits] if pending.waits is not None else ""

@@ -103,6 +103,7 @@ def model_lines(item: ModelInfo, glyphs: Glyphs) -> list[Line]:
     facts: list[Fact] = [
         ("state", item.state + loading, model_tone(item)),
         ("reason", item.reason, "bad"),
+        ("requests", f"one at a time: {item.unbatched}" if item.unbatched else "", "warn"),
         ("source", item.source, "plain"),
         ("aliases", ", ".join(item.aliases), "plain"),
         ("default", "yes" if item.default else "", "plain"),

@@ -194,8 +194,9 @@ def model_columns(glyphs: Glyphs) -> Sequence[Column[ModelInfo]]:
 
 
 def model_note(item: ModelInfo) -> str:
-    """Why it can't be used, else where it comes from."""
-    return item.reason or " ".join(filter(None, ("default" if item.default else "", item.source)))
+    """Why it can't be used, else what is unusual about it and where it comes from."""
+    parts = ("one at a time" if item.unbatched else "", "default" if item.default else "")
+    return item.reason or " ".join(filter(None, (*parts, item.source)))
 
 
 def clock(at: float) -> str:

@@ -1,27 +1,26 @@
 """Models with sliding windows and recurrent layers: batches and prefixes must not change them."""
 
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
 
-from mlxd.engine.batching.batch import pads_prompts
 from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
 from mlxd.engine.protocol import ModelSpec
-from mlxd.errors import ModelUnusable
 from tests.engine.batching.test_batch import Bench, Wanted, endless
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
 
+VOCABULARY = 304
+"""Tokens of the tiny model."""
 ATTENTION: Mapping[str, object] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -82,6 +81,36 @@ ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
         "mamba_d_ssm": 32,
         "mamba_n_groups": 1,
     },
+    "llama4": {
+        "text_config": {
+            **ATTENTION,
+            "model_type": "llama4_text",
+            "vocab_size": VOCABULARY,
+            "num_hidden_layers": 4,
+            "intermediate_size_mlp": 48,
+            "attention_bias": False,
+            "attention_chunk_size": 32,
+            "attn_scale": 0.1,
+            "attn_temperature_tuning": 0,
+            "floor_scale": 8192,
+            "hidden_act": "silu",
+            "interleave_moe_layer_step": 1,
+            "num_experts_per_tok": 1,
+            "num_local_experts": 2,
+            "rope_scaling": None,
+            "use_qk_norm": True,
+        },
+    },
+    # Its mask fits two rows by chance, where there are two heads for keys.
+    "gemma2": {**ATTENTION, "query_pre_attn_scalar": 8},
+    "gpt_bigcode": {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_inner": 48,
+        "n_head": 4,
+        "n_positions": 4096,
+        "layer_norm_epsilon": 1e-5,
+    },
     "mamba": RECURRENT,
     "mamba2": {
         **RECURRENT,
@@ -93,6 +122,9 @@ ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
         "time_step_limit": (0.0, float("inf")),
     },
 }
+
+
+ALONE = ("gemma2", "llama4", "gpt_bigcode")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +170,7 @@ def some_prompts(rng: random.Random, vocabulary: int) -> list[Wanted]:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedModel) -> None:
     loaded = with_architecture(name, tiny)
+    ability = try_rows(loaded.model, loaded.vocab_size)
     cached = 0
     for schedule in range(2):
         rng = random.Random(schedule)
@@ -145,7 +178,7 @@ def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedMo
             Wanted(item.tokens, item.max_tokens, endless(tiny), 0, boundaries=item.boundaries)
             for item in some_prompts(rng, tiny.vocab_size)
         ]
-        bench = Bench(loaded, prefixes=Prefixes(10**9))
+        bench = Bench(loaded, prefixes=Prefixes(10**9), ability=ability)
         left = list(range(len(wanted)))
         while left or bench.scheduler.busy:
             while left and (rng.random() < 0.4 or not bench.scheduler.busy):
@@ -153,7 +186,7 @@ def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedMo
                 left.pop(0)
             bench.step()
         for number, item in enumerate(wanted):
-            alone = Bench(loaded)
+            alone = Bench(loaded, ability=ability)
             alone.submit(0, item)
             expected, got = alone.run()[0], bench.got[number]
             assert got.text == expected.text, f"schedule {schedule}, row {number}"
@@ -166,37 +199,17 @@ def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedMo
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_padding_is_known_to_be_harmless_or_not(name: str, tiny: LoadedModel) -> None:
-    assert pads_prompts(with_architecture(name, tiny).model) == (name != "mamba")
+    if name not in ALONE:
+        ability = try_rows(with_architecture(name, tiny).model, tiny.vocab_size)
+        assert ability == RowAbility(padded=name != "mamba")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_can_not_be_batched_is_served_one_row_at_a_time(name: str, tiny: LoadedModel) -> None:
+    ability = try_rows(with_architecture(name, tiny).model, tiny.vocab_size)
+    assert (ability.together, ability.reused, bool(ability.reason)) == (False, True, True)
 
 
 def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(tiny: LoadedModel) -> None:
     bench = Bench(with_architecture("mamba2", tiny))
     assert bench.batch.capacity > 10**9
-
-
-def test_a_model_that_can_not_be_batched_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
-    folder = make_tiny_model(tmp_path)
-    config = json.loads((folder / "config.json").read_bytes())
-    text = {
-        **ATTENTION,
-        "model_type": "llama4_text",
-        "vocab_size": config["vocab_size"],
-        "num_hidden_layers": 4,
-        "intermediate_size_mlp": 48,
-        "attention_bias": False,
-        "attention_chunk_size": 32,
-        "attn_scale": 0.1,
-        "attn_temperature_tuning": 0,
-        "floor_scale": 8192,
-        "hidden_act": "silu",
-        "interleave_moe_layer_step": 1,
-        "num_experts_per_tok": 1,
-        "num_local_experts": 2,
-        "rope_scaling": None,
-        "use_qk_norm": True,
-    }
-    config |= {"model_type": "llama4", "text_config": text}
-    (folder / "config.json").write_text(json.dumps(config))
-    made(config).save_weights(str(folder / "model.safetensors"))
-    with pytest.raises(ModelUnusable, match="several requests at once"):
-        load(ModelSpec(id="tiny", source=str(folder)))

@@ -12,6 +12,7 @@ import pytest
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
+from mlxd.engine.batching.row_trial import EVERYTHING, RowAbility
 from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.protocol import ModelSpec, PrefillRow
@@ -65,17 +66,25 @@ class Bench:
     """A scheduler on a fresh batch of the tiny model."""
 
     def __init__(
-        self, loaded: LoadedModel, *, prefixes: Prefixes | None = None, prefill_budget: float = 0.25
+        self,
+        loaded: LoadedModel,
+        *,
+        prefixes: Prefixes | None = None,
+        prefill_budget: float = 0.25,
+        ability: RowAbility = EVERYTHING,
     ) -> None:
         self._loaded = loaded
         self.batch = MlxBatch(
             loaded,
             prefixes if prefixes is not None else Prefixes(0),
+            ability=ability,
             max_batch=8,
             prefill_budget=prefill_budget,
         )
         self.batch.kv_bytes = 2**40
-        self.scheduler = Scheduler(self.batch, max_batch=8, clock=time.monotonic)
+        self.scheduler = Scheduler(
+            self.batch, max_batch=8 if ability.together else 1, clock=time.monotonic
+        )
         self.got: dict[int, Got] = {}
 
     def submit(self, number: int, wanted: Wanted) -> None:

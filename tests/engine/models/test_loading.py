@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from mlxd.engine.models.loading import load, unload
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
+from mlxd.messages import Sampling
 from tests.engine.model_files.damage import (
     NORM,
     Damage,
@@ -294,6 +295,24 @@ def test_the_notation_of_calls_is_found(
 def test_a_model_without_a_chat_template_gets_a_plain_one(folder: Path) -> None:
     edit("tokenizer_config.json", chat_template=None)(folder)
     assert load(spec(folder)).traits.users_in_row
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_broken_advice_file_is_told_and_no_obstacle(
+    folder: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("generation_config.json", content)(folder)
+    assert load(spec(folder)).vocab_size > 0
+    assert "generation_config.json" in caplog.text
+
+
+def test_a_models_file_beats_what_is_built_in_and_the_configuration_beats_the_file(
+    folder: Path,
+) -> None:
+    edit("generation_config.json", temperature=0.6, top_p=0.9, top_k=20)(folder)
+    usual = Sampling(temperature=0.7, top_p=0.95, min_p=0.0)
+    loaded = load(spec(folder, sampling=Sampling(top_k=5), usual_sampling=usual))
+    assert loaded.spec.sampling == Sampling(0.6, 0.9, 5, 0.0)
 
 
 def test_unloading_frees_the_weights(folder: Path) -> None:

@@ -128,7 +128,7 @@ async def test_a_process_that_hangs_is_replaced_in_every_state(tmp_path: Path) -
 
     async with leaving_nothing(), asyncio.timeout(LIMIT):
         await asyncio.gather(
-            hang("start", "start stall", load_timeout=STALL),
+            hang("start", "start stall"),
             hang("load", "load stall", load_timeout=STALL),
             *(hang(state, "") for state in STATES),
         )
@@ -213,7 +213,7 @@ async def test_too_many_failures_open_the_breaker(lab: Lab) -> None:
 
 
 async def test_the_breaker_closes_when_a_process_has_its_models(lab: Lab) -> None:
-    lab.faults(*["load kill"] * 3)
+    lab.faults(*["start kill"] * 3)
     policy = RestartPolicy(base=0.0, longest=0.05, limit=2)
     async with lab.running(lab.make(restarts=policy)) as supervisor:
         await until(lambda: supervisor.status().state == "failed")

@@ -102,4 +102,6 @@ async def test_a_model_that_is_fatal_to_load_again_is_left_alone(lab: Lab) -> No
         await until(lambda: supervisor.status().restarts == 2)
         await until_ready(supervisor)
         await answer_of(supervisor, say("say a"))
-        assert {model.state for model in supervisor.models()} == {"unloaded"}
+        (large,) = [model for model in supervisor.models() if model.id == "large"]
+        assert (large.state, "SIGKILL" in large.reason) == ("failed", True)
+        assert loaded(supervisor) == []

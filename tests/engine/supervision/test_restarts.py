@@ -26,7 +26,7 @@ class Impatient:
         self.replies += 1
         self._act(self.restart_loop)
 
-    def lost(self, error: Loss) -> None:
+    def lost(self, error: Loss, *, on_purpose: bool) -> None:
         self.losses.append(error)
 
     async def lose(self, processes: int) -> tuple[list[Loss], int]:

@@ -21,7 +21,7 @@ from mlxd.events import (
     Timings,
     Usage,
 )
-from mlxd.messages import ToolCall
+from mlxd.messages import Sampling, ToolCall
 from tests.api.responses import (
     CUSTOM,
     RESPONSE,
@@ -224,6 +224,21 @@ def test_a_completed_response_says_when() -> None:
         "output_tokens_details": {"reasoning_tokens": 1},
         "total_tokens": 8,
     }
+
+
+def test_a_response_tells_how_its_model_samples_where_the_request_does_not_say() -> None:
+    usual = Sampling(temperature=0.0, top_p=0.9, top_k=20)
+    script = (Started("demo", 3, usual), *text(0, "Hi"), Finished("stop", usage=Usage(3, 0, 1)))
+    for given, expected in (
+        ({}, (0.0, 0.9)),
+        ({"temperature": 0.4}, (0.4, 0.9)),
+        ({"top_p": 0}, (0.0, 0)),
+        ({"temperature": 1.5, "top_p": 0.2}, (1.5, 0.2)),
+    ):
+        response = response_of(script, **given)
+        assert (response["temperature"], response["top_p"]) == expected
+    unknown = response_of(SCRIPTS["text"])
+    assert (unknown["temperature"], unknown["top_p"]) == (1.0, 1.0)
 
 
 def test_logprobs_come_with_the_text_when_they_are_asked_for() -> None:

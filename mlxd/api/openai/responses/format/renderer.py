@@ -19,7 +19,12 @@ from mlxd.api.openai.responses.format.output_items import (
     Step,
     Style,
 )
-from mlxd.api.openai.responses.format.response_object import error_event, response_error, usage_body
+from mlxd.api.openai.responses.format.response_object import (
+    echoed_sampling,
+    error_event,
+    response_error,
+    usage_body,
+)
 from mlxd.api.openai.responses.format.tools import ResponsesToolbox
 from mlxd.errors import MlxdError, revive
 from mlxd.events import (
@@ -35,7 +40,7 @@ from mlxd.events import (
     Usage,
 )
 from mlxd.history import Item, ResponseState
-from mlxd.messages import OutputPart, Reasoning, Text, ToolCall
+from mlxd.messages import OutputPart, Reasoning, Sampling, Text, ToolCall
 
 DONE = Frame(b"[DONE]")
 
@@ -85,6 +90,7 @@ class ResponsesRenderer:
         self._options = options
         self._state: ResponseState = "queued" if options.background else "in_progress"
         self._model = options.model
+        self._usual_sampling = Sampling()
         self._sequence = 0
         self._output: list[JsonObject] = []
         self._open: OutputItem | None = None
@@ -145,8 +151,9 @@ class ResponsesRenderer:
                     yield from self._open.opening()
             case BlockDelta() | BlockEnd() | Progress():
                 pass
-            case Started(model=model):
+            case Started(model=model, sampling=sampling):
                 self._model = self._options.model or model
+                self._usual_sampling = sampling
                 yield self._response_step("created")
                 if self._options.background:
                     yield self._response_step("queued")
@@ -232,6 +239,7 @@ class ResponsesRenderer:
         error = ending.error if ending else None
         return {
             **self._options.response,
+            **echoed_sampling(self._options.response, self._usual_sampling),
             "model": self._model,
             "status": state,
             # By the engine's times and not a clock: `final` and the last frame come at two moments

@@ -10,6 +10,7 @@ from mlxd.api.openai.responses.format.wire import ReasoningFields, ResponsesRequ
 from mlxd.api.openai.wire import without_nulls
 from mlxd.events import Usage
 from mlxd.history import Item
+from mlxd.messages import Sampling
 
 
 def response_id(caller: Caller) -> str:
@@ -40,13 +41,13 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
         "safety_identifier": wire.safety_identifier,
         "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
         "store": wire.store is not False,
-        "temperature": 1.0 if wire.temperature is None else wire.temperature,
+        "temperature": wire.temperature,
         # As it was sent, not as it was understood: fields that are unknown here come back too.
         "text": _text(body),
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": echoed_tools(body.get("tools") or []),
         "top_logprobs": wire.top_logprobs or 0,
-        "top_p": 1.0 if wire.top_p is None else wire.top_p,
+        "top_p": wire.top_p,
         "truncation": wire.truncation or "disabled",
         "metadata": wire.metadata or {},
         "presence_penalty": wire.presence_penalty or 0.0,
@@ -57,6 +58,16 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
     if wire.conversation is not None:
         fields["conversation"] = {"id": wire.conversation.id}
     return fields
+
+
+def echoed_sampling(fields: JsonObject, usual: Sampling) -> JsonObject:
+    """What the request left open of sampling, as its model has it; 1 while that is not known."""
+    values = {"temperature": usual.temperature, "top_p": usual.top_p}
+    return {
+        name: 1.0 if value is None else value
+        for name, value in values.items()
+        if fields.get(name) is None
+    }
 
 
 def _text(body: JsonObject) -> JsonObject:

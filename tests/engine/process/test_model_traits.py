@@ -1,0 +1,73 @@
+"""What a model brings with it, in the engine process: if it can be batched, how it is sampled."""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from mlxd.engine.supervision.wait_reasons import UNBATCHED
+from mlxd.events import Started
+from mlxd.messages import Sampling
+from tests.engine.asking import until
+from tests.engine.process.test_engine import GREEDY, NEVER, answer_of, ask, events_of
+from tests.engine.process.test_fatal_modules import engine_of
+from tests.own_code import PLAIN, REFUSES_TWO
+
+pytestmark = pytest.mark.mlx
+
+
+async def test_a_model_that_can_not_be_batched_serves_one_request_after_the_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    codes = {"plain": PLAIN, "lone": REFUSES_TWO}
+    async with engine_of(tmp_path, codes) as engine:
+        expected = [(await answer_of(engine, ask(f"q {n}", model="plain"))).text for n in range(5)]
+        with caplog.at_level(logging.WARNING):
+            await engine.load("lone")
+        assert "model lone is served one request at a time: ValueError" in caplog.text
+        unbatched = {model.id: bool(model.unbatched) for model in engine.models()}
+        assert unbatched == {"tiny": False, "plain": False, "lone": True}
+        async with engine.generate(ask(model="lone", max_tokens=2000)) as running:
+            await anext(running)
+            waiting = [
+                asyncio.create_task(answer_of(engine, ask(f"q {n}", model="lone")))
+                for n in range(5)
+            ]
+            await until(
+                lambda: (
+                    [row.wait_note for row in engine.status().requests] == ["", *[UNBATCHED] * 5]
+                )
+            )
+            assert (await answer_of(engine, ask())).finished.usage.completion == 8
+        answers = await asyncio.gather(*waiting)
+        assert [answer.text for answer in answers] == expected
+        again = await answer_of(engine, ask("q 4", model="lone"))
+        assert again.text == expected[4]
+        assert again.finished.usage.cached > 0
+        assert engine.status().restarts == 0
+
+
+async def test_what_a_request_leaves_open_is_as_its_models_file_says(tmp_path: Path) -> None:
+    codes = {"greedy": PLAIN, "hot": PLAIN}
+    async with engine_of(tmp_path, codes) as engine:
+        files = {"greedy": {"do_sample": False, "top_p": 0.9}, "hot": {"temperature": 2.0}}
+        for number, advice in enumerate(files.values()):
+            file = tmp_path / f"own{number}" / "generation_config.json"
+            file.write_text(json.dumps(advice))
+        never = Sampling(logit_bias=NEVER)
+        coldest = (await answer_of(engine, ask(model="tiny", max_tokens=20))).text
+
+        async def texts(model: str, sampling: Sampling) -> set[str]:
+            request = ask(model=model, max_tokens=20, sampling=sampling)
+            return {(await answer_of(engine, request)).text for _ in range(3)}
+
+        assert await texts("greedy", never) == {coldest}
+        assert coldest not in await texts("hot", never)
+        assert await texts("hot", GREEDY) == {coldest}
+        started = {name: (await events_of(engine, ask(model=name)))[0] for name in files}
+        assert isinstance(started["greedy"], Started)
+        assert started["greedy"].sampling == Sampling(temperature=0.0, top_p=0.9)
+        assert isinstance(started["hot"], Started)
+        assert started["hot"].sampling == Sampling(temperature=2.0)
