@@ -153,7 +153,11 @@ class ModelPool:
         self._share_memory()
         self._preparer.add_model(name, *makers)
         self._server.send(
-            ModelChanged(name, "loaded", loaded.context_length, loaded.bytes, markup=loaded.markup)
+            ModelChanged(
+                *(name, "loaded", loaded.context_length, loaded.bytes),
+                markup=loaded.markup,
+                answers=loaded.format.answer,
+            )
         )
         return resident
 
@@ -235,7 +239,9 @@ def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
     try:
         # The fast tokenizers must not be shared between threads.
         tokenizer = copy.deepcopy(loaded.tokenizer)
-        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
+        builder = PromptBuilder(
+            tokenizer, spec, loaded.context_length, vocab_size=size, known=loaded.format
+        )
         constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
     except Exception as error:  # Tokenizers raise what they like.
         log.exception("preparing prompts for %s failed", spec.id)

@@ -93,6 +93,7 @@ class LastReport:
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
             progress=change.progress,
+            answers=change.answers or before.answers,
         )
         if change.state != before.state:
             _log_change(change)
