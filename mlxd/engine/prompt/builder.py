@@ -88,8 +88,8 @@ class PromptBuilder:
         self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
         # Logits are often padded past the vocabulary, and sometimes shorter than it.
-        known = max(vocabulary.values(), default=-1) + 1
-        self._vocab_size = known if vocab_size is None else min(known, vocab_size)
+        tokens = max(vocabulary.values(), default=-1) + 1
+        self._vocab_size = tokens if vocab_size is None else min(tokens, vocab_size)
         self._longest_token = max(map(len, vocabulary), default=1)
 
     def build(self, request: GenerateRequest) -> Prompt:

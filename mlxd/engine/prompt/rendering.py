@@ -83,7 +83,8 @@ class TemplateContext:
         first = turns[0] if turns and turns[0].role == "system" else None
         if first is not None and first.text:
             lead = None
-        added = "\n\n".join(filter(None, (first and first.text, lead, self.command)))
+        said = first.text if first is not None else ""
+        added = "\n\n".join(filter(None, (said, lead, self.command)))
         if first is None and lead is None and not added:
             return list(turns)
         return [ChatTurn("system", added), *(turns if first is None else turns[1:])]

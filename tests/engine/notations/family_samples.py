@@ -45,6 +45,12 @@ OLMO = 'Sure.\n<function_calls>get_weather(city="Oslo", days=2)\nget_time()</fun
 Text = tuple[str, str, list[tuple[str, ...]]]
 
 FAMILIES: tuple[Text, ...] = (
+    (
+        "function_gemma",
+        "<start_function_call>call:get_weather{city:<escape>Oslo<escape>,days:<escape>2<escape>}"
+        "<end_function_call>",
+        [WEATHER],
+    ),
     ("deepseek", dsml("tool_calls"), [SURE, WEATHER, TIME]),
     ("deepseek_v32", dsml("function_calls"), [SURE, WEATHER, TIME]),
     ("deepseek_v4", dsml("tool_calls"), [SURE, WEATHER, TIME]),
