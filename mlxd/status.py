@@ -49,13 +49,32 @@ class Restart(msgspec.Struct, frozen=True):
     reason: str
 
 
+class AnswerFormat(msgspec.Struct, frozen=True):
+    """How a model's answers are read, and how that was found out when it was loaded.
+
+    `tools` says who describes tools to it: its `template`, or `words` that mlxd adds, because the
+    template has no place for them or what it writes of calls can't be read back. `tool_format` and
+    `reasoning_tags` were found in the `configuration`, the `template`, the `vocabulary`, by the
+    `tokenizer`'s own word, in the `notation`, or by `reading` what the template writes. `problem`
+    is what people should know.
+    """
+
+    tools: Literal["template", "words"] = "template"
+    tool_format: str = ""
+    tool_format_from: str = ""
+    reasoning_tags: tuple[str, ...] = ()
+    reasoning_tags_from: str = ""
+    problem: str = ""
+
+
 class ModelInfo(msgspec.Struct, frozen=True):
     """A configured model as callers may know it.
 
     `context_length` and `bytes` (of weights in memory) are 0 until the model was loaded once;
-    `reason` says why the state is `failed`. While it loads, `progress` goes from 0 to 1.
-    `unbatched` says why its requests are served one at a time, as far as it was loaded; it is empty
-    where they are batched. `running` (requests) and `default` are known in `/admin/status` only.
+    `reason` says why the state is `failed`, `answers` how its text is read. While it loads,
+    `progress` goes from 0 to 1. `unbatched` says why its requests are served one at a time, as far
+    as it was loaded; it is empty where they are batched. `running` (requests) and `default` are
+    known in `/admin/status` only.
     """
 
     id: str
@@ -70,6 +89,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     unbatched: str = ""
     running: int = 0
     default: bool = False
+    answers: AnswerFormat | None = None
 
 
 class RowFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,7 +77,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.notations": ("engine.notations.reading",),
     "engine.notations.reading": (),
     "engine.parsing": ("engine.interface", "engine.notations", "engine.notations.reading"),
-    "engine.prompt": (*ENGINE_CONTRACT, "engine.notations"),
+    "engine.prompt": (*ENGINE_CONTRACT, "engine.notations", "engine.parsing"),
     "engine.grammar": (
         *("engine.interface", "engine.notations", "engine.notations.reading"),
         *("engine.parsing", "engine.prompt"),
@@ -106,7 +106,7 @@ SEES: dict[str, tuple[str, ...]] = {
 LATE_IMPORTS = (
     *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
     *("engine.__main__", "engine.process.probe", "engine.process.row_probe"),
-    "engine.process.smoke_test",
+    *("engine.process.smoke_test", "engine.process.format_probe"),
     "engine.scripted.json_generator",
 )
 

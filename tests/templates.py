@@ -74,7 +74,7 @@ BRACKETS = """
     {%- if message.role == 'user' -%}
         {{- '[INST]' + message.content + '[/INST]' -}}
     {%- elif message.tool_calls -%}
-        {{- '[CALLS][' -}}
+        {{- '[TOOL_CALLS][' -}}
         {%- for call in message.tool_calls -%}
             {%- if call.id | length != 9 -%}
                 {{- raise_exception('Tool call IDs should be alphanumeric strings of length 9!') -}}
@@ -106,7 +106,8 @@ ARGUMENTS_AS_TEXT = """
     {%- if message.role == 'assistant' -%}
         {{- '<|assistant|>' + (message.content or '') -}}
         {%- for call in message.tool_calls or [] -%}
-            {{- '<|call|>' + call.function.name + '\\n' + call.function.arguments + '<|end|>' -}}
+            {{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' -}}
+            {{- call.function.arguments + '}\\n</tool_call>' -}}
         {%- endfor -%}
         {{- '<|eot|>' -}}
     {%- endif -%}
@@ -147,9 +148,9 @@ NEEDS_A_QUESTION = """
 """
 
 CONTROLS = (
-    *("<|head|>", "<|tail|>", "<|eot|>", "<|user|>", "<|assistant|>", "<|call|>", "<|output|>"),
+    *("<|head|>", "<|tail|>", "<|eot|>", "<|user|>", "<|assistant|>", "<|output|>"),
     *("<|end|>", "<|tools|>", "[INST]", "[/INST]", "[SYS]", "[/SYS]", "[TOOLS]", "[/TOOLS]"),
-    *("[CALLS]", "[RESULT]", "[/RESULT]", "[EOS]"),
+    *("[TOOL_CALLS]", "[RESULT]", "[/RESULT]", "[EOS]"),
 )
 """Control tokens of these templates, besides the tiny model's own."""
 

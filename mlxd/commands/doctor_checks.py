@@ -27,7 +27,9 @@ from mlxd.config.settings import (
 )
 from mlxd.config.suggested_models import gigabytes
 from mlxd.engine.protocol import ModelSpec
+from mlxd.engine.model_files.library import locate
 from mlxd.errors import ConfigError
+from mlxd.status import AnswerFormat
 from mlxd.store.conversations import store_path
 from mlxd.store.database import MEMORY, inspect_file
 
@@ -67,13 +69,15 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
         yield blas_finding(str(facts["blas"]))
     memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
     models = settings.models or {"demo": ModelSettings(source="demo")}
+    here = {alias: find_model(alias, model) for alias, model in models.items()}
+    answers = answer_formats(models, here) if facts else {}
     specs = model_specs(settings.model_copy(update={"models": models}))
     for spec, (alias, model) in zip(specs, models.items(), strict=True):
-        here = find_model(alias, model)
-        yield model_finding(alias, model.source, here, memory=memory)
-        if here.bytes is not None and not here.reason:
+        found, known = here[alias], answers.get(alias)
+        yield model_finding(alias, model.source, found, memory=memory, answers=known)
+        if found.bytes is not None and not found.reason:
             yield from sampling_findings(alias, model, settings.defaults)
-            yield from rows_findings(spec, here.bytes)
+            yield from rows_findings(spec, found.bytes)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
@@ -203,8 +207,40 @@ def running_server(host: str, port: int) -> str:
     return str(body.get("status", "")) if isinstance(body, dict) else ""
 
 
-def model_finding(alias: str, source: str, here: LocalModel, *, memory: int) -> Finding:
-    """Whether a model is here, whole, and fits into `memory` bytes."""
+def answer_formats(
+    models: Mapping[str, ModelSettings], here: Mapping[str, LocalModel]
+) -> Mapping[str, AnswerFormat]:
+    """How the answers of the models that are here will be read."""
+    usable = {alias: model for alias, model in models.items() if not here[alias].reason}
+    specs = [
+        msgspec.structs.replace(spec, source=str(locate(spec.source)))
+        for spec in model_specs(Settings(models=usable))
+    ]
+    command = [sys.executable, "-m", "mlxd.engine.process.format_probe"]
+    try:
+        done = subprocess.run(
+            command,
+            input=msgspec.json.encode(specs),
+            capture_output=True,
+            check=True,
+            timeout=PROBE_SECONDS,
+        )
+        found = msgspec.json.decode(done.stdout, type=list[AnswerFormat | None])
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        return {}
+    formats = zip(specs, found, strict=True)
+    return {spec.id: answers for spec, answers in formats if answers is not None}
+
+
+def model_finding(
+    alias: str,
+    source: str,
+    here: LocalModel,
+    *,
+    memory: int,
+    answers: AnswerFormat | None = None,
+) -> Finding:
+    """Whether a model is here, whole, and fits into `memory` bytes; how its answers are read."""
     subject = f"model {alias}"
     if here.bytes is None or here.reason:
         remedy = f"mlxd pull {source}" if can_be_pulled(source) else "Check the folder."
@@ -212,9 +248,27 @@ def model_finding(alias: str, source: str, here: LocalModel, *, memory: int) -> 
     text = f"{source}, {gigabytes(here.bytes)} of {gigabytes(memory)}"
     if here.bytes > memory:
         return Finding("fail", subject, f"{text}: does not fit", "Choose a smaller one.")
+    read = f"; {reading_of(answers)}" if answers else ""
     if here.bytes > memory * TIGHT:
-        return Finding("warn", subject, f"{text}: tight", "Long prompts may not fit.")
-    return Finding("ok", subject, text)
+        return Finding("warn", subject, f"{text}: tight{read}", "Long prompts may not fit.")
+    if answers and answers.problem:
+        return Finding("warn", subject, f"{text}{read}", f"{answers.problem}.")
+    return Finding("ok", subject, f"{text}{read}")
+
+
+def reading_of(answers: AnswerFormat) -> str:
+    """How a model's answers are read, in a few words."""
+    by = answers.tool_format_from
+    calls = f"calls are read as {answers.tool_format} (from the {by})"
+    if by == "reading":
+        calls = f"calls are read as {answers.tool_format} (found by reading them)"
+    if answers.tools == "words" and by != "configuration":
+        calls = f"tools are described in words, calls are read as {answers.tool_format}"
+    elif not answers.problem:
+        calls += ", and read back"
+    tags = " ".join(answers.reasoning_tags)
+    thinking = f"thinking in {tags} (from the {answers.reasoning_tags_from})" if tags else ""
+    return f"{calls}, {thinking or 'no thinking'}"
 
 
 def sampling_findings(

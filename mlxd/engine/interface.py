@@ -15,12 +15,14 @@ class Markup(msgspec.Struct, frozen=True):
     """How to read a model's text.
 
     `reasoning` holds (opening, closing) tag pairs; `tool_format` names a notation of
-    `mlxd.engine.notations`; `structural` are control texts that are dropped wherever they appear.
+    `mlxd.engine.notations`, and `also_read` others whose markers count too; `structural` are
+    control texts that are dropped wherever they appear.
     """
 
     reasoning: tuple[tuple[str, str], ...] = ()
     tool_format: str | None = None
     structural: tuple[str, ...] = ()
+    also_read: tuple[str, ...] = ()
 
 
 class Watcher(Protocol):

@@ -14,7 +14,7 @@ from mlxd.engine.interface import Markup
 from mlxd.errors import ErrorReport
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar
-from mlxd.status import EngineFigures, ModelState, RowFigures
+from mlxd.status import AnswerFormat, EngineFigures, ModelState, RowFigures
 
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes; a longer frame means the peer is broken."""
@@ -141,6 +141,7 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
     files: str = ""
     unbatched: str = ""
     sampling: Sampling = Sampling()
+    answers: AnswerFormat | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

@@ -72,7 +72,8 @@ class Constrainer:
         self._inner = getattr(tokenizer, "_tokenizer", tokenizer)
         self._constrainable = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
         self._markup: Markup = builder.markup
-        self._switch = builder.traits.thinking_switch
+        self._unwanted = builder.wants_no_thinking
+        self._can_switch_off = builder.traits.thinking_off is not None
         vocabulary = tokenizer.get_vocab()
         self._writer = GrammarWriter(
             self._markup,
@@ -192,9 +193,9 @@ class Constrainer:
         self, request: GenerateRequest, prompt: Prompt, *, constrained: bool
     ) -> Thinking | None:
         wishes = request.reasoning
-        off = wishes.enabled is False or wishes.effort == "none"
+        off = self._unwanted(request)
         # A template without a switch has the model think all the same: its tag is closed at once.
-        budget = 0 if off and self._switch is None else wishes.budget
+        budget = 0 if off and not self._can_switch_off else wishes.budget
         if not self._markup.reasoning or (budget is None and not constrained):
             return None
         opening, closing = self._markup.reasoning[0]

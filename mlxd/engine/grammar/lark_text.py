@@ -16,7 +16,7 @@ from mlxd.engine.grammar.tool_calls import (
     inline_json,
 )
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations.table import notation_named
+from mlxd.engine.notations.table import read_as
 from mlxd.engine.parsing.blocks import callable_tools
 from mlxd.errors import InvalidField
 from mlxd.messages import (
@@ -78,7 +78,7 @@ class GrammarWriter:
     ) -> None:
         self._markup = markup
         self._literally = literally
-        self._notation = notation_named(markup.tool_format)
+        self._notation = read_as(markup.tool_format, markup.also_read)
         self._form = self._notation.form_in(is_token)
         self._messages = self._form.messages
         # A marker that is a text ends the lexeme of the free text before it, at its first place.

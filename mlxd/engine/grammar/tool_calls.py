@@ -27,7 +27,6 @@ class ToolGrammar:
         self._literally = literally
         self._parallel = parallel and not form.single
         self._rules: list[str] = []
-        self._values = PlainValues(form.member[1], form.forbidden, form.line)
 
     def beginnings(self, tools: Sequence[ToolShape]) -> list[str]:
         """The text before the arguments of each tool's call."""
@@ -39,7 +38,7 @@ class ToolGrammar:
         """The texts that close calls and arguments."""
         form = self._form
         texts = (form.member[1], form.region[1], form.call[1].format())
-        return [text for text in texts if len(text) > 2]
+        return [text for text in texts if len(text) > 2 and "{" not in text]
 
     def rules(self, tools: Sequence[ToolShape], *, marked: bool) -> str:
         """Lark rules; `calls` is the one to begin with, without its marker if `marked`."""
@@ -108,18 +107,19 @@ class ToolGrammar:
             self._rules.append(f"{rule}_rest{number}: {comma} {member} {following}{skip}")
 
     def _member(self, key: str, schema: Any, rule: str, tool: ToolShape) -> str:
-        opening = self._text(self._form.member[0].format(key=key))
+        opening, behind = (text.format(key=key, string="{string}") for text in self._form.member)
         rooted = with_definitions(schema, tool.schema)
-        closing = self._text(self._form.member[1])
         if self._form.values == "plain":
-            terminal = self._values.terminal(rooted, tool)
+            values = PlainValues(behind, self._form.forbidden, self._form.line)
+            terminal = values.terminal(rooted, tool)
             if terminal is not None:
                 name = f"{rule.upper()}_VALUE"
                 self._rules.append(f"{name}: {terminal}")
-                behind = self._form.member[1]
+                opening = self._text(opening.replace("{string}", "true"))
                 return f"{opening} {name} {self._text(behind[len(behind.rstrip()) :])}"
-            rooted = self._values.without_strings(rooted, tool)
-        return f"{opening} {inline_json(rooted, strict=tool.strict)} {closing}"
+            rooted = values.without_strings(rooted, tool)
+        opening = self._text(opening.replace("{string}", "false"))
+        return f"{opening} {inline_json(rooted, strict=tool.strict)} {self._text(behind)}"
 
     def _text(self, text: str) -> str:
         return self._literally(text) if text else ""

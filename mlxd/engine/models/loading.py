@@ -21,8 +21,8 @@ from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
-from mlxd.engine.prompt.markup_detection import read_markup
-from mlxd.engine.prompt.template_traits import TemplateTraits, probe
+from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
+from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
 
@@ -71,8 +71,17 @@ class LoadedModel:
     bytes: int
     kv_bytes_per_token: int
     vocab_size: int
-    markup: Markup
-    traits: TemplateTraits
+    format: ModelFormat
+
+    @property
+    def markup(self) -> Markup:
+        """How its text is read."""
+        return self.format.markup
+
+    @property
+    def traits(self) -> TemplateTraits:
+        """What its chat template takes."""
+        return self.format.traits
 
 
 def load(
@@ -133,7 +142,6 @@ def _load(
             {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
             eos_token_ids=config.get("eos_token_id"),
         )
-    traits = _traits(spec, tokenizer)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -144,8 +152,7 @@ def _load(
         bytes=_bytes(model.parameters()),
         kv_bytes_per_token=kv_bytes,
         vocab_size=vocab_size,
-        markup=read_markup(tokenizer, spec, describes_tools=not traits.tools),
-        traits=traits,
+        format=_format(spec, tokenizer),
     )
 
 
@@ -244,15 +251,16 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array))
 
 
-def _traits(spec: ModelSpec, tokenizer: Any) -> TemplateTraits:
-    template = ChatTemplate(tokenizer)
-    traits = probe(template)
-    content: Any = [{"type": "text", "text": "Hello"}] if traits.content_parts else "Hello"
+def _format(spec: ModelSpec, tokenizer: Any) -> ModelFormat:
+    found = read_format(tokenizer, spec)
+    content: Any = [{"type": "text", "text": "Hello"}] if found.traits.content_parts else "Hello"
     try:
-        template.render([{"role": "user", "content": content}], open_answer=True)
+        ChatTemplate(tokenizer).render([{"role": "user", "content": content}], open_answer=True)
     except TemplateFault as fault:
         raise ModelUnusable(spec.id, f"its chat template does not work: {fault}") from fault
-    return traits
+    if found.answer.problem:
+        log.warning("%s: %s", spec.id, found.answer.problem)
+    return found
 
 
 def _context_length(spec: ModelSpec, config: dict[str, Any], tokenizer: Any) -> int:

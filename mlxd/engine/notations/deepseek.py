@@ -1,4 +1,6 @@
-"""DeepSeek's calls: a name and a JSON object between control tokens, or nested tags."""
+"""DeepSeek's calls: a name and a JSON object between control tokens; nested tags from V3.2 on."""
+
+from dataclasses import replace
 
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.calls import (
@@ -50,17 +52,33 @@ def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
             return
 
 
-_DSML_REGION = "<｜DSML｜function_calls>"
-_DSML = Tags(
-    call="<｜DSML｜invoke",
-    call_end="</｜DSML｜invoke>",
-    param="<｜DSML｜parameter",
-    param_end="</｜DSML｜parameter>",
-    region_end="</｜DSML｜function_calls>",
-    named_by="name",
-    keyed_by="name",
-    typed_by="string",
-)
+_PARAM_END = "</｜DSML｜parameter>"
+_V32_REGION, _V4_REGION = "function_calls", "tool_calls"
+
+
+def _dsml(region: str) -> Tags:
+    """The tags of V3.2 and V4, which differ in the region around calls."""
+    return Tags(
+        call="<｜DSML｜invoke",
+        call_end="</｜DSML｜invoke>",
+        param="<｜DSML｜parameter",
+        param_end=_PARAM_END,
+        region_end=f"</｜DSML｜{region}>",
+        named_by="name",
+        keyed_by="name",
+        typed_by="string",
+    )
+
+
+def _dsml_form(region: str) -> Form:
+    return Form(
+        ('<｜DSML｜invoke name="{name}">\n', "</｜DSML｜invoke>\n"),
+        region=(f"<｜DSML｜{region}>\n", f"</｜DSML｜{region}>"),
+        json=False,
+        member=('<｜DSML｜parameter name="{key}" string="{string}">', _PARAM_END + "\n"),
+        forbidden=("</｜DSML｜invoke>",),
+    )
+
 
 DEEPSEEK = Notation(
     "deepseek",
@@ -68,7 +86,12 @@ DEEPSEEK = Notation(
     {
         _SECTION: _read_section,
         _CALL: _read_calls,
-        **tag_starts(_DSML, region=_DSML_REGION),
+        **tag_starts(_dsml(_V4_REGION), region=f"<｜DSML｜{_V4_REGION}>"),
+        **tag_starts(_dsml(_V32_REGION), region=f"<｜DSML｜{_V32_REGION}>"),
     },
     signs=(_SECTION,),
 )
+DEEPSEEK_V32 = replace(
+    DEEPSEEK, name="deepseek_v32", form=_dsml_form(_V32_REGION), signs=("｜DSML｜",)
+)
+DEEPSEEK_V4 = replace(DEEPSEEK_V32, name="deepseek_v4", form=_dsml_form(_V4_REGION))

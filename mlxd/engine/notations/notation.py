@@ -30,6 +30,8 @@ class MessageForm:
 class Form:
     """How calls are written: `{name}` stands for the tool's name, `{key}` for an argument's.
 
+    In `member`, `{string}` stands for whether the value is a text: `true` or `false`.
+
     `region` stands around all calls, `call` around one, `between` between two. With `json` the
     arguments are one JSON object; else each stands between the texts of `member`, with `comma`
     between two of them. As `values` are "plain", a text is written as it is, within lines of its
@@ -75,11 +77,12 @@ class Notation:
     without markup where an answer begins; `headers` are set for families that write messages.
 
     Writing: grammars hold an answer to `form`, or to the second of `form_with` in a model whose
-    vocabulary has the first. `spell` puts calls of the history into a conversation whose template
-    has no place for them; notations without it leave that to the one that describes tools.
+    vocabulary has the first. `spell` is set where calls of a conversation are better written in
+    another way than `form` says.
 
-    Finding: a model writes so if it has all of `tokens`, else if its chat template has one of the
-    texts `signs`. Only what mlx-lm does not find needs signs here.
+    Finding: a model is taken to write so if it has all of `tokens`, or if its chat template has one
+    of the texts `signs`, and what its template writes is read back. Only what mlx-lm does not find
+    needs signs here.
     """
 
     name: str

@@ -1,9 +1,10 @@
-"""Calls as Python: `[weather(city="Oslo", days=2), time()]`."""
+"""Calls as Python: `[weather(city="Oslo", days=2), time()]`, in a region or alone."""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mlxd.engine.notations.notation import Form, Notation
@@ -25,21 +26,44 @@ _ARGUMENT = replace(PYTHON, bare=re.compile(r"[\w .+-]+"), delimiters=(",", ")",
 _NO_KEYWORDS = "its arguments have no names"
 
 
-def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
-    """Read one call or a list of them, up to the end of their region."""
-    stops = markers_of(_END)
+def _read_calls(scan: Scanner, calls: Calls, end: str = _END) -> Steps[None]:
+    """Read calls in lists or one a line, up to the end of their region."""
+    stops = markers_of(end)
+    if not (yield from _read_list(scan, calls, stops)):
+        return
+    while not (yield from all_stops(scan, stops)):
+        if scan.char != "[" and not (scan.char and calls.may_be(scan.char)):
+            return
+        try:
+            if not (yield from _read_list(scan, calls, stops)):
+                return
+        except NotACall:
+            # It was the beginning of a text.
+            return
+
+
+def _read_list(scan: Scanner, calls: Calls, stops: Markers) -> Steps[bool]:
+    """Read one call or a list of them; false when nothing can follow."""
     yield from scan.space()
     listed = yield from scan.accept("[")
     while True:
         yield from scan.space()
         if not (yield from _Call(scan, calls, stops).read()):
-            return
+            return False
         yield from scan.space()
         if not (yield from scan.accept(",")):
             break
     if listed and (yield from scan.accept("]")):
         scan.mark()
-    yield from all_stops(scan, stops)
+    return True
+
+
+def _read_bare_calls(scan: Scanner, calls: Calls) -> Steps[None]:
+    try:
+        yield from _read_calls(scan, calls, "")
+    except NotACall as error:
+        # A list without any markup may well be a text.
+        raise NotACall(error.reason, remark=False) from None
 
 
 class _Call:
@@ -117,10 +141,6 @@ class _Call:
         return False
 
 
-def _spell(calls: Sequence[tuple[str, Any]]) -> str:
-    return f"{_START}[{', '.join(_spell_call(*call) for call in calls)}]{_END}"
-
-
 def _spell_call(name: str, arguments: Any) -> str:
     members = arguments if isinstance(arguments, dict) else {"text": arguments}
     values = {
@@ -130,17 +150,36 @@ def _spell_call(name: str, arguments: Any) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in values.items())})"
 
 
-PYTHONIC = Notation(
-    "pythonic",
-    Form(
-        ("{name}(", ")"),
-        region=(_START + "[", "]" + _END),
-        between=", ",
-        json=False,
-        member=("{key}=", ""),
-        comma=", ",
-        values="json",
-    ),
-    {_START: _read_calls},
-    spell=_spell,
+def _notation(name: str, region: tuple[str, str], between: str = ", ") -> Notation:
+    def spell(calls: Sequence[tuple[str, Any]]) -> str:
+        return region[0] + between.join(_spell_call(*call) for call in calls) + region[1]
+
+    return Notation(
+        name,
+        Form(
+            ("{name}(", ")"),
+            region=region,
+            between=between,
+            json=False,
+            member=("{key}=", ""),
+            comma=", ",
+            values="json",
+        ),
+        {_START: _read_calls},
+        spell=spell,
+    )
+
+
+PYTHONIC = _notation("pythonic", (_START + "[", "]" + _END))
+# Llama 3.2 and 4, ToolACE, Gemma 3: the list is all of the answer.
+BARE_PYTHONIC = replace(
+    _notation("bare_pythonic", ("[", "]")),
+    starts={"<|python_start|>": partial(_read_calls, end="<|python_end|>")},
+    bare=_read_bare_calls,
+    signs=("[func_name1(params_name1=", "<|python_start|>"),
+)
+OLMO3 = replace(
+    _notation("olmo3", ("<function_calls>\n", "\n</function_calls>"), "\n"),
+    starts={"<function_calls>": partial(_read_calls, end="</function_calls>")},
+    signs=("<function_calls>",),
 )

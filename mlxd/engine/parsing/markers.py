@@ -18,7 +18,7 @@ from mlxd.engine.notations.reading.calls import (
 from mlxd.engine.notations.reading.headers import Headers, MessageRoute
 from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.table import notation_named
+from mlxd.engine.notations.table import notation_named, read_as
 
 MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""
@@ -104,7 +104,7 @@ class Splitter:
     ) -> None:
         self._scan = scan
         self._calls = calls
-        notation = notation_named(markup.tool_format)
+        notation = read_as(markup.tool_format, markup.also_read)
         self._notation = notation if calls.offered else None
         self._headers = notation.headers
         self._table = build_table(markup, self._notation)

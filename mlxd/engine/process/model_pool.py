@@ -203,11 +203,9 @@ class ModelPool:
         loaded = resident.loaded
         self._server.send(
             ModelChanged(
-                name,
-                "loaded",
-                loaded.context_length,
-                loaded.bytes,
+                *(name, "loaded", loaded.context_length, loaded.bytes),
                 markup=loaded.markup,
+                answers=loaded.format.answer,
                 unbatched=resident.ability.reason,
                 sampling=loaded.spec.sampling,
             )
@@ -326,7 +324,9 @@ def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
     try:
         # The fast tokenizers must not be shared between threads.
         tokenizer = copy.deepcopy(loaded.tokenizer)
-        builder = PromptBuilder(tokenizer, spec, loaded.context_length, vocab_size=size)
+        builder = PromptBuilder(
+            tokenizer, spec, loaded.context_length, vocab_size=size, known=loaded.format
+        )
         constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
     except BaseException as error:  # Tokenizers raise what they like.
         log.exception("preparing prompts for %s failed", spec.id)

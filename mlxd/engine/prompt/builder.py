@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from mlxd.engine.notations.table import notation_named
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
-from mlxd.engine.prompt.markup_detection import read_markup
+from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
 from mlxd.engine.prompt.rendering import Rendered, TemplateContext
-from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS, SWITCHES, probe
+from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS
+from mlxd.engine.prompt.thinking_off import SWITCHES, turns_off
 from mlxd.engine.prompt.turn_layout import TAGS
 from mlxd.engine.prompt.turns import MessageReader
 from mlxd.engine.protocol import ModelSpec
@@ -62,7 +64,8 @@ class Prompt:
 class PromptBuilder:
     """Builds prompts for one model; not for several threads at once.
 
-    `vocab_size` is the length of the model's logits, if it is less than what the tokenizer knows.
+    `vocab_size` is the length of the model's logits, if it is less than what the tokenizer knows;
+    `known` is what was found out of its template already.
     """
 
     def __init__(
@@ -72,19 +75,21 @@ class PromptBuilder:
         context_length: int,
         *,
         vocab_size: int | None = None,
+        known: ModelFormat | None = None,
     ) -> None:
         self._spec = spec
         self._context_length = context_length
         self._template = ChatTemplate(tokenizer)
-        self.traits = probe(self._template)
-        self.markup = read_markup(tokenizer, spec, describes_tools=not self.traits.tools)
-        tags = (tag for pair in self.markup.reasoning for tag in pair)
+        found = known or read_format(tokenizer, spec)
+        self.traits, self.markup = found.traits, found.markup
+        tags = [tag for pair in self.markup.reasoning for tag in pair]
+        tags += notation_named(self.markup.tool_format).form.tags
         controls = control_tokens(tokenizer, self._template.source, *TAGS, *tags)
         self._encoder = PlainEncoder(tokenizer, controls)
         vocabulary = tokenizer.get_vocab()
         # Logits are often padded past the vocabulary, and sometimes shorter than it.
-        known = max(vocabulary.values(), default=-1) + 1
-        self._vocab_size = known if vocab_size is None else min(known, vocab_size)
+        tokens = max(vocabulary.values(), default=-1) + 1
+        self._vocab_size = tokens if vocab_size is None else min(tokens, vocab_size)
         self._longest_token = max(map(len, vocabulary), default=1)
 
     def build(self, request: GenerateRequest) -> Prompt:
@@ -105,6 +110,19 @@ class PromptBuilder:
     def count(self, request: GenerateRequest) -> int:
         """Tokens of the prompt of `request`, also when it is too long for the window."""
         return len(self._prompt(request, checkpoints=False).tokens)
+
+    def wants_no_thinking(self, request: GenerateRequest) -> bool:
+        """Whether this answer shall have no thinking, by the request or else the configuration."""
+        wishes, traits = request.reasoning, self.traits
+        own, configured = (
+            next((arguments[name] for name in SWITCHES if name in arguments), None)
+            for arguments in (request.template_args, self._spec.template_args)
+        )
+        if own is not None:
+            return own is False
+        if wishes.enabled is None and wishes.effort is None:
+            return configured is False
+        return turns_off(wishes, graded=traits.effort)
 
     def _prompt(self, request: GenerateRequest, *, checkpoints: bool) -> Prompt:
         size = _characters(request)
@@ -147,10 +165,14 @@ class PromptBuilder:
         turns = reader.turns(request.messages)
         tools = reader.tools(_offered(request))
         arguments = self._arguments(request, escaper)
+        off = self.traits.thinking_off
+        command = off.command if off is not None and self.wants_no_thinking(request) else ""
         fault = TemplateFault("there are none")
         plainer = (self.traits, self.traits.without_tools(), self.traits.strict())
         for traits in plainer if turns else ():
-            context = TemplateContext(self._template, traits, self.markup, tools, arguments)
+            context = TemplateContext(
+                self._template, traits, self.markup, tools, arguments, command=command
+            )
             try:
                 return context.render(turns, checkpoints=checkpoints)
             except TemplateFault as refusal:
@@ -171,15 +193,20 @@ class PromptBuilder:
             if switch is not None and name in requested:
                 requested.setdefault(switch, requested[name])
         harmless = {name: requested[name] for name in requested if name in self.traits.arguments}
-        return {**self._spec.template_args, **self._reasoning(request), **harmless}
+        arguments = {**self._spec.template_args, **self._reasoning(request), **harmless}
+        if self.markup.reasoning and not arguments.keys() & SWITCHES:
+            # mlx-lm would say no for the families whose tags it does not know.
+            arguments["enable_thinking"] = True
+        return arguments
 
     def _reasoning(self, request: GenerateRequest) -> dict[str, Scalar]:
         """The request's wishes about thinking in the template's own terms, as far as it has any."""
         wishes, traits = request.reasoning, self.traits
+        if traits.thinking_off is not None and self.wants_no_thinking(request):
+            return traits.thinking_off.arguments()
         arguments: dict[str, Scalar] = {}
-        enabled = False if wishes.effort == "none" else wishes.enabled
-        if traits.thinking_switch is not None and enabled is not None:
-            arguments[traits.thinking_switch] = enabled
+        if traits.thinking_switch is not None and wishes.enabled is not None:
+            arguments[traits.thinking_switch] = wishes.enabled
         if traits.effort and wishes.effort is not None:
             known = re.search(rf"['\"]{re.escape(wishes.effort)}['\"]", self._template.source)
             # A template may refuse an effort that it does not name.

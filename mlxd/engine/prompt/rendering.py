@@ -32,35 +32,40 @@ class Rendered:
 
 @dataclass(frozen=True)
 class TemplateContext:
-    """What stays the same for all renderings of one request."""
+    """What stays the same for all renderings of one request.
+
+    `command` is a text that steers the model from the system's turn.
+    """
 
     template: ChatTemplate
     traits: TemplateTraits
     markup: Markup
     tools: Sequence[Mapping[str, Any]]
     arguments: Mapping[str, Any]
+    command: str = ""
 
     def render(self, turns: Sequence[ChatTurn], *, checkpoints: bool) -> Rendered:
         """The whole prompt; an assistant turn at the end is continued. Raises `TemplateFault`."""
         turns = list(turns)
-        # An empty answer at the end is nothing that could be gone on with.
-        while turns and turns[-1].role == "assistant" and turns[-1].empty:
+        # An empty answer at the end is nothing that could be gone on with; closed thinking is.
+        while turns and turns[-1].role == "assistant" and turns[-1].empty and not turns[-1].thought:
             turns.pop()
         turns = turns or [ChatTurn("user")]
         last = turns[-1]
         if last.role == "assistant" and not last.calls:
             rendered = self._continued(turns[:-1] or [ChatTurn("user")], last)
         else:
-            text = self._text(turns, open_answer=True)
+            text = self.text(turns, open_answer=True)
             rendered = Rendered(text, self._opens_reasoning(text, turns))
         if checkpoints and len(rendered.text) >= SHORT:
             return replace(rendered, marks=self._marks(rendered.text, turns))
         return rendered
 
-    def _text(self, turns: Sequence[ChatTurn], *, open_answer: bool) -> str:
+    def text(self, turns: Sequence[ChatTurn], *, open_answer: bool) -> str:
+        """The turns as the template writes them, nothing else; raises `TemplateFault`."""
         native = self.traits.tools
         arranged = arrange(
-            turns,
+            self._led(turns),
             self.traits,
             tools=() if native else self.tools,
             tool_format=self.markup.tool_format,
@@ -72,30 +77,45 @@ class TemplateContext:
             arguments=self.arguments,
         )
 
+    def _led(self, turns: Sequence[ChatTurn]) -> list[ChatTurn]:
+        """The turns with what the system's turn must hold besides the caller's text."""
+        lead = self.traits.tools_lead if self.traits.tools and self.tools else None
+        first = turns[0] if turns and turns[0].role == "system" else None
+        if first is not None and first.text:
+            lead = None
+        said = first.text if first is not None else ""
+        added = "\n\n".join(filter(None, (said, lead, self.command)))
+        if first is None and lead is None and not added:
+            return list(turns)
+        return [ChatTurn("system", added), *(turns if first is None else turns[1:])]
+
     def _continued(self, turns: Sequence[ChatTurn], last: ChatTurn) -> Rendered:
         """The prompt up to the end of `last`, whose answer the model goes on with."""
-        thinking = not last.text
+        thinking = not last.text and not last.thought
+        if last.thought and not last.reasoning:
+            # Templates leave empty thinking out, and open another one.
+            return Rendered(self._appended(turns, last), thinking)
         marked = (
             replace(last, reasoning=last.reasoning + END)
             if thinking
             else replace(last, text=last.text + END)
         )
         with suppress(TemplateFault):
-            text, found, _ = self._text([*turns, marked], open_answer=False).rpartition(END)
+            text, found, _ = self.text([*turns, marked], open_answer=False).rpartition(END)
             if found:
                 return Rendered(text, thinking)
         return Rendered(self._appended(turns, last), thinking)
 
     def _appended(self, turns: Sequence[ChatTurn], last: ChatTurn) -> str:
         """As `_continued`, for templates that drop or refuse what an answer begins with."""
-        text = self._text(turns, open_answer=True)
+        text = self.text(turns, open_answer=True)
         if not self.markup.reasoning:
             return text + (last.text or last.reasoning)
         opening, closing = self.markup.reasoning[0]
         opened = self._opens_reasoning(text, turns)
-        if last.reasoning:
+        if last.reasoning or (last.thought and not opened):
             text += last.reasoning if opened else f"{opening}\n{last.reasoning}"
-        if last.text and (opened or last.reasoning):
+        if last.thought or (last.text and (opened or last.reasoning)):
             text += f"\n{closing}\n\n"
         return text + last.text
 
@@ -105,7 +125,7 @@ class TemplateContext:
         if not any(opening in tail for opening, _ in self.markup.reasoning):
             return False
         with suppress(TemplateFault):
-            tail = text[_shared(text, self._text(turns, open_answer=False)) :][-TAIL:]
+            tail = text[shared(text, self.text(turns, open_answer=False)) :][-TAIL:]
         return any(
             tail.rfind(opening) > tail.rfind(closing) for opening, closing in self.markup.reasoning
         )
@@ -120,11 +140,11 @@ class TemplateContext:
         marks = set()
         for beginning in shorter:
             with suppress(TemplateFault):
-                marks.add(_shared(text, self._text(beginning, open_answer=False)))
+                marks.add(shared(text, self.text(beginning, open_answer=False)))
         return tuple(sorted(marks))
 
 
-def _shared(one: str, other: str) -> int:
+def shared(one: str, other: str) -> int:
     """Characters that two texts have in common at their beginning."""
     if one.startswith(other):
         return len(other)

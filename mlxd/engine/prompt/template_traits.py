@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any, Literal
 
 from mlxd.engine.prompt.chat_template import ChatMessage, ChatTemplate, TemplateFault
+from mlxd.engine.prompt.thinking_off import SWITCHES, ThinkingOff, find_off
 
 REQUEST_ARGUMENTS: dict[str, Any] = {
     "enable_thinking": True,
@@ -29,20 +30,20 @@ ArgumentForm = Literal["object", "text"]
 FORMS: tuple[ArgumentForm, ...] = ("object", "text")
 CONTENTS = ("", None)
 
-SWITCHES = ("enable_thinking", "thinking")
-
 
 @dataclass(frozen=True)
 class CallShape:
     """How the template wants an assistant's tool calls.
 
     `content` stands where the turn has no text; `arguments` are an object or JSON text; `short_ids`
-    must be nine letters and digits.
+    must be nine letters and digits. With `numbered_ids` they are `functions.NAME:N`, because the
+    template writes nothing else of a call's name.
     """
 
     content: str | None = ""
     arguments: ArgumentForm = "object"
     short_ids: bool = False
+    numbered_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class TemplateTraits:
     `assistants_in_row`: turns of one role after another. `no_user`: conversations without a user
     turn. `calls` and `results`: tool calls and turns of the tool role; neither where a template has
     no place for `tools`, because the words that stand in for it teach another form.
-    `reasoned_calls`: an assistant turn with reasoning, text and calls. `thinking_switch` is the
-    argument that turns thinking on and off; `arguments` are those of `REQUEST_ARGUMENTS` that do
-    no harm.
+    `reasoned_calls`: an assistant turn with reasoning, text and calls. `tools_lead`: the text of
+    the system turn without which tools are not shown, None if they are. `thinking_switch` is the
+    argument that turns thinking on and off, `thinking_off` what turns it off by whatever way there
+    is; `arguments` are those of `REQUEST_ARGUMENTS` that do no harm.
     """
 
     content_parts: bool = False
@@ -67,6 +69,7 @@ class TemplateTraits:
     no_user: bool = True
     empty_assistant: bool = True
     tools: bool = True
+    tools_lead: str | None = None
     calls: CallShape | None = CallShape()
     parallel_calls: bool = True
     unanswered_calls: bool = True
@@ -74,6 +77,7 @@ class TemplateTraits:
     results: bool = True
     user_after_results: bool = True
     thinking_switch: str | None = None
+    thinking_off: ThinkingOff | None = None
     effort: bool = False
     budget: bool = False
     arguments: frozenset[str] = frozenset()
@@ -106,6 +110,10 @@ A1, A2 = ({"role": "assistant", "content": f"qzanswer{n}"} for n in "ab")
 S1, S2 = ({"role": "system", "content": f"qzsystem{n}"} for n in "ab")
 ODD_IDS = (("call_qz-0001", "call_qz-0002"), ("1", "2"))
 SHORT_IDS = ("qzid00001", "qzid00002")
+NUMBERED_IDS = ("functions.qztool:0", "functions.qztool:1")
+SHORT, NUMBERED = {"short_ids": True}, {"numbered_ids": True}
+LEADS = ("", "You can call functions.")
+"""Texts of a system turn that is there for the tools alone."""
 TOOL = {
     "type": "function",
     "function": {
@@ -150,8 +158,12 @@ class _Prober:
 
     def _with_tools(self, traits: TemplateTraits) -> TemplateTraits:
         lead = [S1, U1] if traits.system else [U1]
-        tools = "qztool" in (self._render(lead, tools=(TOOL,)) or "")
+        tools = self._offers(lead)
         self._tools = (TOOL,) if tools else ()
+        tools_lead = None
+        if tools and not self._offers([U1]):
+            leads = ({"role": "system", "content": text} for text in LEADS)
+            tools_lead = next((lead["content"] for lead in leads if self._offers([lead, U1])), None)
         # Without a place for tools they are described in words; calls and results then follow.
         shape = self._call_shape() if tools else None
         self._shape = shape or CallShape()
@@ -165,6 +177,7 @@ class _Prober:
             traits,
             system_later=later,
             tools=tools,
+            tools_lead=tools_lead,
             calls=shape,
             results=results,
             parallel_calls=self._keeps_calls(
@@ -174,6 +187,10 @@ class _Prober:
             reasoned_calls=self._render([U1, reasoned, self._result()]) is not None,
             user_after_results=self._shows([U1, self._call(), self._result(), U2]),
         )
+
+    def _offers(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether a tool is shown beside these messages."""
+        return "qztool" in (self._render(messages, tools=(TOOL,)) or "")
 
     def _takes_later_system(self, system: bool) -> bool:
         lead = [S2] if system else []
@@ -186,9 +203,10 @@ class _Prober:
 
     def _call_shape(self) -> CallShape | None:
         """The first shape of a call whose name and arguments come out whole."""
-        for ids in (ODD_IDS, (SHORT_IDS,)):
+        # What the template takes as it is comes before ids that it would not need.
+        for ids, form in ((ODD_IDS, {}), ((SHORT_IDS,), SHORT), ((NUMBERED_IDS,), NUMBERED)):
             for content, arguments in product(CONTENTS, FORMS):
-                shape = CallShape(content, arguments, short_ids=ids is not ODD_IDS)
+                shape = CallShape(content, arguments, **form)
                 if all(self._calls_come_out(shape, pair) for pair in ids):
                     return shape
         self._ids = ODD_IDS[0]
@@ -208,6 +226,7 @@ class _Prober:
         switches = [name for name in SWITCHES if self._differs(name, True, False)]
         return {
             "thinking_switch": switches[0] if switches else None,
+            "thinking_off": find_off(self._render, self._template.source),
             "effort": self._differs("reasoning_effort", "low", "high"),
             "budget": self._differs("thinking_budget", 1024, 2048),
             "arguments": frozenset(

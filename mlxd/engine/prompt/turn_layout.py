@@ -4,36 +4,40 @@ Earlier turns don't change when later ones are added, except where a template in
 assistant alternate and turns have to be merged. So a longer conversation keeps its prefix.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
-from mlxd.engine.notations.table import DESCRIBED, NOTATIONS, notation_named
+from mlxd.engine.notations.notation import Notation
+from mlxd.engine.notations.spelling import spelt
+from mlxd.engine.notations.table import DESCRIBED, notation_named
+from mlxd.engine.prompt.call_ids import numbered, short_id
 from mlxd.engine.prompt.chat_template import ChatMessage
 from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
 from mlxd.engine.prompt.turns import ChatCall, ChatTurn
 
 FILLER = "OK."
 """What an assistant turn says where the template wants one and takes no empty one."""
-SHORT_ID = 9
-"""Letters and digits of a call's id, where a template insists."""
 
 DESCRIPTION = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
     "You are provided with function signatures within <tools></tools> XML tags:\n"
     "<tools>\n{tools}\n</tools>\n\n"
+)
+IN_JSON = (
     "For each function call, return a json object with function name and arguments within "
     "<tool_call></tool_call> XML tags:\n"
-    '<tool_call>\n{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 )
+IN_OTHER = (
+    "To call functions, write exactly as in this example, with the names and arguments that you "
+    "need:\n"
+)
+EXAMPLE = ("function_name", {"argument_name": "value"})
 
-TAGS = (
-    *("<tool_response>", "</tool_response>"),
-    *(tag for notation in NOTATIONS.values() if notation.spell for tag in notation.form.tags),
-)
+TAGS = ("<tool_response>", "</tool_response>", *DESCRIBED.form.tags)
 """What is written here where the template has no form of its own."""
 
 
@@ -46,9 +50,7 @@ def arrange(
 ) -> list[ChatTurn]:
     """`turns` as a template with `traits` takes them; `tools` are those it can't describe."""
     arranged = _place_results(turns, native=traits.results)
-    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    described = DESCRIPTION.format(tools=lines) if tools else ""
-    arranged = _lead_with_system(arranged, traits, described)
+    arranged = _lead_with_system(arranged, traits, _described(tools, tool_format) if tools else "")
     if not traits.system_later:
         arranged = [*arranged[:1], *map(_as_reminder, arranged[1:])]
     if traits.calls is None:
@@ -60,8 +62,22 @@ def arrange(
     return _alternate(arranged, traits)
 
 
+def _described(tools: Sequence[Mapping[str, Any]], tool_format: str | None) -> str:
+    """Tools in words, to be called in the notation that is read."""
+    notation = _notation(tool_format)
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    way = IN_JSON if notation.form == DESCRIBED.form else IN_OTHER + spelt(notation, [EXAMPLE])
+    return DESCRIPTION.format(tools=lines) + way
+
+
+def _notation(tool_format: str | None) -> Notation:
+    return notation_named(tool_format or DESCRIBED.name)
+
+
 def to_messages(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatMessage]:
     """The turns as the dictionaries that the template reads."""
+    if traits.calls is not None and traits.calls.numbered_ids:
+        turns = numbered(turns)
     messages = [_to_message(turn, traits) for turn in turns]
     return [in_parts(message) for message in messages] if traits.content_parts else messages
 
@@ -111,10 +127,8 @@ def _spell_calls(turn: ChatTurn, tool_format: str | None) -> ChatTurn:
     """Calls as text, in the notation that the model itself would write."""
     if not turn.calls:
         return turn
-    spell = notation_named(tool_format).spell or DESCRIBED.spell
-    assert spell is not None, "the notation in which tools are described can be spelt"
-    spelt = spell([(call.name, call.arguments) for call in turn.calls])
-    text = f"{turn.text}\n{spelt}" if turn.text else spelt
+    calls = spelt(_notation(tool_format), [(call.name, call.arguments) for call in turn.calls])
+    text = f"{turn.text}\n{calls}" if turn.text else calls
     return replace(turn, text=text, calls=())
 
 
@@ -205,7 +219,7 @@ def _joined(turns: Sequence[ChatTurn]) -> ChatTurn:
 def _to_message(turn: ChatTurn, traits: TemplateTraits) -> ChatMessage:
     shape = traits.calls or CallShape()
     if turn.role == "tool":
-        id_ = _short_id(turn.call_id) if shape.short_ids else turn.call_id
+        id_ = short_id(turn.call_id) if shape.short_ids else turn.call_id
         return {"role": "tool", "content": turn.text, "tool_call_id": id_, "name": turn.name}
     message: ChatMessage = {"role": turn.role, "content": turn.text}
     if turn.calls and turn.text and turn.reasoning and not traits.reasoned_calls:
@@ -225,15 +239,7 @@ def _to_call(call: ChatCall, shape: CallShape) -> dict[str, Any]:
     elif shape.arguments == "object" and isinstance(arguments, str):
         arguments = {"arguments": arguments}
     return {
-        "id": _short_id(call.id) if shape.short_ids else call.id,
+        "id": short_id(call.id) if shape.short_ids else call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": arguments},
     }
-
-
-def _short_id(id_: str) -> str:
-    """`id_`, or always the same letters and digits in its place."""
-    # A hash, so that the call and its result, and the next request, have the same one.
-    if len(id_) == SHORT_ID and id_.isascii() and id_.isalnum():
-        return id_
-    return hashlib.sha256(id_.encode()).hexdigest()[:SHORT_ID]

@@ -9,6 +9,7 @@ from mlxd.engine.prompt.escaping import Escaper
 from mlxd.errors import InvalidField
 from mlxd.messages import Image, Message, Reasoning, Role, Text, Tool, ToolCall, ToolResult
 
+COMMON_TAGS = ("<think>", "</think>")
 MAX_DEPTH = 64
 """Nesting of JSON in a tool's schema or a call's arguments."""
 
@@ -24,7 +25,10 @@ class ChatCall:
 
 @dataclass(frozen=True)
 class ChatTurn:
-    """One turn in the template's terms; `call_id` and `name` belong to the tool role."""
+    """One turn in the template's terms; `call_id` and `name` belong to the tool role.
+
+    `thought` says that the caller closed the thinking of an answer, whether it holds any or not.
+    """
 
     role: Role
     text: str = ""
@@ -32,6 +36,7 @@ class ChatTurn:
     calls: tuple[ChatCall, ...] = ()
     call_id: str = ""
     name: str = ""
+    thought: bool = False
 
     @property
     def empty(self) -> bool:
@@ -84,10 +89,11 @@ class MessageReader:
                     raise self._no_images(where)
                 case _:
                     assert_never(part)
-        text, thought = "\n".join(texts), "\n".join(reasoning)
+        text, thought, closed = "\n".join(texts), "\n".join(reasoning), False
         if role == "assistant" and not reasoning:
-            text, thought = self._split_reasoning(text)
-        return ChatTurn(role, self.escaper.text(text), self.escaper.text(thought), tuple(calls))
+            text, thought, closed = self._split_reasoning(text)
+        text, thought = self.escaper.text(text), self.escaper.text(thought)
+        return ChatTurn(role, text, thought, tuple(calls), thought=closed)
 
     def _arguments(self, call: ToolCall) -> dict[str, Any] | str:
         """An object if it is one; models write, and callers send back, what is not JSON too."""
@@ -109,14 +115,19 @@ class MessageReader:
             text = f"Error: {text}"
         return ChatTurn("tool", text, call_id=self.escaper.text(result.call_id))
 
-    def _split_reasoning(self, text: str) -> tuple[str, str]:
-        """(text, thinking): what a caller sends back in the tags of thinking is thinking."""
+    def _split_reasoning(self, text: str) -> tuple[str, str, bool]:
+        """(text, thinking, whether it was closed) of what a caller sends back in tags of thinking.
+
+        Programs write the tags that most models have: a model with others takes them as its own.
+        """
         trimmed = text.lstrip()
-        for opening, closing in self.reasoning:
+        common = (COMMON_TAGS,) if self.reasoning and COMMON_TAGS[1] in trimmed else ()
+        for opening, closing in (*self.reasoning, *common):
             if trimmed.startswith(opening):
                 thought, closed, answer = trimmed.removeprefix(opening).partition(closing)
-                return answer.lstrip("\n"), thought.strip("\n") if closed else thought.lstrip("\n")
-        return text, ""
+                thought = thought.strip("\n") if closed else thought.lstrip("\n")
+                return answer.lstrip("\n"), thought, bool(closed)
+        return text, "", False
 
     def _tool(self, number: int, tool: Tool) -> dict[str, Any]:
         parameters = parse_object(tool.parameters)

@@ -102,6 +102,7 @@ class LastReport:
             bytes=change.bytes or before.bytes,
             progress=change.progress,
             unbatched=change.unbatched if change.state == "loaded" else before.unbatched,
+            answers=change.answers or before.answers,
         )
         if change.state != before.state:
             _log_change(change)

@@ -44,6 +44,7 @@ MARKERS = (
     *("<\uff5ctool\u2581call\u2581begin\uff5c>", "<\uff5ctool\u2581call\u2581end\uff5c>"),
     *("<\uff5ctool\u2581sep\uff5c>", "[TOOL_CALLS]", "<|tool_call>", "<tool_call|>"),
     *("<start_function_call>", "<end_function_call>", "<|tool_call_start|>", "<|tool_call_end|>"),
+    *("]<]minimax[>[", "\uff5cDSML\uff5c"),
 )
 MORE = 100
 """Tokens that a call may take beyond the shortest one."""

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from tests.engine.notations.family_samples import FAMILIES
 from tests.engine.reading import Given
 
 CITY = '{"city": "Oslo", "days": 2}'
@@ -255,4 +256,5 @@ SAMPLES = (
         '```json\n{"name": "get_weather", "arguments": {"city": "Oslo", "days": 2}}\n```',
         calls(CITY),
     ),
+    *(Sample(*each) for each in FAMILIES),
 )

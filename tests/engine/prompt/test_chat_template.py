@@ -248,7 +248,7 @@ def test_call_ids_are_shortened_the_same_way_on_both_sides() -> None:
 
 def test_arguments_come_as_text_where_the_template_wants_text() -> None:
     turns = (say("user", "x"), say("assistant", call(arguments='{"key":"value"}')), result())
-    assert 'lookup\n{"key": "value"}<|end|>' in rendered("arguments as text", *turns)
+    assert '"arguments": {"key": "value"}}' in rendered("arguments as text", *turns)
 
 
 def test_a_user_who_speaks_after_a_result_is_heard() -> None:
@@ -333,4 +333,4 @@ def test_system_text_does_not_move_with_the_last_question() -> None:
 def test_calls_whose_ids_are_too_short_for_a_template_are_kept() -> None:
     template = TEMPLATES["brackets"].replace("length != 9", "length < 9")
     turns = (say("user", "x"), say("assistant", call(id_="1")), result("y", "1"))
-    assert "[CALLS]" in rendered(template, *turns)
+    assert "[TOOL_CALLS]" in rendered(template, *turns)

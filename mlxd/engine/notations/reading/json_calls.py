@@ -27,6 +27,7 @@ NOT_JSON = "it is not a call in JSON"
 
 _DROPPED = "a member of a tool call that is no part of it was dropped"
 _MAX_KEY = 64
+_NAME_KEYS = ("name", "function", "tool_name")
 _ID_KEYS = ("id", "call_id", "tool_call_id")
 _SILENT_KEYS = ("type", "index", *_ID_KEYS)
 
@@ -156,7 +157,7 @@ class _Call:
             return (yield from self._broken(inside=True))
         yield from scan.space()
         opened = self._calls.is_open
-        if key in ("name", "function") and not self._name and scan.char == '"':
+        if key in _NAME_KEYS and not self._name and scan.char == '"':
             yield from self._read_name()
         elif key == "function" and not nested and not opened and scan.char == "{":
             return (yield from self._members(nested=True))

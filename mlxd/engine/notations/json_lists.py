@@ -1,0 +1,74 @@
+"""Calls as an array of JSON in a region of its own, as Cohere, Granite and others write them."""
+
+from functools import partial
+
+from mlxd.engine.notations.notation import Form, Notation
+from mlxd.engine.notations.reading.any_calls import TOOL_CALL
+from mlxd.engine.notations.reading.calls import CallReader
+from mlxd.engine.notations.reading.json_calls import JsonSurroundings, json_calls
+from mlxd.engine.notations.reading.scanner import markers_of
+
+_CALL = ('{{"name": "{name}", "arguments": ', "}}")
+
+
+def _reader(end: str = "") -> CallReader:
+    return partial(json_calls, around=JsonSurroundings(markers_of(end)))
+
+
+def _listed(start: str, end: str = "") -> Form:
+    return Form(_CALL, region=(f"{start}[", f"]{end}"), between=", ")
+
+
+COHERE = Notation(
+    "cohere",
+    # Ids are numbers that begin anew in each turn; what comes back is told apart by its order.
+    Form(
+        ('{{"tool_call_id": "0", "tool_name": "{name}", "parameters": ', "}}"),
+        region=("<|START_ACTION|>[", "]<|END_ACTION|>"),
+        between=", ",
+    ),
+    {"<|START_ACTION|>": _reader("<|END_ACTION|>")},
+    signs=("<|START_ACTION|>",),
+)
+GRANITE = Notation(
+    "granite",
+    _listed("<|tool_call|>"),
+    # The oldest models write the same in a plain tag.
+    {"<|tool_call|>": _reader("<|/tool_call|>"), **TOOL_CALL},
+    signs=("<|tool_call|>",),
+)
+NEMOTRON = Notation(
+    "nemotron",
+    _listed("<TOOLCALL>", "</TOOLCALL>"),
+    {"<TOOLCALL>": _reader("</TOOLCALL>")},
+    signs=("<TOOLCALL>",),
+)
+_TOOL_CALLS = {"<tool_calls>": _reader("</tool_calls>"), **TOOL_CALL}
+HUNYUAN = Notation(
+    "hunyuan",
+    _listed("<tool_calls>", "</tool_calls>"),
+    _TOOL_CALLS,
+    signs=("<tool_calls>[", "<tool_calls>"),
+)
+MINIMAX_M1 = Notation(
+    "minimax_m1",
+    Form(_CALL, region=("<tool_calls>\n", "\n</tool_calls>"), between="\n"),
+    _TOOL_CALLS,
+    signs=("<tool_calls>",),
+)
+PHI4 = Notation(
+    "phi4",
+    _listed("functools"),
+    # With its bracket, since the word alone is the name of a Python module.
+    {
+        "functools[": _reader("]"),
+        "<|tool_call|>": _reader("<|/tool_call|>"),
+    },
+    signs=("functools[", "<|/tool|>"),
+)
+GIGACHAT = Notation(
+    "gigachat",
+    Form(("<|function_call|>" + _CALL[0], _CALL[1]), single=True),
+    {"<|function_call|>": _reader(), "function call<|role_sep|>": _reader()},
+    signs=("<|function_call|>", "function call<|role_sep|>"),
+)
