@@ -29,10 +29,14 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """An image's bytes with their media type (`image/png`)."""
+    """An image's bytes with their media type (`image/png`).
+
+    `place` is where it stands in the body that the caller sent (`messages.0.content.1`).
+    """
 
     data: bytes
     media_type: str
+    place: str = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):

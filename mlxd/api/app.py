@@ -259,7 +259,8 @@ class ApiServer:
     async def _count(self, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
         call.record.counted = True
-        tokens = await self._engine.count_tokens(parsed.requests[0])
+        with parsed.in_callers_words():
+            tokens = await self._engine.count_tokens(parsed.requests[0])
         return json_reply(parsed.counted(tokens), ignored_header(parsed.ignored))
 
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:

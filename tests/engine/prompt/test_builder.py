@@ -130,11 +130,13 @@ def test_nul_and_other_odd_characters_come_through() -> None:
 
 
 def test_images_are_refused_where_they_stand() -> None:
-    image = Image(b"\x89PNG", "image/png")
-    for message in (say("user", "see", image), Message("tool", (ToolResult("call_1", (image,)),))):
-        with pytest.raises(InvalidField, match="sees no images") as refusal:
-            builder("tools").build(ask(say("user", "x"), message))
-        assert refusal.value.field == "messages.1.content"
+    for place, field in (("", "messages.1.content"), ("input.3.content.0",) * 2):
+        image = Image(b"\x89PNG", "image/png", place)
+        result_ = Message("tool", (ToolResult("call_1", (image,)),))
+        for message in (say("user", "see", image), result_):
+            with pytest.raises(InvalidField, match="sees no images") as refusal:
+                builder("tools").build(ask(say("user", "x"), message))
+            assert refusal.value.field == field
 
 
 def test_bias_for_tokens_outside_of_the_vocabulary_is_refused() -> None:

@@ -21,8 +21,11 @@ from mlxd.messages import (
 Maker = Callable[[Any], Output]
 
 
-def output(wire: ChatRequest) -> Output:
-    """The one form of output that is requested; raises `InvalidField` when there are several."""
+def output(wire: ChatRequest) -> tuple[str, Output]:
+    """The one form of output that is requested, and the field that does; the text's is empty.
+
+    Raises `InvalidField` when there are several.
+    """
     forms: dict[str, Output] = {}
     match wire.response_format:
         case None | TextFormat():
@@ -43,7 +46,7 @@ def output(wire: ChatRequest) -> Output:
     if len(forms) > 1:
         first, second = list(forms)[:2]
         raise wrong_value(second, f"it can't be combined with '{first}'.")
-    return next(iter(forms.values()), TextOutput())
+    return next(iter(forms.items()), ("", TextOutput()))
 
 
 def _named(wire: object, makers: Mapping[str, Maker], prefix: str = "") -> dict[str, Output]:

@@ -30,12 +30,15 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
+from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 from mlxd.history import Item
 
 Wire = TypeVar("Wire", bound=HistoryRequest)
+PLACES = {"messages": "input", "response_format": "text.format"}
+"""Fields here that have another name in the engine."""
 
 
 def build(settings: Settings) -> "OpenAIResponses":
@@ -72,7 +75,8 @@ class OpenAIResponses(ListsModels, Dialect):
 
         def resolve(past: Past) -> ResolvedCall:
             history = full_input(wire, items, past)
-            box = toolbox([*(wire.tools or []), *history.tools])
+            own = [(f"tools.{index}", tool) for index, tool in enumerate(wire.tools or [])]
+            box = toolbox([*own, *history.tools])
             request = generate_request(wire, history.messages, box, caller)
             options = ResponseAnswerOptions(
                 response=settled_fields(wire, body, caller),
@@ -91,7 +95,8 @@ class OpenAIResponses(ListsModels, Dialect):
                 stream=wire.stream or False,
                 renderer=ResponsesRenderer(options),
                 requested_model=wire.model or "",
-                ignored=ignored,
+                ignored=(*ignored, *history.unseen),
+                places={**PLACES, **schema_places(box.tools, box.schemas)},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call
@@ -124,7 +129,8 @@ class OpenAIResponses(ListsModels, Dialect):
                 stream=False,
                 renderer=CompactRenderer(caller, history.lasting),
                 requested_model=wire.model,
-                ignored=ignored,
+                ignored=(*ignored, *history.unseen),
+                places=PLACES,
                 input=history.input,
             )
 

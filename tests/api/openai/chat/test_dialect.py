@@ -235,7 +235,7 @@ CALLS = [
                 ],
             },
             "user",
-            (Text("What is this?"), Image(PNG, "image/png")),
+            (Text("What is this?"), Image(PNG, "image/png", "messages.1.content.1")),
         ),
     ],
 )

@@ -10,7 +10,6 @@ from typing import assert_never
 
 import msgspec
 
-from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.responses.format.items import (
     AdditionalToolsItem,
     CallOutputItem,
@@ -29,21 +28,25 @@ from mlxd.api.openai.responses.format.parts import ContentPart, neutral_parts
 from mlxd.api.openai.responses.format.tools import flat_name
 from mlxd.api.openai.tools import custom_arguments
 from mlxd.api.openai.wire import RefusalPart, TextPart
+from mlxd.api.wire.images import Unseen
 from mlxd.api.wire.opaque_text import unseal
-from mlxd.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
+from mlxd.messages import Message, Reasoning, Text, ToolCall, ToolResult
 
 SUMMARY = "Summary of the conversation so far:\n\n"
 """What stands before the text of a compaction."""
 
 
-def item_messages(item: InputItem, field: str) -> Iterator[Message]:
-    """What one item adds to the conversation, if anything; raises `InvalidField`."""
+def item_messages(
+    item: InputItem, field: str, unseen: Unseen, *, newest: bool = False
+) -> Iterator[Message]:
+    """What one item adds to the conversation, if anything; raises `InvalidField`.
+
+    `unseen` takes note of what is no text, but not in the `newest` of the user's messages.
+    """
     match item:
         case MessageItem(role=role, content=content):
-            parts = tuple(neutral_parts(content, f"{field}.content"))
-            if role != "user" and any(isinstance(part, Image) for part in parts):
-                why = "only user messages and outputs of tools may hold images."
-                raise unsupported(f"{field}.content", why)
+            passed = None if newest else unseen
+            parts = tuple(neutral_parts(content, f"{field}.content", passed))
             if parts or role == "user":
                 yield Message("system" if role == "developer" else role, parts)
         case FunctionCallItem():
@@ -54,7 +57,7 @@ def item_messages(item: InputItem, field: str) -> Iterator[Message]:
             call = ToolCall(item.call_id, name, custom_arguments(item.input))
             yield Message("assistant", (call,))
         case CallOutputItem():
-            parts = tuple(neutral_parts(item.output, f"{field}.output"))
+            parts = tuple(neutral_parts(item.output, f"{field}.output", unseen))
             yield Message("tool", (ToolResult(item.call_id, parts),))
         case ReasoningItem(content=content, encrypted_content=sealed, summary=summary):
             # Where the same thinking comes in several ways, the whole before its summary.
