@@ -298,6 +298,10 @@ class ApiServer:
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
+        if repaired := request.record.repaired:
+            named = response.headers.get("x-mlxd-ignored", "")
+            halves = [f"{place}: lone surrogates" for place in dict.fromkeys(repaired)]
+            response.headers.update(ignored_header([*filter(None, named.split(",")), *halves]))
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
         response.headers.update(self._owners.of(request).headers(request.caller()))
