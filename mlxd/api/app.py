@@ -50,7 +50,7 @@ from mlxd.api.http.framework import (
 from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import RequestReader, ignored_header
+from mlxd.api.http.request_reader import RequestReader, ignored_header, repaired_header
 from mlxd.api.http.url_rules import MatchedRule
 from mlxd.config.settings import Settings
 from mlxd.dialects import DIALECTS
@@ -298,10 +298,8 @@ class ApiServer:
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
-        if repaired := request.record.repaired:
-            named = response.headers.get("x-mlxd-ignored", "")
-            halves = [f"{place}: lone surrogates" for place in dict.fromkeys(repaired)]
-            response.headers.update(ignored_header([*filter(None, named.split(",")), *halves]))
+        ignored = response.headers.get("x-mlxd-ignored", "")
+        response.headers.update(repaired_header(ignored, request.record.repaired))
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
         response.headers.update(self._owners.of(request).headers(request.caller()))

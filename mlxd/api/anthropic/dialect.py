@@ -100,7 +100,6 @@ class Anthropic(Dialect):
         options = MessageAnswerOptions(
             request_id=caller.request_id,
             model=wire.model or "",
-            max_tokens=request.max_tokens,
             thinking=isinstance(wire.thinking, EnabledThinking | AdaptiveThinking),
             omitted=getattr(wire.thinking, "display", None) == "omitted",
         )

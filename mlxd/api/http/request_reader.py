@@ -18,7 +18,7 @@ MAX_IGNORED = 1000
 MAX_NAME = 120
 """Characters of one of them."""
 
-_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]: -]")
+_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 Understood = TypeVar("Understood")
 
@@ -78,5 +78,16 @@ def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; none if there are none."""
     if not ignored:
         return {}
-    names = ",".join(_HEADER_SAFE.sub("?", name)[:MAX_NAME] for name in ignored)
-    return {"x-mlxd-ignored": names[:MAX_IGNORED]}
+    return {"x-mlxd-ignored": ",".join(map(_safe, ignored))[:MAX_IGNORED]}
+
+
+def repaired_header(ignored: str, repaired: Sequence[str]) -> dict[str, str]:
+    """The same header's value `ignored`, and where a text held half of a surrogate pair."""
+    if not repaired:
+        return {}
+    places = (f"{_safe(place)}: lone surrogates" for place in dict.fromkeys(repaired))
+    return {"x-mlxd-ignored": ",".join(filter(None, (ignored, *places)))[:MAX_IGNORED]}
+
+
+def _safe(name: str) -> str:
+    return _HEADER_SAFE.sub("?", name)[:MAX_NAME]

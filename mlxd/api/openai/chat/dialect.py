@@ -120,7 +120,7 @@ def _requests(
         max_tokens=token_limit(wire.max_completion_tokens or wire.max_tokens),
         stop=tuple(stop for stop in wire.stop or [] if stop),
         output=wanted,
-        reasoning=neutral_reasoning(wire, wire.reasoning_effort),
+        reasoning=neutral_reasoning(wire, wire.reasoning_effort, wire.thinking),
         logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         template_args=template_args(wire),
         source=Source(key=caller.key, session=session if isinstance(session, str) else ""),

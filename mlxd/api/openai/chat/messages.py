@@ -58,6 +58,38 @@ Content = Annotated[
 ]
 
 
+class ThinkingPart(Wire):
+    """The model's thinking among the parts of its answer."""
+
+    type: Literal["thinking"]
+    thinking: Annotated[
+        list[TextPart],
+        FAIL_FAST,
+        text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
+    ]
+    signature: Any = None
+    closed: Any = None
+
+
+AssistantPart = Annotated[
+    Annotated[TextPart, Tag("#text")]
+    | Annotated[TextPart, Tag("#input_text")]
+    | Annotated[TextPart, Tag("#output_text")]
+    | Annotated[ThinkingPart, Tag("#thinking")]
+    | Annotated[ImagePart, Tag("#image_url")]
+    | Annotated[RefusalPart, Tag("#refusal")]
+    | Annotated[OtherPart, Tag("#input_audio")]
+    | Annotated[OtherPart, Tag("#file")],
+    Discriminator(type_tag),
+    AN_OBJECT,
+]
+AssistantContent = Annotated[
+    list[AssistantPart],
+    FAIL_FAST,
+    text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
+]
+
+
 class FunctionCall(Wire):
     name: str
     arguments: CallArguments = ""
@@ -67,6 +99,7 @@ class FunctionToolCall(Wire):
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: Any = None
 
 
 class CustomCall(Wire):
@@ -78,6 +111,7 @@ class CustomToolCall(Wire):
     id: str
     type: Literal["custom"]
     custom: CustomCall
+    index: Any = None
 
 
 def _call_type_tag(value: dict[str, Any]) -> str:
@@ -105,8 +139,11 @@ class UserMessage(Wire):
 
 
 class AssistantMessage(Wire):
+    """An answer, with all that an answer from here carries."""
+
     role: Literal["assistant"]
-    content: Content | None = None
+    content: AssistantContent | None = None
+    annotations: Any = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -179,7 +216,10 @@ def neutral_messages(messages: Sequence[ChatMessage], unseen: Unseen) -> tuple[M
 
 
 def _assistant(message: AssistantMessage, index: int, unseen: Unseen) -> Iterator[Part]:
-    if reasoning := message.reasoning_content or message.reasoning:
+    thoughts = [part for part in message.content or [] if isinstance(part, ThinkingPart)]
+    parted = "\n".join(text.text for part in thoughts for text in part.thinking)
+    # Where the same thinking comes in several ways, it is read once.
+    if reasoning := message.reasoning_content or message.reasoning or parted:
         yield Reasoning(reasoning)
     yield from _parts(message.content or [], f"messages.{index}", unseen)
     if message.refusal:
@@ -195,7 +235,7 @@ def _assistant(message: AssistantMessage, index: int, unseen: Unseen) -> Iterato
 
 
 def _parts(
-    parts: Sequence[ContentPart], field: str, unseen: Unseen | None
+    parts: Sequence[ContentPart | AssistantPart], field: str, unseen: Unseen | None
 ) -> Iterator[Text | Image]:
     """What is no text is refused, or passed over where `unseen` takes note of it."""
     for index, part in enumerate(parts):
@@ -214,5 +254,7 @@ def _parts(
                     reason = f"this server can't read parts of type '{part.type}'."
                     raise unsupported(f"{place}.type", reason)
                 yield unseen.text(part.type.removeprefix("input_"), place)
+            case ThinkingPart():
+                pass
             case _:
                 assert_never(part)
