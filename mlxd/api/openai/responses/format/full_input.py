@@ -19,7 +19,7 @@ from mlxd.api.openai.responses.format.items import (
     parsed_item,
 )
 from mlxd.api.openai.responses.format.messages import item_messages, joined_messages
-from mlxd.api.openai.responses.format.tools import OfferedTool
+from mlxd.api.openai.responses.format.tools import OfferedTool, placed
 from mlxd.api.openai.responses.format.wire import HistoryRequest
 from mlxd.api.wire.images import Unseen
 from mlxd.errors import InvalidField, ItemNotFound
@@ -60,7 +60,7 @@ def full_input(wire: HistoryRequest, items: Sequence[Item], past: Past) -> FullI
         place, notes = (origin, stored) if index < 0 else (f"input.{index}", unseen)
         messages += item_messages(model, place, notes, newest=number == newest)
         if isinstance(model, AdditionalToolsItem):
-            brought += [(f"{place}.tools.{n}", tool) for n, tool in enumerate(model.tools)]
+            brought += placed(f"{place}.tools", model.tools)
     if not messages:
         raise wrong_value("input", "nothing in it is read here.")
     if wire.previous_response_id is not None:

@@ -4,7 +4,7 @@ What is said the same becomes the same, whichever way it was written, so that a 
 keeps its beginning. What the model said in one go (thinking, text, calls) is one message again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import assert_never
 
@@ -14,6 +14,7 @@ from mlxd.api.openai.responses.format.items import (
     AdditionalToolsItem,
     CallOutputItem,
     CompactionItem,
+    CompactionTriggerItem,
     CustomCallItem,
     FunctionCallItem,
     InputItem,
@@ -75,7 +76,7 @@ def item_messages(
             text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
             call_id = item.call_id or str(item.id or "")
             yield Message("tool", (ToolResult(call_id, (Text(text),) if text else ()),))
-        case AdditionalToolsItem() | ReferenceItem() | OtherItem():
+        case AdditionalToolsItem() | ReferenceItem() | CompactionTriggerItem() | OtherItem():
             pass
         case _:
             assert_never(item)
@@ -93,11 +94,17 @@ def joined_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     return tuple(joined)
 
 
-def not_read(items: Iterable[InputItem]) -> Iterator[str]:
+def not_read(items: Sequence[InputItem]) -> Iterator[str]:
     """The names, as fields, of items that are left out."""
     for item in items:
-        foreign = isinstance(item, CompactionItem) and unseal(item.encrypted_content) is None
-        if isinstance(item, OtherItem) or foreign:
+        match item:
+            case CompactionItem(encrypted_content=sealed):
+                left_out = unseal(sealed) is None
+            case CompactionTriggerItem():
+                left_out = item is not items[-1]
+            case _:
+                left_out = isinstance(item, OtherItem)
+        if left_out:
             yield f"input.{item.type}"
 
 

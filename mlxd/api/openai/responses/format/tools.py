@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import ConfigDict, Discriminator, Tag
 
@@ -135,6 +135,7 @@ class AllowedChoice(Wire):
     tools: Annotated[list[AllowedTool], FAIL_FAST]
 
 
+AnyTool = TypeVar("AnyTool", bound=Wire)
 MODES = ("none", "auto", "required")
 
 
@@ -189,6 +190,11 @@ def flat_name(name: str, namespace: str | None) -> str:
     return f"{namespace}{SEPARATOR}{name}" if namespace else name
 
 
+def placed(place: str, tools: Sequence[AnyTool]) -> list[tuple[str, AnyTool]]:
+    """Each of the tools with its place in the caller's body; the list stands at `place`."""
+    return [(f"{place}.{number}", tool) for number, tool in enumerate(tools)]
+
+
 def toolbox(offered: Sequence[tuple[str, OfferedTool]]) -> ResponsesToolbox:
     """The offered tools, each with its place, without those nobody here can run.
 
@@ -201,7 +207,7 @@ def toolbox(offered: Sequence[tuple[str, OfferedTool]]) -> ResponsesToolbox:
     for place, each in offered:
         space = each.name if isinstance(each, NamespaceTool) else ""
         inside: Sequence[tuple[str, InnerTool]] = (
-            [(f"{place}.tools.{n}", tool) for n, tool in enumerate(each.tools)]
+            placed(f"{place}.tools", each.tools)
             if isinstance(each, NamespaceTool)
             else [(place, each)]
         )
