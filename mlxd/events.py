@@ -114,13 +114,18 @@ class BlockEnd(msgspec.Struct, frozen=True, tag="block_end"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The answer is whole. `stop_sequence` is the one that matched; `notes` are for the log."""
+    """The answer is whole. `stop_sequence` is the one that matched; `notes` are for the log.
+
+    With `window` the `length` that ended it was what the model's window had left, and not the limit
+    of the request or the configuration.
+    """
 
     reason: FinishReason
     usage: Usage = Usage()
     timings: Timings = Timings()
     stop_sequence: str | None = None
     notes: tuple[str, ...] = ()
+    window: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

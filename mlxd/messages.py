@@ -10,9 +10,19 @@ from typing import Literal
 import msgspec
 from msgspec.structs import astuple
 
+SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "clear_thinking")
+"""Arguments of chat templates that are true or false: to a template any text would be true."""
+
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningMode = Literal["separate", "strip", "inline"]
 Scalar = str | int | float | bool | None
+
+
+def read_switch(value: object) -> bool | None:
+    """What people and clients write for true and false; None for anything else."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -29,10 +39,14 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """An image's bytes with their media type (`image/png`)."""
+    """An image's bytes with their media type (`image/png`).
+
+    `place` is where it stands in the body that the caller sent (`messages.0.content.1`).
+    """
 
     data: bytes
     media_type: str
+    place: str = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):

@@ -50,7 +50,7 @@ from mlxd.api.http.framework import (
 from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import RequestReader, ignored_header
+from mlxd.api.http.request_reader import RequestReader, ignored_header, repaired_header
 from mlxd.api.http.url_rules import MatchedRule
 from mlxd.config.settings import Settings
 from mlxd.dialects import DIALECTS
@@ -259,7 +259,8 @@ class ApiServer:
     async def _count(self, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
         call.record.counted = True
-        tokens = await self._engine.count_tokens(parsed.requests[0])
+        with parsed.in_callers_words():
+            tokens = await self._engine.count_tokens(parsed.requests[0])
         return json_reply(parsed.counted(tokens), ignored_header(parsed.ignored))
 
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
@@ -297,6 +298,8 @@ class ApiServer:
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
+        ignored = response.headers.get("x-mlxd-ignored", "")
+        response.headers.update(repaired_header(ignored, request.record.repaired))
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
         response.headers.update(self._owners.of(request).headers(request.caller()))

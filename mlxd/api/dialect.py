@@ -5,14 +5,15 @@ its errors and its list of models look like. It does no I/O. One that has endpoi
 besides brings them as `api.endpoints.Endpoints`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
 
-from mlxd.errors import MlxdError
+from mlxd.errors import InvalidField, MlxdError
 from mlxd.events import Answer, Event
 from mlxd.messages import GenerateRequest
 from mlxd.status import ModelInfo
@@ -95,7 +96,8 @@ class Call:
     """What is to be generated for one HTTP call, and how it is shown.
 
     One `GenerateRequest` a choice; `requested_model` is the name the caller wrote (empty: the
-    default); `ignored` are the wire fields that were not honoured and change nothing.
+    default); `ignored` are the wire fields that were not honoured and change nothing. `places` are
+    the paths in the caller's body of what the engine names otherwise, without what is inside.
     """
 
     requests: tuple[GenerateRequest, ...]
@@ -103,6 +105,20 @@ class Call:
     renderer: StreamRenderer
     requested_model: str
     ignored: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def in_callers_words(self) -> Iterator[None]:
+        """Faults that the engine finds are raised with the caller's names of the fields."""
+        try:
+            yield
+        except InvalidField as error:
+            beginnings = [name for name in self.places if f"{error.field}.".startswith(f"{name}.")]
+            if not beginnings:
+                raise
+            longest = max(beginnings, key=len)
+            place = self.places[longest] + error.field.removeprefix(longest)
+            raise InvalidField(place, error.problem, error.message, error.code) from None
 
 
 @dataclass(frozen=True)

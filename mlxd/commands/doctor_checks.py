@@ -26,8 +26,8 @@ from mlxd.config.settings import (
     Settings,
 )
 from mlxd.config.suggested_models import gigabytes
-from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.model_files.library import locate
+from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ConfigError
 from mlxd.status import AnswerFormat
 from mlxd.store.conversations import store_path

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlxd.dialects import DIALECTS
-from mlxd.messages import ReasoningMode, Scalar
+from mlxd.messages import SWITCHES, ReasoningMode, Scalar, read_switch
 
 if TYPE_CHECKING:
     DialectName = str
@@ -203,13 +203,26 @@ class _ModelSource(Section):
     """As in `[defaults]`."""
 
 
+def _switches_read(arguments: dict[str, Scalar]) -> dict[str, Scalar]:
+    read = dict(arguments)
+    for name in SWITCHES:
+        if name in read and (switch := read_switch(read[name])) is not None:
+            read[name] = switch
+        elif read.get(name) is not None:
+            what = {"name": name}
+            raise PydanticCustomError("switch", "expected true or false for `{name}`", what)
+    return read
+
+
 class ModelSettings(SamplingSettings, _ModelSource):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
     reasoning: Annotated[ReasoningMode | None, Field(examples=["separate"])] = None
     """As in `[defaults]`."""
     template_args: Annotated[
-        dict[TemplateArg, Scalar], Field(examples=[{"enable_thinking": False}])
+        dict[TemplateArg, Scalar],
+        Field(examples=[{"enable_thinking": False}]),
+        AfterValidator(_switches_read),
     ] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
     tool_format: Annotated[ToolFormat | None, Field(examples=["json_tools"])] = None

@@ -197,11 +197,15 @@ class WaitRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EndRow(msgspec.Struct, frozen=True, array_like=True):
-    """Why a row ended: `stop` (end token), `stop_sequence`, or `length`."""
+    """Why a row ended: `stop` (end token), `stop_sequence`, or `length`.
+
+    `window` says that its length was bounded by the model's window.
+    """
 
     reason: str
     stop_sequence: str | None = None
     timings: Timings = Timings()
+    window: bool = False
 
 
 class DecodeRow(msgspec.Struct, frozen=True, array_like=True):

@@ -128,6 +128,14 @@ def test_template_arguments_from_variables_keep_their_type(
     assert arguments == {"a": False, "b": 3, "c": 0.5, "d": "low", "e": "1e999"}
 
 
+def test_a_switch_of_a_template_may_be_written_as_text() -> None:
+    text = (
+        '[models.m]\nsource = "demo"\ntemplate_args = {enable_thinking = "False", thinking = 1}\n'
+    )
+    arguments = from_text(text).settings.models["m"].template_args
+    assert arguments == {"enable_thinking": False, "thinking": True}
+
+
 @pytest.mark.parametrize("text", ["one,two", '["one", "two"]', " one , two "])
 def test_lists_in_variables_may_be_written_with_commas(
     text: str, monkeypatch: pytest.MonkeyPatch

@@ -85,6 +85,11 @@ MISTAKES = [
         "expected a string, a number, true or false, got a list",
     ),
     (
+        "models.m = {source = 'demo', template_args = {enable_thinking = 'off'}}",
+        "models.m.template_args",
+        "expected true or false for `enable_thinking`",
+    ),
+    (
         "models.m = {source = 'demo', template_args = {'a b' = 1}}",
         'models.m.template_args."a b"',
         "expected the name of a variable",

@@ -232,6 +232,14 @@ ContentBlock = Annotated[
 
 
 class WireMessage(Wire):
+    """A turn; an answer may come back as a whole, with what was said about it."""
+
+    id: Any = None
+    type: Any = None
+    model: Any = None
+    stop_reason: Any = None
+    stop_sequence: Any = None
+    usage: Any = None
     role: Literal["user", "assistant", "system"]
     content: Annotated[list[ContentBlock], FAIL_FAST, TEXT_OR_BLOCKS, NULL_AS_EMPTY]
 

@@ -33,6 +33,7 @@ from mlxd.api.dialect import (
     Route,
 )
 from mlxd.api.wire.base import unknown_fields
+from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.api.wire.model_list import model_list, one_model
 from mlxd.api.wire.sampling import read_sampling
@@ -90,15 +91,15 @@ class Anthropic(Dialect):
         except ValidationError as error:
             raise from_pydantic(error) from None
         box = toolbox(wire.tools or [], wire.tool_choice)
-        translator = Translator(box.known())
+        translator = Translator(box.known(), dict(box.schemas))
         request = _request(wire, box, translator, caller)
         ignored = [*unknown_fields(wire), *box.dropped, *translator.dropped]
+        ignored += translator.unseen.places
         ignored += ["metadata"] if wire.metadata is not None else []
         ignored += ["stop_sequences"] if "" in (wire.stop_sequences or []) else []
         options = MessageAnswerOptions(
             request_id=caller.request_id,
             model=wire.model or "",
-            max_tokens=request.max_tokens,
             thinking=isinstance(wire.thinking, EnabledThinking | AdaptiveThinking),
             omitted=getattr(wire.thinking, "display", None) == "omitted",
         )
@@ -109,6 +110,10 @@ class Anthropic(Dialect):
             requested_model=wire.model or "",
             ignored=tuple(dict.fromkeys(ignored)),
             counted=lambda tokens: {"input_tokens": tokens},
+            places={
+                "response_format": _format_place(wire),
+                **schema_places(request.tools, translator.schemas),
+            },
         )
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
@@ -164,6 +169,11 @@ def _session(wire: MessagesRequest) -> str:
     user = wire.metadata.user_id if wire.metadata else None
     found = _SESSION.search(user or "")
     return found[1] if found else ""
+
+
+def _format_place(wire: MessagesRequest) -> str:
+    newer = wire.output_config and wire.output_config.format
+    return "output_format" if wire.output_format and not newer else "output_config.format"
 
 
 def _output(wire: MessagesRequest) -> Output:

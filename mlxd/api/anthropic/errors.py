@@ -15,10 +15,6 @@ NO_THREADS = "thread_unsupported_request"
 """The code by which Anthropic's clients know to send the whole conversation instead."""
 
 
-ENGINE_FIELDS = {"response_format": "output_config.format"}
-"""The names here of fields that the engine calls something else."""
-
-
 BAD = "invalid_request_error"
 OURS = "api_error"
 BUSY = "overloaded_error"
@@ -99,11 +95,7 @@ def _message(error: errors.MlxdError) -> str:
             # The text names a file.
             return "The server's configuration can't be used."
         case errors.InvalidField(field=field, message=message):
-            if message.startswith(f"{field}: "):
-                return message
-            # Found by the engine, whose numbers of messages and tools are not the caller's.
-            name = field.partition(".")[0]
-            return f"{ENGINE_FIELDS.get(name, name)}: {message}"
+            return message if message.startswith(f"{field}: ") else f"{field}: {message}"
     return str(error)
 
 

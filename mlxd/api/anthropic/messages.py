@@ -41,8 +41,9 @@ from mlxd.api.anthropic.content_blocks import (
 )
 from mlxd.api.anthropic.errors import from_pydantic, unsupported, wrong_value
 from mlxd.api.anthropic.tools import CustomTool, described, neutral_tool
-from mlxd.api.wire.images import ImageRefused, image_from_base64
+from mlxd.api.wire.images import ImageRefused, Unseen, image_from_base64
 from mlxd.api.wire.opaque_text import unseal
+from mlxd.errors import InvalidField
 from mlxd.messages import Image, Message, Part, Reasoning, Text, Tool, ToolCall, ToolResult
 
 BILLING = "x-anthropic-billing-header:"
@@ -65,19 +66,23 @@ def system_message(blocks: Sequence[TextBlock]) -> Iterator[Message]:
 class Translator:
     """Reads one request's messages.
 
-    `known` are the tools that messages may refer to; `loaded`, by name, those that they did refer
-    to, or brought along. `dropped` are the names of blocks that were left out.
+    `known` are the tools that messages may refer to, and `schemas` the places of their schemas;
+    `loaded`, by name, those that they did refer to, or brought along. `dropped` are the names of
+    blocks that were left out, `unseen` tells of those that are no text.
     """
 
-    def __init__(self, known: dict[str, Tool]) -> None:
+    def __init__(self, known: dict[str, Tool], schemas: dict[str, str]) -> None:
         self._known = known
+        self.schemas = schemas
         self.loaded: dict[str, Tool] = {}
         self.dropped: list[str] = []
+        self.unseen = Unseen()
 
     def messages(self, messages: Sequence[WireMessage]) -> Iterator[Message]:
         """The same conversation; raises `InvalidField` for what can't be honoured."""
+        newest = max((n for n, each in enumerate(messages) if each.role == "user"), default=-1)
         translated = (
-            (message.role, tuple(self._parts(message, f"messages.{index}")))
+            (message.role, tuple(self._parts(message, index, newest=index == newest)))
             for index, message in enumerate(messages)
         )
         # Roles must alternate in many chat templates, and clients do not keep to it.
@@ -90,10 +95,10 @@ class Translator:
             if rest := tuple(part for part in joined if not isinstance(part, ToolResult)):
                 yield Message(role, rest)
 
-    def _parts(self, message: WireMessage, where: str) -> Iterator[Part]:
+    def _parts(self, message: WireMessage, number: int, *, newest: bool) -> Iterator[Part]:
         for index, block in enumerate(message.content):
-            field = f"{where}.content.{index}"
-            for part in self._block(block, field):
+            field = f"messages.{number}.content.{index}"
+            for part in self._block(block, field, None if newest else self.unseen):
                 match part:
                     case Reasoning() | ToolCall():
                         owner, what = "assistant", "`tool_use` and `thinking` blocks"
@@ -107,7 +112,7 @@ class Translator:
                     raise wrong_value(field, f"{what} can only be in `{owner}` messages.")
                 yield part
 
-    def _block(self, block: ContentBlock, field: str) -> Iterator[Part]:
+    def _block(self, block: ContentBlock, field: str, unseen: Unseen | None) -> Iterator[Part]:
         match block:
             case ThinkingBlock(thinking=thinking, signature=signature):
                 # A client that asked for thinking without its text sends the signature alone.
@@ -125,7 +130,10 @@ class Translator:
                 yield ToolCall(block.id, block.name, arguments)
             case ToolResultBlock():
                 items = enumerate(block.content)
-                parts = (self._item(item, f"{field}.content.{index}") for index, item in items)
+                parts = (
+                    self._item(item, f"{field}.content.{index}", self.unseen)
+                    for index, item in items
+                )
                 result = tuple(part for item in parts for part in item)
                 yield ToolResult(block.tool_use_id, result, block.is_error or False)
             case CompactionBlock(content=content):
@@ -136,18 +144,23 @@ class Translator:
             case NotReadBlock(type=kind):
                 self.dropped.append(f"messages.content.{kind}")
             case _:
-                yield from self._item(block, field)
+                yield from self._item(block, field, unseen)
 
-    def _item(self, item: ResultItem, field: str) -> Iterator[Text | Image]:
-        """What may stand in a tool's result too."""
+    def _item(self, item: ResultItem, field: str, unseen: Unseen | None) -> Iterator[Text | Image]:
+        """What may stand in a tool's result too; what is no text is refused without `unseen`."""
         match item:
             case TextBlock(text=text):
                 if text:
                     yield Text(text)
             case ImageBlock():
-                yield _image(item, f"{field}.source")
+                yield _image(item, field) if unseen is None else unseen.text("image", field)
             case DocumentBlock():
-                yield from _document(item, field)
+                try:
+                    yield from list(_document(item, field, unseen))
+                except InvalidField:
+                    if unseen is None:
+                        raise
+                    yield unseen.text("document", field)
             case SearchResultBlock():
                 found = "\n".join(block.text for block in item.content)
                 yield Text(_tagged("search_result", found, source=item.source, title=item.title))
@@ -165,6 +178,7 @@ class Translator:
                     why = str(from_pydantic(error))
                     raise unsupported(f"{field}.tool.definition", why) from None
                 self._known[tool.name] = tool
+                self.schemas[tool.name] = f"{field}.tool.definition.input_schema"
                 name = tool.name
             case NamedReference(name=name):
                 pass
@@ -191,26 +205,28 @@ def _image(block: ImageBlock, field: str) -> Image:
     match block.source:
         case Base64Source(data=data):
             try:
-                return image_from_base64(data)
+                return image_from_base64(data, field)
             except ImageRefused as error:
-                raise wrong_value(field, str(error)) from None
+                raise wrong_value(f"{field}.source", str(error)) from None
         case OtherSource(type=kind):
-            raise _not_here(kind, field)
+            raise _not_here(kind, f"{field}.source")
         case _:
             assert_never(block.source)
 
 
-def _document(block: DocumentBlock, field: str) -> Iterator[Text | Image]:
+def _document(block: DocumentBlock, field: str, unseen: Unseen | None) -> Iterator[Text | Image]:
     """The document's text in a tag that holds its title, images behind it."""
-    source, images = block.source, list[Image]()
+    source, images = block.source, list[Text | Image]()
     match source:
         case TextSource(data=text):
             pass
         case ContentSource(content=items):
             texts = [item.text for item in items if isinstance(item, TextBlock)]
             text = "\n".join(texts)
-            pictures = [item for item in items if isinstance(item, ImageBlock)]
-            images = [_image(item, f"{field}.source.content") for item in pictures]
+            for number, item in enumerate(items):
+                if isinstance(item, ImageBlock):
+                    place = f"{field}.source.content.{number}"
+                    images.append(unseen.text("image", place) if unseen else _image(item, place))
         case Base64Source():
             text = _decoded(source, f"{field}.source")
         case OtherSource(type=kind):

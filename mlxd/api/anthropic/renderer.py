@@ -35,14 +35,12 @@ _encode = msgspec.json.Encoder().encode
 class MessageAnswerOptions:
     """What the request said about its answer.
 
-    `model` is the name that was asked for, empty for the default; `max_tokens` is None where the
-    default is the limit. `thinking` says whether blocks of
+    `model` is the name that was asked for, empty for the default. `thinking` says whether blocks of
     it are shown; with `omitted` they are, without their text.
     """
 
     request_id: str
     model: str = ""
-    max_tokens: int | None = None
     thinking: bool = False
     omitted: bool = False
 
@@ -170,10 +168,7 @@ class MessagesRenderer:
         """`tool_use` if and only if there are calls, unless the limit cut the last one short."""
         reason, sequence = "end_turn", None
         if event.reason == "length":
-            # The window was the limit if less came than the caller allowed. What the default is
-            # where the caller names no limit depends on the model, and is not known here.
-            window = event.usage.completion < (self._options.max_tokens or 0)
-            reason = "model_context_window_exceeded" if window else "max_tokens"
+            reason = "model_context_window_exceeded" if event.window else "max_tokens"
         elif calls and event.reason != "cancelled":
             reason = "tool_use"
         elif event.reason == "stop_sequence":

@@ -103,7 +103,8 @@ class MessagesToolbox:
     """The tools in no dialect.
 
     `deferred` are by name those that the model learns of when a message refers to them. `dropped`
-    are the fields' names of those that can't be run here.
+    are the fields' names of those that can't be run here; `schemas` are by name the places of the
+    tools' schemas.
     """
 
     offered: tuple[Tool, ...] = ()
@@ -111,6 +112,7 @@ class MessagesToolbox:
     choice: ToolChoice = AutoTools()
     parallel: bool = True
     dropped: tuple[str, ...] = ()
+    schemas: dict[str, str] = field(default_factory=dict)
 
     def known(self) -> dict[str, Tool]:
         """Every tool that a message may refer to."""
@@ -122,7 +124,9 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Messag
     tools = [tool for tool in offered if not isinstance(tool, ServerTool)]
     servers = [tool for tool in offered if isinstance(tool, ServerTool)]
     names: set[str] = set()
-    for index, tool in enumerate(tools):
+    for index, tool in enumerate(offered):
+        if isinstance(tool, ServerTool):
+            continue
         if tool.name in names:
             raise wrong_value(f"tools.{index}.name", "Tool names must be unique.")
         names.add(tool.name)
@@ -140,6 +144,11 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Messag
         choice=_choice(choice, tools, servers),
         parallel=isinstance(choice, NoneChoice | None) or not choice.disable_parallel_tool_use,
         dropped=tuple(f"tools.{tool.type}" for tool in servers),
+        schemas={
+            tool.name: f"tools.{index}.input_schema"
+            for index, tool in enumerate(offered)
+            if not isinstance(tool, ServerTool)
+        },
     )
 
 

@@ -2,7 +2,8 @@
 
 Everything that could make parsing slow, large or ambiguous is refused first: too many bytes, bytes
 that decompress to too many, text that is not UTF-8, nesting and node counts, NaN, numbers that are
-not finite, repeated keys, lone surrogates.
+not finite, repeated keys. Halves of surrogate pairs are replaced: clients cut texts in the middle
+of one, and send them again with every turn.
 
 The `Content-Type` is not trusted to say what the body is: a missing one, `application/json`, any
 `+json` and unknown types are read as JSON. Types that a web page can send to another site without
@@ -39,6 +40,7 @@ FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"{}[],"))
 _NESTING = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1, ord(","): 0}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class BodyBudget:
@@ -104,8 +106,11 @@ async def in_turns(size: int, work: Callable[[], T]) -> T:
     return work() if size < BIG else await asyncio.to_thread(work)
 
 
-def parse_json(data: bytes) -> JsonObject:
-    """The JSON object in `data`; raises `InvalidBody`."""
+def parse_json(data: bytes, repaired: list[str] | None = None) -> JsonObject:
+    """The JSON object in `data`; raises `InvalidBody`.
+
+    `repaired` gets the places of strings that held half of a surrogate pair.
+    """
     if data.startswith(b"\xef\xbb\xbf"):
         raise InvalidBody("it begins with a byte order mark.")
     try:
@@ -127,7 +132,27 @@ def parse_json(data: bytes) -> JsonObject:
         try:
             msgspec.json.encode(value)
         except UnicodeEncodeError:
-            raise InvalidBody("a string has half of a surrogate pair.") from None
+            value = _repaired(value, "", [] if repaired is None else repaired)
+    assert isinstance(value, dict), "what is no object was refused"
+    return value
+
+
+def _repaired(value: Any, place: str, found: list[str]) -> Any:
+    """`value` with U+FFFD for each half of a pair, as Unicode advises; `found` gets the places."""
+    match value:
+        case str() if _HALF.search(value):
+            found.append(place)
+            return _HALF.sub("\ufffd", value)
+        case list():
+            return [_repaired(item, f"{place}[{n}]", found) for n, item in enumerate(value)]
+        case dict():
+            inside = f"{place}." if place else ""
+            return _object(
+                [
+                    (_repaired(key, place, found), _repaired(item, f"{inside}{key}", found))
+                    for key, item in value.items()
+                ]
+            )
     return value
 
 

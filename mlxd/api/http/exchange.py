@@ -146,10 +146,13 @@ async def open_exchange(
     """Start every generation of `call` on `stack`; raises what forbids even one of them."""
     # A stack of its own: when the second choice is refused, the first must not keep its slot.
     async with AsyncExitStack() as entering:
-        generations = [
-            await entering.enter_async_context(engine.generate(with_source(request, call, record)))
-            for request in call.requests
-        ]
+        with call.in_callers_words():
+            generations = [
+                await entering.enter_async_context(
+                    engine.generate(with_source(request, call, record))
+                )
+                for request in call.requests
+            ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
 

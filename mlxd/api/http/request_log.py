@@ -21,6 +21,8 @@ class Record:
         self.requested_model = ""
         self.model = ""
         self.stream = False
+        self.repaired: list[str] = []
+        """Where the body held what is no text, and another character is read in its place."""
         self.counted = False
         """Tokens were counted and nothing is to be generated."""
         self.queued = False

@@ -15,6 +15,9 @@ from mlxd.engine.interface import Engine
 MAX_IGNORED = 1000
 """Characters of the header that names ignored fields."""
 
+MAX_NAME = 120
+"""Characters of one of them."""
+
 _HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 Understood = TypeVar("Understood")
@@ -33,7 +36,9 @@ class RequestReader:
         """What `understand` makes of the body; raises `InvalidBody` and what it raises."""
         data = await self._read(request)
         # Parsed and understood in one go, in a thread if it is large: both take long then.
-        call = await in_turns(len(data), lambda: understand(parse_json(data)))
+        call = await in_turns(
+            len(data), lambda: understand(parse_json(data, request.record.repaired))
+        )
         # Now and not at the request's end: an answer may take an hour, and its body is read.
         request.counted_body.release()
         return call
@@ -43,7 +48,7 @@ class RequestReader:
         data = await self._read(request)
         if may_be_empty and not data:
             return {}
-        body = await in_turns(len(data), lambda: parse_json(data))
+        body = await in_turns(len(data), lambda: parse_json(data, request.record.repaired))
         request.counted_body.release()
         return body
 
@@ -73,5 +78,16 @@ def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; none if there are none."""
     if not ignored:
         return {}
-    names = ",".join(_HEADER_SAFE.sub("?", name)[:64] for name in ignored)
-    return {"x-mlxd-ignored": names[:MAX_IGNORED]}
+    return {"x-mlxd-ignored": ",".join(map(_safe, ignored))[:MAX_IGNORED]}
+
+
+def repaired_header(ignored: str, repaired: Sequence[str]) -> dict[str, str]:
+    """The same header's value `ignored`, and where a text held half of a surrogate pair."""
+    if not repaired:
+        return {}
+    places = (f"{_safe(place)}: lone surrogates" for place in dict.fromkeys(repaired))
+    return {"x-mlxd-ignored": ",".join(filter(None, (ignored, *places)))[:MAX_IGNORED]}
+
+
+def _safe(name: str) -> str:
+    return _HEADER_SAFE.sub("?", name)[:MAX_NAME]

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mlxd import errors
 from mlxd.api.dialect import ErrorReply, JsonObject
-from mlxd.api.wire.errors import ErrorRow, retry_headers
+from mlxd.api.wire.errors import ErrorRow, bracketed, retry_headers
 
 MAX_ECHO = 64
 """Characters of a wrong value that the message repeats."""
@@ -114,14 +114,6 @@ def _message(error: errors.MlxdError) -> str:
             # The text names a file.
             return "The server's configuration can't be used."
     return str(error)
-
-
-def bracketed(field: str) -> str:
-    """`messages.0.content` as OpenAI writes it: `messages[0].content`."""
-    path = ""
-    for part in field.split("."):
-        path += f"[{part}]" if part.isdecimal() else f".{part}" if path else part
-    return path
 
 
 def missing(field: str) -> errors.InvalidField:

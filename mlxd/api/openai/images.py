@@ -5,10 +5,10 @@ from mlxd.api.wire.images import ImageRefused, image_from_url
 from mlxd.messages import Image
 
 
-def read_image(url: str, field: str) -> Image:
-    """The image in a `data:` URL; raises `InvalidField`."""
+def read_image(url: str, part: str, field: str) -> Image:
+    """The image of the part at `part`, whose `field` is a `data:` URL; raises `InvalidField`."""
     try:
-        return image_from_url(url)
+        return image_from_url(url, part)
     except ImageRefused as error:
         refuse = unsupported if error.remote else wrong_value
-        raise refuse(field, str(error)) from None
+        raise refuse(f"{part}.{field}", str(error)) from None

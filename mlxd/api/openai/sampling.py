@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, Field
 from mlxd.api.openai.errors import Bound, out_of_range, unsupported, wrong_type, wrong_value
 from mlxd.api.openai.wire import Wire, expected
 from mlxd.api.wire.sampling import read_sampling
-from mlxd.messages import ReasoningOptions, Sampling, Scalar
+from mlxd.messages import SWITCHES, ReasoningOptions, Sampling, Scalar, read_switch
 
 MAX_TOKENS = 2**31 - 1
 """A larger limit of tokens means the same: the window ends the answer long before."""
-MAX_STOPS = 4
+MAX_STOPS = 32
+"""Many more than the vendor takes: editors send ten and more, and each costs next to nothing."""
 MAX_STOP_LENGTH = 256
 """Characters."""
 MAX_BIASES = 1024
@@ -48,9 +49,30 @@ Stops = Annotated[
     Field(max_length=MAX_STOPS),
     BeforeValidator(_as_list),
 ]
+
+
+def _as_switch(value: object) -> object:
+    if (switch := read_switch(value)) is None:
+        raise expected("a boolean")
+    return switch
+
+
+Switch = Annotated[bool, BeforeValidator(_as_switch)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenLimit = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ThinkingOption(Wire):
+    """Thinking on or off, as several vendors of open models have it."""
+
+    type: Literal["enabled", "disabled", "auto", "adaptive"]
+    budget_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def enabled(self) -> bool | None:
+        """None where it is left to the model."""
+        return {"enabled": True, "disabled": False}.get(self.type)
 
 
 class SamplingFields(Wire):
@@ -68,9 +90,17 @@ class SamplingFields(Wire):
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    enable_thinking: bool | None = None
+    enable_thinking: Switch | None = None
     thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+
+def _unlimited(value: object) -> object:
+    return MAX_TOKENS if type(value) is int and value == -1 else value
+
+
+AnswerLimit = Annotated[TokenLimit, BeforeValidator(_unlimited)]
+"""With -1 for no limit, as some servers' samples have it."""
 
 
 def token_limit(limit: int | None) -> int | None:
@@ -119,23 +149,33 @@ def template_args(wire: SamplingFields) -> dict[str, Scalar]:
             raise wrong_type(field, "a string, number, boolean or null", value)
         if isinstance(value, str) and len(value) > MAX_TEMPLATE_TEXT:
             raise wrong_value(field, f"longer than {MAX_TEMPLATE_TEXT} characters.")
+        if name in SWITCHES:
+            if value is None:
+                continue
+            if (switch := read_switch(value)) is None:
+                raise wrong_type(field, "a boolean", value)
+            value = switch
         args[name] = value
     return args
 
 
-def neutral_reasoning(wire: SamplingFields, effort: str | None) -> ReasoningOptions:
-    """The fields of the request, and the template argument by which others ask for the same."""
-    enabled = wire.enable_thinking
-    if enabled is None:
-        given = (wire.chat_template_kwargs or {}).get("enable_thinking")
-        enabled = given if isinstance(given, bool) else None
-    if effort == "none":
-        enabled = False
-    return ReasoningOptions(enabled=enabled, effort=effort, budget=_budget(wire))
-
-
-def _budget(wire: SamplingFields) -> int | None:
-    if wire.thinking_budget is not None:
-        return wire.thinking_budget
-    given = (wire.chat_template_kwargs or {}).get("thinking_budget")
-    return given if type(given) is int and given >= 0 else None
+def neutral_reasoning(
+    wire: SamplingFields, effort: str | None, thinking: ThinkingOption | None = None
+) -> ReasoningOptions:
+    """The fields of the request, and the template arguments by which others ask for the same."""
+    arguments = template_args(wire)
+    wishes = (
+        wire.enable_thinking,
+        thinking and thinking.enabled,
+        *map(arguments.get, SWITCHES[:2]),
+    )
+    enabled = next((wish for wish in wishes if isinstance(wish, bool)), None)
+    budgets = (
+        *(wire.thinking_budget, thinking and thinking.budget_tokens),
+        arguments.get("thinking_budget"),
+    )
+    return ReasoningOptions(
+        enabled=False if effort == "none" else enabled,
+        effort=effort,
+        budget=next((each for each in budgets if type(each) is int and each >= 0), None),
+    )

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from mlxd.api.wire.base import (
     AN_OBJECT,
@@ -17,6 +17,7 @@ from mlxd.api.wire.base import (
     unknown_fields,
     without_nulls,
 )
+from mlxd.messages import JsonOutput, JsonSchemaOutput, Output
 
 __all__ = (
     "AN_OBJECT",
@@ -54,7 +55,17 @@ class TextFormat(Wire):
 
 
 class JsonObjectFormat(Wire):
+    """Any object; with a `schema`, as other servers have it, one that satisfies it."""
+
     type: Literal["json_object"]
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+
+    @property
+    def output(self) -> Output:
+        """The same in no dialect."""
+        if not self.schema_:
+            return JsonOutput()
+        return JsonSchemaOutput(msgspec.json.encode(self.schema_).decode())
 
 
 def arguments_text(value: object) -> object:

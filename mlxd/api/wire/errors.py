@@ -1,9 +1,11 @@
 """How errors appear on the wire: what the vendors' tables have in common."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mlxd import errors
+from mlxd.messages import Tool
 
 FINAL = (errors.ModelUnusable, errors.Cancelled, errors.DeadlineExceeded, errors.InvalidLogits)
 """Failures that would only repeat themselves, or are meant to last."""
@@ -30,3 +32,23 @@ def retry_headers(error: errors.MlxdError, row: ErrorRow) -> dict[str, str]:
     if isinstance(error, FINAL):
         headers["x-should-retry"] = "false"
     return headers
+
+
+def bracketed(field: str) -> str:
+    """`messages.0.content` as it is said: `messages[0].content`."""
+    path = ""
+    for part in field.split("."):
+        path += f"[{part}]" if part.isdecimal() else f".{part}" if path else part
+    return path
+
+
+def schema_places(tools: Sequence[Tool], schemas: Mapping[str, str]) -> dict[str, str]:
+    """Where the schemas of tools stand in the caller's body, by the engine's names for them.
+
+    `schemas` are the places by the names of the tools.
+    """
+    return {
+        f"tools.{number}.function.parameters": schemas[tool.name]
+        for number, tool in enumerate(tools)
+        if tool.name in schemas
+    }

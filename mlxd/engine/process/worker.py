@@ -251,10 +251,12 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
     """The row of a prepared request, held to the model's window."""
     request, prompt = job.command.request, job.prompt
     room = loaded.context_length - len(prompt.tokens)
+    wanted = request.max_tokens or loaded.spec.max_tokens
     row = BatchRow(
         id=job.command.id,
         tokens=prompt.tokens,
-        max_tokens=max(1, min(request.max_tokens or loaded.spec.max_tokens, room)),
+        max_tokens=max(1, min(wanted, room)),
+        window=room < wanted,
         text=RowText(detokenizer_for(loaded.tokenizer, job), request.stop),
         group=request.source.key,
         boundaries=prompt.boundaries,

@@ -50,7 +50,7 @@ class Escaper:
         return bool(self._placeholders)
 
     def text(self, text: str) -> str:
-        """`text` with control texts replaced; raises `InvalidField` for what is no Unicode."""
+        """`text` with control texts replaced; raises `InvalidField` where there are too many."""
         return self._pattern.sub(self._replace, text)
 
     def value(self, value: Any) -> Any:
@@ -71,7 +71,8 @@ class Escaper:
     def _replace(self, found: re.Match[str]) -> str:
         text = found[0]
         if "\ud800" <= text <= "\udfff":
-            raise InvalidField("messages", "value", "A text holds half of a surrogate pair.")
+            # Inside of a call's arguments, which are JSON of their own; elsewhere there are none.
+            return "\ufffd"
         if len(self._placeholders) >= len(PLACEHOLDERS):
             raise InvalidField("messages", "value", "The texts hold too many private characters.")
         return self._placeholders.setdefault(text, chr(PLACEHOLDERS[len(self._placeholders)]))

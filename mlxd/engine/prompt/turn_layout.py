@@ -5,9 +5,9 @@ assistant alternate and turns have to be merged. So a longer conversation keeps 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any
 
 from mlxd.engine.notations.notation import Notation
@@ -49,16 +49,12 @@ def arrange(
     tool_format: str | None = None,
 ) -> list[ChatTurn]:
     """`turns` as a template with `traits` takes them; `tools` are those it can't describe."""
-    arranged = _place_results(turns, native=traits.results)
+    arranged = _place_results(turns, traits)
     arranged = _lead_with_system(arranged, traits, _described(tools, tool_format) if tools else "")
     if not traits.system_later:
         arranged = [*arranged[:1], *map(_as_reminder, arranged[1:])]
     if traits.calls is None:
         arranged = [_spell_calls(turn, tool_format) for turn in arranged]
-    elif not traits.parallel_calls:
-        arranged = _serialise_calls(arranged)
-    if traits.calls is not None and not traits.unanswered_calls:
-        arranged = _answer_calls(arranged)
     return _alternate(arranged, traits)
 
 
@@ -103,24 +99,92 @@ def _as_reminder(turn: ChatTurn) -> ChatTurn:
     return ChatTurn("user", f"<system-reminder>\n{turn.text}\n</system-reminder>")
 
 
-def _place_results(turns: Sequence[ChatTurn], *, native: bool) -> list[ChatTurn]:
-    """Results in the tool role where they follow their calls, else as the user's words."""
+def _place_results(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatTurn]:
+    """Each call's results behind it, in the order of the calls and not of their arrival."""
+    answered = _with_results(turns)
     placed: list[ChatTurn] = []
-    for turn, results in _with_results(turns):
-        if turn.role == "tool":
-            results = [turn, *results]
-        else:
-            placed.append(turn)
-        if native and turn.calls:
-            names = {call.id: call.name for call in turn.calls}
-            for position, result in enumerate(results):
-                # Callers get ids wrong; the order of results is the next best sign.
-                nth = turn.calls[min(position, len(turn.calls) - 1)]
-                placed.append(replace(result, name=names.get(result.call_id, nth.name)))
-        elif results:
-            texts = (f"<tool_response>\n{result.text}\n</tool_response>" for result in results)
-            placed.append(ChatTurn("user", "\n".join(texts)))
+    for lost, group in groupby(answered, key=lambda each: each[0].role == "tool"):
+        if lost:
+            placed.append(_told([turn for turn, _ in group]))
+            continue
+        for turn, results in group:
+            # Behind the last turn the answers may still come.
+            going_on = turn is not answered[-1][0]
+            placed += _answered(turn, results, traits, going_on=going_on) if turn.calls else [turn]
     return placed
+
+
+def _answered(
+    turn: ChatTurn, results: Sequence[list[ChatTurn]], traits: TemplateTraits, *, going_on: bool
+) -> Iterator[ChatTurn]:
+    """A turn with calls and their results, as one turn for each call where the template insists."""
+    groups = [(turn.calls, results)]
+    if traits.calls is not None and not traits.parallel_calls:
+        groups = [((call,), [found]) for call, found in zip(turn.calls, results, strict=True)]
+    for number, (calls, found) in enumerate(groups):
+        yield replace(turn if number == 0 else ChatTurn("assistant"), calls=calls)
+        followed = going_on or number < len(groups) - 1
+        filled = _without_gaps(calls, found, followed and not _takes_unanswered(traits))
+        if traits.results:
+            yield from filled
+        elif filled:
+            yield _as_words([result.text for result in filled])
+
+
+def _with_results(turns: Sequence[ChatTurn]) -> list[tuple[ChatTurn, list[list[ChatTurn]]]]:
+    """The turns, each with the results of each of its calls; those of no call stay turns.
+
+    An id belongs to the turn before that used it last. Where several of its calls have the same,
+    they are answered in turn.
+    """
+    answered: list[tuple[ChatTurn, list[list[ChatTurn]]]] = []
+    owners: dict[str, list[list[ChatTurn]]] = {}
+    for turn in turns:
+        if turn.role == "tool" and (same := owners.get(turn.call_id)):
+            next((found for found in same if not found), same[-1]).append(turn)
+            continue
+        results: list[list[ChatTurn]] = [[] for _ in turn.calls]
+        answered.append((turn, results))
+        for id_ in {call.id for call in turn.calls}:
+            numbered = enumerate(turn.calls)
+            owners[id_] = [results[number] for number, call in numbered if call.id == id_]
+    return answered
+
+
+def _takes_unanswered(traits: TemplateTraits) -> bool:
+    """Whether a call may stand without a result; calls in a row must not become one turn."""
+    if traits.calls is None:
+        return True
+    return traits.unanswered_calls and (traits.parallel_calls or traits.assistants_in_row)
+
+
+def _without_gaps(
+    calls: Sequence[ChatCall], results: Sequence[list[ChatTurn]], every: bool
+) -> list[ChatTurn]:
+    """The results in order, with empty ones for calls that have none and need one.
+
+    Most templates show no ids: without it the next call's result would be taken for that of the
+    unanswered one.
+    """
+    last = max((number for number, found in enumerate(results) if found), default=-1)
+    filled: list[ChatTurn] = []
+    for number, (call, found) in enumerate(zip(calls, results, strict=True)):
+        if not found and (every or number < last):
+            found = [ChatTurn("tool", call_id=call.id)]
+        filled += [replace(result, name=call.name) for result in found]
+    return filled
+
+
+def _told(results: Iterable[ChatTurn]) -> ChatTurn:
+    """Results whose calls are not there; their ids may still say something."""
+    labels = ((f"Result of {each.call_id}:\n" if each.call_id else "", each) for each in results)
+    return _as_words(label + each.text for label, each in labels)
+
+
+def _as_words(results: Iterable[str]) -> ChatTurn:
+    """Results in the user's role."""
+    texts = (f"<tool_response>\n{result}\n</tool_response>" for result in results)
+    return ChatTurn("user", "\n".join(texts))
 
 
 def _spell_calls(turn: ChatTurn, tool_format: str | None) -> ChatTurn:
@@ -130,46 +194,6 @@ def _spell_calls(turn: ChatTurn, tool_format: str | None) -> ChatTurn:
     calls = spelt(_notation(tool_format), [(call.name, call.arguments) for call in turn.calls])
     text = f"{turn.text}\n{calls}" if turn.text else calls
     return replace(turn, text=text, calls=())
-
-
-def _serialise_calls(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
-    """Several calls of one turn as one turn each, every one with its result behind it."""
-    serial: list[ChatTurn] = []
-    for turn, results in _with_results(turns):
-        if len(turn.calls) < 2:
-            serial += [turn, *results]
-            continue
-        for number, call in enumerate(turn.calls):
-            caller = turn if number == 0 else ChatTurn("assistant")
-            serial.append(replace(caller, calls=(call,)))
-            if results:
-                ids = [result.call_id for result in results]
-                serial.append(results.pop(ids.index(call.id) if call.id in ids else 0))
-        serial += results
-    return serial
-
-
-def _with_results(turns: Sequence[ChatTurn]) -> Iterator[tuple[ChatTurn, list[ChatTurn]]]:
-    """Each turn with the turns of the tool role that follow it."""
-    at = 0
-    while at < len(turns):
-        end = at + 1
-        while end < len(turns) and turns[end].role == "tool":
-            end += 1
-        yield turns[at], list(turns[at + 1 : end])
-        at = end
-
-
-def _answer_calls(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
-    """Empty results for calls that were never answered, unless the answers may still come."""
-    answered: list[ChatTurn] = []
-    for turn, results in _with_results(turns):
-        answered += [turn, *results]
-        # Behind the last turn the answers may still come.
-        if answered[-1] is not turns[-1]:
-            missing = turn.calls[len(results) :]
-            answered += [ChatTurn("tool", call_id=call.id, name=call.name) for call in missing]
-    return answered
 
 
 def _alternate(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatTurn]:

@@ -86,7 +86,7 @@ class MessageReader:
                     id_, name = self.escaper.text(part.id), self.escaper.text(part.name)
                     calls.append(ChatCall(id_, name, self._arguments(part)))
                 case Image():
-                    raise self._no_images(where)
+                    raise self._no_images(part, where)
                 case _:
                     assert_never(part)
         text, thought, closed = "\n".join(texts), "\n".join(reasoning), False
@@ -108,7 +108,7 @@ class MessageReader:
         texts = []
         for part in result.parts:
             if isinstance(part, Image):
-                raise self._no_images(where)
+                raise self._no_images(part, where)
             texts.append(self.escaper.text(part.text))
         text = "\n".join(texts)
         if result.is_error and not text.lower().startswith("error"):
@@ -142,10 +142,9 @@ class MessageReader:
             "function": {**function, "parameters": self.escaper.value(parameters)},
         }
 
-    def _no_images(self, where: str) -> InvalidField:
-        return InvalidField(
-            where, "unsupported", f"The model '{self.model}' takes text only; it sees no images."
-        )
+    def _no_images(self, image: Image, where: str) -> InvalidField:
+        why = f"The model '{self.model}' takes text only; it sees no images."
+        return InvalidField(image.place or where, "unsupported", why)
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

@@ -58,7 +58,8 @@ class BatchStep:
 class BatchRow:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
-    `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
+    `window` says that no more than `max_tokens` fit into the model's window. `steering` is the
+    batch's own: what may be drawn next, None for everything. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
     `waits` is why it is still waiting, as it was reported last.
     """
@@ -71,6 +72,7 @@ class BatchRow:
     boundaries: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     logprobs: int | None = None
+    window: bool = False
     steering: object | None = None
     submitted: float = 0.0
     admitted: float = 0.0
@@ -286,7 +288,7 @@ class Scheduler:
             prefill=row.first_token - row.admitted,
             decode=now - row.first_token,
         )
-        end = EndRow(reason, piece.stop, timings)
+        end = EndRow(reason, piece.stop, timings, row.window)
         return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs, end)
 
 

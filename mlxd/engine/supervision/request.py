@@ -179,14 +179,17 @@ class PendingRequest:
     def _finish(self, builder: BlockBuilder, end: EndRow) -> None:
         reason = _finish_reason(end.reason)
         queue = self.envelope.sent_at - self._times.born + end.timings.queue
-        self._guarded(
-            lambda: builder.finish(
+
+        def build() -> list[Event]:
+            *events, finished = builder.finish(
                 reason,
                 stop_sequence=end.stop_sequence,
                 usage=self._figures.usage,
                 timings=replace(end.timings, queue=queue),
             )
-        )
+            return [*events, replace(finished, window=end.window)]
+
+        self._guarded(build)
         self._close()
 
     def _guarded(self, build: Callable[[], list[Event]]) -> None:

@@ -17,6 +17,7 @@ def document(source: Any, **more: Any) -> dict[str, Any]:
 
 FOUND = '<search_result source="https://example.com" title="Ex">\na\nb\n</search_result>'
 PLAIN = {"type": "text", "media_type": "text/plain", "data": "The text."}
+LEFT_OUT = Text("[image left out: this model reads text only]")
 ENCODED = {
     "type": "base64",
     "media_type": "text/markdown; charset=utf-8",
@@ -31,10 +32,13 @@ ENCODED = {
         ([text("Hi")], (Text("Hi"),)),
         ([text("Hi", cache_control=CACHED, citations=None)], (Text("Hi"),)),
         ([text(""), text("One"), text("two")], (Text("One"), Text("two"))),
-        ([{"type": "image", "source": PNG_SOURCE}], (Image(PNG, "image/png"),)),
+        (
+            [{"type": "image", "source": PNG_SOURCE}],
+            (Image(PNG, "image/png", "messages.0.content.0"),),
+        ),
         (
             [{"type": "image", "source": {**PNG_SOURCE, "media_type": "image/jpeg"}}],
-            (Image(PNG, "image/png"),),
+            (Image(PNG, "image/png", "messages.0.content.0"),),
         ),
         ([document(PLAIN)], (Text("<document>\nThe text.\n</document>"),)),
         (
@@ -59,7 +63,10 @@ ENCODED = {
                     }
                 )
             ],
-            (Text("<document>\na\nb\n</document>"), Image(PNG, "image/png")),
+            (
+                Text("<document>\na\nb\n</document>"),
+                Image(PNG, "image/png", "messages.0.content.0.source.content.1"),
+            ),
         ),
         (
             [
@@ -129,7 +136,7 @@ async def test_what_the_model_said_comes_back_without_its_marks(
         ({}, ToolResult("x", ())),
         (
             {"content": [{"type": "image", "source": PNG_SOURCE}, document(PLAIN)]},
-            ToolResult("x", (Image(PNG, "image/png"), Text("<document>\nThe text.\n</document>"))),
+            ToolResult("x", (LEFT_OUT, Text("<document>\nThe text.\n</document>"))),
         ),
     ],
 )

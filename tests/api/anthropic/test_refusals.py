@@ -184,7 +184,7 @@ def raising(error: MlxdError) -> Front:
             InvalidField("messages.0.content", "unsupported", "The model 'demo' sees no images."),
             400,
             "invalid_request_error",
-            "messages: The model 'demo' sees no images.",
+            "messages.0.content: The model 'demo' sees no images.",
         ),
         (
             InvalidField("response_format", "value", "Nothing can satisfy it."),

@@ -105,19 +105,12 @@ async def test_arguments_are_an_object_and_lose_nothing(arguments: str, given: A
 
 
 @pytest.mark.parametrize(
-    ("completion", "reason"), [(100, "max_tokens"), (99, "model_context_window_exceeded")]
+    ("window", "reason"), [(False, "max_tokens"), (True, "model_context_window_exceeded")]
 )
-async def test_an_answer_cut_short_says_by_what(completion: int, reason: str) -> None:
-    end = Finished("length", usage=Usage(prompt=12, completion=completion))
+async def test_an_answer_cut_short_says_by_what(window: bool, reason: str) -> None:
+    end = Finished("length", usage=Usage(prompt=12, completion=100), window=window)
     message = await both(STARTED, *written(0, "One"), end)
     assert message["stop_reason"] == reason
-
-
-async def test_an_answer_of_the_default_length_was_cut_by_its_limit() -> None:
-    end = Finished("length", usage=Usage(prompt=12, completion=4096))
-    server = front(STARTED, *written(0, "One"), end)
-    response = await server.post({"messages": HELLO}, MESSAGES)
-    assert (await response.get_json())["stop_reason"] == "max_tokens"
 
 
 async def test_a_call_is_a_reason_to_stop_whatever_else_was() -> None:

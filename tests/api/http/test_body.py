@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -58,10 +59,7 @@ HOSTILE: dict[str, bytes] = {
     "overlong UTF-8": b'{"a":"\xc0\xaf"}',
     "UTF-8 of a surrogate": b'{"a":"\xed\xa0\x80"}',
     "cut UTF-8": b'{"a":"\xf0\x9f\x98"}',
-    "lone high surrogate": b'{"a":"\\ud83d"}',
-    "lone low surrogate": b'{"a":"\\ude00"}',
-    "surrogates the wrong way round": b'{"a":"\\ude00\\ud83d"}',
-    "surrogate in a key": b'{"\\uD800":1}',
+    "keys that halves of pairs make the same": b'{"a":{"\\ud800":1,"\\ud801":2}}',
     "key twice": b'{"a":1,"a":2}',
     "key twice, once escaped": b'{"a":1,"\\u0061":2}',
     "key twice, deep inside": b'{"a":[{"b":{"c":1,"c":1}}]}',
@@ -153,9 +151,10 @@ def read(parse: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 def strict(data: bytes) -> Any:
-    """The standard library, with what it lets through refused."""
+    """The standard library, with what it lets through refused, and halves of pairs replaced."""
     value = json.loads(data.decode(), object_pairs_hook=once)
-    json.dumps(value, ensure_ascii=False).encode()
+    text = json.dumps(value, ensure_ascii=False)
+    value = json.loads(re.sub("[\ud800-\udfff]", "\ufffd", text), object_pairs_hook=once)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value

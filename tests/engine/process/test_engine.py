@@ -105,6 +105,7 @@ async def test_an_answer_is_one_well_formed_stream(engine: Supervisor) -> None:
     answer = await answer_of(engine, ask())
     assert answer.finished.reason == "length"
     assert answer.finished.usage.completion == 8
+    assert not answer.finished.window
     assert answer.finished.timings.decode > 0
 
 
@@ -190,7 +191,7 @@ async def test_the_limit_is_clamped_to_the_window(engine: Supervisor) -> None:
     answer = await answer_of(engine, ask("word " * 950, max_tokens=10**6))
     usage = answer.finished.usage
     assert usage.prompt + usage.completion == 2048
-    assert answer.finished.reason == "length"
+    assert (answer.finished.reason, answer.finished.window) == ("length", True)
 
 
 async def test_leaving_frees_the_slot(engine: Supervisor) -> None:

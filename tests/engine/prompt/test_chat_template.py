@@ -195,13 +195,16 @@ def test_an_assistant_in_front_gets_an_empty_question_only_where_it_must() -> No
 def test_a_template_without_tools_gets_them_in_words() -> None:
     turns = (
         say("user", "x"),
-        say("assistant", "Wait.", call()),
-        result(),
+        say("assistant", "Wait.", call(), call("clock", "{}", "call_2")),
         result("more", "call_2"),
+        result(),
     )
     text = rendered("chatml", *turns, tools=TOOLS)
     assert '<tools>\n{"type": "function", "function": {"name": "lookup"' in text
-    said = 'Wait.\n<tool_call>\n{"name": "lookup", "arguments": {"key": "value"}}\n</tool_call>'
+    said = (
+        'Wait.\n<tool_call>\n{"name": "lookup", "arguments": {"key": "value"}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
+    )
     assert f"<|im_start|>assistant\n{said}<|im_end|>" in text
     answers = "<tool_response>\nfound\n</tool_response>\n<tool_response>\nmore\n</tool_response>"
     assert f"<|im_start|>user\n{answers}<|im_end|>" in text
@@ -222,8 +225,10 @@ def test_calls_are_spelt_in_the_notation_that_is_configured() -> None:
 
 
 def test_results_without_their_call_are_told_as_text() -> None:
-    text = rendered("tools", say("user", "x"), result("lost"), say("user", "y"))
-    assert "<|im_start|>user\n<tool_response>\nlost\n</tool_response><|im_end|>" in text
+    lost = (result("lost", ""), result("too", "far"))
+    text = rendered("tools", say("user", "x"), *lost, say("user", "y"))
+    told = "<tool_response>\nlost\n</tool_response>\n<tool_response>\nResult of far:\ntoo\n"
+    assert f"<|im_start|>user\n{told}</tool_response><|im_end|>" in text
 
 
 def test_a_failed_call_says_so() -> None:

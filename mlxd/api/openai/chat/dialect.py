@@ -27,10 +27,12 @@ from mlxd.api.openai.sampling import (
     token_limit,
 )
 from mlxd.api.openai.wire import unknown_fields
+from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
+from mlxd.api.wire.images import Unseen
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
-from mlxd.messages import GenerateRequest, Source
+from mlxd.messages import GenerateRequest, Output, Source
 
 
 def build(settings: Settings) -> "OpenAIChat":
@@ -65,6 +67,10 @@ class OpenAIChat(ListsModels, Dialect):
             *box.dropped,
             *(["stop"] if "" in (wire.stop or []) else []),
         ]
+        unseen = Unseen()
+        form, wanted = output(wire)
+        requests = _requests(wire, box, caller, unseen=unseen, wanted=wanted)
+        ignored += unseen.places
         options = ChatAnswerOptions(
             id=f"chatcmpl-{caller.request_id.removeprefix('req_')}",
             created=caller.created,
@@ -76,11 +82,16 @@ class OpenAIChat(ListsModels, Dialect):
             legacy_calls=box.legacy,
         )
         return ParsedCall(
-            requests=_requests(wire, box, caller),
+            requests=requests,
             stream=bool(wire.stream),
             renderer=ChatRenderer(options),
             requested_model=wire.model or "",
             ignored=tuple(dict.fromkeys(ignored)),
+            places={
+                "response_format": form,
+                **({"tools": "functions"} if box.legacy else {}),
+                **schema_places(box.tools, box.schemas),
+            },
         )
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
@@ -88,7 +99,9 @@ class OpenAIChat(ListsModels, Dialect):
         return error_reply(error, validation_status=caller.validation_status, prompt="messages")
 
 
-def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[GenerateRequest, ...]:
+def _requests(
+    wire: ChatRequest, box: ChatToolbox, caller: Caller, *, unseen: Unseen, wanted: Output
+) -> tuple[GenerateRequest, ...]:
     """One request a choice; they differ in id and seed only."""
     if wire.top_logprobs and not wire.logprobs:
         raise wrong_value("top_logprobs", "only allowed when 'logprobs' is true.")
@@ -98,7 +111,7 @@ def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[Gene
     first = GenerateRequest(
         id=caller.request_id,
         model=wire.model or "",
-        messages=neutral_messages(wire.messages),
+        messages=neutral_messages(wire.messages, unseen),
         tools=box.tools,
         tool_choice=box.choice,
         # The older answer has room for one call.
@@ -106,8 +119,8 @@ def _requests(wire: ChatRequest, box: ChatToolbox, caller: Caller) -> tuple[Gene
         sampling=sampling,
         max_tokens=token_limit(wire.max_completion_tokens or wire.max_tokens),
         stop=tuple(stop for stop in wire.stop or [] if stop),
-        output=output(wire),
-        reasoning=neutral_reasoning(wire, wire.reasoning_effort),
+        output=wanted,
+        reasoning=neutral_reasoning(wire, wire.reasoning_effort, wire.thinking),
         logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         template_args=template_args(wire),
         source=Source(key=caller.key, session=session if isinstance(session, str) else ""),

@@ -19,6 +19,7 @@ from mlxd.api.openai.wire import (
     text_or,
     type_tag,
 )
+from mlxd.api.wire.images import Unseen
 from mlxd.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
 
@@ -57,6 +58,38 @@ Content = Annotated[
 ]
 
 
+class ThinkingPart(Wire):
+    """The model's thinking among the parts of its answer."""
+
+    type: Literal["thinking"]
+    thinking: Annotated[
+        list[TextPart],
+        FAIL_FAST,
+        text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
+    ]
+    signature: Any = None
+    closed: Any = None
+
+
+AssistantPart = Annotated[
+    Annotated[TextPart, Tag("#text")]
+    | Annotated[TextPart, Tag("#input_text")]
+    | Annotated[TextPart, Tag("#output_text")]
+    | Annotated[ThinkingPart, Tag("#thinking")]
+    | Annotated[ImagePart, Tag("#image_url")]
+    | Annotated[RefusalPart, Tag("#refusal")]
+    | Annotated[OtherPart, Tag("#input_audio")]
+    | Annotated[OtherPart, Tag("#file")],
+    Discriminator(type_tag),
+    AN_OBJECT,
+]
+AssistantContent = Annotated[
+    list[AssistantPart],
+    FAIL_FAST,
+    text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
+]
+
+
 class FunctionCall(Wire):
     name: str
     arguments: CallArguments = ""
@@ -66,6 +99,7 @@ class FunctionToolCall(Wire):
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: Any = None
 
 
 class CustomCall(Wire):
@@ -77,6 +111,7 @@ class CustomToolCall(Wire):
     id: str
     type: Literal["custom"]
     custom: CustomCall
+    index: Any = None
 
 
 def _call_type_tag(value: dict[str, Any]) -> str:
@@ -104,8 +139,11 @@ class UserMessage(Wire):
 
 
 class AssistantMessage(Wire):
+    """An answer, with all that an answer from here carries."""
+
     role: Literal["assistant"]
-    content: Content | None = None
+    content: AssistantContent | None = None
+    annotations: Any = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -142,42 +180,48 @@ ChatMessage = Annotated[
 ]
 
 
-def neutral_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def neutral_messages(messages: Sequence[ChatMessage], unseen: Unseen) -> tuple[Message, ...]:
     """The same turns in no dialect; raises `InvalidField` for parts that can't be honoured.
 
     Content is the same whether it came as a string or as parts: empty text is left out.
     """
     translated = []
     legacy_calls: dict[str, str] = {}
+    heard = (UserMessage, ToolMessage, FunctionMessage)
+    newest = max((n for n, each in enumerate(messages) if isinstance(each, heard)), default=-1)
     for index, message in enumerate(messages):
         field = f"messages.{index}"
         match message:
             case SystemMessage():
-                translated.append(Message("system", tuple(_texts(message.content, field))))
+                translated.append(Message("system", tuple(_parts(message.content, field, unseen))))
             case UserMessage():
-                translated.append(Message("user", tuple(_content(message.content, field))))
+                passed = None if index == newest else unseen
+                translated.append(Message("user", tuple(_parts(message.content, field, passed))))
             case AssistantMessage():
                 # Calls had no ids then: a result goes to the last call of its function.
                 if message.function_call is not None:
                     legacy_calls[message.function_call.name] = f"call_{index}"
-                translated.append(Message("assistant", tuple(_assistant(message, index))))
+                parts = tuple(_assistant(message, index, unseen))
+                translated.append(Message("assistant", parts))
             case ToolMessage():
-                parts = tuple(_content(message.content or [], field))
-                result = ToolResult(message.tool_call_id, parts)
-                translated.append(Message("tool", (result,)))
+                content = tuple(_parts(message.content or [], field, unseen))
+                translated.append(Message("tool", (ToolResult(message.tool_call_id, content),)))
             case FunctionMessage():
-                parts = tuple(_content(message.content or [], field))
+                content = tuple(_parts(message.content or [], field, unseen))
                 call_id = legacy_calls.get(message.name, f"call_{message.name}")
-                translated.append(Message("tool", (ToolResult(call_id, parts),)))
+                translated.append(Message("tool", (ToolResult(call_id, content),)))
             case _:
                 assert_never(message)
     return tuple(translated)
 
 
-def _assistant(message: AssistantMessage, index: int) -> Iterator[Part]:
-    if reasoning := message.reasoning_content or message.reasoning:
+def _assistant(message: AssistantMessage, index: int, unseen: Unseen) -> Iterator[Part]:
+    thoughts = [part for part in message.content or [] if isinstance(part, ThinkingPart)]
+    parted = "\n".join(text.text for part in thoughts for text in part.thinking)
+    # Where the same thinking comes in several ways, it is read once.
+    if reasoning := message.reasoning_content or message.reasoning or parted:
         yield Reasoning(reasoning)
-    yield from _texts(message.content or [], f"messages.{index}")
+    yield from _parts(message.content or [], f"messages.{index}", unseen)
     if message.refusal:
         # The model's own words all the same; the next answer may refer to them.
         yield Text(message.refusal)
@@ -190,23 +234,27 @@ def _assistant(message: AssistantMessage, index: int) -> Iterator[Part]:
         yield ToolCall(f"call_{index}", legacy.name, legacy.arguments)
 
 
-def _texts(parts: Sequence[ContentPart], field: str) -> Iterator[Text]:
-    for part in _content(parts, field):
-        if isinstance(part, Image):
-            raise unsupported(f"{field}.content", "only user messages may hold images.")
-        yield part
-
-
-def _content(parts: Sequence[ContentPart], field: str) -> Iterator[Text | Image]:
+def _parts(
+    parts: Sequence[ContentPart | AssistantPart], field: str, unseen: Unseen | None
+) -> Iterator[Text | Image]:
+    """What is no text is refused, or passed over where `unseen` takes note of it."""
     for index, part in enumerate(parts):
+        place = f"{field}.content.{index}"
         match part:
             case TextPart(text=text) | RefusalPart(refusal=text):
                 if text:
                     yield Text(text)
             case ImagePart():
-                yield read_image(part.image_url.url, f"{field}.content.{index}.image_url.url")
+                if unseen is not None:
+                    yield unseen.text("image", place)
+                else:
+                    yield read_image(part.image_url.url, place, "image_url.url")
             case OtherPart():
-                reason = f"this server can't read parts of type '{part.type}'."
-                raise unsupported(f"{field}.content.{index}.type", reason)
+                if unseen is None:
+                    reason = f"this server can't read parts of type '{part.type}'."
+                    raise unsupported(f"{place}.type", reason)
+                yield unseen.text(part.type.removeprefix("input_"), place)
+            case ThinkingPart():
+                pass
             case _:
                 assert_never(part)

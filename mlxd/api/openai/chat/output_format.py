@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import msgspec
 
 from mlxd.api.openai.chat.wire import ChatRequest, JsonSchemaFormat
-from mlxd.api.openai.errors import wrong_value
+from mlxd.api.openai.errors import missing, wrong_value
 from mlxd.api.openai.wire import JsonObjectFormat, TextFormat
 from mlxd.messages import (
     GrammarOutput,
@@ -21,18 +21,19 @@ from mlxd.messages import (
 Maker = Callable[[Any], Output]
 
 
-def output(wire: ChatRequest) -> Output:
-    """The one form of output that is requested; raises `InvalidField` when there are several."""
+def output(wire: ChatRequest) -> tuple[str, Output]:
+    """The one form of output that is requested, and the field that does; the text's is empty.
+
+    Raises `InvalidField` when there are several.
+    """
     forms: dict[str, Output] = {}
     match wire.response_format:
         case None | TextFormat():
             pass
         case JsonObjectFormat():
-            forms["response_format"] = JsonOutput()
-        case JsonSchemaFormat(json_schema=described):
-            schema = msgspec.json.encode(described.schema_ or {}).decode()
-            strict = described.strict or False
-            forms["response_format"] = JsonSchemaOutput(schema, described.name, strict)
+            forms["response_format"] = wire.response_format.output
+        case JsonSchemaFormat():
+            forms["response_format"] = _described(wire.response_format)
         case _:
             assert_never(wire.response_format)
     forms |= _named(wire, _FIELDS)
@@ -43,7 +44,19 @@ def output(wire: ChatRequest) -> Output:
     if len(forms) > 1:
         first, second = list(forms)[:2]
         raise wrong_value(second, f"it can't be combined with '{first}'.")
-    return next(iter(forms.values()), TextOutput())
+    return next(iter(forms.items()), ("", TextOutput()))
+
+
+def _described(format_: JsonSchemaFormat) -> Output:
+    inner, beside = format_.json_schema, format_.schema_
+    if inner is None and beside is None:
+        raise missing("response_format.json_schema")
+    if inner is not None and beside is not None:
+        why = "it can't be combined with 'response_format.json_schema'."
+        raise wrong_value("response_format.schema", why)
+    described = inner or format_
+    schema = msgspec.json.encode(described.schema_ or {}).decode()
+    return JsonSchemaOutput(schema, described.name, described.strict or False)
 
 
 def _named(wire: object, makers: Mapping[str, Maker], prefix: str = "") -> dict[str, Output]:

@@ -1,7 +1,7 @@
 """The tools of a Chat Completions request, what may be called, and the older names for both."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, assert_never
 
 from pydantic import BeforeValidator, Discriminator, Tag
@@ -128,7 +128,7 @@ class ChatToolbox:
 
     `custom` are the names of tools whose calls are of type `custom`; `legacy` says that the caller
     used the names from before there were tools, and reads calls under those. `dropped` are the
-    names, as fields, of what is not honoured.
+    names, as fields, of what is not honoured; `schemas` are by name the places of the schemas.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -136,19 +136,23 @@ class ChatToolbox:
     custom: frozenset[str] = frozenset()
     legacy: bool = False
     dropped: tuple[str, ...] = ()
+    schemas: Mapping[str, str] = field(default_factory=dict)
 
 
 def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatToolbox:
     """The offered tools without those nobody here can run; raises `InvalidField`."""
     tools, custom, dropped = list[Tool](), set[str](), list[str]()
-    for each in offered:
+    schemas: dict[str, str] = {}
+    for index, each in enumerate(offered):
         match each:
             case FunctionTool(function=function):
                 tools.append(function_tool(function, function.name))
+                schemas[function.name] = f"tools.{index}.function.parameters"
             case CustomTool(custom=CustomDefinition(name=name, description=description) as tool):
                 grammar = tool.format.grammar if isinstance(tool.format, GrammarFormat) else None
                 tools.append(custom_tool(name, description, grammar))
                 custom.add(name)
+                schemas[name] = f"tools.{index}.custom.format"
                 if grammar is not None and not grammar.enforced:
                     dropped.append("tools.custom.format")
             case OtherTool(type=kind):
@@ -160,6 +164,7 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatTo
         choice=_choice(choice, tools, "tool_choice"),
         custom=frozenset(custom),
         dropped=tuple(dropped),
+        schemas=schemas,
     )
 
 
@@ -168,7 +173,12 @@ def legacy_toolbox(
 ) -> ChatToolbox:
     """The same for `functions` and `function_call`."""
     tools = tuple(function_tool(each, each.name) for each in functions)
-    return ChatToolbox(tools=tools, choice=_choice(choice, tools, "function_call"), legacy=True)
+    return ChatToolbox(
+        tools=tools,
+        choice=_choice(choice, tools, "function_call"),
+        legacy=True,
+        schemas={each.name: f"functions.{n}.parameters" for n, each in enumerate(functions)},
+    )
 
 
 def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> ToolChoice:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from mlxd.api.openai.chat.messages import ChatMessage
 from mlxd.api.openai.chat.tools import LegacyChoice, OfferedTool, WireChoice
-from mlxd.api.openai.sampling import Effort, SamplingFields, TokenLimit
+from mlxd.api.openai.sampling import AnswerLimit, Effort, SamplingFields, ThinkingOption
 from mlxd.api.openai.tools import FunctionDefinition
 from mlxd.api.openai.wire import (
     AN_OBJECT,
@@ -19,6 +19,7 @@ from mlxd.api.openai.wire import (
     expected,
     type_tag,
 )
+from mlxd.messages import read_switch
 
 MAX_CHOICES = 8
 
@@ -41,14 +42,19 @@ class StreamOptions(Wire):
 
 
 class JsonSchema(Wire):
-    name: str
+    name: str = "response"
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
     strict: bool | None = None
 
 
 class JsonSchemaFormat(Wire):
+    """The schema is inside of `json_schema`; other servers, and Responses, have it beside."""
+
     type: Literal["json_schema"]
-    json_schema: JsonSchema
+    json_schema: JsonSchema | None = None
+    name: str = "response"
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
 
 
 ResponseFormat = Annotated[
@@ -84,6 +90,14 @@ class StructuredOutputs(Wire):
     json_object: bool | None = None
 
 
+def _as_thinking(value: object) -> object:
+    if isinstance(value, dict):
+        return value
+    if (switch := read_switch(value)) is None:
+        raise expected("an object")
+    return {"type": "enabled" if switch else "disabled"}
+
+
 class ChatRequest(SamplingFields):
     """The whole body; null is the same as absent everywhere but in `messages`."""
 
@@ -92,8 +106,8 @@ class ChatRequest(SamplingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
+    max_tokens: AnswerLimit | None = None
+    max_completion_tokens: AnswerLimit | None = None
     logprobs: bool | None = None
     tools: Annotated[list[OfferedTool], FAIL_FAST] | None = None
     tool_choice: WireChoice | None = None
@@ -102,6 +116,7 @@ class ChatRequest(SamplingFields):
     function_call: LegacyChoice | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Effort | None = None
+    thinking: Annotated[ThinkingOption, BeforeValidator(_as_thinking)] | None = None
     # How clients of vLLM, SGLang and llama.cpp ask for constrained output.
     structured_outputs: StructuredOutputs | None = None
     guided_json: SchemaText | None = None

@@ -11,9 +11,19 @@ from mlxd.api.openai.errors import error_reply, from_pydantic
 from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
 from mlxd.api.openai.responses.endpoints import responses_views
 from mlxd.api.openai.responses.format.calls import Past, ResolvedCall, UnresolvedCall
-from mlxd.api.openai.responses.format.compaction import CompactRenderer, compaction
+from mlxd.api.openai.responses.format.compaction import (
+    CompactionRenderer,
+    CompactRenderer,
+    compaction,
+    summary_of,
+)
 from mlxd.api.openai.responses.format.full_input import full_input
-from mlxd.api.openai.responses.format.items import mentioned_ids, stored_items, user_message
+from mlxd.api.openai.responses.format.items import (
+    CompactionTriggerItem,
+    mentioned_ids,
+    stored_items,
+    user_message,
+)
 from mlxd.api.openai.responses.format.neutral_request import (
     check,
     generate_request,
@@ -22,7 +32,7 @@ from mlxd.api.openai.responses.format.neutral_request import (
 )
 from mlxd.api.openai.responses.format.renderer import ResponseAnswerOptions, ResponsesRenderer
 from mlxd.api.openai.responses.format.response_object import response_id, settled_fields
-from mlxd.api.openai.responses.format.tools import toolbox
+from mlxd.api.openai.responses.format.tools import placed, toolbox
 from mlxd.api.openai.responses.format.truncation import shortener
 from mlxd.api.openai.responses.format.wire import (
     CompactRequest,
@@ -30,12 +40,15 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
+from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 from mlxd.history import Item
 
 Wire = TypeVar("Wire", bound=HistoryRequest)
+PLACES = {"messages": "input", "response_format": "text.format"}
+"""Fields here that have another name in the engine."""
 
 
 def build(settings: Settings) -> "OpenAIResponses":
@@ -72,8 +85,11 @@ class OpenAIResponses(ListsModels, Dialect):
 
         def resolve(past: Past) -> ResolvedCall:
             history = full_input(wire, items, past)
-            box = toolbox([*(wire.tools or []), *history.tools])
+            box = toolbox([*placed("tools", wire.tools or []), *history.tools])
             request = generate_request(wire, history.messages, box, caller)
+            last = wire.input[-1] if wire.input else None
+            compacts = isinstance(last, CompactionTriggerItem)
+            request = summary_of(request) if compacts else request
             options = ResponseAnswerOptions(
                 response=settled_fields(wire, body, caller),
                 token=caller.request_id.removeprefix("req_"),
@@ -89,9 +105,10 @@ class OpenAIResponses(ListsModels, Dialect):
             call = ResolvedCall(
                 requests=(request,),
                 stream=wire.stream or False,
-                renderer=ResponsesRenderer(options),
+                renderer=(CompactionRenderer if compacts else ResponsesRenderer)(options),
                 requested_model=wire.model or "",
-                ignored=ignored,
+                ignored=(*ignored, *history.unseen),
+                places={**PLACES, **schema_places(box.tools, box.schemas)},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call
@@ -124,7 +141,8 @@ class OpenAIResponses(ListsModels, Dialect):
                 stream=False,
                 renderer=CompactRenderer(caller, history.lasting),
                 requested_model=wire.model,
-                ignored=ignored,
+                ignored=(*ignored, *history.unseen),
+                places=PLACES,
                 input=history.input,
             )
 

@@ -98,7 +98,8 @@ class ResponseEndpoints:
         turn = await self._turn(await self._unresolved(call), call)
         call.record.counted = True
         (request,) = turn.answer.requests
-        tokens = await self._engine.count_tokens(request)
+        with turn.answer.in_callers_words():
+            tokens = await self._engine.count_tokens(request)
         return json_reply(counted(tokens), ignored_header(turn.answer.ignored))
 
     async def response(self, call: ApiCall) -> Reply:

@@ -95,7 +95,8 @@ class RetriedAnswer:
             self.turn = turn
             (request,) = turn.answer.requests
             request = with_source(request, turn.answer, self.record)
-            return await stack.enter_async_context(self._engine.generate(request))
+            with turn.answer.in_callers_words():
+                return await stack.enter_async_context(self._engine.generate(request))
 
         for _ in range(PATIENCE):
             try:

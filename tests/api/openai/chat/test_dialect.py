@@ -222,6 +222,34 @@ CALLS = [
         ),
         ({"role": "tool", "tool_call_id": "c1", "content": None}, "tool", (ToolResult("c1", ()),)),
         (
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+                    {
+                        "type": "thinking",
+                        "thinking": [{"type": "text", "text": "So"}],
+                        "closed": True,
+                    },
+                    {"type": "output_text", "text": "Hi", "annotations": []},
+                ],
+            },
+            "assistant",
+            (Reasoning("Hm.\nSo"), Text("Hi")),
+        ),
+        (
+            {
+                "role": "assistant",
+                "reasoning_content": "Hm.",
+                "content": [
+                    {"type": "thinking", "thinking": "Hm."},
+                    {"type": "text", "text": "Hi"},
+                ],
+            },
+            "assistant",
+            (Reasoning("Hm."), Text("Hi")),
+        ),
+        (
             {"role": "function", "name": "f", "content": "42"},
             "tool",
             (ToolResult("call_f", (Text("42"),)),),
@@ -235,7 +263,7 @@ CALLS = [
                 ],
             },
             "user",
-            (Text("What is this?"), Image(PNG, "image/png")),
+            (Text("What is this?"), Image(PNG, "image/png", "messages.1.content.1")),
         ),
     ],
 )

@@ -62,6 +62,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (part(type="video_url", video_url={}), "messages[0].content[1].type", VALUE),
     (part(type="input_audio", input_audio={}), "messages[0].content[1].type", UNSUPPORTED),
     (part(type="file", file={"file_id": "f"}), "messages[0].content[1].type", UNSUPPORTED),
+    (part(type="thinking", thinking="Hm."), "messages[0].content[1].type", VALUE),
     (part(type="image_url"), "messages[0].content[1].image_url", MISSING),
     (part(type="image_url", image_url="x"), "messages[0].content[1].image_url", TYPE),
     (part(type="image_url", image_url={}), "messages[0].content[1].image_url.url", MISSING),
@@ -93,7 +94,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"n": True}, "n", TYPE),
     ({"n": "1"}, "n", TYPE),
     ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
-    ({"max_tokens": -1}, "max_tokens", "integer_below_min_value"),
+    ({"max_tokens": -2}, "max_tokens", "integer_below_min_value"),
     ({"max_tokens": 1.0}, "max_tokens", TYPE),
     ({"max_tokens": "5"}, "max_tokens", TYPE),
     ({"max_completion_tokens": 0}, "max_completion_tokens", "integer_below_min_value"),
@@ -127,7 +128,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"stop": {}}, "stop", TYPE),
     ({"stop": [1]}, "stop[0]", TYPE),
     ({"stop": ["a", None]}, "stop[1]", TYPE),
-    ({"stop": ["a"] * 5}, "stop", "array_above_max_length"),
+    ({"stop": ["a"] * 33}, "stop", "array_above_max_length"),
     ({"stop": "x" * 257}, "stop[0]", "string_above_max_length"),
     ({"logprobs": 5}, "logprobs", TYPE),
     ({"logprobs": "true"}, "logprobs", TYPE),
@@ -262,9 +263,9 @@ async def test_a_wrong_field_is_refused_by_name_and_the_next_request_works(
             "but got an empty array instead.",
         ),
         (
-            {"stop": ["a"] * 5},
-            "Invalid 'stop': array too long. Expected an array with maximum length 4, "
-            "but got an array with length 5 instead.",
+            {"stop": ["a"] * 33},
+            "Invalid 'stop': array too long. Expected an array with maximum length 32, "
+            "but got an array with length 33 instead.",
         ),
         (
             {"reasoning_effort": "extreme"},

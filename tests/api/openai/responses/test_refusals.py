@@ -116,6 +116,8 @@ REFUSALS: list[tuple[Json, str, str]] = [
         "mutually_exclusive_parameters",
     ),
     ({"input": None, "prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    (text_format(type="json_object", schema="x"), "text.format.schema", TYPE),
     ({"include": "all"}, "include", TYPE),
     ({"include": [5]}, "include[0]", TYPE),
     ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value"),

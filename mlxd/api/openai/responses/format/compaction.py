@@ -3,18 +3,24 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from mlxd.api.dialect import Caller, Frame, JsonObject
 from mlxd.api.openai.responses.format.calls import FinalState
 from mlxd.api.openai.responses.format.full_input import FullInput
 from mlxd.api.openai.responses.format.neutral_request import source
+from mlxd.api.openai.responses.format.output_items import (
+    OutputCompaction,
+    OutputItem,
+    compaction_item,
+)
+from mlxd.api.openai.responses.format.renderer import ResponsesRenderer
 from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
 from mlxd.api.openai.responses.format.wire import CompactRequest
-from mlxd.api.wire.opaque_text import seal
 from mlxd.errors import revive
-from mlxd.events import BlockEnd, Event, Failed, Finished, Usage
+from mlxd.events import BlockDelta, BlockEnd, BlockStart, Event, Failed, Finished, Usage
 from mlxd.history import Item, ResponseState
-from mlxd.messages import GenerateRequest, Message, Text
+from mlxd.messages import AutoTools, GenerateRequest, Message, OutputPart, Text, TextOutput
 
 ASK = (
     "Write a summary of this conversation that will stand in its place. It is read by whoever goes "
@@ -28,12 +34,50 @@ _encode = msgspec.json.Encoder().encode
 
 def compaction(wire: CompactRequest, history: FullInput, caller: Caller) -> GenerateRequest:
     """The request for a summary of `history`, which is the whole conversation."""
-    return GenerateRequest(
-        id=caller.request_id,
-        model=wire.model,
-        messages=(*history.messages, Message("user", (Text(ASK),))),
-        source=source(wire, caller),
+    return summary_of(
+        GenerateRequest(
+            id=caller.request_id,
+            model=wire.model,
+            messages=history.messages,
+            source=source(wire, caller),
+        )
     )
+
+
+def summary_of(request: GenerateRequest) -> GenerateRequest:
+    """Instead of an answer to `request` a summary of its messages, drawn in the same way."""
+    return replace(
+        request,
+        messages=(*request.messages, Message("user", (Text(ASK),))),
+        tools=(),
+        tool_choice=AutoTools(),
+        stop=(),
+        output=TextOutput(),
+        logprobs=None,
+    )
+
+
+class CompactionRenderer(ResponsesRenderer):
+    """The answer to a trigger: a response whose only output is the compaction."""
+
+    _reads = False
+
+    def frames(self, choice: int, event: Event) -> Iterable[Frame]:
+        """See `StreamRenderer.frames`."""
+        match event:
+            case BlockStart(part=part):
+                self._reads = isinstance(part, Text)
+                # All text is one summary, also where thinking stands between.
+                if not self._reads or self._open is not None:
+                    return ()
+            case BlockDelta() if not self._reads:
+                return ()
+            case _:
+                pass
+        return super().frames(choice, event)
+
+    def _new_item(self, part: OutputPart) -> OutputItem | None:
+        return None if self._options.silent else OutputCompaction(self._id("cmp"), 0)
 
 
 class CompactRenderer:
@@ -86,13 +130,10 @@ class CompactRenderer:
         return FinalState(state, self._object("\n".join(self._texts), event.usage))
 
     def _object(self, summary: str, usage: Usage) -> JsonObject:
-        # Sealed: clients pass it on without looking, and no store is needed to read it again.
-        sealed = seal(summary.strip())
-        item = {"id": f"cmp_{self._token}", "type": "compaction", "encrypted_content": sealed}
         return {
             "id": self._id,
             "object": "response.compaction",
             "created_at": self._created,
-            "output": [*self._lasting, item],
+            "output": [*self._lasting, compaction_item(f"cmp_{self._token}", summary)],
             "usage": usage_body(usage),
         }

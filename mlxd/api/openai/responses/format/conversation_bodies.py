@@ -13,6 +13,7 @@ from mlxd.api.openai.responses.format.full_input import resolved
 from mlxd.api.openai.responses.format.items import ITEMS, InputItem, mentioned_ids, stored_items
 from mlxd.api.openai.responses.format.messages import item_messages
 from mlxd.api.openai.responses.format.neutral_request import check_metadata
+from mlxd.api.wire.images import Unseen
 from mlxd.errors import InvalidField
 from mlxd.history import Conversation, Item
 
@@ -39,7 +40,7 @@ def new_items(values: object, referenced: Mapping[str, Item]) -> tuple[Item, ...
     models = _checked(values)
     for index, model in enumerate(models):
         # For what it raises: an item that can't be read would spoil every later request.
-        list(item_messages(model, f"items.{index}"))
+        list(item_messages(model, f"items.{index}", Unseen(), newest=True))
     assert isinstance(values, list), "what is no list was refused"
     # Items of a conversation are distinct whatever they say, so their ids are made at random.
     items = stored_items(values, secrets.token_hex(16))

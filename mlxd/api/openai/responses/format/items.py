@@ -80,6 +80,12 @@ class CompactionItem(AnyItem):
     encrypted_content: str
 
 
+class CompactionTriggerItem(AnyItem):
+    """As the last item: the answer is to be a compaction of all that stands before."""
+
+    type: Literal["compaction_trigger"]
+
+
 class ReferenceItem(AnyItem):
     type: Literal["item_reference"] = "item_reference"
     id: str
@@ -122,7 +128,7 @@ KNOWN_TYPES = frozenset(
         *("custom_tool_call_output", "reasoning", "compaction", "compaction_summary"),
         *("item_reference", "additional_tools", "local_shell_call", "shell_call"),
         *("apply_patch_call", "local_shell_call_output", "shell_call_output"),
-        *("apply_patch_call_output",),
+        *("apply_patch_call_output", "compaction_trigger"),
     }
 )
 
@@ -144,6 +150,7 @@ InputItem = Annotated[
     | Annotated[ReasoningItem, Tag("#reasoning")]
     | Annotated[CompactionItem, Tag("#compaction")]
     | Annotated[CompactionItem, Tag("#compaction_summary")]
+    | Annotated[CompactionTriggerItem, Tag("#compaction_trigger")]
     | Annotated[ReferenceItem, Tag("#item_reference")]
     | Annotated[AdditionalToolsItem, Tag("#additional_tools")]
     | Annotated[LocalCallItem, Tag("#local_shell_call")]

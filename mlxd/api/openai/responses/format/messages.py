@@ -4,17 +4,17 @@ What is said the same becomes the same, whichever way it was written, so that a 
 keeps its beginning. What the model said in one go (thinking, text, calls) is one message again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import assert_never
 
 import msgspec
 
-from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.responses.format.items import (
     AdditionalToolsItem,
     CallOutputItem,
     CompactionItem,
+    CompactionTriggerItem,
     CustomCallItem,
     FunctionCallItem,
     InputItem,
@@ -29,21 +29,25 @@ from mlxd.api.openai.responses.format.parts import ContentPart, neutral_parts
 from mlxd.api.openai.responses.format.tools import flat_name
 from mlxd.api.openai.tools import custom_arguments
 from mlxd.api.openai.wire import RefusalPart, TextPart
+from mlxd.api.wire.images import Unseen
 from mlxd.api.wire.opaque_text import unseal
-from mlxd.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
+from mlxd.messages import Message, Reasoning, Text, ToolCall, ToolResult
 
 SUMMARY = "Summary of the conversation so far:\n\n"
 """What stands before the text of a compaction."""
 
 
-def item_messages(item: InputItem, field: str) -> Iterator[Message]:
-    """What one item adds to the conversation, if anything; raises `InvalidField`."""
+def item_messages(
+    item: InputItem, field: str, unseen: Unseen, *, newest: bool = False
+) -> Iterator[Message]:
+    """What one item adds to the conversation, if anything; raises `InvalidField`.
+
+    `unseen` takes note of what is no text, but not in the `newest` of the user's messages.
+    """
     match item:
         case MessageItem(role=role, content=content):
-            parts = tuple(neutral_parts(content, f"{field}.content"))
-            if role != "user" and any(isinstance(part, Image) for part in parts):
-                why = "only user messages and outputs of tools may hold images."
-                raise unsupported(f"{field}.content", why)
+            passed = None if newest else unseen
+            parts = tuple(neutral_parts(content, f"{field}.content", passed))
             if parts or role == "user":
                 yield Message("system" if role == "developer" else role, parts)
         case FunctionCallItem():
@@ -54,7 +58,7 @@ def item_messages(item: InputItem, field: str) -> Iterator[Message]:
             call = ToolCall(item.call_id, name, custom_arguments(item.input))
             yield Message("assistant", (call,))
         case CallOutputItem():
-            parts = tuple(neutral_parts(item.output, f"{field}.output"))
+            parts = tuple(neutral_parts(item.output, f"{field}.output", unseen))
             yield Message("tool", (ToolResult(item.call_id, parts),))
         case ReasoningItem(content=content, encrypted_content=sealed, summary=summary):
             # Where the same thinking comes in several ways, the whole before its summary.
@@ -72,7 +76,7 @@ def item_messages(item: InputItem, field: str) -> Iterator[Message]:
             text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
             call_id = item.call_id or str(item.id or "")
             yield Message("tool", (ToolResult(call_id, (Text(text),) if text else ()),))
-        case AdditionalToolsItem() | ReferenceItem() | OtherItem():
+        case AdditionalToolsItem() | ReferenceItem() | CompactionTriggerItem() | OtherItem():
             pass
         case _:
             assert_never(item)
@@ -90,11 +94,17 @@ def joined_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     return tuple(joined)
 
 
-def not_read(items: Iterable[InputItem]) -> Iterator[str]:
+def not_read(items: Sequence[InputItem]) -> Iterator[str]:
     """The names, as fields, of items that are left out."""
     for item in items:
-        foreign = isinstance(item, CompactionItem) and unseal(item.encrypted_content) is None
-        if isinstance(item, OtherItem) or foreign:
+        match item:
+            case CompactionItem(encrypted_content=sealed):
+                left_out = unseal(sealed) is None
+            case CompactionTriggerItem():
+                left_out = item is not items[-1]
+            case _:
+                left_out = isinstance(item, OtherItem)
+        if left_out:
             yield f"input.{item.type}"
 
 

@@ -25,7 +25,6 @@ from mlxd.api.openai.wire import JsonObjectFormat, TextFormat, unknown_fields
 from mlxd.errors import InvalidField
 from mlxd.messages import (
     GenerateRequest,
-    JsonOutput,
     JsonSchemaOutput,
     Message,
     Output,
@@ -49,6 +48,9 @@ def check(wire: ResponsesRequest) -> None:
     if wire.prompt is not None and wire.input is None and not _goes_on(wire):
         why = "prompt templates are not kept here; send what they say as 'input'."
         raise unsupported("prompt", why, "unsupported_parameter")
+    if (wire.model_extra or {}).get("response_format") is not None:
+        why = "Responses has it as 'text.format'."
+        raise unsupported("response_format", why, "unsupported_parameter")
     require_input(wire)
 
 
@@ -130,7 +132,7 @@ def _output(wire: ResponsesRequest) -> Output:
         case None | TextFormat():
             return TextOutput()
         case JsonObjectFormat():
-            return JsonOutput()
+            return format_.output
         case JsonSchemaFormat():
             schema = msgspec.json.encode(format_.schema_).decode()
             return JsonSchemaOutput(schema, format_.name, format_.strict or False)

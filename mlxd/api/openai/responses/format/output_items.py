@@ -158,6 +158,21 @@ class OutputReasoning(OutputItem):
         return item
 
 
+class OutputCompaction(OutputItem):
+    """A summary that stands in the place of a history, shown when it is whole."""
+
+    def closing(self, status: ItemStatus) -> Iterator[Step]:
+        yield self._whole("done", self.item(status))
+
+    def item(self, status: ItemStatus) -> JsonObject:
+        return compaction_item(self.id, self._text)
+
+
+def compaction_item(id_: str, summary: str) -> JsonObject:
+    """A compaction; sealed, as clients pass it on without looking and no store is needed."""
+    return {"id": id_, "type": "compaction", "encrypted_content": seal(summary.strip())}
+
+
 class OutputCall(OutputItem):
     """A call of a function; `names` are its name and its namespace."""
 

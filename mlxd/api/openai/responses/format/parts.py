@@ -19,6 +19,8 @@ from mlxd.api.openai.wire import (
     text_or,
     type_tag,
 )
+from mlxd.api.wire.images import Unseen
+from mlxd.errors import InvalidField
 from mlxd.messages import Image, Text
 
 
@@ -70,24 +72,44 @@ Content = Annotated[
 """A string is the same as one part of text; null the same as none."""
 
 
-def neutral_parts(parts: Sequence[ContentPart], field: str) -> Iterator[Text | Image]:
-    """The parts in no dialect, without empty text; raises `InvalidField`."""
+def neutral_parts(
+    parts: Sequence[ContentPart], field: str, unseen: Unseen | None
+) -> Iterator[Text | Image]:
+    """The parts in no dialect, without empty text.
+
+    Raises `InvalidField` for what is no text, where `unseen` does not take note of it.
+    """
     for index, part in enumerate(parts):
-        match part:
-            case TextPart(text=text) | RefusalPart(refusal=text):
-                if text:
-                    yield Text(text)
-            case ImagePart(image_url=url):
-                if url is None:
-                    raise _not_here("images", f"{field}.{index}.file_id")
-                yield read_image(url, f"{field}.{index}.image_url")
-            case FilePart():
-                yield _file(part, f"{field}.{index}")
-            case OtherPart():
-                reason = f"this server can't read parts of type '{part.type}'."
-                raise unsupported(f"{field}.{index}.type", reason)
-            case _:
-                assert_never(part)
+        place = f"{field}.{index}"
+        if isinstance(part, TextPart | RefusalPart):
+            text = part.text if isinstance(part, TextPart) else part.refusal
+            if text:
+                yield Text(text)
+        elif isinstance(part, ImagePart) and unseen is not None:
+            yield unseen.text("image", place)
+        else:
+            try:
+                yield _read(part, place)
+            except InvalidField:
+                if unseen is None:
+                    raise
+                what = part.type.removeprefix("input_").rpartition("_")[2]
+                yield unseen.text(what, place)
+
+
+def _read(part: ImagePart | FilePart | OtherPart, place: str) -> Text | Image:
+    match part:
+        case ImagePart(image_url=url):
+            if url is None:
+                raise _not_here("images", f"{place}.file_id")
+            return read_image(url, place, "image_url")
+        case FilePart():
+            return _file(part, place)
+        case OtherPart():
+            reason = f"this server can't read parts of type '{part.type}'."
+            raise unsupported(f"{place}.type", reason)
+        case _:
+            assert_never(part)
 
 
 def _file(part: FilePart, field: str) -> Text:

@@ -1,8 +1,8 @@
 """The tools of a Responses request, what may be called, and under which names calls come back."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, assert_never
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import ConfigDict, Discriminator, Tag
 
@@ -135,6 +135,7 @@ class AllowedChoice(Wire):
     tools: Annotated[list[AllowedTool], FAIL_FAST]
 
 
+AnyTool = TypeVar("AnyTool", bound=Wire)
 MODES = ("none", "auto", "required")
 
 
@@ -167,12 +168,14 @@ class ResponsesToolbox:
     """The tools in no dialect, and what their calls look like in this one.
 
     `custom` are the tools that are called with free text; `spaces` are the namespace and the name
-    of those that have a namespace. All by the one name that the model sees.
+    of those that have a namespace, `schemas` the places of their schemas in the caller's body. All
+    by the one name that the model sees.
     """
 
     tools: tuple[Tool, ...]
     custom: frozenset[str]
     spaces: Mapping[str, tuple[str, str]]
+    schemas: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, name: str) -> JsonObject:
         """The names of a tool as a call of it carries them."""
@@ -187,27 +190,42 @@ def flat_name(name: str, namespace: str | None) -> str:
     return f"{namespace}{SEPARATOR}{name}" if namespace else name
 
 
-def toolbox(offered: Sequence[OfferedTool]) -> ResponsesToolbox:
-    """The offered tools without those nobody here can run; of two with one name the first."""
+def placed(place: str, tools: Sequence[AnyTool]) -> list[tuple[str, AnyTool]]:
+    """Each of the tools with its place in the caller's body; the list stands at `place`."""
+    return [(f"{place}.{number}", tool) for number, tool in enumerate(tools)]
+
+
+def toolbox(offered: Sequence[tuple[str, OfferedTool]]) -> ResponsesToolbox:
+    """The offered tools, each with its place, without those nobody here can run.
+
+    Of two with one name it is the first.
+    """
     tools: dict[str, Tool] = {}
+    schemas: dict[str, str] = {}
     custom = set()
     spaces = {}
-    for each in offered:
+    for place, each in offered:
         space = each.name if isinstance(each, NamespaceTool) else ""
-        inside: Sequence[InnerTool] = each.tools if isinstance(each, NamespaceTool) else [each]
-        for tool in inside:
+        inside: Sequence[tuple[str, InnerTool]] = (
+            placed(f"{place}.tools", each.tools)
+            if isinstance(each, NamespaceTool)
+            else [(place, each)]
+        )
+        for own_place, tool in inside:
             # A later request may repeat the tools that earlier ones brought along.
             if isinstance(tool, OtherTool) or (name := flat_name(tool.name, space)) in tools:
                 continue
             if isinstance(tool, FunctionTool):
                 tools[name] = function_tool(tool, name)
+                schemas[name] = f"{own_place}.parameters"
             else:
                 grammar = tool.format if isinstance(tool.format, InputGrammar) else None
                 tools[name] = custom_tool(name, tool.description, grammar)
                 custom.add(name)
+                schemas[name] = f"{own_place}.format"
             if space:
                 spaces[name] = (space, tool.name)
-    return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces)
+    return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces, schemas)
 
 
 def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
