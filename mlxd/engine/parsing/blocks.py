@@ -128,14 +128,14 @@ class BlockBuilder:
 
     def fail(self, error: MlxdError, usage: Usage) -> list[Event]:
         """The last events of an answer that will not become whole."""
-        self._end(complete=False)
+        self._end(complete=False, failed=True)
         return [*self._layout.blocks.drain(), Failed(error.report(), self._counted(usage))]
 
     def _counted(self, usage: Usage) -> Usage:
         return replace(usage, reasoning=min(self.reasoning_tokens, usage.completion))
 
-    def _end(self, *, complete: bool) -> None:
-        self._add(self._splitter.finish(complete=complete))
+    def _end(self, *, complete: bool, failed: bool = False) -> None:
+        self._add(self._splitter.finish(complete=complete, failed=failed))
         self._layout.end()
 
     def _add(self, items: Iterable[Item]) -> None:

@@ -2,6 +2,12 @@
 
 The markers that lead from one state to the next are a table made of a model's `Markup`. A marker
 that may still turn out to be one is held back; cutting the text anywhere gives the same spans.
+
+Models draft calls while they think, and some forget to close their thinking before a call that they
+mean. So a call inside thinking is held with all that follows: it is meant if the thinking never
+closes, or if nothing but white space follows its close, and else it is thinking. Thinking ends at
+its first closing tag, also in the middle of a call: a draft may break off, and running one by
+mistake is worse than losing a call that has the tag in its arguments.
 """
 
 from typing import Literal, NamedTuple, assert_never
@@ -45,6 +51,14 @@ class MessageEnd(NamedTuple):
 
 
 Item = Span | CallItem | MessageEnd
+
+
+class Thought(NamedTuple):
+    """A call inside thinking with what was taken behind it; `text` is all of it as written."""
+
+    items: tuple[Item, ...]
+    text: str
+    end: int
 
 
 class Edge(NamedTuple):
@@ -109,7 +123,20 @@ class Splitter:
         self._headers = notation.headers
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
+        self._ways_out = markers_of(
+            *(
+                marker
+                for marker, edge in self._table["reasoning"].items()
+                if edge.role in ("close", "header") or edge == Edge("tag", "text")
+            )
+        )
         self._items: list[Item] = []
+        self._held: list[Item | Thought] = []
+        """What waits, from a call inside thinking on."""
+        self._drafts = calls
+        """Where calls inside thinking are put."""
+        self._closed = False
+        """The thinking that holds the first held call was closed."""
         self._fresh = True
         """Nothing but white space came since the state was entered."""
         state: State = "start" if self._headers else "text"
@@ -123,14 +150,19 @@ class Splitter:
             self._scan.feed(text)
         return self._advance()
 
-    def finish(self, *, complete: bool) -> list[Item]:
+    def finish(self, *, complete: bool, failed: bool = False) -> list[Item]:
         """The last items; `complete` says that the model itself ended the answer."""
         self._scan.end(complete=complete)
-        return self._advance()
+        items = self._advance()
+        self._settle(meant=(complete or self._closed) and not failed)
+        return items + self._drained()
 
     def _advance(self) -> list[Item]:
         next(self._steps, None)
         self._take_calls()
+        return self._drained()
+
+    def _drained(self) -> list[Item]:
         items, self._items = self._items, []
         return items
 
@@ -138,13 +170,34 @@ class Splitter:
         if self._calls.found:
             self._items += self._calls.drain()
 
+    def _put(self, item: Item) -> None:
+        (self._held if self._held else self._items).append(item)
+
+    def _settle(self, *, meant: bool) -> None:
+        """Let go what is held: its calls as such if they are `meant`, else as thinking."""
+        if not self._held:
+            return
+        for item in self._held:
+            if not isinstance(item, Thought):
+                self._items.append(item)
+            elif meant:
+                self._items += item.items
+            else:
+                self._items.append(Span("reasoning", item.text, item.end))
+        if meant:
+            self._calls.join(self._drafts)
+        self._held, self._closed = [], False
+
     def _span(self, channel: Channel, text: str, after: str = "") -> None:
         """Add a span that ends where the scanner stands, or `after` before it."""
         if not text:
             return
         self._take_calls()
-        self._items.append(Span(channel, text, self._scan.offset - len(after)))
-        if self._fresh and text.strip():
+        blank = not text.strip()
+        if self._closed and channel in ("text", "reasoning") and not blank:
+            self._settle(meant=False)
+        self._put(Span(channel, text, self._scan.offset - len(after)))
+        if self._fresh and not blank:
             self._fresh = False
 
     def _run(self, state: State) -> Steps[None]:
@@ -158,7 +211,11 @@ class Splitter:
             text, marker = yield from scan.piece(self._markers[state])
             self._span(state, text, marker)
             if marker:
+                thinking = state == "reasoning"
                 state = yield from self._pass(state, marker)
+                self._closed = self._closed or (
+                    bool(self._held) and thinking and state != "reasoning"
+                )
             elif not text:
                 return
 
@@ -180,7 +237,7 @@ class Splitter:
             case "close":
                 self._span("tag" if state == "reasoning" else "markup", marker)
                 self._take_calls()
-                self._items.append(MessageEnd())
+                self._put(MessageEnd())
             case _:
                 assert_never(edge.role)
         return edge.to
@@ -189,21 +246,49 @@ class Splitter:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
         assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
-        found = yield from self._read(self._notation.starts[marker], state)
-        return "text" if found else state
+        reader = self._notation.starts[marker]
+        if state == "reasoning":
+            yield from self._think_of(reader, marker)
+        else:
+            yield from self._read(reader)
+        return state
 
-    def _read(self, reader: CallReader, origin: Literal["text", "reasoning"]) -> Steps[bool]:
-        """Whether `reader` found a call; what is none goes on as what it was found in."""
-        before = self._calls.count
+    def _read(self, reader: CallReader) -> Steps[bool]:
+        """Whether `reader` found a call in the text; what is none goes on as text."""
+        self._settle(meant=False)
+        found = yield from self._try(reader, self._calls)
+        self._fresh = self._fresh or found
+        self._span("text", self._scan.since_mark())
+        return found
+
+    def _try(self, reader: CallReader, calls: Calls) -> Steps[bool]:
+        before = calls.count
         try:
-            yield from reader(self._scan, self._calls)
+            yield from reader(self._scan, calls)
         except NotACall as error:
             if error.remark:
-                self._calls.remark(f"tool markup seen, nothing parsed: {error.reason}")
-        found = self._calls.count > before
-        self._fresh = self._fresh or found
-        self._span("text" if found else origin, self._scan.since_mark())
-        return found
+                calls.remark(f"tool markup seen, nothing parsed: {error.reason}")
+        return calls.count > before
+
+    def _think_of(self, reader: CallReader, marker: str) -> Steps[None]:
+        """Read a call inside thinking, up to the end of the thinking at most."""
+        scan = self._scan
+        drafts = self._drafts if self._held else self._calls.fork()
+        scan.record()
+        scan.fence(self._ways_out)
+        found = yield from self._try(reader, drafts)
+        scan.unfence()
+        text = marker + scan.recorded()
+        rest = scan.since_mark()
+        if not found:
+            if not self._held:
+                self._calls.join(drafts)
+            self._span("reasoning", rest)
+            return
+        self._take_calls()
+        self._drafts, self._fresh = drafts, False
+        behind = Span("reasoning", rest, scan.offset)
+        self._held.append(Thought((*drafts.drain(), behind), text, scan.offset))
 
     def _bare(self) -> Steps[None]:
         """Read calls without markup, if the text begins with one."""
@@ -217,7 +302,7 @@ class Splitter:
         at_marker = yield from scan.at_any(self._markers["text"])
         if scan.char in BARE_BEGINS and not at_marker:
             # Where it is no call, what follows it is no beginning any more.
-            self._fresh = yield from self._read(reader, "text")
+            self._fresh = yield from self._read(reader)
         else:
             self._span("text", scan.since_mark())
             self._fresh = False
@@ -250,9 +335,10 @@ class Splitter:
     def _route(self, headers: Headers, route: MessageRoute) -> Steps[State]:
         scan, calls = self._scan, self._calls
         self._take_calls()
-        self._items.append(MessageEnd())
+        self._put(MessageEnd())
         self._fresh = True
         if calls.offers(route.tool):
+            self._settle(meant=False)
             calls.open(route.tool)
             yield from json_arguments(scan, calls, markers_of(*headers.closes))
             self._span("text", scan.since_mark())

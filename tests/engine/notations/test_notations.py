@@ -132,16 +132,6 @@ def test_bare_json_behind_reasoning_is_a_call_too() -> None:
     assert words(read(text, JSON)) == [("reasoning", "hm"), ("call", "get_weather", CITY)]
 
 
-def test_a_call_inside_reasoning_ends_it_and_a_mention_does_not() -> None:
-    text = "<think>I may use <tool_call> here. " + call(CITY) + "Done."
-    answer = read(text, JSON)
-    assert words(answer) == [
-        ("reasoning", "I may use <tool_call> here. "),
-        ("call", "get_weather", CITY),
-        ("text", "Done."),
-    ]
-
-
 def test_ids_are_new_and_random_unless_the_models_own_can_serve() -> None:
     both = call(CITY) + call(CITY)
     ids = [part.id for part in read(both, JSON).tool_calls]

@@ -4,6 +4,7 @@ import secrets
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps
@@ -75,6 +76,18 @@ class Calls:
         self._open: Tool | None = None
         self.count = 0
         """Calls that were opened."""
+
+    def fork(self) -> "Calls":
+        """Others of the same answer, which do not count unless they are joined to these."""
+        other = copy(self)
+        other._items, other._text, other._open = [], [], None
+        other._ids, other._remarks = set(self._ids), Counter()
+        return other
+
+    def join(self, other: "Calls") -> None:
+        """Count the calls of a fork, whose items were drained; none came here since it was made."""
+        self._ids, self.count = other._ids, other.count
+        self._remarks += other._remarks
 
     @property
     def offered(self) -> bool:
@@ -235,14 +248,14 @@ def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[
     yield from scan.space()
     if scan.char != "{":
         return (yield from _no_object(scan, calls, stops))
-    copy = ValueCopy(scan, calls.add, stops=stops)
-    match (yield from copy.copy()):
+    value = ValueCopy(scan, calls.add, stops=stops)
+    match (yield from value.copy()):
         case Outcome.CUT:
             calls.cut()
             return ""
         case Outcome.BROKEN:
             return (yield from spill(scan, calls, stops))
-    calls.repaired(copy.repairs)
+    calls.repaired(value.repairs)
     calls.close()
     return (yield from all_stops(scan, stops))
 
