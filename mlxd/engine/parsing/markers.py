@@ -121,6 +121,7 @@ class Splitter:
         notation = notation_named(markup.tool_format)
         self._notation = notation if calls.offered else None
         self._headers = notation.headers
+        calls.openers = markers_of(*notation.starts)
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._ways_out = markers_of(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from typing import NamedTuple
 
-from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps
+from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ToolSchema
 from mlxd.engine.notations.reading.values import Outcome, ValueCopy
 from mlxd.messages import Tool
@@ -18,7 +18,9 @@ MAX_HEAD = 512
 NOT_OFFERED = "the tool was not offered"
 NOT_WHOLE = "it ends in the middle"
 NOT_VALID = "tool call arguments are not valid JSON"
+SURPLUS_BRACKETS = "tool call repaired: closing brackets that close nothing"
 
+_CLOSING = "}] \t\r\n"
 _MAX_ID = 64
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:")
 
@@ -74,6 +76,8 @@ class Calls:
         self._text: list[str] = []
         self._remarks: Counter[str] = Counter()
         self._open: Tool | None = None
+        self.openers = NONE
+        """What begins calls in the answer's notation."""
         self.count = 0
         """Calls that were opened."""
 
@@ -228,16 +232,40 @@ def next_tag(scan: Scanner, calls: Calls, tags: Markers, *, surplus: str = "") -
     return scan.take(len(tag))
 
 
-def spill(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+def spill(scan: Scanner, calls: Calls, stops: Markers, *, inside: bool = False) -> Steps[str]:
     """Close the open call with all text up to a stop as it is; returns the stop.
 
-    What was taken since a mark belongs to that text.
+    What was taken since a mark belongs to that text. With `inside`, a stop may stand in it: one
+    that text and another stop follow before the next call.
     """
     calls.remark(NOT_VALID)
     calls.add(scan.since_mark())
     marker = yield from scan.pour(stops, calls.add)
+    while inside and marker:
+        more = yield from before_stop(scan, calls, stops)
+        begin = more.lstrip()[:1]
+        if not begin or begin in "{[":
+            # Another call may follow without an opening of its own.
+            scan.back(more)
+            break
+        calls.add(marker + more)
+        marker = yield from scan.accept_any(stops)
     calls.close()
     return marker
+
+
+def before_stop(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+    """Take what comes before a stop, if one comes before the next call; else nothing."""
+    if not stops.texts:
+        return ""
+    parts: list[str] = []
+    ends = markers_of(*stops.texts, *calls.openers.texts)
+    marker = yield from scan.pour(ends, parts.append, take_marker=False)
+    text = "".join(parts)
+    if marker in stops.texts:
+        return text
+    scan.back(text)
+    return ""
 
 
 def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[str]:
@@ -254,10 +282,22 @@ def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[
             calls.cut()
             return ""
         case Outcome.BROKEN:
-            return (yield from spill(scan, calls, stops))
+            return (yield from _spill_json(scan, calls, stops))
     calls.repaired(value.repairs)
+    scan.mark()
+    surplus = yield from before_stop(scan, calls, stops)
+    if surplus.strip(_CLOSING):
+        return (yield from _spill_json(scan, calls, stops))
+    if surplus.strip():
+        calls.remark(SURPLUS_BRACKETS)
+    scan.mark()
     calls.close()
     return (yield from all_stops(scan, stops))
+
+
+def _spill_json(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+    first = yield from spill(scan, calls, stops, inside=True)
+    return (yield from all_stops(scan, stops)) or first
 
 
 def _no_object(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
@@ -269,7 +309,7 @@ def _no_object(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
         calls.add("{}")
         calls.close()
         return (yield from all_stops(scan, stops))
-    return (yield from spill(scan, calls, stops))
+    return (yield from _spill_json(scan, calls, stops))
 
 
 def all_stops(scan: Scanner, stops: Markers) -> Steps[str]:

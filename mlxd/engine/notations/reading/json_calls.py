@@ -4,15 +4,18 @@ Keys come in any order, the arguments may be an object or a string that holds on
 `arguments` or `parameters`, and all of it may stand in a `function` object.
 """
 
+import re
 from dataclasses import dataclass
 
 from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_VALID,
     NOT_WHOLE,
+    SURPLUS_BRACKETS,
     Calls,
     NotACall,
     all_stops,
+    before_stop,
     offered_name,
     spill,
 )
@@ -27,6 +30,7 @@ NOT_JSON = "it is not a call in JSON"
 
 _DROPPED = "a member of a tool call that is no part of it was dropped"
 _MAX_KEY = 64
+_NEXT_CALL = re.compile(r"""\{\s*["'](?:name|function|type|id)["']\s*:""")
 _ID_KEYS = ("id", "call_id", "tool_call_id")
 _SILENT_KEYS = ("type", "index", *_ID_KEYS)
 
@@ -53,6 +57,7 @@ def json_calls(scan: Scanner, calls: Calls, around: JsonSurroundings) -> Steps[N
         yield from scan.space()
         if scan.char == "{":
             if not (yield from _Call(scan, calls, around).read()):
+                yield from all_stops(scan, around.stops)
                 return
             found = True
         elif found and scan.char in (",", ";"):
@@ -88,7 +93,7 @@ def _end(scan: Scanner, calls: Calls, stops: Markers) -> Steps[None]:
         yield from scan.space()
         surplus = True
     if surplus and (yield from all_stops(scan, stops)):
-        calls.remark("tool call repaired: closing brackets that close nothing")
+        calls.remark(SURPLUS_BRACKETS)
 
 
 class _Call:
@@ -209,7 +214,7 @@ class _Call:
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
         if outcome is Outcome.BROKEN:
-            yield from spill(self._scan, self._calls, self._around.stops)
+            yield from spill(self._scan, self._calls, self._around.stops, inside=True)
         else:
             self._calls.cut()
         return False
@@ -255,11 +260,24 @@ class _Call:
             raise self._not_a_call(NOT_JSON if scan.char else NOT_WHOLE)
         at_stop = yield from scan.at_any(self._around.stops)
         at_end = at_stop or (not scan.char and scan.complete)
+        if self._settled and not inside and not at_end and (yield from self._goes_on()):
+            # Closing the object here would run the tool with a part of what was written.
+            yield from spill(scan, calls, self._around.stops, inside=True)
+            return False
         if self._settled or (at_end and not inside):
             calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
             return True
         if not scan.char or (inside and scan.was_cut):
             calls.cut()
         else:
-            yield from spill(scan, calls, self._around.stops)
+            yield from spill(scan, calls, self._around.stops, inside=True)
         return False
+
+    def _goes_on(self) -> Steps[bool]:
+        """Whether what follows the arguments is part of this call, and not the next one."""
+        scan = self._scan
+        if scan.char == "{" and _NEXT_CALL.match((yield from scan.wait_for(_MAX_KEY))):
+            return False
+        text = yield from before_stop(scan, self._calls, self._around.stops)
+        scan.back(text)
+        return bool(text.strip())

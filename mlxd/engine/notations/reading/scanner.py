@@ -189,6 +189,16 @@ class Scanner:
             self._recorded.append(taken)
         return taken
 
+    def back(self, text: str) -> None:
+        """Put back `text`, which was taken last."""
+        self._base = self.offset - len(text)
+        self._text, self._at = text + self._text[self._at :], 0
+        self._next.clear()
+        for taken in (self._marked, self._recorded):
+            if taken is not None:
+                whole = "".join(taken)
+                taken[:] = [whole[: len(whole) - len(text)]]
+
     def rest(self) -> str:
         """Take all that is there."""
         return self.take(len(self._text))
