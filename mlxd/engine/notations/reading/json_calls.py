@@ -29,6 +29,7 @@ BARE_BEGINS = ("{", "[", "`")
 NOT_JSON = "it is not a call in JSON"
 
 _DROPPED = "a member of a tool call that is no part of it was dropped"
+_QUOTES = ('"', "'")
 _MAX_KEY = 64
 _NEXT_CALL = re.compile(r"""\{\s*["'](?:name|function|type|id)["']\s*:""")
 _ID_KEYS = ("id", "call_id", "tool_call_id")
@@ -111,6 +112,8 @@ class _Call:
         """The arguments were read."""
         self._strange = False
         """Members were read that are no part of a call."""
+        self._python = False
+        """It is a dictionary of Python."""
 
     def read(self) -> Steps[bool]:
         """True when the call is whole; false when all up to a stop became part of it."""
@@ -146,7 +149,7 @@ class _Call:
                     return True
                 case ",":
                     scan.take(1)
-                case '"':
+                case '"' | "'":
                     if not (yield from self._member(nested=nested)):
                         return False
                 case _:
@@ -154,33 +157,33 @@ class _Call:
 
     def _member(self, *, nested: bool) -> Steps[bool]:
         scan = self._scan
-        scan.take(1)
-        key = yield from scan.upto('"', _MAX_KEY)
+        quote = scan.take(1)
+        self._python = self._python or quote == "'"
+        key = yield from scan.upto(quote, _MAX_KEY)
         yield from scan.space()
         if key is None or not (yield from scan.accept(":")):
             return (yield from self._broken(inside=True))
         yield from scan.space()
         opened = self._calls.is_open
-        if key in ("name", "function") and not self._name and scan.char == '"':
+        if key in ("name", "function") and not self._name and scan.char in _QUOTES:
             yield from self._read_name()
         elif key == "function" and not nested and not opened and scan.char == "{":
             return (yield from self._members(nested=True))
         elif key in self._around.keys and not self._settled and self._early is None:
             return (yield from self._arguments())
-        elif key in _ID_KEYS and not opened and scan.char == '"':
-            scan.take(1)
-            self._id = (yield from scan.upto('"', MAX_HEAD)) or ""
+        elif key in _ID_KEYS and not opened and scan.char in _QUOTES:
+            self._id = (yield from scan.upto(scan.take(1), MAX_HEAD)) or ""
         else:
             return (yield from self._skip(key))
         return True
 
     def _read_name(self) -> Steps[None]:
-        self._scan.take(1)
+        quote = self._scan.take(1)
         try:
-            self._name = yield from offered_name(self._scan, self._calls, '"')
+            self._name = yield from offered_name(self._scan, self._calls, quote)
         except NotACall as error:
             raise self._not_a_call(error.reason) from None
-        if not (yield from self._scan.accept('"')):
+        if not (yield from self._scan.accept(quote)):
             raise self._not_a_call(NOT_WHOLE)
         if self._early is not None:
             self._open()
@@ -222,13 +225,13 @@ class _Call:
     def _copy(self, emit: Emit) -> Steps[Outcome]:
         """Copy the arguments in whatever form they come."""
         scan, calls = self._scan, self._calls
-        if scan.char == '"':
+        if scan.char in _QUOTES:
             outcome, plain = yield from copy_quoted(scan, emit)
             if not plain:
                 calls.remark("tool call arguments are not a JSON object")
             return outcome
         if scan.char == "{":
-            copy = ValueCopy(scan, emit, stops=self._around.stops)
+            copy = ValueCopy(scan, emit, stops=self._around.stops, python=self._python)
             outcome = yield from copy.copy()
             calls.repaired(copy.repairs)
             return outcome
