@@ -2,9 +2,9 @@
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import read_markup
+from mlxd.engine.prompt.special_tokens import unknown_special_tokens
 from mlxd.engine.prompt.template_traits import TemplateTraits, probe
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
@@ -65,6 +66,8 @@ class LoadedModel:
     vocab_size: int
     markup: Markup
     traits: TemplateTraits
+    dropped: Mapping[int, str] = field(default_factory=dict)
+    """The special tokens that have no text in answers."""
 
 
 def load(
@@ -121,6 +124,7 @@ def _load(
             eos_token_ids=config.get("eos_token_id"),
         )
     traits = _traits(spec, tokenizer)
+    markup = read_markup(tokenizer, spec, describes_tools=not traits.tools)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -131,8 +135,9 @@ def _load(
         bytes=_bytes(model.parameters()),
         kv_bytes_per_token=kv_bytes,
         vocab_size=vocab_size,
-        markup=read_markup(tokenizer, spec, describes_tools=not traits.tools),
+        markup=markup,
         traits=traits,
+        dropped=unknown_special_tokens(tokenizer, markup),
     )
 
 

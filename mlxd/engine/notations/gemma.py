@@ -66,6 +66,7 @@ def _notation(name: str, start: str, end: str, quote: str) -> Notation:
             values="json",
         ),
         {start: partial(_read_calls, style=style, end=end)},
+        more=(quote,),
     )
 
 

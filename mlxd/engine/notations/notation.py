@@ -78,6 +78,9 @@ class Notation:
     vocabulary has the first. `spell` puts calls of the history into a conversation whose template
     has no place for them; notations without it leave that to the one that describes tools.
 
+    `texts` are those of its markup, with `more` that only readers know: special tokens among them
+    are not dropped from answers.
+
     Finding: a model writes so if it has all of `tokens`, else if its chat template has one of the
     texts `signs`. Only what mlx-lm does not find needs signs here.
     """
@@ -91,6 +94,21 @@ class Notation:
     spell: Spell | None = None
     tokens: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of its markup, some of them in longer ones."""
+        other = self.form_with or ("", self.form)
+        found = [*self.starts, *self.tokens, *self.signs, *self.more, other[0]]
+        for form in (self.form, other[1]):
+            found += [*form.region, *form.call, form.between, *form.member]
+            if (messages := form.messages) is not None:
+                found += [*messages.thinking, messages.following, messages.final]
+                found += messages.structural
+        if (headers := self.headers) is not None:
+            found += [*headers.begins, *headers.opens, *headers.closes, headers.end]
+        return tuple(filter(None, found))
 
     def form_in(self, is_token: Callable[[str], bool]) -> Form:
         """The form for a model; `is_token` says whether its vocabulary has a text as one token."""

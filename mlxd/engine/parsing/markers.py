@@ -145,6 +145,11 @@ class Splitter:
             state = "reasoning"
         self._steps = self._run(state)
 
+    @property
+    def has_headers(self) -> bool:
+        """Whether answers are made of messages."""
+        return self._headers is not None
+
     def feed(self, text: str) -> list[Item]:
         """The items that `text` completes."""
         if text:

@@ -1,0 +1,23 @@
+"""Special tokens that a model may write and that mean nothing to whoever reads its answers."""
+
+from typing import Any
+
+from mlxd.engine.interface import Markup
+from mlxd.engine.notations.table import notation_named
+
+
+def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:
+    """The special tokens that are no part of how answers are read, with their texts."""
+    known = "\n".join(
+        (
+            *(tag for pair in markup.reasoning for tag in pair),
+            *markup.structural,
+            *notation_named(markup.tool_format).texts,
+        )
+    )
+    added = tokenizer.added_tokens_decoder
+    return {
+        number: token.content
+        for number, token in added.items()
+        if token.special and token.content not in known
+    }
