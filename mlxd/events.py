@@ -110,13 +110,22 @@ class BlockEnd(msgspec.Struct, frozen=True, tag="block_end"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The answer is whole. `stop_sequence` is the one that matched; `notes` are for the log."""
+    """The answer is over. `stop_sequence` is the one that matched; `notes` are for the log.
+
+    With `repetition` it was cut before its `length`, as the model only repeated itself.
+    """
 
     reason: FinishReason
     usage: Usage = Usage()
     timings: Timings = Timings()
     stop_sequence: str | None = None
     notes: tuple[str, ...] = ()
+    repetition: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """The reason as the log and `mlxd top` have it."""
+        return "repetition" if self.repetition else self.reason
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

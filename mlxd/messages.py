@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningMode = Literal["separate", "strip", "inline"]
+StopRepetition = Literal["never", "tools", "always"]
 Scalar = str | int | float | bool | None
 
 

@@ -192,7 +192,8 @@ class MessagesRenderer:
         if event.reason == "length":
             # The window was the limit if less came than the caller allowed. What the default is
             # where the caller names no limit depends on the model, and is not known here.
-            window = event.usage.completion < (self._options.max_tokens or 0)
+            short = event.usage.completion < (self._options.max_tokens or 0)
+            window = short and not event.repetition
             reason = "model_context_window_exceeded" if window else "max_tokens"
         elif calls and event.reason != "cancelled":
             reason = "tool_use"

@@ -62,6 +62,16 @@ def callable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
             assert_never(request.tool_choice)
 
 
+def writes_call(
+    text: str, markup: Markup, request: GenerateRequest, *, opens_reasoning: bool
+) -> bool:
+    """Whether an answer that begins with `text` is in the middle of a tool call."""
+    scan = Scanner()
+    calls = Calls(callable_tools(request), scan)
+    Splitter(markup, scan, calls, opens_reasoning=opens_reasoning).feed(text)
+    return calls.is_open
+
+
 class BlockBuilder:
     """Turns the engine's text of one answer into blocks, and its end into a terminal event."""
 
@@ -109,7 +119,13 @@ class BlockBuilder:
         return self._layout.blocks.drain()
 
     def finish(
-        self, reason: FinishReason, *, stop_sequence: str | None, usage: Usage, timings: Timings
+        self,
+        reason: FinishReason,
+        *,
+        stop_sequence: str | None,
+        usage: Usage,
+        timings: Timings,
+        repetition: bool = False,
     ) -> list[Event]:
         """The last events of an answer that ended; a call turns `stop` into `tool_calls`.
 
@@ -117,12 +133,14 @@ class BlockBuilder:
         """
         over = reason == "stop" or (reason == "length" and self.complete)
         self._end(complete=reason == "stop")
+        called = over and self._layout.blocks.calls > 0
         finished = Finished(
-            reason="tool_calls" if over and self._layout.blocks.calls else reason,
+            reason="tool_calls" if called else reason,
             usage=self._counted(usage),
             timings=timings,
             stop_sequence=stop_sequence,
             notes=self._calls.notes() + ((_DROPPED,) if self._went_on else ()),
+            repetition=repetition and not called,
         )
         return [*self._layout.blocks.drain(), finished]
 

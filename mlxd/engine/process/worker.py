@@ -4,13 +4,14 @@ import logging
 import queue
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, assert_never
 
 import mlx.core as mx
 
 from mlxd.engine.models.loading import LoadedModel
+from mlxd.engine.parsing.blocks import callable_tools, writes_call
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
 from mlxd.engine.process.input_threads import (
     EngineSocket,
@@ -31,6 +32,7 @@ from mlxd.engine.protocol import (
     Step,
     Unload,
 )
+from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.engine.scheduling.scheduler import BatchRow
 from mlxd.errors import (
     InternalError,
@@ -280,8 +282,19 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         sampling=request.sampling,
         logprobs=request.logprobs,
     )
-    row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+    steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+    row.steering = steering
+    watched = loaded.spec.stop_repetition
+    if watched == "always" or (watched == "tools" and callable_tools(request)):
+        choices = None if steering is None else lambda: steering.choices
+        row.guard = RepetitionGuard(lambda tokens: _writes_call(tokens, loaded, job), choices)
     return row
+
+
+def _writes_call(tokens: Sequence[int], loaded: LoadedModel, job: TokenizedPrompt) -> bool:
+    text = loaded.tokenizer.decode(list(tokens))
+    opens_reasoning = job.prompt.opens_reasoning
+    return writes_call(text, loaded.markup, job.command.request, opens_reasoning=opens_reasoning)
 
 
 def as_reported(error: Exception) -> MlxdError:

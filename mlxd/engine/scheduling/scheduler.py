@@ -14,6 +14,7 @@ from typing import Protocol
 
 from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
+from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
 from mlxd.status import RowFigures
@@ -58,7 +59,8 @@ class BatchStep:
 class BatchRow:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
-    `steering` is the batch's own: what may be drawn next, None for everything. `awaits` is the row
+    `steering` is the batch's own: what may be drawn next, None for everything. `guard` ends it
+    where it only repeats itself. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
     `waits` is why it is still waiting, as it was reported last.
     """
@@ -72,6 +74,7 @@ class BatchRow:
     sampling: Sampling = Sampling()
     logprobs: int | None = None
     steering: object | None = None
+    guard: RepetitionGuard | None = None
     submitted: float = 0.0
     admitted: float = 0.0
     first_token: float = 0.0
@@ -271,12 +274,16 @@ class Scheduler:
             if token.end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
-        if token.end is None:
+        end = token.end
+        if end is None and row.guard is not None and row.guard.add(token.token):
+            self._batch.remove(row.id)
+            end = "repetition"
+        if end is None:
             return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs)
         # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
         piece = FinalText(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
-        return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
+        return self._ended(row, piece, "stop_sequence" if rest.stop else end)
 
     def _ended(self, row: BatchRow, piece: FinalText, reason: str) -> DecodeRow:
         del self._rows[row.id]

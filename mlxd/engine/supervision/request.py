@@ -179,6 +179,7 @@ class PendingRequest:
             lambda: builder.finish(
                 reason,
                 stop_sequence=end.stop_sequence,
+                repetition=end.reason == "repetition",
                 usage=self._figures.usage,
                 timings=replace(end.timings, queue=queue),
             )
@@ -223,6 +224,8 @@ def _finish_reason(reason: str) -> FinishReason:
     match reason:
         case "stop" | "stop_sequence" | "length":
             return reason
+        case "repetition":
+            return "length"
     raise BrokenProtocol("it ended a request for a reason that is none")
 
 
