@@ -62,6 +62,13 @@ def callable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
             assert_never(request.tool_choice)
 
 
+def must_call(request: GenerateRequest) -> bool:
+    """Whether the answer can be nothing but calls."""
+    choice = request.tool_choice
+    required = isinstance(choice, AllowedTools) and choice.required
+    return required or isinstance(choice, RequiredTools | NamedTool)
+
+
 def writes_call(
     text: str, markup: Markup, request: GenerateRequest, *, opens_reasoning: bool
 ) -> bool:
@@ -89,7 +96,13 @@ class BlockBuilder:
         self._calls = Calls(callable_tools(request), scan, used_ids=used)
         if markup.tool_format is not None and markup.tool_format not in NOTATIONS:
             self._calls.remark("the model's tool format is not known")
-        self._splitter = Splitter(markup, scan, self._calls, opens_reasoning=opens_reasoning)
+        self._splitter = Splitter(
+            markup,
+            scan,
+            self._calls,
+            opens_reasoning=opens_reasoning,
+            must_call=must_call(request),
+        )
         self._single = not request.parallel_tools
         self._went_on = False
         """The model wrote more than the only call it may make."""

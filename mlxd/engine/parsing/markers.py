@@ -32,7 +32,7 @@ MAX_HEADER = 512
 State = Literal["text", "reasoning", "start"]
 """`start` is where a message begins whose header is still to come."""
 Channel = Literal["text", "reasoning", "tag", "markup"]
-Role = Literal["tag", "again", "markup", "call", "header", "close"]
+Role = Literal["tag", "again", "markup", "call", "line", "header", "close"]
 
 
 class Span(NamedTuple):
@@ -77,11 +77,16 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
     `notation` is None when no call may be read.
     """
     table: Table = {"text": {}, "reasoning": {}}
-    headers = notation_named(markup.tool_format).headers
+    named = notation_named(markup.tool_format)
+    headers = named.headers
     if headers is None:
         _add_tags(table, markup.reasoning)
+    for opening in named.answers:
+        table["reasoning"].setdefault(opening, Edge("tag", "text"))
     for start in notation.starts if notation else ():
         _add_everywhere(table, start, Edge("call", "text"))
+    if notation and notation.bare_lines:
+        table["text"]["\n{"] = Edge("line", "text")
     if headers is None:
         for control in markup.structural:
             table["text"].setdefault(control, Edge("markup", "text"))
@@ -114,8 +119,15 @@ class Splitter:
     """Splits one answer; feed it whatever arrived, then finish it."""
 
     def __init__(
-        self, markup: Markup, scan: Scanner, calls: Calls, *, opens_reasoning: bool = False
+        self,
+        markup: Markup,
+        scan: Scanner,
+        calls: Calls,
+        *,
+        opens_reasoning: bool = False,
+        must_call: bool = False,
     ) -> None:
+        self._must_call = must_call
         self._scan = scan
         self._calls = calls
         notation = notation_named(markup.tool_format)
@@ -199,6 +211,9 @@ class Splitter:
         if not text:
             return
         self._take_calls()
+        if channel == "text" and self._must_call and self._scan.was_cut:
+            # A grammar lets nothing but calls be written, so this is the head of one that was cut.
+            channel = "markup"
         blank = not text.strip()
         if self._closed and channel in ("text", "reasoning") and not blank:
             self._settle(meant=False)
@@ -237,6 +252,10 @@ class Splitter:
                 self._span("tag" if self._fresh else "reasoning", marker)
             case "call":
                 return (yield from self._call(state, marker))
+            case "line":
+                self._scan.back(marker[1:])
+                self._span("text", marker[:1])
+                self._fresh = True
             case "header":
                 self._scan.mark(marker)
                 return (yield from self._header(state))
@@ -350,11 +369,18 @@ class Splitter:
             self._span("text", scan.since_mark())
             return "start"
         state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"
+        header = scan.since_mark()
         if route.tool:
             if calls.offered:
                 calls.remark("tool markup seen, nothing parsed: the tool was not offered")
-            self._span(state, scan.since_mark())
+            # Of what it wanted to call, people can read the name and what follows.
+            begin = header.index(route.tool, header.index("to="))
+            end = begin + len(route.tool)
+            end += header[end : end + 1] == " "
+            self._span("markup", header[:begin], header[begin:])
+            self._span(state, header[begin:end], header[end:])
+            self._span("markup", header[end:])
         else:
-            self._span("tag" if route.reasoning else "markup", scan.since_mark())
-            self._fresh = True
+            self._span("tag" if route.reasoning else "markup", header)
+        self._fresh = not route.tool
         return state

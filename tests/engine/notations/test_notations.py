@@ -154,6 +154,41 @@ def test_an_id_of_an_earlier_turn_is_not_used_again() -> None:
     assert all(part.id.startswith("call_") for part in again)
 
 
+def test_a_call_in_a_code_fence_is_a_call() -> None:
+    """Its markers say so, and an agent whose model fences its calls would stop without them."""
+    answer = read(f"```\n{call(CITY)}\n```", JSON)
+    assert [part.name for part in answer.tool_calls] == ["get_weather"]
+
+
+def test_llamas_json_may_begin_a_line_behind_prose() -> None:
+    llama = Given("llama3_json")
+    whole = f'{{"name": "get_weather", "parameters": {CITY}}}'
+    text = f"Let me look.\n\n{whole}"
+    for pieces in ([text], *cuts(text)):
+        assert words(collect(stream(pieces, llama))) == [
+            ("text", "Let me look."),
+            ("call", "get_weather", CITY),
+        ]
+    for prose in (f"Like this: {whole}", 'So:\n{"a": 1}', 'So:\n{"name": "nobody"}', "if x\n{\n}"):
+        for pieces in ([prose], *cuts(prose)):
+            assert words(collect(stream(pieces, llama))) == [("text", prose)]
+    assert words(read(text, JSON)) == [("text", text)]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
+def test_the_head_of_a_required_call_is_not_shown_where_the_limit_cut_it(sample: Sample) -> None:
+    form = NOTATIONS[sample.notation].form
+    head = (form.region[0] + form.call[0].partition("{name}")[0]).replace("{{", "{") + "get_wea"
+    asked = request(tool_choice=NamedTool("get_weather"))
+    given = sample.given._replace(asked=asked, reason="length")
+    for size in range(1, len(head)):
+        for pieces in ([head[:size]], list(head[:size])):
+            answer = collect(stream(pieces, given))
+            assert answer.text == ""
+            assert answer.finished.reason == "length"
+    assert read(head, given._replace(asked=request())).text
+
+
 SCRAPS = ["<", '{"a":', "[1,", '"', '\\"', "\n", "a=", ","]
 
 
