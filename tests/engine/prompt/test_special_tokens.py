@@ -26,8 +26,10 @@ def tokenizer(*special: str, plain: tuple[str, ...] = ()) -> Any:
 def test_special_tokens_that_nothing_knows_are_dropped() -> None:
     markup = Markup((("<think>", "</think>"),), "json_tools", ("<|eom|>",))
     known = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<|eom|>")
-    found = unknown_special_tokens(tokenizer(*known, "<|END|>", plain=("<extra>",)), markup)
-    assert found == {5: "<|END|>"}
+    found = unknown_special_tokens(
+        tokenizer(*known, "<|END|>", plain=("<extra>", "<|role|>")), markup
+    )
+    assert found == {5: "<|END|>", 7: "<|role|>"}
 
 
 def test_a_token_that_is_a_part_of_markup_is_kept() -> None:
