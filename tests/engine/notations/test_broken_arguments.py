@@ -34,6 +34,7 @@ BROKEN = [
     '{"city": "Oslo"} and so on',
     '{"city": "Oslo"}{"city": "Bergen"}',
     '{"city": "Oslo"}, {"city": "Bergen"}',
+    '{"city": "Oslo"}, "days": 2}',
     '{"city": "the end is "as" <|tool_call_end|> </tool_call> ``` here"}',
 ]
 
@@ -78,6 +79,24 @@ def test_arguments_with_one_reading_are_repaired(
         first, second = words(collect(stream(pieces, given)))
         assert json.loads(first[2]) == repaired
         assert second == OTHER
+
+
+@pytest.mark.parametrize(("given", "write"), WRITERS)
+@pytest.mark.parametrize("arguments", ['{"city": "C:\\"}', '{"days": 2, "city": "no end}'])
+def test_a_string_without_an_end_does_not_take_the_next_call_in(
+    given: Given, write: Write, arguments: str
+) -> None:
+    text = f"{write(arguments)}\n{write('{}', 'get_time')}"
+    first, second = words(read(text, given))
+    assert first[2].startswith(arguments)
+    assert second == OTHER
+    for pieces in cuts(text):
+        assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+
+
+def test_a_string_may_hold_the_end_of_a_call_and_the_next_call() -> None:
+    inside = json.dumps({"city": f"{call('{}')}\n{call('{}')}{call('{}')}"})
+    assert words(read(call(inside), JSON)) == [("call", "get_weather", inside)]
 
 
 def test_a_missing_brace_before_the_next_call_of_the_region_is_repaired() -> None:

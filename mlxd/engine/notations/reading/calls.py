@@ -20,6 +20,8 @@ NOT_WHOLE = "it ends in the middle"
 NOT_VALID = "tool call arguments are not valid JSON"
 SURPLUS_BRACKETS = "tool call repaired: closing brackets that close nothing"
 
+_CONTROL = ("<|", "<｜")
+"""What control tokens begin with, which no text has."""
 _CLOSING = "}] \t\r\n"
 _MAX_ID = 64
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:")
@@ -268,6 +270,30 @@ def before_stop(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
     return ""
 
 
+def copied(scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers) -> Steps[Outcome]:
+    """Copy arguments, at most up to a stop with the next call right behind it.
+
+    A string whose end got lost would take the next call in. Inside of one that is whole, a line
+    break is written as an escape, so that a stop at a line's end is no text.
+    """
+    seams = markers_of(
+        *(
+            stop + between + opener
+            for stop in stops.texts
+            for opener in calls.openers.texts
+            for between in (("\n", "") if stop.startswith(_CONTROL) else ("\n",))
+        )
+    )
+    # Inside thinking there is a fence already, and a draft does no harm.
+    if not seams.texts or scan.at_fence is not None:
+        return (yield from value.copy())
+    scan.fence(seams)
+    outcome = yield from value.copy()
+    reached = scan.at_fence and not scan.char
+    scan.unfence()
+    return Outcome.BROKEN if reached and outcome is Outcome.CUT else outcome
+
+
 def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[str]:
     """Read a JSON object as the open call's arguments and close the call.
 
@@ -277,7 +303,7 @@ def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[
     if scan.char != "{":
         return (yield from _no_object(scan, calls, stops))
     value = ValueCopy(scan, calls.add, stops=stops)
-    match (yield from value.copy()):
+    match (yield from copied(scan, calls, value, stops)):
         case Outcome.CUT:
             calls.cut()
             return ""

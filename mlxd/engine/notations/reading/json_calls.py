@@ -16,6 +16,7 @@ from mlxd.engine.notations.reading.calls import (
     NotACall,
     all_stops,
     before_stop,
+    copied,
     offered_name,
     spill,
 )
@@ -122,8 +123,9 @@ class _Call:
         scan, calls = self._scan, self._calls
         if not calls.is_open:
             raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
+        early = self._settled and self._strange and (yield from self._closes_again())
         unread = scan.since_mark()
-        if not self._settled and self._strange:
+        if early or (not self._settled and self._strange):
             # Its arguments may well be there; running the tool without them is no repair.
             calls.remark(NOT_VALID)
             calls.add(unread)
@@ -232,7 +234,7 @@ class _Call:
             return outcome
         if scan.char == "{":
             copy = ValueCopy(scan, emit, stops=self._around.stops, python=self._python)
-            outcome = yield from copy.copy()
+            outcome = yield from copied(scan, calls, copy, self._around.stops)
             calls.repaired(copy.repairs)
             return outcome
         value: list[str] = []
@@ -274,6 +276,14 @@ class _Call:
             calls.cut()
         else:
             yield from spill(scan, calls, self._around.stops, inside=True)
+        return False
+
+    def _closes_again(self) -> Steps[bool]:
+        """Whether a bracket too many says that the arguments were closed too early."""
+        rest = yield from before_stop(self._scan, self._calls, self._around.stops)
+        if rest.lstrip()[:1] == "}":
+            return True
+        self._scan.back(rest)
         return False
 
     def _goes_on(self) -> Steps[bool]:

@@ -135,6 +135,11 @@ class Scanner:
             self._text += self._fence.open()
         self.ended, self.complete = True, complete
 
+    @property
+    def at_fence(self) -> bool | None:
+        """Whether the text goes on behind a fence; None where there is no fence."""
+        return None if self._fence is None else self._fence.reached
+
     def fence(self, markers: Markers) -> None:
         """Let the text end, as if its writer was done, before the next of `markers`."""
         self._fence = _Fence(markers, self.complete if self.ended else None)
