@@ -114,10 +114,11 @@ class BlockEnd(msgspec.Struct, frozen=True, tag="block_end"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The answer is whole. `stop_sequence` is the one that matched; `notes` are for the log.
+    """The answer is over. `stop_sequence` is the one that matched; `notes` are for the log.
 
     With `window` the `length` that ended it was what the model's window had left, and not the limit
-    of the request or the configuration.
+    of the request or the configuration. With `repetition` it was cut before its `length`, as the
+    model only repeated itself.
     """
 
     reason: FinishReason
@@ -126,6 +127,12 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     stop_sequence: str | None = None
     notes: tuple[str, ...] = ()
     window: bool = False
+    repetition: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """The reason as the log and `mlxd top` have it."""
+        return "repetition" if self.repetition else self.reason
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -15,6 +15,7 @@ SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "clear_thinking"
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningMode = Literal["separate", "strip", "inline"]
+StopRepetition = Literal["never", "tools", "always"]
 Scalar = str | int | float | bool | None
 
 

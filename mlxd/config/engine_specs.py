@@ -33,6 +33,7 @@ def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
             reasoning_tags=model.reasoning_tags,
             dtype=model.dtype,
             trust_remote_code=model.trust_remote_code,
+            stop_repetition=_first(model.stop_repetition, defaults.stop_repetition),
         )
         for alias, model in settings.models.items()
     )

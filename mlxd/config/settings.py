@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlxd.dialects import DIALECTS
-from mlxd.messages import SWITCHES, ReasoningMode, Scalar, read_switch
+from mlxd.messages import SWITCHES, ReasoningMode, Scalar, StopRepetition, read_switch
 
 if TYPE_CHECKING:
     DialectName = str
@@ -188,6 +188,8 @@ class _DefaultAnswer(Section):
 class DefaultSettings(SamplingSettings, _DefaultAnswer):
     reasoning: ReasoningMode = "separate"
     """Thinking as its own field (`separate`), dropped (`strip`) or left in the text (`inline`)."""
+    stop_repetition: StopRepetition = "tools"
+    """Cut answers that only repeat themselves: in requests with `tools`, `always` or `never`."""
 
 
 class _ModelSource(Section):
@@ -218,6 +220,8 @@ class ModelSettings(SamplingSettings, _ModelSource):
     """A `[models.<alias>]` table. Keys left out take their value from `[defaults]` or the model."""
 
     reasoning: Annotated[ReasoningMode | None, Field(examples=["separate"])] = None
+    """As in `[defaults]`."""
+    stop_repetition: Annotated[StopRepetition | None, Field(examples=["tools"])] = None
     """As in `[defaults]`."""
     template_args: Annotated[
         dict[TemplateArg, Scalar],

@@ -13,7 +13,7 @@ import msgspec
 from mlxd.engine.interface import Markup
 from mlxd.errors import ErrorReport
 from mlxd.events import Timings, TokenLogprob
-from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar
+from mlxd.messages import GenerateRequest, ReasoningMode, Sampling, Scalar, StopRepetition
 from mlxd.status import AnswerFormat, EngineFigures, ModelState, RowFigures
 
 MAX_FRAME = 256 * 1024 * 1024
@@ -42,6 +42,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     reasoning_tags: tuple[str, str] | None = None
     dtype: str | None = None
     trust_remote_code: bool = False
+    stop_repetition: StopRepetition = "tools"
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
@@ -197,7 +198,7 @@ class WaitRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EndRow(msgspec.Struct, frozen=True, array_like=True):
-    """Why a row ended: `stop` (end token), `stop_sequence`, or `length`.
+    """Why a row ended: `stop` (end token), `stop_sequence`, `length` or `repetition`.
 
     `window` says that its length was bounded by the model's window.
     """

@@ -278,3 +278,28 @@ async def test_the_client_without_async_works_too() -> None:
 
     async with asyncio.timeout(LIMIT), listening(server.app) as url:
         assert await asyncio.to_thread(talk, url) == ["Hello there."] * 2
+
+
+async def test_no_input_comes_out_of_a_stream_whose_call_is_broken() -> None:
+    broken = call(0, "get_weather", '{"city": "she said ', '"Oslo" twice"}')
+    server = front(STARTED, *broken, finished("tool_calls"))
+    ended: list[str] = []
+    async with talking(server) as client:
+
+        async def helper() -> None:
+            async with client.messages.stream(
+                model="demo", max_tokens=100, messages=MESSAGES, tools=[WEATHER]
+            ) as stream:
+                ended.extend([event.type async for event in stream if event.type in ends])
+
+        async def plain() -> None:
+            stream = await client.messages.create(
+                model="demo", max_tokens=100, messages=MESSAGES, tools=[WEATHER], stream=True
+            )
+            ended.extend([event.type async for event in stream if event.type in ends])
+
+        ends = ("content_block_stop", "message_delta", "message_stop")
+        for read in (helper, plain):
+            with pytest.raises(anthropic.APIStatusError, match="get_weather"):
+                await read()
+    assert ended == []

@@ -201,5 +201,5 @@ def _end_event(end: Finished | Failed | None) -> tuple[str, str, Level]:
             return "request.failed", f"{error.kind} ({facts})", "error"
         case Failed(error=error):
             return "request.failed", error.kind, "error"
-        case Finished(reason=reason):
-            return "request.finished", reason, "info"
+        case Finished(outcome=outcome):
+            return "request.finished", outcome, "info"

@@ -74,7 +74,7 @@ class Metrics:
 
     def ended(self, status: RequestStatus, usage: Usage, end: Finished | Failed | None) -> None:
         """A request that was accepted is over."""
-        finish = end.reason if isinstance(end, Finished) else outcome_of(end)
+        finish = end.outcome if isinstance(end, Finished) else outcome_of(end)
         self._requests.labels(status.dialect, status.model, finish).inc()
         if isinstance(end, Failed) and finish == "failed":
             self._errors.labels(end.error.kind).inc()

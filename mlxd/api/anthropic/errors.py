@@ -80,6 +80,13 @@ def error_body(error: errors.MlxdError, *, request_id: str) -> JsonObject:
     return {"type": "error", "error": body, "request_id": request_id}
 
 
+def broken_call_body(tool: str, *, request_id: str) -> JsonObject:
+    """The envelope in a stream whose model wrote a call that can't be read."""
+    message = f"The model's call of '{tool}' can't be made: its arguments are no JSON object."
+    error = {"type": OURS, "message": f"{message} Please retry."}
+    return {"type": "error", "error": error, "request_id": request_id}
+
+
 def _message(error: errors.MlxdError) -> str:
     match error:
         case errors.InvalidBody(reason=reason):

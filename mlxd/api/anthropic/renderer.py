@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from mlxd.api.anthropic.errors import error_body
+from mlxd.api.anthropic.errors import broken_call_body, error_body
 from mlxd.api.anthropic.messages import UNREADABLE
 from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.wire.opaque_text import seal
@@ -55,14 +55,29 @@ class MessagesRenderer:
         self._head: bytes | None = None
         """What the open block's deltas begin with; None when they are not shown."""
         self._calls = 0
+        self._unreadable: ToolCall | None = None
+        """The last block, if it is a call whose arguments are no object."""
+        self._broken_off = False
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `Renderer.frames`."""
+        if (call := self._unreadable) is not None and not isinstance(event, Failed):
+            self._unreadable = None
+            if not (isinstance(event, Finished) and event.reason == "length"):
+                return self._break_off(call)
+            return (*self._close(call), *self.frames(choice, event))
+        if self._broken_off:
+            return ()
         match event:
             case BlockDelta(text=text):
                 return self._delta(text) if text else ()
             case BlockStart(part=part):
                 return self._open(part) if self._shows(part) else ()
+            case BlockEnd(part=ToolCall() as part) if unreadable(part.arguments):
+                # Clients complete broken JSON by themselves and run the tool with what comes of it,
+                # so that its block ends only where the limit has cut it, which they know.
+                self._unreadable = part
+                return ()
             case BlockEnd(part=part):
                 return self._close(part) if self._shows(part) else ()
             case Started(model=model, prompt_tokens=prompt):
@@ -88,7 +103,12 @@ class MessagesRenderer:
 
     def end(self) -> Iterable[Frame]:
         """See `Renderer.end`."""
-        return (STOP,)
+        return () if self._broken_off else (STOP,)
+
+    def _break_off(self, call: ToolCall) -> Iterable[Frame]:
+        self._broken_off = True
+        body = broken_call_body(call.name, request_id=self._options.request_id)
+        return (Frame(_encode(body), "error"),)
 
     def body(self, answers: Sequence[Answer]) -> bytes:
         """See `Renderer.body`."""
@@ -197,12 +217,19 @@ def call_input(arguments: str) -> Any:
     """The arguments as an object, exactly as they are written; what is none, inside of one."""
     if not arguments.strip():
         return {}
-    try:
-        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    if unreadable(arguments):
         return {UNREADABLE: arguments}
     # Not written anew: with other spaces the next turn's prompt would not begin as this one did.
     return msgspec.Raw(arguments.encode())
+
+
+def unreadable(arguments: str) -> bool:
+    """Whether arguments that were written are no object."""
+    try:
+        msgspec.json.decode(arguments or "{}", type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return bool(arguments.strip())
+    return False
 
 
 def _call(call: ToolCall, given: Any) -> JsonObject:

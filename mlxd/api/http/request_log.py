@@ -53,7 +53,7 @@ class Record:
         if self.error:
             return self.error
         for _, event in sorted(self.terminals.items()):
-            return event.reason if isinstance(event, Finished) else event.error.kind
+            return event.outcome if isinstance(event, Finished) else event.error.kind
         if self.counted or self.queued:
             return "counted" if self.counted else "queued"
         return "disconnected" if self.model else ""

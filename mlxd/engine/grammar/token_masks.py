@@ -151,10 +151,18 @@ class Steering:
         self.settles = False
         self.fault = ""
         """Why the row can't go on, if it can't."""
+        self.choices = 0
+        """Draws that left a choice."""
         self._close_in_time()
 
     def allowed(self) -> Mask | None:
         """What the next token may be; None for everything."""
+        mask = self._allowed()
+        if mask is None or np.count_nonzero(mask) > 1:
+            self.choices += 1
+        return mask
+
+    def _allowed(self) -> Mask | None:
         self.settles = False
         if self._forced:
             return self._vocabulary.only(self._forced[0])

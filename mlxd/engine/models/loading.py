@@ -4,9 +4,9 @@ import gc
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
+from mlxd.engine.prompt.special_tokens import unknown_special_tokens
 from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
@@ -72,6 +73,8 @@ class LoadedModel:
     kv_bytes_per_token: int
     vocab_size: int
     format: ModelFormat
+    dropped: Mapping[int, str] = field(default_factory=dict)
+    """The special tokens that have no text in answers."""
 
     @property
     def markup(self) -> Markup:
@@ -142,6 +145,7 @@ def _load(
             {"trust_remote_code": spec.trust_remote_code, "local_files_only": True},
             eos_token_ids=config.get("eos_token_id"),
         )
+    format_ = _format(spec, tokenizer)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -152,7 +156,8 @@ def _load(
         bytes=_bytes(model.parameters()),
         kv_bytes_per_token=kv_bytes,
         vocab_size=vocab_size,
-        format=_format(spec, tokenizer),
+        format=format_,
+        dropped=unknown_special_tokens(tokenizer, format_.markup),
     )
 
 

@@ -91,6 +91,7 @@ def _notation(name: str, start: str, end: str, quote: str, *, untyped: bool = Fa
             values="json",
         ),
         {start: partial(_read_calls, style=style, end=end, untyped=untyped)},
+        more=(quote,),
     )
 
 

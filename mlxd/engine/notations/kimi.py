@@ -70,4 +70,5 @@ KIMI_K3 = Notation(
         region=(_REGION, _REGION_END),
     ),
     tag_starts(_TAGS, region=_REGION),
+    answers=("<|open|>response<|sep|>",),
 )

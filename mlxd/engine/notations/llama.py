@@ -17,5 +17,6 @@ LLAMA3_JSON = Notation(
     Form(('{{"name": "{name}", "parameters": ', "}}"), single=True),
     {_PYTHON_TAG: partial(json_calls, around=JsonSurroundings())},
     bare=partial(bare_calls, keys=EITHER_KEY),
+    bare_lines=True,
     signs=(_PYTHON_TAG, '{"name": function name, "parameters":'),
 )

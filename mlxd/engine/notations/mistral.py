@@ -50,6 +50,7 @@ MISTRAL = Notation(
     "mistral",
     Form(('{{"name": "{name}", "arguments": ', "}}"), region=(_CALLS + "[", "]"), between=", "),
     {_CALLS: _read_calls},
+    more=(_ID,),
     # Models of the second form have a token for what stands between a name and its arguments.
     form_with=(_ARGUMENTS, Form((f"{_CALLS}{{name}}{_ARGUMENTS}", ""))),
 )

@@ -74,11 +74,17 @@ class Notation:
     """How a family of models writes tool calls; `name` is what `tool_format` calls it.
 
     Reading: `starts` maps each opening marker to the reader of what follows it; `bare` reads calls
-    without markup where an answer begins; `headers` are set for families that write messages.
+    without markup where an answer begins, and with `bare_lines` where a line does; `headers` are
+    set for families that write messages.
 
     Writing: grammars hold an answer to `form`, or to the second of `form_with` in a model whose
     vocabulary has the first. `spell` is set where calls of a conversation are better written in
     another way than `form` says.
+
+    `answers` begin the visible answer, also where the model forgot to close its thinking.
+
+    `texts` are those of its markup, with `more` that only readers know: special tokens among them
+    are not dropped from answers.
 
     Finding: a model is taken to write so if it has all of `tokens`, or if its chat template has one
     of the texts `signs`, and what its template writes is read back. Only what mlx-lm does not find
@@ -89,11 +95,28 @@ class Notation:
     form: Form
     starts: Mapping[str, CallReader] = field(default_factory=dict)
     bare: CallReader | None = bare_calls
+    bare_lines: bool = False
     headers: Headers | None = None
     form_with: tuple[str, Form] | None = None
     spell: Spell | None = None
     tokens: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of its markup, some of them in longer ones."""
+        other = self.form_with or ("", self.form)
+        found = [*self.starts, *self.tokens, *self.signs, *self.more, *self.answers, other[0]]
+        for form in (self.form, other[1]):
+            found += [*form.region, *form.call, form.between, *form.member]
+            if (messages := form.messages) is not None:
+                found += [*messages.thinking, messages.following, messages.final]
+                found += messages.structural
+        if (headers := self.headers) is not None:
+            found += [*headers.begins, *headers.opens, *headers.closes, headers.end]
+        return tuple(filter(None, found))
 
     def form_in(self, is_token: Callable[[str], bool]) -> Form:
         """The form for a model; `is_token` says whether its vocabulary has a text as one token."""

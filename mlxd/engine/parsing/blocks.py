@@ -62,6 +62,23 @@ def callable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
             assert_never(request.tool_choice)
 
 
+def must_call(request: GenerateRequest) -> bool:
+    """Whether the answer can be nothing but calls."""
+    choice = request.tool_choice
+    required = isinstance(choice, AllowedTools) and choice.required
+    return required or isinstance(choice, RequiredTools | NamedTool)
+
+
+def writes_call(
+    text: str, markup: Markup, request: GenerateRequest, *, opens_reasoning: bool
+) -> bool:
+    """Whether an answer that begins with `text` is in the middle of a tool call."""
+    scan = Scanner()
+    calls = Calls(callable_tools(request), scan)
+    Splitter(markup, scan, calls, opens_reasoning=opens_reasoning).feed(text)
+    return calls.is_open
+
+
 class BlockBuilder:
     """Turns the engine's text of one answer into blocks, and its end into a terminal event."""
 
@@ -79,7 +96,13 @@ class BlockBuilder:
         self._calls = Calls(callable_tools(request), scan, used_ids=used)
         if markup.tool_format is not None and markup.tool_format not in NOTATIONS:
             self._calls.remark("the model's tool format is not known")
-        self._splitter = Splitter(markup, scan, self._calls, opens_reasoning=opens_reasoning)
+        self._splitter = Splitter(
+            markup,
+            scan,
+            self._calls,
+            opens_reasoning=opens_reasoning,
+            must_call=must_call(request),
+        )
         self._single = not request.parallel_tools
         self._went_on = False
         """The model wrote more than the only call it may make."""
@@ -109,7 +132,13 @@ class BlockBuilder:
         return self._layout.blocks.drain()
 
     def finish(
-        self, reason: FinishReason, *, stop_sequence: str | None, usage: Usage, timings: Timings
+        self,
+        reason: FinishReason,
+        *,
+        stop_sequence: str | None,
+        usage: Usage,
+        timings: Timings,
+        repetition: bool = False,
     ) -> list[Event]:
         """The last events of an answer that ended; a call turns `stop` into `tool_calls`.
 
@@ -117,25 +146,27 @@ class BlockBuilder:
         """
         over = reason == "stop" or (reason == "length" and self.complete)
         self._end(complete=reason == "stop")
+        called = over and self._layout.blocks.calls > 0
         finished = Finished(
-            reason="tool_calls" if over and self._layout.blocks.calls else reason,
+            reason="tool_calls" if called else reason,
             usage=self._counted(usage),
             timings=timings,
             stop_sequence=stop_sequence,
             notes=self._calls.notes() + ((_DROPPED,) if self._went_on else ()),
+            repetition=repetition and not called,
         )
         return [*self._layout.blocks.drain(), finished]
 
     def fail(self, error: MlxdError, usage: Usage) -> list[Event]:
         """The last events of an answer that will not become whole."""
-        self._end(complete=False)
+        self._end(complete=False, failed=True)
         return [*self._layout.blocks.drain(), Failed(error.report(), self._counted(usage))]
 
     def _counted(self, usage: Usage) -> Usage:
         return replace(usage, reasoning=min(self.reasoning_tokens, usage.completion))
 
-    def _end(self, *, complete: bool) -> None:
-        self._add(self._splitter.finish(complete=complete))
+    def _end(self, *, complete: bool, failed: bool = False) -> None:
+        self._add(self._splitter.finish(complete=complete, failed=failed))
         self._layout.end()
 
     def _add(self, items: Iterable[Item]) -> None:

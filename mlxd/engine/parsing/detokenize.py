@@ -1,14 +1,27 @@
-"""One row's tokens to final text: whole characters only, cut before a stop string."""
+"""One row's tokens to final text: whole characters only, cut before a stop string.
+
+Stop strings are the caller's, who sees the answer: they match its visible text and never thinking.
+Special tokens that are no part of how a model's answers are read have no text.
+"""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
+from mlxd.engine.interface import Markup
+from mlxd.engine.notations.reading.calls import Calls
+from mlxd.engine.notations.reading.scanner import Scanner
+from mlxd.engine.parsing.markers import Item, Span, Splitter
 from mlxd.events import TokenLogprob
 
 LONGEST = 4
 """Tokens, of a byte each, that one character may take."""
+
+
+_NO_MARKUP = Markup()
+_NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 class Detokenizer(Protocol):
@@ -44,19 +57,35 @@ class StopStrings:
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
+        self._leading = False
+
+    def restart(self) -> str:
+        """What was held back; what comes next is behind thinking.
+
+        The white space there separates the two and is not shown, so no stop string is in it alone:
+        `"\\n\\n"` would end every answer of most models before its first word.
+        """
+        self._leading = True
+        return self.flush()
 
     def feed(self, text: str) -> tuple[str, str | None]:
         """(text that is final, the stop string that was found); nothing follows a find."""
         if not self._stops:
             return text, None
         self._held += text
-        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        lead = len(self._held) - len(self._held.lstrip()) if self._leading else 0
+        found = [
+            (at, stop)
+            for stop in self._stops
+            if (at := self._held.find(stop, 0 if stop.strip() else lead)) >= 0
+        ]
         if found:
             at, stop = min(found)
             final, self._held = self._held[:at], ""
             return final, stop
         keep = self._partial()
         final, self._held = self._held[: len(self._held) - keep], self._held[-keep:] if keep else ""
+        self._leading = self._leading and not final.strip()
         return final, None
 
     def flush(self) -> str:
@@ -73,6 +102,44 @@ class StopStrings:
         return 0
 
 
+class AnswerStops:
+    """Finds stop strings in the visible text of an answer; thinking and headers are let through.
+
+    A call is visible text here, as it is written.
+    """
+
+    def __init__(self, stops: Sequence[str], markup: Markup, *, opens_reasoning: bool) -> None:
+        self._stops = StopStrings(stops)
+        scan = Scanner()
+        self._splitter = Splitter(markup, scan, Calls((), scan), opens_reasoning=opens_reasoning)
+        self._headers = self._splitter.has_headers
+        if opens_reasoning:
+            self._stops.restart()
+
+    def feed(self, text: str) -> tuple[str, str | None]:
+        """See `StopStrings.feed`."""
+        return self._take(self._splitter.feed(text))
+
+    def finish(self) -> tuple[str, str | None]:
+        """The rest, and the stop string in it."""
+        text, stop = self._take(self._splitter.finish(complete=True))
+        return (text, stop) if stop else (text + self._stops.flush(), None)
+
+    def _take(self, items: Iterable[Item]) -> tuple[str, str | None]:
+        final = ""
+        for item in items:
+            if not isinstance(item, Span):
+                continue
+            if item.channel == "text" or (item.channel == "markup" and not self._headers):
+                text, stop = self._stops.feed(item.text)
+                final += text
+                if stop:
+                    return final, stop
+            else:
+                final += self._stops.restart() + item.text
+        return final, None
+
+
 @dataclass(frozen=True)
 class FinalText:
     """Final text, the logprobs of the tokens it completes, and the stop string that ended it."""
@@ -83,11 +150,26 @@ class FinalText:
 
 
 class RowText:
-    """The text side of one row."""
+    """The text side of one row; the tokens `dropped` have no text but for a stop that names it."""
 
-    def __init__(self, detokenizer: Detokenizer, stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        detokenizer: Detokenizer,
+        stops: Sequence[str],
+        *,
+        markup: Markup = _NO_MARKUP,
+        opens_reasoning: bool = False,
+        dropped: Mapping[int, str] = _NOTHING,
+    ) -> None:
         self._detokenizer = detokenizer
-        self._stops = StopStrings(stops)
+        stops = [stop for stop in stops if stop]
+        self._stops = AnswerStops(stops, markup, opens_reasoning=opens_reasoning) if stops else None
+        self._dropped = dropped
+        self._named = {
+            token for token, text in dropped.items() if any(text in stop for stop in stops)
+        }
+        self._hidden: deque[tuple[int, int]] = deque()
+        """Where text of dropped tokens lies that is not let out."""
         self._seen = 0
         self._emitted = 0
         self._unread: list[TokenLogprob] = []
@@ -95,37 +177,50 @@ class RowText:
 
     def add(self, token: int, logprob: TokenLogprob | None) -> FinalText:
         """Take the next token of the answer (not the end token)."""
+        if (special := self._dropped.get(token)) is not None:
+            if token not in self._named:
+                return FinalText("")
+            self._hidden.append((self._seen, self._seen + len(special)))
+            return self._read(special)
         self._detokenizer.add_token(token)
         if logprob is not None:
             self._unread.append(logprob)
-        return self._read()
+        return self._read(self._detokenizer.last_segment)
 
     def finish(self) -> FinalText:
         """The answer is over: everything that was held back."""
         self._detokenizer.finalize()
-        piece = self._read()
+        piece = self._read(self._detokenizer.last_segment)
         if piece.stop is not None:
             return piece
-        rest = self._stops.flush()
-        return FinalText(
-            piece.text + rest, piece.logprobs + self._release(len(rest), everything=True)
-        )
+        rest, stop = self._stops.finish() if self._stops else ("", None)
+        shown, logprobs = self._release(rest, everything=stop is None)
+        return FinalText(piece.text + shown, piece.logprobs + logprobs, stop)
 
-    def _read(self) -> FinalText:
-        segment = self._detokenizer.last_segment
+    def _read(self, segment: str) -> FinalText:
         if segment:
             self._seen += len(segment)
             self._waiting.extend((self._seen, entry) for entry in self._unread)
             self._unread.clear()
-        text, stop = self._stops.feed(segment)
-        return FinalText(text, self._release(len(text)), stop)
+        text, stop = self._stops.feed(segment) if self._stops else (segment, None)
+        return FinalText(*self._release(text), stop)
 
-    def _release(self, length: int, *, everything: bool = False) -> tuple[TokenLogprob, ...]:
-        self._emitted += length
+    def _release(
+        self, text: str, *, everything: bool = False
+    ) -> tuple[str, tuple[TokenLogprob, ...]]:
+        """What is shown of `text`, which is final, and the logprobs of its tokens."""
+        begin, self._emitted = self._emitted, self._emitted + len(text)
+        while self._hidden and self._hidden[0][0] < self._emitted:
+            start, end = self._hidden.popleft()
+            if end > self._emitted:
+                self._hidden.appendleft((self._emitted, end))
+                end = self._emitted
+            text = text[: start - begin] + text[end - begin :]
+            begin += end - start
         released = []
         while self._waiting and (everything or self._waiting[0][0] <= self._emitted):
             released.append(self._waiting.popleft()[1])
         if everything:
             released += self._unread
             self._unread = []
-        return tuple(released)
+        return text, tuple(released)

@@ -2,6 +2,12 @@
 
 The markers that lead from one state to the next are a table made of a model's `Markup`. A marker
 that may still turn out to be one is held back; cutting the text anywhere gives the same spans.
+
+Models draft calls while they think, and some forget to close their thinking before a call that they
+mean. So a call inside thinking is held with all that follows: it is meant if the thinking never
+closes, or if nothing but white space follows its close, and else it is thinking. Thinking ends at
+its first closing tag, also in the middle of a call: a draft may break off, and running one by
+mistake is worse than losing a call that has the tag in its arguments.
 """
 
 from typing import Literal, NamedTuple, assert_never
@@ -26,7 +32,7 @@ MAX_HEADER = 512
 State = Literal["text", "reasoning", "start"]
 """`start` is where a message begins whose header is still to come."""
 Channel = Literal["text", "reasoning", "tag", "markup"]
-Role = Literal["tag", "again", "markup", "call", "header", "close"]
+Role = Literal["tag", "again", "markup", "call", "line", "header", "close"]
 
 
 class Span(NamedTuple):
@@ -47,6 +53,14 @@ class MessageEnd(NamedTuple):
 Item = Span | CallItem | MessageEnd
 
 
+class Thought(NamedTuple):
+    """A call inside thinking with what was taken behind it; `text` is all of it as written."""
+
+    items: tuple[Item, ...]
+    text: str
+    end: int
+
+
 class Edge(NamedTuple):
     """What a marker means in a state, and the state behind it."""
 
@@ -63,11 +77,16 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
     `notation` is None when no call may be read.
     """
     table: Table = {"text": {}, "reasoning": {}}
-    headers = notation_named(markup.tool_format).headers
+    named = notation_named(markup.tool_format)
+    headers = named.headers
     if headers is None:
         _add_tags(table, markup.reasoning)
+    for opening in named.answers:
+        table["reasoning"].setdefault(opening, Edge("tag", "text"))
     for start in notation.starts if notation else ():
         _add_everywhere(table, start, Edge("call", "text"))
+    if notation and notation.bare_lines:
+        table["text"]["\n{"] = Edge("line", "text")
     if headers is None:
         for control in markup.structural:
             table["text"].setdefault(control, Edge("markup", "text"))
@@ -100,16 +119,37 @@ class Splitter:
     """Splits one answer; feed it whatever arrived, then finish it."""
 
     def __init__(
-        self, markup: Markup, scan: Scanner, calls: Calls, *, opens_reasoning: bool = False
+        self,
+        markup: Markup,
+        scan: Scanner,
+        calls: Calls,
+        *,
+        opens_reasoning: bool = False,
+        must_call: bool = False,
     ) -> None:
+        self._must_call = must_call
         self._scan = scan
         self._calls = calls
         notation = read_as(markup.tool_format, markup.also_read)
         self._notation = notation if calls.offered else None
         self._headers = notation.headers
+        calls.openers = markers_of(*notation.starts)
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
+        self._ways_out = markers_of(
+            *(
+                marker
+                for marker, edge in self._table["reasoning"].items()
+                if edge.role in ("close", "header") or edge == Edge("tag", "text")
+            )
+        )
         self._items: list[Item] = []
+        self._held: list[Item | Thought] = []
+        """What waits, from a call inside thinking on."""
+        self._drafts = calls
+        """Where calls inside thinking are put."""
+        self._closed = False
+        """The thinking that holds the first held call was closed."""
         self._fresh = True
         """Nothing but white space came since the state was entered."""
         state: State = "start" if self._headers else "text"
@@ -117,20 +157,30 @@ class Splitter:
             state = "reasoning"
         self._steps = self._run(state)
 
+    @property
+    def has_headers(self) -> bool:
+        """Whether answers are made of messages."""
+        return self._headers is not None
+
     def feed(self, text: str) -> list[Item]:
         """The items that `text` completes."""
         if text:
             self._scan.feed(text)
         return self._advance()
 
-    def finish(self, *, complete: bool) -> list[Item]:
+    def finish(self, *, complete: bool, failed: bool = False) -> list[Item]:
         """The last items; `complete` says that the model itself ended the answer."""
         self._scan.end(complete=complete)
-        return self._advance()
+        items = self._advance()
+        self._settle(meant=(complete or self._closed) and not failed)
+        return items + self._drained()
 
     def _advance(self) -> list[Item]:
         next(self._steps, None)
         self._take_calls()
+        return self._drained()
+
+    def _drained(self) -> list[Item]:
         items, self._items = self._items, []
         return items
 
@@ -138,13 +188,37 @@ class Splitter:
         if self._calls.found:
             self._items += self._calls.drain()
 
+    def _put(self, item: Item) -> None:
+        (self._held if self._held else self._items).append(item)
+
+    def _settle(self, *, meant: bool) -> None:
+        """Let go what is held: its calls as such if they are `meant`, else as thinking."""
+        if not self._held:
+            return
+        for item in self._held:
+            if not isinstance(item, Thought):
+                self._items.append(item)
+            elif meant:
+                self._items += item.items
+            else:
+                self._items.append(Span("reasoning", item.text, item.end))
+        if meant:
+            self._calls.join(self._drafts)
+        self._held, self._closed = [], False
+
     def _span(self, channel: Channel, text: str, after: str = "") -> None:
         """Add a span that ends where the scanner stands, or `after` before it."""
         if not text:
             return
         self._take_calls()
-        self._items.append(Span(channel, text, self._scan.offset - len(after)))
-        if self._fresh and text.strip():
+        if channel == "text" and self._must_call and self._scan.was_cut:
+            # A grammar lets nothing but calls be written, so this is the head of one that was cut.
+            channel = "markup"
+        blank = not text.strip()
+        if self._closed and channel in ("text", "reasoning") and not blank:
+            self._settle(meant=False)
+        self._put(Span(channel, text, self._scan.offset - len(after)))
+        if self._fresh and not blank:
             self._fresh = False
 
     def _run(self, state: State) -> Steps[None]:
@@ -158,7 +232,11 @@ class Splitter:
             text, marker = yield from scan.piece(self._markers[state])
             self._span(state, text, marker)
             if marker:
+                thinking = state == "reasoning"
                 state = yield from self._pass(state, marker)
+                self._closed = self._closed or (
+                    bool(self._held) and thinking and state != "reasoning"
+                )
             elif not text:
                 return
 
@@ -174,13 +252,17 @@ class Splitter:
                 self._span("tag" if self._fresh else "reasoning", marker)
             case "call":
                 return (yield from self._call(state, marker))
+            case "line":
+                self._scan.back(marker[1:])
+                self._span("text", marker[:1])
+                self._fresh = True
             case "header":
                 self._scan.mark(marker)
                 return (yield from self._header(state))
             case "close":
                 self._span("tag" if state == "reasoning" else "markup", marker)
                 self._take_calls()
-                self._items.append(MessageEnd())
+                self._put(MessageEnd())
             case _:
                 assert_never(edge.role)
         return edge.to
@@ -189,21 +271,49 @@ class Splitter:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
         assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
-        found = yield from self._read(self._notation.starts[marker], state)
-        return "text" if found else state
+        reader = self._notation.starts[marker]
+        if state == "reasoning":
+            yield from self._think_of(reader, marker)
+        else:
+            yield from self._read(reader)
+        return state
 
-    def _read(self, reader: CallReader, origin: Literal["text", "reasoning"]) -> Steps[bool]:
-        """Whether `reader` found a call; what is none goes on as what it was found in."""
-        before = self._calls.count
+    def _read(self, reader: CallReader) -> Steps[bool]:
+        """Whether `reader` found a call in the text; what is none goes on as text."""
+        self._settle(meant=False)
+        found = yield from self._try(reader, self._calls)
+        self._fresh = self._fresh or found
+        self._span("text", self._scan.since_mark())
+        return found
+
+    def _try(self, reader: CallReader, calls: Calls) -> Steps[bool]:
+        before = calls.count
         try:
-            yield from reader(self._scan, self._calls)
+            yield from reader(self._scan, calls)
         except NotACall as error:
             if error.remark:
-                self._calls.remark(f"tool markup seen, nothing parsed: {error.reason}")
-        found = self._calls.count > before
-        self._fresh = self._fresh or found
-        self._span("text" if found else origin, self._scan.since_mark())
-        return found
+                calls.remark(f"tool markup seen, nothing parsed: {error.reason}")
+        return calls.count > before
+
+    def _think_of(self, reader: CallReader, marker: str) -> Steps[None]:
+        """Read a call inside thinking, up to the end of the thinking at most."""
+        scan = self._scan
+        drafts = self._drafts if self._held else self._calls.fork()
+        scan.record()
+        scan.fence(self._ways_out)
+        found = yield from self._try(reader, drafts)
+        scan.unfence()
+        text = marker + scan.recorded()
+        rest = scan.since_mark()
+        if not found:
+            if not self._held:
+                self._calls.join(drafts)
+            self._span("reasoning", rest)
+            return
+        self._take_calls()
+        self._drafts, self._fresh = drafts, False
+        behind = Span("reasoning", rest, scan.offset)
+        self._held.append(Thought((*drafts.drain(), behind), text, scan.offset))
 
     def _bare(self) -> Steps[None]:
         """Read calls without markup, if the text begins with one."""
@@ -217,7 +327,7 @@ class Splitter:
         at_marker = yield from scan.at_any(self._markers["text"])
         if scan.char in BARE_BEGINS and not at_marker:
             # Where it is no call, what follows it is no beginning any more.
-            self._fresh = yield from self._read(reader, "text")
+            self._fresh = yield from self._read(reader)
         else:
             self._span("text", scan.since_mark())
             self._fresh = False
@@ -250,19 +360,27 @@ class Splitter:
     def _route(self, headers: Headers, route: MessageRoute) -> Steps[State]:
         scan, calls = self._scan, self._calls
         self._take_calls()
-        self._items.append(MessageEnd())
+        self._put(MessageEnd())
         self._fresh = True
         if calls.offers(route.tool):
+            self._settle(meant=False)
             calls.open(route.tool)
             yield from json_arguments(scan, calls, markers_of(*headers.closes))
             self._span("text", scan.since_mark())
             return "start"
         state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"
+        header = scan.since_mark()
         if route.tool:
             if calls.offered:
                 calls.remark("tool markup seen, nothing parsed: the tool was not offered")
-            self._span(state, scan.since_mark())
+            # Of what it wanted to call, people can read the name and what follows.
+            begin = header.index(route.tool, header.index("to="))
+            end = begin + len(route.tool)
+            end += header[end : end + 1] == " "
+            self._span("markup", header[:begin], header[begin:])
+            self._span(state, header[begin:end], header[end:])
+            self._span("markup", header[end:])
         else:
-            self._span("tag" if route.reasoning else "markup", scan.since_mark())
-            self._fresh = True
+            self._span("tag" if route.reasoning else "markup", header)
+        self._fresh = not route.tool
         return state

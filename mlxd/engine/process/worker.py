@@ -3,13 +3,14 @@
 import logging
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, assert_never
 
 import mlx.core as mx
 
 from mlxd.engine.models.loading import LoadedModel, lacks_memory
+from mlxd.engine.parsing.blocks import callable_tools, writes_call
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
 from mlxd.engine.process.input_threads import (
     EngineSocket,
@@ -30,6 +31,7 @@ from mlxd.engine.protocol import (
     Step,
     Unload,
 )
+from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.engine.scheduling.scheduler import BatchRow
 from mlxd.errors import (
     InternalError,
@@ -257,14 +259,31 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         tokens=prompt.tokens,
         max_tokens=max(1, min(wanted, room)),
         window=room < wanted,
-        text=RowText(detokenizer_for(loaded.tokenizer, job), request.stop),
+        text=RowText(
+            detokenizer_for(loaded.tokenizer, job),
+            request.stop,
+            markup=loaded.markup,
+            opens_reasoning=prompt.opens_reasoning,
+            dropped=loaded.dropped,
+        ),
         group=request.source.key,
         boundaries=prompt.boundaries,
         sampling=request.sampling,
         logprobs=request.logprobs,
     )
-    row.steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+    steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
+    row.steering = steering
+    watched = loaded.spec.stop_repetition
+    if watched == "always" or (watched == "tools" and callable_tools(request)):
+        choices = None if steering is None else lambda: steering.choices
+        row.guard = RepetitionGuard(lambda tokens: _writes_call(tokens, loaded, job), choices)
     return row
+
+
+def _writes_call(tokens: Sequence[int], loaded: LoadedModel, job: TokenizedPrompt) -> bool:
+    text = loaded.tokenizer.decode(list(tokens))
+    opens_reasoning = job.prompt.opens_reasoning
+    return writes_call(text, loaded.markup, job.command.request, opens_reasoning=opens_reasoning)
 
 
 def as_reported(error: BaseException) -> MlxdError:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
+from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.events import Timings, TokenLogprob
 from mlxd.messages import Sampling
 from mlxd.status import RowFigures
@@ -59,7 +60,8 @@ class BatchRow:
     """A prepared request. `group` names whose it is, for fairness between keys.
 
     `window` says that no more than `max_tokens` fit into the model's window. `steering` is the
-    batch's own: what may be drawn next, None for everything. `awaits` is the row
+    batch's own: what may be drawn next, None for everything. `guard` ends it where it only repeats
+    itself. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
     `waits` is why it is still waiting, as it was reported last.
     """
@@ -74,6 +76,7 @@ class BatchRow:
     logprobs: int | None = None
     window: bool = False
     steering: object | None = None
+    guard: RepetitionGuard | None = None
     submitted: float = 0.0
     admitted: float = 0.0
     first_token: float = 0.0
@@ -273,12 +276,16 @@ class Scheduler:
             if token.end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
-        if token.end is None:
+        end = token.end
+        if end is None and row.guard is not None and row.guard.add(token.token):
+            self._batch.remove(row.id)
+            end = "repetition"
+        if end is None:
             return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs)
         # What was held back as the possible beginning of a stop string is text after all.
         rest = row.text.finish()
         piece = FinalText(piece.text + rest.text, piece.logprobs + rest.logprobs, rest.stop)
-        return self._ended(row, piece, "stop_sequence" if rest.stop else token.end)
+        return self._ended(row, piece, "stop_sequence" if rest.stop else end)
 
     def _ended(self, row: BatchRow, piece: FinalText, reason: str) -> DecodeRow:
         del self._rows[row.id]
@@ -288,7 +295,7 @@ class Scheduler:
             prefill=row.first_token - row.admitted,
             decode=now - row.first_token,
         )
-        end = EndRow(reason, piece.stop, timings, row.window)
+        end = EndRow(reason, piece.stop, timings, window=row.window and reason == "length")
         return DecodeRow(row.id, row.figures, piece.text, 1, piece.logprobs, end)
 
 

@@ -184,6 +184,7 @@ class PendingRequest:
             *events, finished = builder.finish(
                 reason,
                 stop_sequence=end.stop_sequence,
+                repetition=end.reason == "repetition",
                 usage=self._figures.usage,
                 timings=replace(end.timings, queue=queue),
             )
@@ -230,6 +231,8 @@ def _finish_reason(reason: str) -> FinishReason:
     match reason:
         case "stop" | "stop_sequence" | "length":
             return reason
+        case "repetition":
+            return "length"
     raise BrokenProtocol("it ended a request for a reason that is none")
 
 

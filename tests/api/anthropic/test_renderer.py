@@ -8,7 +8,7 @@ import pytest
 
 from mlxd.api.wire.opaque_text import seal
 from mlxd.engine.scripted.engine import Gate, ScriptItem
-from mlxd.events import Finished, Usage
+from mlxd.events import Finished, FinishReason, Usage
 from mlxd.messages import Message, Reasoning, Text
 from tests.api.faces import fold_messages
 from tests.api.messages import BASE, CACHED, assistant, text, user
@@ -23,7 +23,7 @@ from tests.api.support import (
     settings_for,
     sse_frames,
 )
-from tests.scripts import STARTED, call, finished, reasoning
+from tests.scripts import SCRIPTS, STARTED, call, finished, reasoning
 from tests.scripts import text as written
 
 COUNT = "/v1/messages/count_tokens"
@@ -251,3 +251,56 @@ async def test_errors_about_models_have_the_shape_of_who_asks() -> None:
             response = await server.get("/v1/models/nobody", x_api_key=key, **headers)
             assert response.status_code == status
             assert set(await response.get_json()) == shape
+
+
+BROKEN = '{"text": "he wrote "yes" twice"}'
+NO_OBJECTS = [BROKEN, '{"text": "C:\\', '{"text": "a"} {"text": "b"}', "[1]", '{"text": "a', "no"]
+
+
+async def streamed(*script: ScriptItem) -> list[Json]:
+    """The data of the frames of a stream."""
+    reply = await front(STARTED, *script).post(BASE | {"stream": True}, MESSAGES)
+    return [json.loads(frame.data) for frame in sse_frames(await bytes_of(reply))]
+
+
+@pytest.mark.parametrize("arguments", NO_OBJECTS)
+async def test_a_stream_with_a_call_that_is_no_object_ends_with_the_error(arguments: str) -> None:
+    first = tuple(call(0, "save", arguments[:5], arguments[5:]))
+    second = tuple(call(1, "save", "{}"))
+    ends: tuple[FinishReason, ...] = ("tool_calls", "stop_sequence", "cancelled")
+    for reason in ends:
+        for script in (first, first + second):
+            frames = await streamed(*script, finished(reason))
+            kinds = [frame["type"] for frame in frames if frame["type"] != "ping"]
+            assert kinds[:2] == ["message_start", "content_block_start"]
+            assert set(kinds[2:-1]) == {"content_block_delta"}
+            assert kinds[-1] == "error"
+            assert frames[-1]["error"]["type"] == "api_error"
+            assert "save" in frames[-1]["error"]["message"]
+
+
+async def test_what_comes_before_a_broken_call_is_shown_as_ever() -> None:
+    script = (*written(0, "Saving."), *call(1, "save", "{}"), *call(2, "save", BROKEN))
+    frames = await streamed(*script, finished("tool_calls"))
+    assert [frame["index"] for frame in frames if frame["type"] == "content_block_stop"] == [0, 1]
+
+
+async def test_a_call_that_the_limit_cut_ends_as_cut() -> None:
+    frames = await streamed(*call(0, "save", '{"text": "a'), finished("length"))
+    kinds = [frame["type"] for frame in frames]
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    assert frames[-2]["delta"]["stop_reason"] == "model_context_window_exceeded"
+
+
+async def test_a_broken_call_is_whole_text_in_a_whole_answer() -> None:
+    reply = await front(STARTED, *call(0, "save", BROKEN), finished("tool_calls")).post(
+        BASE, MESSAGES
+    )
+    (block,) = (await reply.get_json())["content"]
+    assert block["input"] == {"INVALID_JSON": BROKEN}
+
+
+async def test_a_failure_leaves_a_broken_call_open() -> None:
+    crash = SCRIPTS["failure_inside_a_block"][-1]
+    frames = await streamed(*call(0, "save", BROKEN), crash)
+    assert [frame["type"] for frame in frames][-2:] == ["content_block_delta", "error"]

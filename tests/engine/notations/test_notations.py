@@ -132,16 +132,6 @@ def test_bare_json_behind_reasoning_is_a_call_too() -> None:
     assert words(read(text, JSON)) == [("reasoning", "hm"), ("call", "get_weather", CITY)]
 
 
-def test_a_call_inside_reasoning_ends_it_and_a_mention_does_not() -> None:
-    text = "<think>I may use <tool_call> here. " + call(CITY) + "Done."
-    answer = read(text, JSON)
-    assert words(answer) == [
-        ("reasoning", "I may use <tool_call> here. "),
-        ("call", "get_weather", CITY),
-        ("text", "Done."),
-    ]
-
-
 def test_ids_are_new_and_random_unless_the_models_own_can_serve() -> None:
     both = call(CITY) + call(CITY)
     ids = [part.id for part in read(both, JSON).tool_calls]
@@ -162,6 +152,41 @@ def test_an_id_of_an_earlier_turn_is_not_used_again() -> None:
     asked = request(TOOLS, history=first)
     again = read(sample.text, sample.given._replace(asked=asked)).tool_calls
     assert all(part.id.startswith("call_") for part in again)
+
+
+def test_a_call_in_a_code_fence_is_a_call() -> None:
+    """Its markers say so, and an agent whose model fences its calls would stop without them."""
+    answer = read(f"```\n{call(CITY)}\n```", JSON)
+    assert [part.name for part in answer.tool_calls] == ["get_weather"]
+
+
+def test_llamas_json_may_begin_a_line_behind_prose() -> None:
+    llama = Given("llama3_json")
+    whole = f'{{"name": "get_weather", "parameters": {CITY}}}'
+    text = f"Let me look.\n\n{whole}"
+    for pieces in ([text], *cuts(text)):
+        assert words(collect(stream(pieces, llama))) == [
+            ("text", "Let me look."),
+            ("call", "get_weather", CITY),
+        ]
+    for prose in (f"Like this: {whole}", 'So:\n{"a": 1}', 'So:\n{"name": "nobody"}', "if x\n{\n}"):
+        for pieces in ([prose], *cuts(prose)):
+            assert words(collect(stream(pieces, llama))) == [("text", prose)]
+    assert words(read(text, JSON)) == [("text", text)]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
+def test_the_head_of_a_required_call_is_not_shown_where_the_limit_cut_it(sample: Sample) -> None:
+    form = NOTATIONS[sample.notation].form
+    head = (form.region[0] + form.call[0].partition("{name}")[0]).replace("{{", "{") + "get_wea"
+    asked = request(tool_choice=NamedTool("get_weather"))
+    given = sample.given._replace(asked=asked, reason="length")
+    for size in range(1, len(head)):
+        for pieces in ([head[:size]], list(head[:size])):
+            answer = collect(stream(pieces, given))
+            assert answer.text == ""
+            assert answer.finished.reason == "length"
+    assert read(head, given._replace(asked=request())).text
 
 
 SCRAPS = ["<", '{"a":', "[1,", '"', '\\"', "\n", "a=", ","]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mlxd.engine.interface import Markup
+from mlxd.engine.parsing.blocks import writes_call
 from mlxd.errors import EngineCrashed
 from mlxd.events import (
     Answer,
@@ -257,6 +259,30 @@ def test_text_that_arrives_before_its_logprobs_keeps_their_order() -> None:
     builder.text("Paris is", tokens=2, logprobs=(token("Paris"),))
     events = builder.text(" big", tokens=1, logprobs=(token(" is big"),))
     assert events == [BlockDelta(0, " big", (token(" is big"),))]
+
+
+def test_an_answer_says_whether_it_is_in_the_middle_of_a_call() -> None:
+    begun = CALL[:-20]
+    markup = Markup(JSON.reasoning, "json_tools")
+    for text, inside in (
+        (begun, True),
+        (CALL, False),
+        ("text", False),
+        (f"<think>{begun}", False),
+        (f"<think>a</think>{begun}", True),
+    ):
+        assert writes_call(text, markup, request(), opens_reasoning=False) is inside
+    assert not writes_call(begun, markup, request(()), opens_reasoning=False)
+
+
+def test_a_repetition_ends_as_a_limit_and_says_so() -> None:
+    builder = PLAIN.builder()
+    builder.text("and so on, " * 50, tokens=512)
+    last = builder.finish(
+        "length", stop_sequence=None, usage=Usage(), timings=Timings(), repetition=True
+    )[-1]
+    assert isinstance(last, Finished)
+    assert (last.reason, last.outcome) == ("length", "repetition")
 
 
 def test_an_unknown_tool_format_is_noted_and_bare_calls_are_read() -> None:

@@ -146,6 +146,31 @@ def test_a_header_that_holds_something_else_is_text() -> None:
     assert split([text], HARMONY) == [("text", text)]
 
 
+def test_a_message_to_a_tool_that_is_not_offered_shows_its_name_and_no_markup() -> None:
+    for header, name in (
+        (
+            "<|channel|>commentary to=functions.commentary <|constrain|>json<|message|>",
+            "commentary ",
+        ),
+        ("<|channel|>commentary to=browser.open<|message|>", "browser.open"),
+    ):
+        text = f'{header}{{"id": 1}}<|call|>'
+        shown = "".join(text for channel, text in split([text], HARMONY) if channel == "text")
+        assert shown == f'{name}{{"id": 1}}'
+        for pieces in cuts(text):
+            assert split(pieces, HARMONY) == split([text], HARMONY)
+
+
+def test_what_begins_the_visible_answer_ends_thinking_that_was_not_closed() -> None:
+    think, answer = "<|open|>think<|sep|>", "<|open|>response<|sep|>"
+    markup = Markup(((think, "<|close|>think<|sep|>"),), "kimi_k3", (answer,))
+    spans = split([f"{think}hm{answer}Hi."], markup)
+    assert ("reasoning", "hm") in spans
+    assert spans[-1] == ("text", "Hi.")
+    closed = split([f"{think}hm<|close|>think<|sep|>{answer}Hi."], markup)
+    assert ("markup", answer) in closed
+
+
 CASES = [
     (PLAIN, "x<think>\nab</think>\n\ny</think>z<think>"),
     (PLAIN, "<<think><think>a</</think></think><</think"),

@@ -98,6 +98,16 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supe
     del os.environ["MLXD_BLAS"]
 
 
+async def test_a_model_in_a_loop_is_cut_where_tools_are_offered(engine: Supervisor) -> None:
+    loops = Sampling(temperature=0, logit_bias={**NEVER, 65: 100.0})
+    asked = ask(max_tokens=700, sampling=loops)
+    plain = await answer_of(engine, asked)
+    assert (plain.finished.outcome, plain.finished.usage.completion) == ("length", 700)
+    guarded = await answer_of(engine, msgspec.structs.replace(asked, tools=(Tool(name="lamp"),)))
+    assert (guarded.finished.reason, guarded.finished.outcome) == ("length", "repetition")
+    assert 512 <= guarded.finished.usage.completion < 600
+
+
 async def test_an_answer_is_one_well_formed_stream(engine: Supervisor) -> None:
     events = await events_of(engine, ask())
     assert isinstance(events[0], Started)

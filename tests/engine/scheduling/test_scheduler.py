@@ -5,6 +5,7 @@ from collections import Counter
 
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.protocol import DecodeRow, WaitRow
+from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.engine.scheduling.scheduler import (
     SHARED_TOKENS,
     BatchRow,
@@ -49,6 +50,8 @@ class CountingBatch:
         self.broken: set[int] = set()
         self.searched = 0
         self.forgetful = False
+        self.same = False
+        """Whether each token is the same."""
 
     def reach(self, row: BatchRow) -> int:
         best, self.searched = 0, self.searched + 1
@@ -91,7 +94,8 @@ class CountingBatch:
             end = "length" if self.out[row.id] >= row.max_tokens else None
             if end:
                 del self.rows[row.id]
-            tokens.append(Token(row.id, ord("a") + self.out[row.id] - 1, end=end))
+            letter = ord("a") + (0 if self.same else self.out[row.id] - 1)
+            tokens.append(Token(row.id, letter, end=end))
         return BatchStep(prefilled, tokens, broken)
 
 
@@ -182,6 +186,19 @@ def test_stop_string_completed_by_the_last_token_wins_over_length() -> None:
     assert text_of(results, 1) == "a"
     assert end is not None
     assert end.reason == "stop_sequence"
+
+
+def test_a_row_that_only_repeats_itself_ends_and_leaves_the_batch() -> None:
+    batch = CountingBatch()
+    scheduler = make(batch)
+    looping = row(1, max_tokens=4000)
+    looping.guard = RepetitionGuard(lambda _: False)
+    scheduler.submit(looping)
+    batch.same = True
+    last = rows_of(finish(scheduler), 1)[-1]
+    assert last.end is not None
+    assert (last.end.reason, last.figures.completion_tokens) == ("repetition", 512)
+    assert batch.removed == [1]
 
 
 def test_every_generated_token_is_counted() -> None:

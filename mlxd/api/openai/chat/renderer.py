@@ -64,6 +64,8 @@ class Choice:
         self.open: OutputPart | None = None
         self.calls = 0
         self.usage = Usage()
+        self.text_end = ""
+        """The last character of the text so far."""
 
 
 class ChatRenderer:
@@ -90,6 +92,8 @@ class ChatRenderer:
                 return () if self._is_custom(part) else (self._call_chunk(state, part),)
             case BlockEnd(part=part):
                 state.open = None
+                if isinstance(part, Text):
+                    state.text_end = part.text[-1:] or state.text_end
                 # The input is a string inside the arguments, so it is shown when they are whole.
                 if isinstance(part, ToolCall) and self._is_custom(part):
                     return (self._call_chunk(state, part),)
@@ -157,6 +161,8 @@ class ChatRenderer:
     def _delta(
         self, choice: Choice, text: str, logprobs: Sequence[TokenLogprob]
     ) -> Iterable[Frame]:
+        if isinstance(choice.open, Text) and text:
+            text, choice.text_end = seam(choice.text_end, text) + text, ""
         encoded = _encode(text)
         match choice.open:
             case Text():
@@ -185,10 +191,11 @@ class ChatRenderer:
 
     def _choice(self, index: int, answer: Answer) -> JsonObject:
         calls = [self._call(call) for call in answer.tool_calls]
+        content = joined(part.text for part in answer.parts if isinstance(part, Text))
         message: JsonObject = {
             "role": "assistant",
             # Null and not empty beside calls, as OpenAI has it.
-            "content": None if calls and not answer.text else answer.text,
+            "content": None if calls and not content else content,
             "refusal": None,
             "annotations": [],
         }
@@ -224,6 +231,19 @@ class ChatRenderer:
         if not calls or reason == "cancelled":
             return "stop"
         return "function_call" if self._options.legacy_calls else "tool_calls"
+
+
+def seam(before: str, text: str) -> str:
+    """What parts a text from one that ended in `before`, as one string holds them all here."""
+    return "" if not before or before.isspace() or text[0].isspace() else "\n\n"
+
+
+def joined(texts: Iterable[str]) -> str:
+    """All texts of an answer as one."""
+    whole = ""
+    for text in filter(None, texts):
+        whole += seam(whole[-1:], text) + text
+    return whole
 
 
 def usage_body(usages: Sequence[Usage]) -> JsonObject:

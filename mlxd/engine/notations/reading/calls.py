@@ -4,9 +4,10 @@ import secrets
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
-from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps
+from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ToolSchema
 from mlxd.engine.notations.reading.values import Outcome, ValueCopy
 from mlxd.messages import Tool
@@ -17,7 +18,11 @@ MAX_HEAD = 512
 NOT_OFFERED = "the tool was not offered"
 NOT_WHOLE = "it ends in the middle"
 NOT_VALID = "tool call arguments are not valid JSON"
+SURPLUS_BRACKETS = "tool call repaired: closing brackets that close nothing"
 
+_CONTROL = ("<|", "<｜")
+"""What control tokens begin with, which no text has."""
+_CLOSING = "}] \t\r\n"
 _MAX_ID = 64
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:")
 
@@ -73,8 +78,22 @@ class Calls:
         self._text: list[str] = []
         self._remarks: Counter[str] = Counter()
         self._open: Tool | None = None
+        self.openers = NONE
+        """What begins calls in the answer's notation."""
         self.count = 0
         """Calls that were opened."""
+
+    def fork(self) -> "Calls":
+        """Others of the same answer, which do not count unless they are joined to these."""
+        other = copy(self)
+        other._items, other._text, other._open = [], [], None
+        other._ids, other._remarks = set(self._ids), Counter()
+        return other
+
+    def join(self, other: "Calls") -> None:
+        """Count the calls of a fork, whose items were drained; none came here since it was made."""
+        self._ids, self.count = other._ids, other.count
+        self._remarks += other._remarks
 
     @property
     def offered(self) -> bool:
@@ -215,16 +234,64 @@ def next_tag(scan: Scanner, calls: Calls, tags: Markers, *, surplus: str = "") -
     return scan.take(len(tag))
 
 
-def spill(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+def spill(scan: Scanner, calls: Calls, stops: Markers, *, inside: bool = False) -> Steps[str]:
     """Close the open call with all text up to a stop as it is; returns the stop.
 
-    What was taken since a mark belongs to that text.
+    What was taken since a mark belongs to that text. With `inside`, a stop may stand in it: one
+    that text and another stop follow before the next call.
     """
     calls.remark(NOT_VALID)
     calls.add(scan.since_mark())
     marker = yield from scan.pour(stops, calls.add)
+    while inside and marker:
+        more = yield from before_stop(scan, calls, stops)
+        begin = more.lstrip()[:1]
+        if not begin or begin in "{[":
+            # Another call may follow without an opening of its own.
+            scan.back(more)
+            break
+        calls.add(marker + more)
+        marker = yield from scan.accept_any(stops)
     calls.close()
     return marker
+
+
+def before_stop(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+    """Take what comes before a stop, if one comes before the next call; else nothing."""
+    if not stops.texts:
+        return ""
+    parts: list[str] = []
+    ends = markers_of(*stops.texts, *calls.openers.texts)
+    marker = yield from scan.pour(ends, parts.append, take_marker=False)
+    text = "".join(parts)
+    if marker in stops.texts:
+        return text
+    scan.back(text)
+    return ""
+
+
+def copied(scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers) -> Steps[Outcome]:
+    """Copy arguments, at most up to a stop with the next call right behind it.
+
+    A string whose end got lost would take the next call in. Inside of one that is whole, a line
+    break is written as an escape, so that a stop at a line's end is no text.
+    """
+    seams = markers_of(
+        *(
+            stop + between + opener
+            for stop in stops.texts
+            for opener in calls.openers.texts
+            for between in (("\n", "") if stop.startswith(_CONTROL) else ("\n",))
+        )
+    )
+    # Inside thinking there is a fence already, and a draft does no harm.
+    if not seams.texts or scan.at_fence is not None:
+        return (yield from value.copy())
+    scan.fence(seams)
+    outcome = yield from value.copy()
+    reached = scan.at_fence and not scan.char
+    scan.unfence()
+    return Outcome.BROKEN if reached and outcome is Outcome.CUT else outcome
 
 
 def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[str]:
@@ -235,16 +302,28 @@ def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[
     yield from scan.space()
     if scan.char != "{":
         return (yield from _no_object(scan, calls, stops))
-    copy = ValueCopy(scan, calls.add, stops=stops)
-    match (yield from copy.copy()):
+    value = ValueCopy(scan, calls.add, stops=stops)
+    match (yield from copied(scan, calls, value, stops)):
         case Outcome.CUT:
             calls.cut()
             return ""
         case Outcome.BROKEN:
-            return (yield from spill(scan, calls, stops))
-    calls.repaired(copy.repairs)
+            return (yield from _spill_json(scan, calls, stops))
+    calls.repaired(value.repairs)
+    scan.mark()
+    surplus = yield from before_stop(scan, calls, stops)
+    if surplus.strip(_CLOSING):
+        return (yield from _spill_json(scan, calls, stops))
+    if surplus.strip():
+        calls.remark(SURPLUS_BRACKETS)
+    scan.mark()
     calls.close()
     return (yield from all_stops(scan, stops))
+
+
+def _spill_json(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
+    first = yield from spill(scan, calls, stops, inside=True)
+    return (yield from all_stops(scan, stops)) or first
 
 
 def _no_object(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
@@ -256,7 +335,7 @@ def _no_object(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
         calls.add("{}")
         calls.close()
         return (yield from all_stops(scan, stops))
-    return (yield from spill(scan, calls, stops))
+    return (yield from _spill_json(scan, calls, stops))
 
 
 def all_stops(scan: Scanner, stops: Markers) -> Steps[str]:

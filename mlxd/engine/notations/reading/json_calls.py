@@ -4,15 +4,19 @@ Keys come in any order, the arguments may be an object or a string that holds on
 `arguments` or `parameters`, and all of it may stand in a `function` object.
 """
 
+import re
 from dataclasses import dataclass
 
 from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
     NOT_VALID,
     NOT_WHOLE,
+    SURPLUS_BRACKETS,
     Calls,
     NotACall,
     all_stops,
+    before_stop,
+    copied,
     offered_name,
     spill,
 )
@@ -26,8 +30,10 @@ BARE_BEGINS = ("{", "[", "`")
 NOT_JSON = "it is not a call in JSON"
 
 _DROPPED = "a member of a tool call that is no part of it was dropped"
+_QUOTES = ('"', "'")
 _MAX_KEY = 64
 _NAME_KEYS = ("name", "function", "tool_name")
+_NEXT_CALL = re.compile(r"""\{\s*["'](?:name|function|type|id)["']\s*:""")
 _ID_KEYS = ("id", "call_id", "tool_call_id")
 _SILENT_KEYS = ("type", "index", *_ID_KEYS)
 
@@ -54,6 +60,7 @@ def json_calls(scan: Scanner, calls: Calls, around: JsonSurroundings) -> Steps[N
         yield from scan.space()
         if scan.char == "{":
             if not (yield from _Call(scan, calls, around).read()):
+                yield from all_stops(scan, around.stops)
                 return
             found = True
         elif found and scan.char in (",", ";"):
@@ -89,7 +96,7 @@ def _end(scan: Scanner, calls: Calls, stops: Markers) -> Steps[None]:
         yield from scan.space()
         surplus = True
     if surplus and (yield from all_stops(scan, stops)):
-        calls.remark("tool call repaired: closing brackets that close nothing")
+        calls.remark(SURPLUS_BRACKETS)
 
 
 class _Call:
@@ -107,6 +114,8 @@ class _Call:
         """The arguments were read."""
         self._strange = False
         """Members were read that are no part of a call."""
+        self._python = False
+        """It is a dictionary of Python."""
 
     def read(self) -> Steps[bool]:
         """True when the call is whole; false when all up to a stop became part of it."""
@@ -115,8 +124,9 @@ class _Call:
         scan, calls = self._scan, self._calls
         if not calls.is_open:
             raise self._not_a_call("it has no arguments" if self._name else "it names no tool")
+        early = self._settled and self._strange and (yield from self._closes_again())
         unread = scan.since_mark()
-        if not self._settled and self._strange:
+        if early or (not self._settled and self._strange):
             # Its arguments may well be there; running the tool without them is no repair.
             calls.remark(NOT_VALID)
             calls.add(unread)
@@ -142,7 +152,7 @@ class _Call:
                     return True
                 case ",":
                     scan.take(1)
-                case '"':
+                case '"' | "'":
                     if not (yield from self._member(nested=nested)):
                         return False
                 case _:
@@ -150,33 +160,33 @@ class _Call:
 
     def _member(self, *, nested: bool) -> Steps[bool]:
         scan = self._scan
-        scan.take(1)
-        key = yield from scan.upto('"', _MAX_KEY)
+        quote = scan.take(1)
+        self._python = self._python or quote == "'"
+        key = yield from scan.upto(quote, _MAX_KEY)
         yield from scan.space()
         if key is None or not (yield from scan.accept(":")):
             return (yield from self._broken(inside=True))
         yield from scan.space()
         opened = self._calls.is_open
-        if key in _NAME_KEYS and not self._name and scan.char == '"':
+        if key in _NAME_KEYS and not self._name and scan.char in _QUOTES:
             yield from self._read_name()
         elif key == "function" and not nested and not opened and scan.char == "{":
             return (yield from self._members(nested=True))
         elif key in self._around.keys and not self._settled and self._early is None:
             return (yield from self._arguments())
-        elif key in _ID_KEYS and not opened and scan.char == '"':
-            scan.take(1)
-            self._id = (yield from scan.upto('"', MAX_HEAD)) or ""
+        elif key in _ID_KEYS and not opened and scan.char in _QUOTES:
+            self._id = (yield from scan.upto(scan.take(1), MAX_HEAD)) or ""
         else:
             return (yield from self._skip(key))
         return True
 
     def _read_name(self) -> Steps[None]:
-        self._scan.take(1)
+        quote = self._scan.take(1)
         try:
-            self._name = yield from offered_name(self._scan, self._calls, '"')
+            self._name = yield from offered_name(self._scan, self._calls, quote)
         except NotACall as error:
             raise self._not_a_call(error.reason) from None
-        if not (yield from self._scan.accept('"')):
+        if not (yield from self._scan.accept(quote)):
             raise self._not_a_call(NOT_WHOLE)
         if self._early is not None:
             self._open()
@@ -210,7 +220,7 @@ class _Call:
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
         if outcome is Outcome.BROKEN:
-            yield from spill(self._scan, self._calls, self._around.stops)
+            yield from spill(self._scan, self._calls, self._around.stops, inside=True)
         else:
             self._calls.cut()
         return False
@@ -218,14 +228,14 @@ class _Call:
     def _copy(self, emit: Emit) -> Steps[Outcome]:
         """Copy the arguments in whatever form they come."""
         scan, calls = self._scan, self._calls
-        if scan.char == '"':
+        if scan.char in _QUOTES:
             outcome, plain = yield from copy_quoted(scan, emit)
             if not plain:
                 calls.remark("tool call arguments are not a JSON object")
             return outcome
         if scan.char == "{":
-            copy = ValueCopy(scan, emit, stops=self._around.stops)
-            outcome = yield from copy.copy()
+            copy = ValueCopy(scan, emit, stops=self._around.stops, python=self._python)
+            outcome = yield from copied(scan, calls, copy, self._around.stops)
             calls.repaired(copy.repairs)
             return outcome
         value: list[str] = []
@@ -256,11 +266,32 @@ class _Call:
             raise self._not_a_call(NOT_JSON if scan.char else NOT_WHOLE)
         at_stop = yield from scan.at_any(self._around.stops)
         at_end = at_stop or (not scan.char and scan.complete)
+        if self._settled and not inside and not at_end and (yield from self._goes_on()):
+            # Closing the object here would run the tool with a part of what was written.
+            yield from spill(scan, calls, self._around.stops, inside=True)
+            return False
         if self._settled or (at_end and not inside):
             calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
             return True
         if not scan.char or (inside and scan.was_cut):
             calls.cut()
         else:
-            yield from spill(scan, calls, self._around.stops)
+            yield from spill(scan, calls, self._around.stops, inside=True)
         return False
+
+    def _closes_again(self) -> Steps[bool]:
+        """Whether a bracket too many says that the arguments were closed too early."""
+        rest = yield from before_stop(self._scan, self._calls, self._around.stops)
+        if rest.lstrip()[:1] == "}":
+            return True
+        self._scan.back(rest)
+        return False
+
+    def _goes_on(self) -> Steps[bool]:
+        """Whether what follows the arguments is part of this call, and not the next one."""
+        scan = self._scan
+        if scan.char == "{" and _NEXT_CALL.match((yield from scan.wait_for(_MAX_KEY))):
+            return False
+        text = yield from before_stop(scan, self._calls, self._around.stops)
+        scan.back(text)
+        return bool(text.strip())

@@ -48,6 +48,41 @@ def markers_of(*texts: str) -> Markers:
 NONE = markers_of()
 
 
+def partial_marker(text: str, markers: Markers, begin: int = 0) -> int:
+    """Where a marker begins whose end is not there yet; the text's end if nowhere."""
+    size = len(text)
+    for at in range(max(begin, size - markers.longest + 1), size):
+        if text[at] in markers.firsts and markers.begin_with(text[at:]):
+            return at
+    return size
+
+
+class _Fence:
+    """A place that text is not let past; `ends` is how the text ended, None while it goes on."""
+
+    def __init__(self, markers: Markers, ends: bool | None) -> None:
+        self._markers = markers
+        self._beyond = ""
+        self.reached = False
+        self.ends = ends
+
+    def feed(self, text: str) -> str:
+        """What of all text so far lies before the fence and was not let through yet."""
+        self._beyond += text
+        if self.reached:
+            return ""
+        places = [at for each in self._markers.texts if (at := self._beyond.find(each)) >= 0]
+        self.reached = bool(places)
+        at = min(places, default=partial_marker(self._beyond, self._markers))
+        return self.open(at)
+
+    def open(self, size: int | None = None) -> str:
+        """The next `size` characters, or all, let through."""
+        text = self._beyond if size is None else self._beyond[:size]
+        self._beyond = self._beyond[len(text) :]
+        return text
+
+
 class Scanner:
     """A text that grows at its end and is taken from its front."""
 
@@ -59,6 +94,8 @@ class Scanner:
         # for each of them, and hostile text would cost the square of its length.
         self._next: dict[str, int] = {}
         self._marked: list[str] | None = None
+        self._recorded: list[str] | None = None
+        self._fence: _Fence | None = None
         self.ended = False
         """No more text will come."""
         self.complete = False
@@ -81,6 +118,9 @@ class Scanner:
 
     def feed(self, text: str) -> None:
         """More text has arrived."""
+        if self._fence is not None:
+            text = self._fence.feed(text)
+            self.ended = self.ended or self._fence.reached
         self._base += self._at
         self._text = self._text[self._at :] + text
         self._at = 0
@@ -88,7 +128,43 @@ class Scanner:
 
     def end(self, *, complete: bool) -> None:
         """No more text will come; `complete` says that its writer was done."""
+        if self._fence is not None:
+            self._fence.ends = complete
+            if self._fence.reached:
+                return
+            self._text += self._fence.open()
         self.ended, self.complete = True, complete
+
+    @property
+    def at_fence(self) -> bool | None:
+        """Whether the text goes on behind a fence; None where there is no fence."""
+        return None if self._fence is None else self._fence.reached
+
+    def fence(self, markers: Markers) -> None:
+        """Let the text end, as if its writer was done, before the next of `markers`."""
+        self._fence = _Fence(markers, self.complete if self.ended else None)
+        text, self._text = self._text[self._at :], self._text[: self._at]
+        self.ended, self.complete = False, True
+        self.feed(text)
+        if self._fence.ends is not None and not self._fence.reached:
+            self.end(complete=self._fence.ends)
+
+    def unfence(self) -> None:
+        """Let the text go on behind the fence."""
+        assert self._fence is not None, "there is a fence"
+        fence, self._fence = self._fence, None
+        self.ended, self.complete = fence.ends is not None, bool(fence.ends)
+        self.feed(fence.open())
+
+    def record(self) -> None:
+        """Note what is taken from here on, whatever becomes of it."""
+        self._recorded = []
+
+    def recorded(self) -> str:
+        """What was taken since the record began, which ends here."""
+        text = "".join(self._recorded or ())
+        self._recorded = None
+        return text
 
     def mark(self, text: str = "") -> None:
         """Keep what is taken from here on, after `text` that was taken already."""
@@ -114,7 +190,19 @@ class Scanner:
         self._at += len(taken)
         if self._marked is not None:
             self._marked.append(taken)
+        if self._recorded is not None:
+            self._recorded.append(taken)
         return taken
+
+    def back(self, text: str) -> None:
+        """Put back `text`, which was taken last."""
+        self._base = self.offset - len(text)
+        self._text, self._at = text + self._text[self._at :], 0
+        self._next.clear()
+        for taken in (self._marked, self._recorded):
+            if taken is not None:
+                whole = "".join(taken)
+                taken[:] = [whole[: len(whole) - len(text)]]
 
     def rest(self) -> str:
         """Take all that is there."""
@@ -233,7 +321,7 @@ class Scanner:
             at = self._find(text)
             if 0 <= at < where:
                 found, where = text, at
-        partial = size if self.ended else self._partial(markers)
+        partial = size if self.ended else partial_marker(self._text, markers, self._at)
         return (partial, "") if partial <= where else (where, found)
 
     def _find(self, marker: str) -> int:
@@ -243,14 +331,6 @@ class Scanner:
             at = self._text.find(marker, self._at)
             self._next[marker] = at
         return at
-
-    def _partial(self, markers: Markers) -> int:
-        """Where a marker begins whose end is not there yet; the text's end if nowhere."""
-        size = len(self._text)
-        for at in range(max(self._at, size - markers.longest + 1), size):
-            if self._text[at] in markers.firsts and markers.begin_with(self._text[at:]):
-                return at
-        return size
 
 
 def advance(steps: Steps[T]) -> tuple[T] | None:

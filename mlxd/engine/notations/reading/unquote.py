@@ -5,7 +5,7 @@ import re
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, advance
 from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
 
-_PLAIN = re.compile(r'[^"\\]*')
+_PLAIN = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -14,13 +14,13 @@ def copy_quoted(scan: Scanner, emit: Emit) -> Steps[tuple[Outcome, bool]]:
 
     An empty string is an empty object.
     """
-    scan.take(1)
+    quote = scan.take(1)
     # What stands in the quotes is JSON itself, repaired as any other; it gets a scanner of its own.
     inner = Scanner()
     steps = ValueCopy(inner, emit).copy()
     blank = plain = True
     outcome: Outcome | None = None
-    while (text := (yield from _piece(scan))) is not None:
+    while (text := (yield from _piece(scan, quote))) is not None:
         if not text:
             return Outcome.CUT, True
         if blank and text.strip():
@@ -41,16 +41,16 @@ def copy_quoted(scan: Scanner, emit: Emit) -> Steps[tuple[Outcome, bool]]:
     return Outcome.WHOLE, plain
 
 
-def _piece(scan: Scanner) -> Steps[str | None]:
+def _piece(scan: Scanner, quote: str) -> Steps[str | None]:
     """The next decoded characters of a string; None behind its end, empty where the text ends."""
-    if plain := scan.take_run(_PLAIN):
+    if plain := scan.take_run(_PLAIN[quote]):
         return plain
     char = scan.char or (yield from scan.wait())
-    if char == '"':
+    if char == quote:
         scan.take(1)
         return None
     if char != "\\":
-        return scan.take_run(_PLAIN)
+        return scan.take_run(_PLAIN[quote])
     kind = (yield from scan.wait_for(2))[1:]
     if kind == "u":
         return (yield from _unicode(scan))

@@ -2,7 +2,8 @@
 
 What is valid JSON is copied as it was written. What is not is repaired where only one reading is
 possible: control characters and unknown escapes in strings, a comma before a closing bracket,
-Python's names for constants, and closing brackets that are missing after a whole value.
+Python's quotes, tuples and names for constants, and closing brackets that are missing after a whole
+value.
 """
 
 import json
@@ -56,6 +57,11 @@ class Style:
 
 
 JSON = Style()
+TOLERANT = Style(
+    quotes=(Quote('"'), Quote("'", "python")),
+    brackets={"{": "}", "[": "]", "(": ")"},
+)
+"""JSON as models write it, which may be a dictionary of Python."""
 PYTHON = Style(
     quotes=(Quote('"', "python"), Quote("'", "python")),
     brackets={"{": "}", "[": "]", "(": ")"},
@@ -73,6 +79,8 @@ _CONSTANTS = {"true": "true", "false": "false", "null": "null"}
 _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _AS_JSON = {"(": "[", ")": "]"}
 _PYTHON_ESCAPES = {"a": "\\u0007", "v": "\\u000b", "\n": "", "/": "\\\\/"}
+_PYTHON_CODES = {"x": 2, "U": 8}
+"""Python's escapes of characters by number that JSON does not have, with how many digits follow."""
 _MISSING_BRACKETS = "missing closing brackets"
 
 Want = Literal["value", "first", "next", "more", "colon"]
@@ -94,15 +102,26 @@ def is_number(text: str) -> bool:
 
 
 class ValueCopy:
-    """Copies one value from a scanner to `emit`; `stops` are the markers that can follow it."""
+    """Copies one value from a scanner to `emit`; `stops` are the markers that can follow it.
+
+    `python` says that it stands in a dictionary of Python. A single quote says so too, and from
+    there on double ones have Python's escapes as well: it chooses by what is in a string.
+    """
 
     def __init__(
-        self, scan: Scanner, emit: Emit, *, style: Style = JSON, stops: Markers = NONE
+        self,
+        scan: Scanner,
+        emit: Emit,
+        *,
+        style: Style = TOLERANT,
+        stops: Markers = NONE,
+        python: bool = False,
     ) -> None:
         self._scan = scan
         self._emit = emit
         self._style = style
         self._stops = stops
+        self._python = python
         self._ends = markers_of(*style.delimiters, *stops.texts)
         self._key_ends = markers_of(":", *self._ends.texts)
         self._owed: list[str] = []
@@ -218,6 +237,9 @@ class ValueCopy:
     def _quote(self, char: str) -> Steps[Quote | None]:
         for quote in self._style.quotes:
             if quote.text[0] == char and (yield from self._scan.accept(quote.text)):
+                if char == "'" and not self._style.bare:
+                    self.repairs["Python's quotes"] = None
+                    self._python = True
                 return quote
         return None
 
@@ -266,6 +288,7 @@ class ValueCopy:
         if quote.escapes == "none":
             return (yield from self._literal_string(quote.text))
         scan, plain = self._scan, _PLAIN[quote.text]
+        python = self._python or quote.escapes == "python"
         while True:
             if text := scan.take_run(plain):
                 self._emit(text)
@@ -279,7 +302,7 @@ class ValueCopy:
                 self._emit('"')
                 return True
             if char == "\\":
-                yield from self._escape(python=quote.escapes == "python")
+                yield from self._escape(python=python)
             else:
                 self._control(scan.take(1))
 
@@ -316,18 +339,19 @@ class ValueCopy:
         elif python and kind in _PYTHON_ESCAPES:
             self._emit(_PYTHON_ESCAPES[kind])
             scan.take(2)
-        elif python and kind == "x":
-            yield from self._hex_escape()
+        elif python and kind in _PYTHON_CODES:
+            yield from self._code_escape(_PYTHON_CODES[kind])
         else:
             self.repairs["unknown escapes in a string"] = None
             self._emit("\\\\")
             scan.take(1)
 
-    def _hex_escape(self) -> Steps[None]:
-        code = (yield from self._scan.wait_for(4))[2:]
-        if len(code) == 2 and _HEX.issuperset(code):
-            self._emit("\\u00" + code)
-            self._scan.take(4)
+    def _code_escape(self, digits: int) -> Steps[None]:
+        code = (yield from self._scan.wait_for(2 + digits))[2:]
+        if len(code) == digits and _HEX.issuperset(code) and int(code, 16) < 0x110000:
+            wide = int(code, 16) > 0xFFFF
+            self._emit(json.dumps(chr(int(code, 16)))[1:-1] if wide else "\\u" + code[-4:].zfill(4))
+            self._scan.take(2 + digits)
         else:
             self._emit("\\\\")
             self._scan.take(1)

@@ -1,0 +1,27 @@
+"""Special tokens that a model may write and that mean nothing to whoever reads its answers."""
+
+import re
+from typing import Any
+
+from mlxd.engine.interface import Markup
+from mlxd.engine.notations.table import notation_named
+
+_CONTROL = re.compile(r"<[|｜][^|｜<>\s]+[|｜]>")
+"""What a control token looks like: not all vocabularies mark theirs as special."""
+
+
+def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:
+    """The special tokens that are no part of how answers are read, with their texts."""
+    known = "\n".join(
+        (
+            *(tag for pair in markup.reasoning for tag in pair),
+            *markup.structural,
+            *notation_named(markup.tool_format).texts,
+        )
+    )
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {
+        number: token.content
+        for number, token in added.items()
+        if (token.special or _CONTROL.fullmatch(token.content)) and token.content not in known
+    }

@@ -1,0 +1,111 @@
+"""Arguments that are no JSON: the caller gets all that the model wrote of them, or a repair."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from mlxd.events import BlockDelta, collect
+from tests.engine.reading import Given, call, cuts, outcome, read, stream, words
+
+JSON = Given("json_tools")
+KIMI = Given("kimi_k2")
+OTHER = ("call", "get_time", "{}")
+
+
+def kimi(arguments: str, name: str = "get_weather") -> str:
+    head = f"<|tool_call_begin|>functions.{name}:0<|tool_call_argument_begin|>"
+    return head + arguments + "<|tool_call_end|>"
+
+
+def deepseek(arguments: str, name: str = "get_weather") -> str:
+    head = f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n"
+    return head + arguments + "\n```<｜tool▁call▁end｜>"
+
+
+Write = Callable[..., str]
+WRITERS = [(JSON, call), (KIMI, kimi), (Given("deepseek"), deepseek)]
+BROKEN = [
+    '{"city": "she said "now" twice"}',
+    '{"city": ""now" she said", "days": 2}',
+    '{"city": "a"b", "days": 2, "brief": true}',
+    '{"city" "Oslo"}',
+    '{city: "Oslo"}',
+    '{"city": "Oslo"} and so on',
+    '{"city": "Oslo"}{"city": "Bergen"}',
+    '{"city": "Oslo"}, {"city": "Bergen"}',
+    '{"city": "Oslo"}, "days": 2}',
+    '{"city": "the end is "as" <|tool_call_end|> </tool_call> ``` here"}',
+]
+
+
+@pytest.mark.parametrize(("given", "write"), WRITERS)
+@pytest.mark.parametrize("arguments", BROKEN)
+def test_broken_arguments_are_passed_on_whole(given: Given, write: Write, arguments: str) -> None:
+    broken = write(arguments)
+    following: list[tuple[str, list[tuple[str, ...]]]] = [
+        ("", []),
+        (" Bye.", [("text", " Bye.")]),
+        (write("{}", "get_time"), [OTHER]),
+    ]
+    for behind, more in following:
+        answer = read(broken + behind, given)
+        (kind, name, found), *rest = words(answer)
+        assert (kind, name, rest) == ("call", "get_weather", more)
+        assert found.startswith(arguments)
+        assert set(found[len(arguments) :]) <= set("} \n")
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(found)
+        assert answer.finished.reason == "tool_calls"
+        for pieces in cuts(broken + behind):
+            assert outcome(collect(stream(pieces, given))) == outcome(answer)
+
+
+@pytest.mark.parametrize(("given", "write"), WRITERS)
+@pytest.mark.parametrize(
+    ("arguments", "repaired"),
+    [
+        ('{"city": "Oslo"', {"city": "Oslo"}),
+        ('{"city": "Oslo", "area": {"a": 1', {"city": "Oslo", "area": {"a": 1}}),
+        ('{"city": "Oslo"}}', {"city": "Oslo"}),
+        ('{"city": "Oslo"}\n}]', {"city": "Oslo"}),
+    ],
+)
+def test_arguments_with_one_reading_are_repaired(
+    given: Given, write: Write, arguments: str, repaired: object
+) -> None:
+    text = write(arguments) + write("{}", "get_time")
+    for pieces in ([text], *cuts(text)):
+        first, second = words(collect(stream(pieces, given)))
+        assert json.loads(first[2]) == repaired
+        assert second == OTHER
+
+
+@pytest.mark.parametrize(("given", "write"), WRITERS)
+@pytest.mark.parametrize("arguments", ['{"city": "C:\\"}', '{"days": 2, "city": "no end}'])
+def test_a_string_without_an_end_does_not_take_the_next_call_in(
+    given: Given, write: Write, arguments: str
+) -> None:
+    text = f"{write(arguments)}\n{write('{}', 'get_time')}"
+    first, second = words(read(text, given))
+    assert first[2].startswith(arguments)
+    assert second == OTHER
+    for pieces in cuts(text):
+        assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+
+
+def test_a_string_may_hold_the_end_of_a_call_and_the_next_call() -> None:
+    inside = json.dumps({"city": f"{call('{}')}\n{call('{}')}{call('{}')}"})
+    assert words(read(call(inside), JSON)) == [("call", "get_weather", inside)]
+
+
+def test_a_missing_brace_before_the_next_call_of_the_region_is_repaired() -> None:
+    first = '{"name": "get_weather", "arguments": {"city": "Oslo"}'
+    text = f'<tool_call>{first}\n{{"name": "get_time", "arguments": {{}}}}</tool_call>'
+    assert words(read(text, JSON)) == [("call", "get_weather", '{"city": "Oslo"}'), OTHER]
+
+
+def test_arguments_stream_while_they_break() -> None:
+    builder = JSON.builder()
+    builder.text(call('{"city": "it"s')[:-15], tokens=1)
+    assert builder.text('" so', tokens=1) == [BlockDelta(0, '" so')]
