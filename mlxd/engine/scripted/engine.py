@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 
 from msgspec.structs import replace
 
+from mlxd.engine.grammar.requested_schemas import is_constrained, requested_schemas
 from mlxd.engine.interface import Generation, Unwatched, Watcher
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.answers import prompt_tokens
@@ -181,11 +182,13 @@ class ScriptedEngine:
         model = self._model(request.model)
         if len(self._live) >= self._max_batch + self._max_queue:
             raise QueueFull(limit=self._max_queue)
+        left_out = requested_schemas(request).left_out if is_constrained(request) else ()
         prompt = prompt_tokens(request)
         if 0 < model.context_length <= len(prompt):
             raise ContextTooLong(prompt_tokens=len(prompt), context_length=model.context_length)
         usage = self._prompt_usage(request, prompt)
         playback = Playback(request, self._play, usage, self._watcher)
+        playback.left_out = left_out
         playback.on_end = lambda: self._end(playback)
         self._live.append(playback)
         self._changed()
