@@ -265,13 +265,14 @@ class ApiServer:
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
         call.record.stream = parsed.stream
-        headers = ignored_header(parsed.ignored)
         if not parsed.stream:
             async with AsyncExitStack() as stack:
                 exchange = await self._open(parsed, stack, call.record)
+                headers = ignored_header(exchange.ignored)
                 return Reply(await exchange.collect(parsed.renderer), headers)
         exchange = await self._open(parsed, call.stack, call.record)
         framing = dialect.framing
+        headers = ignored_header(exchange.ignored)
         return Reply(exchange.stream(framing), headers, framing.media_type)
 
     async def _open(self, parsed: ParsedCall, stack: AsyncExitStack, record: Record) -> Exchange:

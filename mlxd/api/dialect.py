@@ -14,7 +14,7 @@ import msgspec
 
 from mlxd.errors import MlxdError
 from mlxd.events import Answer, Event
-from mlxd.messages import GenerateRequest
+from mlxd.messages import GenerateRequest, Tool
 from mlxd.status import ModelInfo
 
 JsonObject = dict[str, Any]
@@ -95,7 +95,8 @@ class Call:
     """What is to be generated for one HTTP call, and how it is shown.
 
     One `GenerateRequest` a choice; `requested_model` is the name the caller wrote (empty: the
-    default); `ignored` are the wire fields that were not honoured and change nothing.
+    default); `ignored` are the wire fields that were not honoured and change nothing. `places` are
+    the paths in the body as sent of what an engine may find fault with, by its own names for it.
     """
 
     requests: tuple[GenerateRequest, ...]
@@ -103,6 +104,7 @@ class Call:
     renderer: StreamRenderer
     requested_model: str
     ignored: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,20 @@ class ParsedCall(Call):
 
     renderer: Renderer
     counted: Callable[[int], JsonObject] = lambda tokens: {"tokens": tokens}
+
+
+SchemaPlaces = Mapping[tuple[str, str], str]
+"""Paths in a body by the name of a tool and the path in its parameters, empty for the whole."""
+
+
+def tool_places(tools: Sequence[Tool], sent: SchemaPlaces) -> dict[str, str]:
+    """The `places` of the schemas of `tools`."""
+    numbers = {tool.name: str(number) for number, tool in enumerate(tools)}
+    return {
+        ".".join(filter(None, ("tools", numbers[name], "parameters", inner))): path
+        for (name, inner), path in sent.items()
+        if name in numbers
+    }
 
 
 Parse = Callable[[JsonObject, Caller], ParsedCall]

@@ -31,6 +31,7 @@ from mlxd.api.dialect import (
     Operation,
     ParsedCall,
     Route,
+    tool_places,
 )
 from mlxd.api.wire.base import unknown_fields
 from mlxd.api.wire.framing import SSE
@@ -108,6 +109,10 @@ class Anthropic(Dialect):
             renderer=MessagesRenderer(options),
             requested_model=wire.model or "",
             ignored=tuple(dict.fromkeys(ignored)),
+            places={
+                **tool_places(request.tools, box.places),
+                "response_format.schema": "output_config.format.schema",
+            },
             counted=lambda tokens: {"input_tokens": tokens},
         )
 

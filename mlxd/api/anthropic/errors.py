@@ -19,6 +19,9 @@ ENGINE_FIELDS = {"response_format": "output_config.format"}
 """The names here of fields that the engine calls something else."""
 
 
+PLACED = ("tools", "output_config")
+"""Fields inside of which the engine's findings have the caller's own path."""
+
 BAD = "invalid_request_error"
 OURS = "api_error"
 BUSY = "overloaded_error"
@@ -101,9 +104,10 @@ def _message(error: errors.MlxdError) -> str:
         case errors.InvalidField(field=field, message=message):
             if message.startswith(f"{field}: "):
                 return message
-            # Found by the engine, whose numbers of messages and tools are not the caller's.
+            # Found by the engine, whose numbers of messages are not the caller's.
             name = field.partition(".")[0]
-            return f"{ENGINE_FIELDS.get(name, name)}: {message}"
+            name = ENGINE_FIELDS.get(name, name)
+            return f"{field if name in PLACED else name}: {message}"
     return str(error)
 
 

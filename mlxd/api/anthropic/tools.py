@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Discriminator, Tag
 
 from mlxd.api.anthropic.defined_tools import defined_tool, is_defined
 from mlxd.api.anthropic.errors import unsupported, wrong_value
+from mlxd.api.dialect import SchemaPlaces
 from mlxd.api.wire.base import AN_OBJECT, ToolName, Wire, type_tag
 from mlxd.messages import AutoTools, NamedTool, NoTools, RequiredTools, Tool, ToolChoice
 
@@ -103,7 +104,7 @@ class MessagesToolbox:
     """The tools in no dialect.
 
     `deferred` are by name those that the model learns of when a message refers to them. `dropped`
-    are the fields' names of those that can't be run here.
+    are the fields' names of those that can't be run here. `places` says where the schemas stand.
     """
 
     offered: tuple[Tool, ...] = ()
@@ -111,6 +112,7 @@ class MessagesToolbox:
     choice: ToolChoice = AutoTools()
     parallel: bool = True
     dropped: tuple[str, ...] = ()
+    places: SchemaPlaces = field(default_factory=dict)
 
     def known(self) -> dict[str, Tool]:
         """Every tool that a message may refer to."""
@@ -140,6 +142,11 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> Messag
         choice=_choice(choice, tools, servers),
         parallel=isinstance(choice, NoneChoice | None) or not choice.disable_parallel_tool_use,
         dropped=tuple(f"tools.{tool.type}" for tool in servers),
+        places={
+            (tool.name, ""): f"tools.{index}.input_schema"
+            for index, tool in enumerate(offered)
+            if not isinstance(tool, ServerTool)
+        },
     )
 
 

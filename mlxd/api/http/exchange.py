@@ -5,8 +5,8 @@ are frames of the dialect. A whole answer is the fold of the same events that ar
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ import msgspec
 from mlxd.api.dialect import Call, Frame, Framing, Renderer
 from mlxd.api.http.event_batches import Batch, merged
 from mlxd.api.http.internal_errors import bugs_hidden
+from mlxd.api.http.places import as_sent, refused_as_sent
 from mlxd.api.http.request_log import Record, printable
-from mlxd.engine.interface import Engine, Generation
-from mlxd.errors import MlxdError
+from mlxd.engine.interface import Engine, Generation, PartlyEnforced
+from mlxd.errors import InvalidField, MlxdError
 from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
 from mlxd.messages import GenerateRequest
 
@@ -51,6 +52,11 @@ class Exchange:
     ended: int = 0
     """Generations that are over."""
     failed: bool = False
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What of the body is not honoured, as far as it is known before the answer."""
+        return (*self.call.ignored, *left_out(self.call, self.generations))
 
     async def collect(self, renderer: Renderer) -> bytes:
         """The body of the whole answer; raises the error of a failed generation."""
@@ -147,11 +153,33 @@ async def open_exchange(
     # A stack of its own: when the second choice is refused, the first must not keep its slot.
     async with AsyncExitStack() as entering:
         generations = [
-            await entering.enter_async_context(engine.generate(with_source(request, call, record)))
+            await entering.enter_async_context(entered(engine, call, request, record))
             for request in call.requests
         ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
+
+
+def left_out(call: Call, generations: Sequence[Generation]) -> tuple[str, ...]:
+    """The paths in the body of what is left to the model."""
+    partly = [each for each in generations if isinstance(each, PartlyEnforced)]
+    fields = (field for each in partly for field in each.left_out)
+    return tuple(dict.fromkeys(as_sent(field, call.places) for field in fields))
+
+
+@asynccontextmanager
+async def entered(
+    engine: Engine, call: Call, request: GenerateRequest, record: Record
+) -> AsyncIterator[Generation]:
+    """A generation of `call`; what refuses it is said in the words of its body."""
+    async with AsyncExitStack() as stack:
+        try:
+            generation = await stack.enter_async_context(
+                engine.generate(with_source(request, call, record))
+            )
+        except InvalidField as error:
+            raise refused_as_sent(error, call.places) from None
+        yield generation
 
 
 def with_source(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:

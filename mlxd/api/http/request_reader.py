@@ -15,7 +15,11 @@ from mlxd.engine.interface import Engine
 MAX_IGNORED = 1000
 """Characters of the header that names ignored fields."""
 
-_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
+MAX_NAME = 200
+"""Characters of one of them: schemas nest."""
+
+_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.$\[\]-]")
+_NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 Understood = TypeVar("Understood")
 
@@ -73,5 +77,6 @@ def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; none if there are none."""
     if not ignored:
         return {}
-    names = ",".join(_HEADER_SAFE.sub("?", name)[:64] for name in ignored)
+    numbered = (_NUMBER.sub(r"[\1]", name) for name in ignored)
+    names = ",".join(_HEADER_SAFE.sub("?", name)[:MAX_NAME] for name in numbered)
     return {"x-mlxd-ignored": names[:MAX_IGNORED]}

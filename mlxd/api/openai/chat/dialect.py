@@ -12,9 +12,10 @@ from mlxd.api.dialect import (
     Operation,
     ParsedCall,
     Route,
+    tool_places,
 )
 from mlxd.api.openai.chat.messages import neutral_messages
-from mlxd.api.openai.chat.output_format import output
+from mlxd.api.openai.chat.output_format import output, output_places
 from mlxd.api.openai.chat.renderer import ChatAnswerOptions, ChatRenderer
 from mlxd.api.openai.chat.tools import ChatToolbox, legacy_toolbox, toolbox
 from mlxd.api.openai.chat.wire import ChatRequest
@@ -81,6 +82,7 @@ class OpenAIChat(ListsModels, Dialect):
             renderer=ChatRenderer(options),
             requested_model=wire.model or "",
             ignored=tuple(dict.fromkeys(ignored)),
+            places={**tool_places(box.tools, box.places), **output_places(wire)},
         )
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:

@@ -23,6 +23,18 @@ Maker = Callable[[Any], Output]
 
 def output(wire: ChatRequest) -> Output:
     """The one form of output that is requested; raises `InvalidField` when there are several."""
+    return next(iter(_forms(wire).values()), TextOutput())
+
+
+def output_places(wire: ChatRequest) -> dict[str, str]:
+    """Where the form of the output stands, and the schema in it."""
+    field = next(iter(_forms(wire)), "response_format")
+    inner = ".json_schema.schema" if isinstance(wire.response_format, JsonSchemaFormat) else ""
+    return {"response_format": field, "response_format.schema": f"{field}{inner}"}
+
+
+def _forms(wire: ChatRequest) -> dict[str, Output]:
+    """The forms by the fields that ask for them: one, or none."""
     forms: dict[str, Output] = {}
     match wire.response_format:
         case None | TextFormat():
@@ -43,7 +55,7 @@ def output(wire: ChatRequest) -> Output:
     if len(forms) > 1:
         first, second = list(forms)[:2]
         raise wrong_value(second, f"it can't be combined with '{first}'.")
-    return next(iter(forms.values()), TextOutput())
+    return forms
 
 
 def _named(wire: object, makers: Mapping[str, Maker], prefix: str = "") -> dict[str, Output]:

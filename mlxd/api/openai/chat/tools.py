@@ -1,12 +1,14 @@
 """The tools of a Chat Completions request, what may be called, and the older names for both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, assert_never
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
+from mlxd.api.dialect import SchemaPlaces
 from mlxd.api.openai.tools import (
+    CUSTOM_PATTERN,
     FreeInput,
     FunctionDefinition,
     InputGrammar,
@@ -128,7 +130,7 @@ class ChatToolbox:
 
     `custom` are the names of tools whose calls are of type `custom`; `legacy` says that the caller
     used the names from before there were tools, and reads calls under those. `dropped` are the
-    names, as fields, of what is not honoured.
+    names, as fields, of what is not honoured; `places` says where the schemas stand.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -136,19 +138,24 @@ class ChatToolbox:
     custom: frozenset[str] = frozenset()
     legacy: bool = False
     dropped: tuple[str, ...] = ()
+    places: SchemaPlaces = field(default_factory=dict)
 
 
 def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatToolbox:
     """The offered tools without those nobody here can run; raises `InvalidField`."""
     tools, custom, dropped = list[Tool](), set[str](), list[str]()
-    for each in offered:
+    places: dict[tuple[str, str], str] = {}
+    for index, each in enumerate(offered):
         match each:
             case FunctionTool(function=function):
                 tools.append(function_tool(function, function.name))
+                places[function.name, ""] = f"tools.{index}.function.parameters"
             case CustomTool(custom=CustomDefinition(name=name, description=description) as tool):
                 grammar = tool.format.grammar if isinstance(tool.format, GrammarFormat) else None
                 tools.append(custom_tool(name, description, grammar))
                 custom.add(name)
+                definition = f"tools.{index}.custom.format.grammar.definition"
+                places[name, CUSTOM_PATTERN] = definition
                 if grammar is not None and not grammar.enforced:
                     dropped.append("tools.custom.format")
             case OtherTool(type=kind):
@@ -160,6 +167,7 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatTo
         choice=_choice(choice, tools, "tool_choice"),
         custom=frozenset(custom),
         dropped=tuple(dropped),
+        places=places,
     )
 
 
@@ -168,7 +176,12 @@ def legacy_toolbox(
 ) -> ChatToolbox:
     """The same for `functions` and `function_call`."""
     tools = tuple(function_tool(each, each.name) for each in functions)
-    return ChatToolbox(tools=tools, choice=_choice(choice, tools, "function_call"), legacy=True)
+    return ChatToolbox(
+        tools=tools,
+        choice=_choice(choice, tools, "function_call"),
+        legacy=True,
+        places={(each.name, ""): f"functions.{n}.parameters" for n, each in enumerate(functions)},
+    )
 
 
 def _choice(choice: WireChoice | None, tools: Sequence[Tool], field: str) -> ToolChoice:

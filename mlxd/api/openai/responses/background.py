@@ -104,6 +104,11 @@ class BackgroundRun:
         self._task.add_done_callback(lambda _: call())
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the body is left to the model, as far as the engine has said so."""
+        return self._answer.left_out
+
+    @property
     def turn(self) -> StatefulCall:
         return self._answer.turn
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject
+from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject, tool_places
 from mlxd.api.endpoints import Services, SocketView, View
 from mlxd.api.openai.errors import error_reply, from_pydantic
 from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
@@ -34,6 +34,12 @@ from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 from mlxd.history import Item
+
+OUTPUT_PLACES = {
+    "response_format": "text.format",
+    "response_format.schema": "text.format.schema",
+}
+"""Where the engine's names for the form of the output stand in a body."""
 
 Wire = TypeVar("Wire", bound=HistoryRequest)
 
@@ -72,7 +78,7 @@ class OpenAIResponses(ListsModels, Dialect):
 
         def resolve(past: Past) -> ResolvedCall:
             history = full_input(wire, items, past)
-            box = toolbox([*(wire.tools or []), *history.tools])
+            box = toolbox(wire.tools or [], history.tools)
             request = generate_request(wire, history.messages, box, caller)
             options = ResponseAnswerOptions(
                 response=settled_fields(wire, body, caller),
@@ -92,6 +98,7 @@ class OpenAIResponses(ListsModels, Dialect):
                 renderer=ResponsesRenderer(options),
                 requested_model=wire.model or "",
                 ignored=ignored,
+                places={**tool_places(box.tools, box.places), **OUTPUT_PLACES},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call

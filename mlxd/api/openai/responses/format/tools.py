@@ -1,14 +1,15 @@
 """The tools of a Responses request, what may be called, and under which names calls come back."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import ConfigDict, Discriminator, Tag
 
-from mlxd.api.dialect import JsonObject
+from mlxd.api.dialect import JsonObject, SchemaPlaces
 from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.tools import (
+    CUSTOM_PATTERN,
     FreeInput,
     FunctionDefinition,
     InputGrammar,
@@ -167,12 +168,14 @@ class ResponsesToolbox:
     """The tools in no dialect, and what their calls look like in this one.
 
     `custom` are the tools that are called with free text; `spaces` are the namespace and the name
-    of those that have a namespace. All by the one name that the model sees.
+    of those that have a namespace. All by the one name that the model sees. `places` says where
+    the schemas stand.
     """
 
     tools: tuple[Tool, ...]
     custom: frozenset[str]
     spaces: Mapping[str, tuple[str, str]]
+    places: SchemaPlaces = field(default_factory=dict)
 
     def names(self, name: str) -> JsonObject:
         """The names of a tool as a call of it carries them."""
@@ -187,27 +190,38 @@ def flat_name(name: str, namespace: str | None) -> str:
     return f"{namespace}{SEPARATOR}{name}" if namespace else name
 
 
-def toolbox(offered: Sequence[OfferedTool]) -> ResponsesToolbox:
-    """The offered tools without those nobody here can run; of two with one name the first."""
+def toolbox(
+    offered: Sequence[OfferedTool], earlier: Sequence[OfferedTool] = ()
+) -> ResponsesToolbox:
+    """The offered tools, then `earlier` ones, without those nobody here can run.
+
+    Of two with one name the first.
+    """
     tools: dict[str, Tool] = {}
+    places: dict[tuple[str, str], str] = {}
     custom = set()
     spaces = {}
-    for each in offered:
+    for number, each in enumerate([*offered, *earlier]):
         space = each.name if isinstance(each, NamespaceTool) else ""
         inside: Sequence[InnerTool] = each.tools if isinstance(each, NamespaceTool) else [each]
-        for tool in inside:
+        for inner, tool in enumerate(inside):
             # A later request may repeat the tools that earlier ones brought along.
             if isinstance(tool, OtherTool) or (name := flat_name(tool.name, space)) in tools:
                 continue
+            # Where those of earlier requests stand is nothing that this one could tell.
+            place = f"tools.{number}" if number < len(offered) else "input"
+            place += f".tools.{inner}" if space else ""
             if isinstance(tool, FunctionTool):
                 tools[name] = function_tool(tool, name)
+                places[name, ""] = f"{place}.parameters"
             else:
                 grammar = tool.format if isinstance(tool.format, InputGrammar) else None
                 tools[name] = custom_tool(name, tool.description, grammar)
                 custom.add(name)
+                places[name, CUSTOM_PATTERN] = f"{place}.format.definition"
             if space:
                 spaces[name] = (space, tool.name)
-    return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces)
+    return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces, places)
 
 
 def dropped_tools(offered: Sequence[OfferedTool]) -> Iterator[str]:
