@@ -119,10 +119,12 @@ class BackgroundRun:
     async def accepted(self, seconds: float) -> None:
         """Wait until the engine has taken it, though not for long; raises why it did not."""
         accepted = asyncio.create_task(self._answer.accepted.wait())
-        await asyncio.wait(
-            {accepted, self._generating}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        accepted.cancel()
+        try:
+            await asyncio.wait(
+                {accepted, self._generating}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            accepted.cancel()
         if self._generating.done():
             self._generating.result()
 
