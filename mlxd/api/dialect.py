@@ -123,7 +123,7 @@ def tool_places(tools: Sequence[Tool], sent: SchemaPlaces) -> dict[str, str]:
     """The `places` of the schemas of `tools`."""
     numbers = {tool.name: str(number) for number, tool in enumerate(tools)}
     return {
-        ".".join(filter(None, ("tools", numbers[name], "parameters", inner))): path
+        ".".join(filter(None, ("tools", numbers[name], "function.parameters", inner))): path
         for (name, inner), path in sent.items()
         if name in numbers
     }

@@ -84,7 +84,7 @@ class PartlyEnforced(Protocol):
     """A generation that says what of its request is left to the model."""
 
     left_out: tuple[str, ...]
-    """Places in the request, as in `tools.0.parameters.required`."""
+    """Places in the request, as in `tools.0.function.parameters.required`."""
 
 
 class Engine(Protocol):

@@ -83,7 +83,7 @@ def requested_schemas(request: GenerateRequest) -> RequestedSchemas:
         refuse_faults(output, OUTPUT_SCHEMA)
     tools = []
     for tool in callable_tools(request):
-        field = f"tools.{request.tools.index(tool)}.parameters"
+        field = f"tools.{request.tools.index(tool)}.function.parameters"
         read = read_parameters(tool.parameters)
         tools.append(ReadTool(tool, read, field).with_schema(read))
     return RequestedSchemas(tools, output)

@@ -123,7 +123,9 @@ def test_one_fault_is_named_and_all_else_is_enforced(
         asked = request((LAMP, slot(schema)), choice)
         recipe = constrainers[tool_format].recipe(asked, Prompt([1]))
         assert recipe is not None
-        assert recipe.left_out == (f"tools.1.parameters.properties.code.{place}".strip("."),)
+        assert recipe.left_out == (
+            f"tools.1.function.parameters.properties.code.{place}".strip("."),
+        )
         text, ended = bench.walk(recipe, rng)
         assert ended, text
         calls, rest, finished = read(Markup((), tool_format), asked, text)
@@ -145,7 +147,7 @@ def test_a_strict_tool_is_refused_with_its_name_the_place_and_the_reason(
         with pytest.raises(InvalidField) as refused:
             constrainers["json_tools"].recipe(asked, Prompt([1]))
         inner = f"properties.code.{place}".strip(".")
-        assert refused.value.field == f"tools.1.parameters.{inner}"
+        assert refused.value.field == f"tools.1.function.parameters.{inner}"
         assert f"the tool `slot` can't be enforced at `{inner}`: " in str(refused.value)
 
 
@@ -206,7 +208,7 @@ def test_a_faulty_tool_does_not_loosen_a_strict_one_beside_it(
     asked = request((slot({"pattern": "(?=a)"}), strict), AutoTools())
     recipe = constrainers["json_tools"].recipe(asked, Prompt([1]))
     assert recipe is not None
-    assert recipe.left_out == ("tools.0.parameters.properties.code.pattern",)
+    assert recipe.left_out == ("tools.0.function.parameters.properties.code.pattern",)
     for seed in range(4):
         text, _ = bench.walk(recipe, random.Random(seed))
         calls, _, _ = read(Markup((), "json_tools"), asked, text)
@@ -223,7 +225,7 @@ def test_a_root_that_is_no_schema_of_an_object_leaves_an_object(
     asked = request((Tool("slot", "", json.dumps(root)), LAMP), NamedTool("slot"))
     recipe = constrainers[tool_format].recipe(asked, Prompt([1]))
     assert recipe is not None
-    assert recipe.left_out == (f"tools.0.parameters.{next(iter(root))}",)
+    assert recipe.left_out == (f"tools.0.function.parameters.{next(iter(root))}",)
     text, ended = bench.walk(recipe, random.Random(1))
     assert ended
     calls, _, _ = read(Markup((), tool_format), asked, text)
@@ -241,7 +243,7 @@ def test_faults_inside_definitions_are_named_where_they_stand(
     tool = slot({"$ref": "#/$defs/Node"}, {"$defs": {"Node": node, "Unused": {"type": "any"}}})
     recipe = constrainers["json_tools"].recipe(request((tool,), RequiredTools()), Prompt([1]))
     assert recipe is not None
-    assert recipe.left_out == ("tools.0.parameters.$defs.Node.properties.tag.pattern",)
+    assert recipe.left_out == ("tools.0.function.parameters.$defs.Node.properties.tag.pattern",)
 
 
 def test_what_is_too_large_together_leaves_out_the_largest_schemas(
@@ -258,8 +260,8 @@ def test_what_is_too_large_together_leaves_out_the_largest_schemas(
     )
     assert recipe is not None
     assert len(recipe.left_out) == 4
-    assert "tools.0.parameters" not in recipe.left_out
-    assert all(place.count(".") == 2 for place in recipe.left_out)
+    assert "tools.0.function.parameters" not in recipe.left_out
+    assert all(place.count(".") == 3 for place in recipe.left_out)
     strict = tuple(msgspec.structs.replace(tool, strict=True) for tool in tools)
     with pytest.raises(InvalidField, match="too large together"):
         constrainers["json_tools"].recipe(request(strict, RequiredTools()), Prompt([1]))
