@@ -94,7 +94,8 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.model_files": (),
     # The server's side of the engine.
     "engine.supervision": (*ENGINE_CONTRACT, "engine.phase_times", "engine.parsing"),
-    "engine.scripted": ("engine.interface", "engine.phase_times"),
+    # Reads schemas as a grammar would, and compiles none.
+    "engine.scripted": ("engine.interface", "engine.phase_times", "engine.grammar"),
     # Terminal apps know the server by its wire alone.
     "tui": (),
     "tui.top": ("tui",),

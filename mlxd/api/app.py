@@ -1,6 +1,7 @@
 """The HTTP application: routes of the enabled dialects, health, and the rules for all."""
 
 import pkgutil
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -49,6 +50,7 @@ from mlxd.api.http.framework import (
 )
 from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
+from mlxd.api.http.refusals import RefusalLog
 from mlxd.api.http.request_log import Record
 from mlxd.api.http.request_reader import RequestReader, ignored_header, repaired_header
 from mlxd.api.http.url_rules import MatchedRule
@@ -61,6 +63,14 @@ from mlxd.history import Store
 USUAL = Tuning()
 HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
+
+GREETINGS = ("/", "/docs", "/api/hello")
+"""What people and programs knock at: browsers, and agents that connect before they ask."""
+NEXT_STEPS = (
+    "In a terminal: `mlxd chat` talks to the model, `mlxd top` shows what the server does.",
+    "What is served is described in the docs folder of mlxd; `/health` says how it is.",
+    "",
+)
 
 Endpoint = Callable[..., Awaitable[Response]]
 
@@ -111,6 +121,7 @@ class ApiServer:
         self._activity = Activity(engine, show_text=settings.admin.show_text)
         self._facts = replace(facts, dialects={each.name: each.title for each in dialects})
         self._reader = RequestReader(settings, engine)
+        self._refusals = RefusalLog(time.monotonic)
         self.app = self._bare_app()
 
     def _bare_app(self) -> Api:
@@ -143,14 +154,16 @@ class ApiServer:
     def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
-        gate = AccessGate(self._settings.server, AdminGate(self._facts.token))
+        gate = AccessGate(self._settings.server, AdminGate(self._facts.token), self._refusals)
         app.before_request(gate.check)
         app.before_websocket(gate.check)
         app.register_error_handler(Exception, self._refuse)
         app.refuse_host = self._refuse_host
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
-        app.add_url_rule("/", "index", self.index, methods=["GET"])
+        for path in GREETINGS:
+            app.add_url_rule(path, "index", self.index, methods=["GET"])
+        app.add_url_rule("/favicon.ico", "icon", self.icon, methods=["GET"])
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
             AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
@@ -228,7 +241,19 @@ class ApiServer:
 
     async def index(self) -> Response:
         """Something to answer at once: clients knock here before their first call."""
-        return json_response({"object": "server", "name": "mlxd"})
+        request = current_request()
+        if "text/html" not in request.headers.get("Accept", ""):
+            return json_response({"object": "server", "name": "mlxd"})
+        # Someone looks with a browser, and wants to know what to do with this address.
+        bases = (
+            f"  {each.title}: http://{request.host}{each.base_path}" for each in self._dialects
+        )
+        lines = ("mlxd is running. Base URLs for clients:", "", *bases, "", *NEXT_STEPS)
+        return Response("\n".join(lines), content_type="text/plain; charset=utf-8")
+
+    async def icon(self) -> Response:
+        """Nothing, which spares browsers an error and the log a line."""
+        return Response(status=204)
 
     async def health(self) -> Response:
         """200 while requests are taken, 503 otherwise; details for callers with a key."""
@@ -266,13 +291,14 @@ class ApiServer:
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
         call.record.stream = parsed.stream
-        headers = ignored_header(parsed.ignored)
         if not parsed.stream:
             async with AsyncExitStack() as stack:
                 exchange = await self._open(parsed, stack, call.record)
+                headers = ignored_header(exchange.ignored)
                 return Reply(await exchange.collect(parsed.renderer), headers)
         exchange = await self._open(parsed, call.stack, call.record)
         framing = dialect.framing
+        headers = ignored_header(exchange.ignored)
         return Reply(exchange.stream(framing), headers, framing.media_type)
 
     async def _open(self, parsed: ParsedCall, stack: AsyncExitStack, record: Record) -> Exchange:
@@ -289,6 +315,7 @@ class ApiServer:
 
     def _refuse_host(self, request: IncomingRequest) -> Response:
         """For a Host header that can't even be read; nothing else has seen the request."""
+        self._refusals.host(request.record, ", ".join(request.headers.getlist("Host")))
         response = self._errors.respond(Forbidden("This Host header is not valid."), request)
         return _with_id(response, request)
 
@@ -310,8 +337,9 @@ class ApiServer:
 
 
 def variants(rule: str) -> tuple[str, ...]:
-    """A path with and, as many clients write it, without `/v1`."""
-    return tuple(dict.fromkeys((rule, rule.removeprefix("/v1"))))
+    """A path with and, as many clients write it, without `/v1`, or with two of it."""
+    bare = rule.removeprefix("/v1")
+    return (rule,) if bare == rule else (rule, bare, f"/v1{rule}")
 
 
 def response_of(reply: Reply) -> Response:

@@ -7,7 +7,7 @@ besides brings them as `api.endpoints.Endpoints`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -113,12 +113,16 @@ class Call:
         try:
             yield
         except InvalidField as error:
-            beginnings = [name for name in self.places if f"{error.field}.".startswith(f"{name}.")]
-            if not beginnings:
-                raise
-            longest = max(beginnings, key=len)
-            place = self.places[longest] + error.field.removeprefix(longest)
-            raise InvalidField(place, error.problem, error.message, error.code) from None
+            raise replace(error, field=self.as_sent(error.field)) from None
+
+    def as_sent(self, field: str) -> str:
+        """The path in the caller's body of a `field` of the neutral request; both dotted."""
+        whole = field
+        while whole:
+            if whole in self.places:
+                return self.places[whole] + field[len(whole) :]
+            whole = whole.rpartition(".")[0]
+        return field
 
 
 @dataclass(frozen=True)

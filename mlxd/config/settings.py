@@ -134,9 +134,9 @@ class ServerSettings(Section):
     api_keys: Annotated[tuple[ApiKey, ...], Listed, Field(repr=False)] = ()
     """Keys that callers must present; empty means no key is asked for (loopback only)."""
     allowed_hosts: Annotated[tuple[HostName, ...], Listed] = ()
-    """Host header names that are served besides loopback names and `host` itself."""
+    """Host header names served besides loopback and `.internal` names and `host` itself."""
     cors_origins: Annotated[tuple[Origin, ...], Listed] = ()
-    """Browser origins that may call besides loopback ones; "*" allows every origin."""
+    """Origins that may call besides loopback ones and those of apps; "*" allows every origin."""
     unknown_model: Literal["auto", "default", "refuse"] = "auto"
     """A model name nobody configured: `default` answers with the default model, `refuse` is a 404,
     `auto` answers when only one model is configured."""

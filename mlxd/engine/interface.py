@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -79,6 +79,14 @@ class Generation(Protocol):
     def __aiter__(self) -> AsyncIterator[list[Event]]: ...
 
     async def __anext__(self) -> list[Event]: ...
+
+
+@runtime_checkable
+class PartlyEnforced(Protocol):
+    """A generation that says what of its request is left to the model."""
+
+    left_out: tuple[str, ...]
+    """Places in the request, as in `tools.0.function.parameters.required`."""
 
 
 class Engine(Protocol):

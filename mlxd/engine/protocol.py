@@ -148,12 +148,14 @@ class ModelChanged(msgspec.Struct, frozen=True, tag="model_changed"):
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     """A submission is validated, tokenised and queued.
 
-    `opens_reasoning` says that the prompt itself ends inside a reasoning tag.
+    `opens_reasoning` says that the prompt itself ends inside a reasoning tag, `left_out` which
+    places of the request are not enforced.
     """
 
     id: int
     prompt_tokens: int
     opens_reasoning: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 class Postponed(msgspec.Struct, frozen=True, tag="postponed"):

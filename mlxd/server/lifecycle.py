@@ -35,7 +35,7 @@ from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.history import Store
 from mlxd.server import logs
 from mlxd.server.connection import Limits
-from mlxd.server.listener import Listener, bind
+from mlxd.server.listener import Listener, bind, raise_file_limit
 from mlxd.status import ModelInfo
 from mlxd.store.conversations import build_store
 from mlxd.store.database import StoreInUse
@@ -190,6 +190,7 @@ class ServerProcess:
         )
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
         server = self.settings.server
+        raise_file_limit()
         listener = Listener(
             app, Limits(connections=server.max_connections, message=server.max_body)
         )

@@ -9,6 +9,7 @@ import errno
 import logging
 import resource
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 128
 """Connections that wait to be accepted."""
+ENOUGH_FILES = 65_536
+"""File descriptors for more clients than are served; some limits are absurdly high."""
 RESERVED_FILES = 64
 """File descriptors kept for everything but clients."""
 TURNED_AWAY = 16
@@ -32,6 +35,17 @@ TURNED_AWAY_HEAD = 1.0
 """Seconds such a connection has to send its request."""
 ACCEPT_RETRY = 0.25
 """Seconds until accepting is tried again when the system has no file descriptor left."""
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system lets it: each client takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= enough:
+        return
+    # Where the kernel has a lower limit of its own than it says, the process goes on as it was.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -46,6 +46,8 @@ class DatabaseThread:
         self._failed_running = False
         self._archived = 0
         self._problem = self._archive_problem = ""
+        self._full = False
+        """The problem is a lack of room; only a write that succeeds can say that it is over."""
         self.over_limit = False
         """The store is larger than it may be; the next sweep makes room."""
         path = "" if file.in_memory else str(file.path)
@@ -130,15 +132,15 @@ class DatabaseThread:
             self._attempt(self._tidy, self._file.release_reserve)
         except StoreUnavailable:
             return
-        # Tidying makes no room: a store that is full stays so until something is taken away.
-        if not self.over_limit:
+        # Tidying shows that the file can be written, and not that there is room for more.
+        if not (self.over_limit or self._full):
             self._problem = ""
         self._report()
         self._file.keep_reserve()
 
     def _settled(self, result: T) -> T:
         """`result`, there being no problem any more."""
-        self._problem = ""
+        self._problem, self._full = "", False
         self._report()
         return result
 
@@ -197,6 +199,7 @@ class DatabaseThread:
 
     def _met(self, error: Trouble) -> None:
         """Remember what is wrong, and get ready for trying again."""
+        self._full = isinstance(error, sqlite3.Error) and _is_full(error)
         self._set_problem(reason_of(error))
         # Closing a store in memory would be the end of all that it holds.
         if isinstance(error, OSError) or self._file.in_memory:
@@ -257,7 +260,9 @@ class DatabaseThread:
                 write(self._archive, group.name, data)
             self._archived += 1
             self._archive_problem = ""
-        self.remove(lambda tables: remove(tables, group.id))
+        # Of what is removed to make room nobody has asked for, and nothing else is settled by it.
+        self._attempt(lambda tables: remove(tables, group.id), self._file.release_reserve)
+        self._report()
 
     def _make_room(self) -> bool:
         """Remove the group that was not used for longest, if it is the store that is full."""

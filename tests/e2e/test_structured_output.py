@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import jsonschema
 import openai
 import pydantic
@@ -115,6 +116,137 @@ def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(
     }
     with pytest.raises(openai.BadRequestError, match="propertyNames"):
         client.chat.completions.create(model="model", messages=HELLO, response_format=wanted)
+
+
+FAULTY: Any = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "pattern": "^(?!tmp-)[a-z]+$"}},
+}
+ASK = "Hello"
+CHAT_TOOL: Any = {"type": "function", "function": {"name": "slot", "parameters": FAULTY}}
+RESPONSES_TOOL: Any = {"type": "function", "name": "slot", "parameters": FAULTY}
+MESSAGES_TOOL: Any = {"name": "slot", "input_schema": FAULTY}
+# A body without its choice of tools, the choices that demand a call, and the path of the schema.
+DIALECTS: dict[str, tuple[dict[str, Any], list[Any], str]] = {
+    "/v1/chat/completions": (
+        {"messages": [{"role": "user", "content": ASK}], "tools": [WEATHER, CHAT_TOOL]},
+        [
+            "required",
+            {"type": "function", "function": {"name": "slot"}},
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "required",
+                    "tools": [{"type": "function", "function": {"name": "slot"}}],
+                },
+            },
+        ],
+        "tools[1].function.parameters",
+    ),
+    "/v1/responses": (
+        {
+            "input": ASK,
+            "tools": [
+                {"type": "web_search"},
+                {"type": "namespace", "name": "box", "tools": [RESPONSES_TOOL]},
+            ],
+        },
+        [
+            "required",
+            {"type": "function", "name": "slot", "namespace": "box"},
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "box__slot"}],
+            },
+        ],
+        "tools[1].tools[0].parameters",
+    ),
+    "/v1/messages": (
+        {
+            "messages": [{"role": "user", "content": ASK}],
+            "max_tokens": 150,
+            "tools": [{"type": "web_search_20250305", "name": "web_search"}, MESSAGES_TOOL],
+        },
+        [{"type": "any"}, {"type": "tool", "name": "slot"}],
+        "tools[1].input_schema",
+    ),
+}
+
+
+def _posted(client: openai.OpenAI, path: str, body: dict[str, Any]) -> httpx.Response:
+    url = str(client.base_url).removesuffix("/v1/") + path
+    return httpx.post(url, json={"model": "model", **body}, timeout=120)
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_a_keyword_that_can_not_be_enforced_is_named_and_the_call_is_made(
+    client: openai.OpenAI, path: str
+) -> None:
+    body, choices, place = DIALECTS[path]
+    for number, choice in enumerate(choices):
+        live = number == 0
+        answer = _posted(client, path, {**body, "tool_choice": choice, "stream": live})
+        assert answer.status_code == 200, answer.text
+        ignored = answer.headers["x-mlxd-ignored"].split(",")
+        assert f"{place}.properties.code.pattern" in ignored
+        assert live or "slot" in answer.text
+    auto = {"type": "auto"} if path == "/v1/messages" else "auto"
+    free = _posted(client, path, {**body, "tool_choice": auto})
+    assert free.status_code == 200, free.text
+    assert "properties.code" not in free.headers.get("x-mlxd-ignored", "")
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_a_strict_tool_that_can_not_be_enforced_is_refused_by_its_path(
+    client: openai.OpenAI, path: str
+) -> None:
+    body, (choice, *_), place = DIALECTS[path]
+    text = json.dumps(body).replace('"name": "slot"', '"name": "slot", "strict": true')
+    strict = json.loads(text)
+    answer = _posted(client, path, {**strict, "tool_choice": choice})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    where = f"{place}.properties.code.pattern"
+    if path == "/v1/messages":
+        assert error["message"].startswith(where.replace("[1]", ".1") + ": ")
+    else:
+        assert error["param"] == where
+    assert "slot" in error["message"]
+    assert "look-around" in error["message"]
+
+
+def test_a_pattern_of_a_custom_tool_is_refused_where_it_is_written(client: openai.OpenAI) -> None:
+    grammar = {"type": "grammar", "syntax": "regex", "definition": "(?=a)b"}
+    tool = {"type": "custom", "name": "run", "format": grammar}
+    answer = _posted(client, "/v1/responses", {"input": ASK, "tools": [tool]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools[0].format.definition"
+
+
+def test_a_schema_of_the_answer_is_refused_where_it_is_written(client: openai.OpenAI) -> None:
+    bodies: dict[str, tuple[dict[str, Any], str]] = {
+        "/v1/chat/completions": (
+            {
+                "messages": [{"role": "user", "content": ASK}],
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": FAULTY},
+                },
+            },
+            "response_format.json_schema.schema.properties.code.pattern",
+        ),
+        "/v1/responses": (
+            {
+                "input": ASK,
+                "text": {"format": {"type": "json_schema", "name": "a", "schema": FAULTY}},
+            },
+            "text.format.schema.properties.code.pattern",
+        ),
+    }
+    for path, (body, place) in bodies.items():
+        answer = _posted(client, path, body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, place)
 
 
 def test_a_call_and_its_result_go_back_to_the_model(client: openai.OpenAI) -> None:

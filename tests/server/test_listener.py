@@ -5,6 +5,8 @@ import errno
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -334,3 +336,17 @@ class TestBinding:
 def _close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
+
+
+def test_a_process_lets_itself_open_as_many_files_as_it_may() -> None:
+    code = (
+        "import resource\n"
+        "from mlxd.server.listener import ENOUGH_FILES, raise_file_limit\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))\n"
+        "raise_file_limit()\n"
+        "enough = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)\n"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (enough, hard)\n"
+        "raise_file_limit()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

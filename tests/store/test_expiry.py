@@ -224,3 +224,28 @@ async def test_an_archive_that_can_not_be_written_keeps_everything(tmp_path: Pat
         archive_of(tmp_path).unlink()
         await store.sweep()
         assert (store.status().responses, store.status().problem) == (0, "")
+
+
+async def test_a_store_that_is_full_says_so_until_a_write_succeeds(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock=clock, max_bytes=1024 * 1024) as store:
+        chain = [""]
+
+        async def put_until_full() -> None:
+            for number in range(40):
+                large = (item(f"large_{number}", "x" * 100_000),)
+                await store.put_response(response(f"r{number}", input=large, previous=chain[-1]))
+                chain.append(f"r{number}")
+
+        with pytest.raises(StoreUnavailable):
+            await put_until_full()
+        for _ in range(3):
+            await store.sweep()
+            assert "full" in store.status().problem
+        # All of it expires; that makes room, and shows nothing yet.
+        clock.pass_time(TTL + 2 * INTERVAL)
+        await store.sweep()
+        assert store.status().responses == 0
+        assert "full" in store.status().problem
+        await store.put_response(turn("after"))
+        assert store.status().problem == ""

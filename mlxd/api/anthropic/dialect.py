@@ -112,6 +112,7 @@ class Anthropic(Dialect):
             counted=lambda tokens: {"input_tokens": tokens},
             places={
                 "response_format": _format_place(wire),
+                "response_format.schema": f"{_format_place(wire)}.schema",
                 **schema_places(request.tools, translator.schemas),
             },
         )

@@ -12,18 +12,20 @@ from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.http.framework import IncomingRequest, current_incoming
 from mlxd.api.http.origins import HostList, OriginList, preflight_headers
+from mlxd.api.http.refusals import RefusalLog
 from mlxd.config.settings import ServerSettings
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
-OPEN_ENDPOINTS = frozenset({"health", "index"})
+OPEN_ENDPOINTS = frozenset({"health", "index", "icon"})
 """Answered without a key: probes have none."""
 
 
 class AccessGate:
     """Runs before every request and every handshake; what it raises becomes the response."""
 
-    def __init__(self, server: ServerSettings, admin: AdminGate) -> None:
+    def __init__(self, server: ServerSettings, admin: AdminGate, refusals: RefusalLog) -> None:
         self._admin = admin
+        self._refusals = refusals
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)
         self._keys = KeyRing(server.api_keys)
@@ -34,15 +36,18 @@ class AccessGate:
         request = current_incoming()
         # First of all: to a page that rebinds its own name to this machine, the server is its own
         # site, and its browser sends no Origin.
-        if not self._hosts.allows(request.headers.get("Host", ""), request.local_address):
+        # Several together are none that is allowed, of hosts as of origins.
+        host = ", ".join(request.headers.getlist("Host"))
+        if not self._hosts.allows(host, request.local_address):
+            self._refusals.host(request.record, host)
             raise Forbidden("This Host header is not served here (see server.allowed_hosts).")
         if is_admin(request):
             self._admin.check(request)
             return None
         if origins := request.headers.getlist("Origin"):
-            # Several together are none that is allowed.
             origin = ", ".join(origins)
             if not self._origins.allows(origin):
+                self._refusals.origin(request.record, origin)
                 raise Forbidden("This Origin may not call here (see server.cors_origins).")
             request.allowed_origin = origin
             # A preflight has no key to show; browsers leave credentials out of it.

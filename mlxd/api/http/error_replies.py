@@ -39,11 +39,12 @@ class Claim:
     header: str = ""
 
     def prefixes(self) -> tuple[str, ...]:
-        """The fixed part of the path, and the same for clients that leave out the version."""
+        """The fixed part of the path, and the same for clients with another count of versions."""
         prefix = self.rule.partition("<")[0].rstrip("/")
         # The version alone, left out, would be every path.
-        both = (prefix, prefix.removeprefix("/v1"))
-        return tuple(f"{each}/" for each in both if each)
+        bare = prefix.removeprefix("/v1")
+        doubled = f"/v1{prefix}" if bare and bare != prefix else ""
+        return tuple(f"{each}/" for each in (prefix, bare, doubled) if each)
 
 
 class PathOwners:

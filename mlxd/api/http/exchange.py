@@ -16,7 +16,7 @@ from mlxd.api.dialect import Call, Frame, Framing, Renderer
 from mlxd.api.http.event_batches import Batch, merged
 from mlxd.api.http.internal_errors import bugs_hidden
 from mlxd.api.http.request_log import Record, printable
-from mlxd.engine.interface import Engine, Generation
+from mlxd.engine.interface import Engine, Generation, PartlyEnforced
 from mlxd.errors import MlxdError
 from mlxd.events import Collector, Event, Failed, Finished, Progress, Started
 from mlxd.messages import GenerateRequest
@@ -51,6 +51,11 @@ class Exchange:
     ended: int = 0
     """Generations that are over."""
     failed: bool = False
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What of the body is not honoured, as far as it is known before the answer."""
+        return (*self.call.ignored, *left_out(self.call, self.generations))
 
     async def collect(self, renderer: Renderer) -> bytes:
         """The body of the whole answer; raises the error of a failed generation."""
@@ -155,6 +160,13 @@ async def open_exchange(
             ]
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
+
+
+def left_out(call: Call, generations: Sequence[Generation]) -> tuple[str, ...]:
+    """The paths in the body of what is left to the model."""
+    partly = [each for each in generations if isinstance(each, PartlyEnforced)]
+    fields = (field for each in partly for field in each.left_out)
+    return tuple(dict.fromkeys(call.as_sent(field) for field in fields))
 
 
 def with_source(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:

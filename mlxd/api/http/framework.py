@@ -36,6 +36,10 @@ MAX_WAITING = 8
 """Messages of a WebSocket that wait while one is answered."""
 MAX_BESIDE = 64 * 1024
 """Bytes of a message that may wait beside others."""
+MAX_DROPPED = 12
+"""Messages beyond those that a client may send before it is cut off at once."""
+TRY_AGAIN_LATER = 1013
+TOO_MANY = "too many messages at once"
 
 
 def new_request_id() -> str:
@@ -120,12 +124,27 @@ class ApiRequest(IncomingRequest, Request):
         await super().close()
 
 
+class MessagesDropped(Exception):
+    """A WebSocket's client has sent more than may wait; what came from there on is lost."""
+
+
+_DROPPED = object()
+"""In a WebSocket's queue: here messages were dropped."""
+
+
 class ApiSocket(IncomingRequest, Websocket):
     """A WebSocket, from its handshake on."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.arrive()
+
+    async def receive(self) -> str | bytes:
+        """The next message; raises `MessagesDropped` behind the last one that was taken."""
+        message: object = await super().receive()
+        if message is _DROPPED:
+            raise MessagesDropped
+        return cast(str | bytes, message)
 
 
 def current_request() -> ApiRequest:
@@ -158,17 +177,31 @@ class ApiConnection(ASGIHTTPConnection):
 
 
 class ApiSocketConnection(ASGIWebsocketConnection):
-    """One WebSocket. A client that sends faster than it is answered is cut off."""
+    """One WebSocket. Of a client that sends faster than it is answered the rest is dropped.
+
+    What was taken is answered first, unless it goes on sending.
+    """
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        self._send = send
+        await super().__call__(receive, send)
 
     async def handle_messages(self, receive: Receive) -> None:
+        dropped = 0
         while (event := await receive())["type"] != "websocket.disconnect":
-            if event["type"] == "websocket.receive":
+            if event["type"] == "websocket.receive" and dropped:
+                dropped += 1
+                if dropped >= MAX_DROPPED:
+                    await self.close_connection(self._send, TRY_AGAIN_LATER, TOO_MANY)
+                    return
+            elif event["type"] == "websocket.receive":
                 text = event.get("text")
                 message = event["bytes"] if text is None else text
                 # The queue of Quart has no limit, and the socket would never feel the pressure.
-                if self.queue.qsize() >= (1 if len(message) > MAX_BESIDE else MAX_WAITING):
-                    return
-                self.queue.put_nowait(message)
+                # Reading goes on all the same, or a client that leaves would not be noticed.
+                full = self.queue.qsize() >= (1 if len(message) > MAX_BESIDE else MAX_WAITING)
+                dropped += full
+                self.queue.put_nowait(_DROPPED if full else message)
 
     async def handle_websocket(self, websocket: Websocket, send: Send) -> None:
         ours = cast(ApiSocket, websocket)

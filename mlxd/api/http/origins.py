@@ -16,6 +16,14 @@ _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>\d{1,5}))?"
 )
 _ORIGIN = re.compile(r"https?://(?P<host>[^/@?#\\\s]+)", re.IGNORECASE)
+# Origins of apps, which no page of the web can have: a browser gives a page the scheme that it was
+# loaded by. `capacitor` is that of apps made of pages, so only its one usual host is let in.
+_APP_ORIGIN = re.compile(
+    r"(app|file|tauri|vscode-webview|vscode-file)://[A-Za-z0-9._~-]{0,253}(:\d{1,5})?"
+    r"|capacitor://localhost",
+    re.IGNORECASE,
+)
+_PRIVATE_NAME = re.compile(r"([a-z0-9_-]{1,63}\.){1,8}internal")
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,2000}")
 
 EXPOSED = "x-request-id, x-mlxd-model, x-mlxd-ignored, retry-after"
@@ -52,8 +60,16 @@ def is_loopback(name: str) -> bool:
         return False
 
 
+def is_private(name: str) -> bool:
+    """Whether a canonical host name is below `.internal`, as containers call their host.
+
+    The name is reserved for private use: nobody can buy one and point it here.
+    """
+    return _PRIVATE_NAME.fullmatch(name) is not None
+
+
 class HostList:
-    """Loopback names, the configured host, and what the configuration adds.
+    """Loopback and `.internal` names, the configured host, and what the configuration adds.
 
     An entry with a port is served with that port only. A server that listens on every address
     (`0.0.0.0`, `::`) also answers to the address a connection came in on.
@@ -73,7 +89,7 @@ class HostList:
         if address is None:
             return False
         # Every resolver gives these names to the machine itself, so nobody can rebind them.
-        if is_loopback(address.name):
+        if is_loopback(address.name) or is_private(address.name):
             return True
         # The machine's own addresses are not known beforehand: laptops change networks.
         if self._any_address and local_address and address.name == _canonical(local_address):
@@ -82,7 +98,7 @@ class HostList:
 
 
 class OriginList:
-    """Loopback origins of any port, and those the configuration names exactly."""
+    """Loopback origins of any port, those of apps, and those the configuration names exactly."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._exact = {origin.lower() for origin in origins}
@@ -91,6 +107,8 @@ class OriginList:
         """Whether pages of `origin` may call."""
         # The exact text, as browsers write it: a suffix or a prefix would also match other sites.
         if "*" in self._exact or origin.lower() in self._exact:
+            return True
+        if _APP_ORIGIN.fullmatch(origin):
             return True
         match = _ORIGIN.fullmatch(origin)
         address = parse_host(match["host"]) if match else None

@@ -29,6 +29,10 @@ class Record:
         """The answer is made in the background, and has a line of its own."""
         self.status = 0
         self.error = ""
+        self.refused = ""
+        """The host or the origin that is not served, and what to set."""
+        self.muted = False
+        """Others have been logged that were refused for the same reason."""
         self.terminals: dict[int, Finished | Failed] = {}
 
     def terminal(self, choice: int, event: Finished | Failed) -> None:
@@ -78,19 +82,19 @@ class Record:
             facts |= {"completion": usage.completion}
             facts |= {f"{name}_ms": round(1000 * getattr(timings, name)) for name in PHASES}
         facts["finish"] = self.finish()
+        if self.refused:
+            facts["refused"] = self.refused
         if notes := self.notes():
             facts["notes"] = printable("; ".join(notes))
         return facts
 
     def write(self) -> None:
         """Log the one line; requests that generate nothing and work are for debugging only."""
-        quiet = not (self.dialect or self.error)
+        quiet = self.muted or not (self.dialect or self.error)
         level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             facts = self.facts()
-            line = " ".join(
-                f"{name}={_value(value)}" for name, value in facts.items() if value != ""
-            )
+            line = " ".join(_pair(name, value) for name, value in facts.items() if value != "")
             log.log(level, "%s", line, extra={"facts": facts})
 
     def _finished(self) -> list[Finished]:
@@ -105,6 +109,11 @@ def printable(text: str) -> str:
     # A line break in it would begin a line that looks like one of the log's own.
     cut = text[:MAX_NAME] + ("..." if len(text) > MAX_NAME else "")
     return "".join(char if char.isprintable() else "?" for char in cut)
+
+
+def _pair(name: str, value: str | int | bool) -> str:
+    # What was refused says itself what it is, and is escaped.
+    return str(value) if name == "refused" else f"{name}={_value(value)}"
 
 
 def _value(value: str | int | bool) -> str:

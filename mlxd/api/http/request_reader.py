@@ -15,10 +15,11 @@ from mlxd.engine.interface import Engine
 MAX_IGNORED = 1000
 """Characters of the header that names ignored fields."""
 
-MAX_NAME = 120
-"""Characters of one of them."""
+MAX_NAME = 200
+"""Characters of one of them: schemas nest."""
 
-_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
+_HEADER_SAFE = re.compile(r"[^A-Za-z0-9_.$\[\]-]")
+_NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 Understood = TypeVar("Understood")
 
@@ -90,4 +91,4 @@ def repaired_header(ignored: str, repaired: Sequence[str]) -> dict[str, str]:
 
 
 def _safe(name: str) -> str:
-    return _HEADER_SAFE.sub("?", name)[:MAX_NAME]
+    return _HEADER_SAFE.sub("?", _NUMBER.sub(r"[\1]", name))[:MAX_NAME]

@@ -11,6 +11,8 @@ from mlxd.api.openai.wire import ToolName, Wire, type_tag
 from mlxd.messages import AutoTools, NoTools, RequiredTools, Tool, ToolChoice
 
 NO_PARAMETERS = Tool(name="").parameters
+CUSTOM_PATTERN = ".properties.input.pattern"
+"""Where the parameters of a custom tool have the pattern of its input."""
 CUSTOM_PARAMETERS = (
     '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
     '"additionalProperties":false}'

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mlxd import errors
@@ -42,13 +43,18 @@ def bracketed(field: str) -> str:
     return path
 
 
-def schema_places(tools: Sequence[Tool], schemas: Mapping[str, str]) -> dict[str, str]:
+def schema_places(
+    tools: Sequence[Tool],
+    schemas: Mapping[str, str],
+    inner: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Where the schemas of tools stand in the caller's body, by the engine's names for them.
 
-    `schemas` are the places by the names of the tools.
+    `schemas` are the places by the names of the tools; of those in `inner` only the part of the
+    schema at this path is the caller's.
     """
     return {
-        f"tools.{number}.function.parameters": schemas[tool.name]
+        f"tools.{number}.function.parameters{inner.get(tool.name, '')}": schemas[tool.name]
         for number, tool in enumerate(tools)
         if tool.name in schemas
     }

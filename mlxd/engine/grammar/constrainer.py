@@ -10,26 +10,31 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from mlxd.engine.grammar.lark_text import (
-    AFTER_THINKING,
-    GrammarText,
-    GrammarWriter,
+from mlxd.engine.grammar.enforceable import Deadline
+from mlxd.engine.grammar.lark_text import AFTER_THINKING, GrammarText, GrammarWriter
+from mlxd.engine.grammar.requested_schemas import (
+    RequestedSchemas,
+    constrained_field,
+    is_constrained,
+    requested_schemas,
 )
+from mlxd.engine.grammar.schema_faults import FAULT_SECONDS, SchemaFaults
 from mlxd.engine.grammar.shortest_ending import LONGEST, Closer
 from mlxd.engine.grammar.token_masks import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import notation_named
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.errors import InvalidField
-from mlxd.messages import GenerateRequest, TextOutput
+from mlxd.messages import GenerateRequest, JsonSchemaOutput
 
 Ends = tuple[tuple[int, ...], ...]
 
@@ -42,6 +47,10 @@ SEARCH_SECONDS = 0.5
 MAX_REASON = 300
 """Characters of llguidance's own words that are passed on."""
 
+LEFT_OUT_TOGETHER = (0, 1, 4, 16)
+"""How many of the largest schemas are left out until the rest can be compiled; then all."""
+REFUSED = "It can't be enforced: "
+
 _POSITION = re.compile(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?")
 
 _PANIC = "panic"
@@ -51,15 +60,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SteeringRecipe:
-    """What steers one request's row."""
+    """What steers one request's row; `left_out` are the places of what is left to the model."""
 
     vocabulary: Vocabulary
     grammar: Grammar | None
     thinking: Thinking | None
+    left_out: tuple[str, ...] = ()
 
     def start(self, max_tokens: int) -> Steering:
         """The state of a row that may draw `max_tokens` tokens."""
         return Steering(self.vocabulary, max_tokens, grammar=self.grammar, thinking=self.thinking)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A grammar, and the places of what is left out of it."""
+
+    grammar: Grammar
+    left_out: tuple[str, ...]
 
 
 class Constrainer:
@@ -85,20 +103,23 @@ class Constrainer:
         self._ends = tuple(sorted(ends))
         self._vocab_size = vocab_size
         self._vocabulary: Vocabulary | None = None
-        self._compiled: OrderedDict[tuple[str, ...], Grammar] = OrderedDict()
+        self._compiled: OrderedDict[Hashable, _Compiled] = OrderedDict()
+        self._faults = SchemaFaults(self._writer, self._fault)
 
     def recipe(self, request: GenerateRequest, prompt: Prompt) -> SteeringRecipe | None:
         """What steers `request`, None when it is free; raises `InvalidField`."""
-        text = self._writer.of(request)
-        thinking = self._thinking(request, prompt, constrained=text is not None)
-        if text is None and (thinking is None or thinking.budget is None):
+        constrained = is_constrained(request)
+        thinking = self._thinking(request, prompt, constrained=constrained)
+        if constrained:
+            found = self._grammar(request)
+            vocabulary = self._loaded_vocabulary()
+            return SteeringRecipe(vocabulary, found.grammar, thinking, found.left_out)
+        if thinking is None or thinking.budget is None:
             return None
-        if text is None and not self._constrainable:
+        if not self._constrainable:
             log.warning("a thinking budget can't be enforced with this model's tokenizer")
             return None
-        field = "tools" if isinstance(request.output, TextOutput) else "response_format"
-        grammar = None if text is None else self._grammar(text, field)
-        return SteeringRecipe(self._loaded_vocabulary(), grammar, thinking)
+        return SteeringRecipe(self._loaded_vocabulary(), None, thinking)
 
     def _loaded_vocabulary(self) -> Vocabulary:
         """The vocabulary, read on the first use: it takes a moment."""
@@ -115,26 +136,57 @@ class Constrainer:
             )
         return self._vocabulary
 
-    def _grammar(self, texts: GrammarText, field: str) -> Grammar:
-        key = (texts.lark, *texts.beginnings)
+    def _grammar(self, request: GenerateRequest) -> _Compiled:
+        key = (request.output, request.tools, request.tool_choice, request.parallel_tools)
         found = self._compiled.get(key)
-        if found is None or not _works(found.matcher):
-            found = self._compiled[key] = self._compiled_anew(texts, field)
+        if found is None or not _works(found.grammar.matcher):
+            found = self._compiled[key] = self._as_compiled(request)
         self._compiled.move_to_end(key)
         if len(self._compiled) > CACHED:
             self._compiled.popitem(last=False)
         return found
 
-    def _compiled_anew(self, texts: GrammarText, field: str) -> Grammar:
+    def _as_compiled(self, request: GenerateRequest) -> _Compiled:
+        """The grammar of what of the schemas can be compiled; raises `InvalidField`."""
+        schemas = requested_schemas(request)
+        with suppress(InvalidField):
+            return self._compiled_anew(request, schemas)
+        if isinstance(output := request.output, JsonSchemaOutput):
+            self._faults.refuse_output(schemas.output, strict=output.strict)
+        deadline = Deadline(FAULT_SECONDS)
+        schemas = replace(schemas, tools=self._faults.without(schemas.tools, deadline))
+        # What is sound alone may be too much together; then the largest are left out.
+        for count in LEFT_OUT_TOGETHER if not deadline.passed else ():
+            with suppress(InvalidField):
+                return self._compiled_anew(request, _without_largest(schemas, count))
+        return self._compiled_anew(request, _without_largest(schemas, len(schemas.tools)))
+
+    def _fault(self, lark: str) -> str:
+        """Why a grammar can't be compiled; empty if it can."""
         try:
-            return self._compile(texts, field)
+            self._checked(lark, "")
+        except InvalidField as error:
+            return str(error).removeprefix(REFUSED)
         except _Panic:
-            # A bug of the library breaks what its objects share; fresh ones work again.
-            log.warning("a grammar broke the library; its state is made anew")
-            self._vocabulary = None
-            self._compiled.clear()
+            self._start_anew()
+            return "it can't be compiled"
+        return ""
+
+    def _start_anew(self) -> None:
+        # A bug of the library breaks what its objects share; fresh ones work again.
+        log.warning("a grammar broke the library; its state is made anew")
+        self._vocabulary = None
+        self._compiled.clear()
+
+    def _compiled_anew(self, request: GenerateRequest, schemas: RequestedSchemas) -> _Compiled:
+        field = constrained_field(request.output)
+        texts = self._writer.of(request, schemas)
         try:
-            return self._compile(texts, field)
+            return _Compiled(self._compile(texts, field), schemas.left_out)
+        except _Panic:
+            self._start_anew()
+        try:
+            return _Compiled(self._compile(texts, field), schemas.left_out)
         except _Panic:
             raise InvalidField(field, "unsupported", "It can't be enforced.") from None
 
@@ -175,7 +227,7 @@ class Constrainer:
         if error.startswith(_PANIC):
             raise _Panic
         if error:
-            raise InvalidField(field, "unsupported", f"It can't be enforced: {_reason(error)}")
+            raise InvalidField(field, "unsupported", f"{REFUSED}{_reason(error)}")
         if probe.is_stopped() and not probe.is_accepting():
             raise InvalidField(field, "value", "Nothing can satisfy it.")
         return matcher
@@ -211,6 +263,15 @@ class Constrainer:
             inside=prompt.opens_reasoning,
             starter=starter,
         )
+
+
+def _without_largest(schemas: RequestedSchemas, count: int) -> RequestedSchemas:
+    """Without the schemas of the `count` tools whose schemas are longest, but for strict ones."""
+    by_size = sorted(schemas.tools, key=lambda tool: -len(tool.tool.parameters))
+    largest = {tool.field for tool in by_size[:count]}
+    why = "the schemas are too large together"
+    tools = [tool.without_schema(why) if tool.field in largest else tool for tool in schemas.tools]
+    return replace(schemas, tools=tools)
 
 
 class _Panic(Exception):

@@ -8,8 +8,9 @@ from typing import Any, assert_never
 from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
-from mlxd.engine.grammar.json_schemas import MAX_BYTES, MAX_PATTERN, read_schema
+from mlxd.engine.grammar.json_schemas import MAX_BYTES, MAX_PATTERN, Schema
 from mlxd.engine.grammar.plain_values import ToolShape
+from mlxd.engine.grammar.requested_schemas import ReadTool, RequestedSchemas, calls_required
 from mlxd.engine.grammar.tool_calls import (
     Literally,
     ToolGrammar,
@@ -17,23 +18,15 @@ from mlxd.engine.grammar.tool_calls import (
 )
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import read_as
-from mlxd.engine.parsing.blocks import callable_tools
 from mlxd.errors import InvalidField
 from mlxd.messages import (
-    AllowedTools,
-    AutoTools,
     GenerateRequest,
     GrammarOutput,
     JsonOutput,
     JsonSchemaOutput,
-    NamedTool,
-    NoTools,
     Output,
     RegexOutput,
-    RequiredTools,
     TextOutput,
-    Tool,
-    ToolChoice,
 )
 
 MAX_RULES = 1000
@@ -84,21 +77,20 @@ class GrammarWriter:
         # A marker that is a text ends the lexeme of the free text before it, at its first place.
         self._trigger = "trigger" if is_token(self._form.marker) else "trigger[lazy]"
 
-    def of(self, request: GenerateRequest) -> GrammarText | None:
-        """The grammar of the answer to `request`, None where it is free; raises `InvalidField`."""
-        required, tools = _required(request.tool_choice), callable_tools(request)
+    def of(self, request: GenerateRequest, schemas: RequestedSchemas) -> GrammarText:
+        """The grammar of the answer to `request`; raises `InvalidField`."""
+        required = calls_required(request.tool_choice)
         free_text = isinstance(request.output, TextOutput)
-        if free_text and not required and not any(tool.strict for tool in tools):
-            return None
         draft = _Draft()
         marked = not required and free_text
-        if tools:
-            self._add_calls(draft, request, tools, marked=marked)
+        if schemas.tools:
+            self._add_calls(draft, request, [*map(shape, schemas.tools)], marked=marked)
         if marked:
             draft.rules.append(f"FREE: {self._free()}")
             draft.answers.append(self._final("FREE"))
         elif not required:
-            draft.rules.append(f"answer: {self._output(request.output, draft.named)}")
+            form = self._output(request.output, schemas.output.schema, draft.named)
+            draft.rules.append(f"answer: {form}")
             draft.answers.append(self._final("answer"))
         if self._messages is not None:
             draft.ends += [self._messages.final, *draft.beginnings]
@@ -115,15 +107,11 @@ class GrammarWriter:
         )
 
     def _add_calls(
-        self, draft: _Draft, request: GenerateRequest, tools: Sequence[Tool], *, marked: bool
+        self, draft: _Draft, request: GenerateRequest, shapes: Sequence[ToolShape], *, marked: bool
     ) -> None:
         """Calls as an answer; `marked` ones may follow a free text."""
         marker = self._form.marker
         grammar = ToolGrammar(self._form, self._literally, parallel=request.parallel_tools)
-        shapes = [
-            ToolShape(tool.name, read_schema(tool.parameters, "tools"), tool.strict)
-            for tool in tools
-        ]
         marked = marked and self._messages is None and marker != ""
         draft.rules.append(grammar.rules(shapes, marked=marked))
         if marked:
@@ -131,6 +119,11 @@ class GrammarWriter:
         draft.answers.append("trigger calls" if marked else "calls")
         draft.beginnings += grammar.beginnings(shapes)
         draft.ends += grammar.ends
+
+    def call(self, tool: ToolShape) -> str:
+        """The grammar of one call of one tool; raises `InvalidField`."""
+        grammar = ToolGrammar(self._form, self._literally, parallel=False)
+        return f"start: calls\n{grammar.rules([tool], marked=False)}\n"
 
     def _free(self) -> str:
         """Text in which the model's notation has no call."""
@@ -158,14 +151,14 @@ class GrammarWriter:
             return f"start: {AFTER_THINKING}({answers})"
         return f"start: {answers}"
 
-    def _output(self, output: Output, named: list[dict[str, str]]) -> str:
+    def _output(self, output: Output, schema: Schema, named: list[dict[str, str]]) -> str:
         match output:
             case TextOutput():
                 return _ANYTHING
             case JsonOutput():
                 return inline_json({"type": "object"}, strict=True)
-            case JsonSchemaOutput(schema=schema, strict=strict):
-                return inline_json(read_schema(schema, "response_format"), strict=strict)
+            case JsonSchemaOutput(strict=strict):
+                return inline_json(schema, strict=strict)
             case RegexOutput(pattern=pattern):
                 if len(pattern.encode()) > MAX_PATTERN:
                     raise _refused(f"The pattern is longer than {MAX_PATTERN} bytes.")
@@ -177,17 +170,9 @@ class GrammarWriter:
                 assert_never(output)
 
 
-def _required(choice: ToolChoice) -> bool:
-    """Whether the answer must be a call."""
-    match choice:
-        case AutoTools() | NoTools():
-            return False
-        case RequiredTools() | NamedTool():
-            return True
-        case AllowedTools(required=required):
-            return required
-        case _:
-            assert_never(choice)
+def shape(tool: ReadTool) -> ToolShape:
+    """A tool as its calls are written."""
+    return ToolShape(tool.tool.name, tool.read.schema, tool.tool.strict)
 
 
 def _own(text: str) -> str:

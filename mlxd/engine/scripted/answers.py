@@ -27,13 +27,26 @@ from mlxd.messages import (
 )
 
 IMAGE_TOKENS = 256
+SLICE = 16_384
+"""Characters of a text that are cut into tokens at a time."""
 
 _TOKEN = re.compile(r" ?\w{1,6}|[^\w\s]|\s+")
 
 
 def tokens(text: str) -> list[str]:
     """The tokens of `text`; joined they are `text` again."""
-    return _TOKEN.findall(text)
+    found: list[str] = []
+    position, size = 0, SLICE
+    # In slices: a search in one go would keep all threads of the process from running.
+    while position < len(text):
+        some = _TOKEN.findall(text, position, position + size)
+        if position + size < len(text):
+            # It may go on behind the slice.
+            some.pop()
+        size = SLICE if some else 2 * size
+        position += sum(map(len, some))
+        found += some
+    return found
 
 
 def prompt_tokens(request: GenerateRequest) -> list[str]:
@@ -50,6 +63,24 @@ def prompt_tokens(request: GenerateRequest) -> list[str]:
             prompt += _part_tokens(part)
         prompt.append("</>")
     return [*prompt, "<assistant>"]
+
+
+def prompt_characters(request: GenerateRequest) -> int:
+    """About how many characters a request gives the model to read."""
+    tools = sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
+    return tools + sum(_characters(part) for each in request.messages for part in each.parts)
+
+
+def _characters(part: Part) -> int:
+    match part:
+        case ToolCall(arguments=arguments):
+            return len(arguments)
+        case ToolResult(parts=parts):
+            return sum(map(_characters, parts))
+        case Image():
+            return 0
+        case _:
+            return len(part.text)
 
 
 def output_tokens(part: OutputPart) -> int:

@@ -13,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from mlxd.engine.grammar.requested_schemas import is_constrained, requested_schemas
 from mlxd.engine.interface import Generation, Unwatched, Watcher
 from mlxd.engine.scripted.agent import agent
-from mlxd.engine.scripted.answers import prompt_tokens
+from mlxd.engine.scripted.answers import prompt_characters, prompt_tokens
 from mlxd.engine.scripted.playback import Gate, Pause, Play, Playback, ScriptItem
 from mlxd.engine.scripted.script_file import load_script
 from mlxd.errors import (
@@ -41,6 +43,8 @@ REMEMBERED = 64
 REMEMBERED_TOKENS = 500_000
 """Tokens of all those prompts."""
 REMEMBERED_RESTARTS = 20
+LARGE_PROMPT = 200_000
+"""Characters from which on preparing a prompt would hold up others."""
 
 USUAL_MODELS = (
     ModelInfo(
@@ -51,6 +55,28 @@ USUAL_MODELS = (
         max_tokens=4096,
     ),
 )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request's prompt, and what of its schemas a grammar would leave out."""
+
+    tokens: list[str]
+    left_out: tuple[str, ...]
+
+
+async def prepared(request: GenerateRequest) -> _Prepared:
+    """What a request is before it is played; raises `InvalidField`.
+
+    A large one is prepared in a thread: with a real engine it would not be done in the server.
+    """
+
+    def prepare() -> _Prepared:
+        left_out = requested_schemas(request).left_out if is_constrained(request) else ()
+        return _Prepared(prompt_tokens(request), left_out)
+
+    large = prompt_characters(request) > LARGE_PROMPT
+    return await asyncio.to_thread(prepare) if large else prepare()
 
 
 class ScriptedEngine:
@@ -111,7 +137,7 @@ class ScriptedEngine:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
         """See `Engine.generate`; also raises what the script raises before its first event."""
         self.requests.append(request)
-        playback = self._admit(request)
+        playback = self._admit(request, await prepared(request))
         try:
             await self._enter(playback)
             yield playback
@@ -125,7 +151,7 @@ class ScriptedEngine:
     async def count_tokens(self, request: GenerateRequest) -> int:
         """See `Engine.count_tokens`."""
         self._model(request.model)
-        return len(prompt_tokens(request))
+        return len((await prepared(request)).tokens)
 
     async def load(self, model: str) -> None:
         """See `Engine.load`."""
@@ -175,17 +201,18 @@ class ScriptedEngine:
             requests=tuple(playback.status() for playback in self._live),
         )
 
-    def _admit(self, request: GenerateRequest) -> Playback:
+    def _admit(self, request: GenerateRequest, prepared: _Prepared) -> Playback:
         if self._stopping:
             raise EngineStopped
         model = self._model(request.model)
         if len(self._live) >= self._max_batch + self._max_queue:
             raise QueueFull(limit=self._max_queue)
-        prompt = prompt_tokens(request)
+        prompt, left_out = prepared.tokens, prepared.left_out
         if 0 < model.context_length <= len(prompt):
             raise ContextTooLong(prompt_tokens=len(prompt), context_length=model.context_length)
         usage = self._prompt_usage(request, prompt)
         playback = Playback(request, self._play, usage, self._watcher)
+        playback.left_out = left_out
         playback.on_end = lambda: self._end(playback)
         self._live.append(playback)
         self._changed()

@@ -121,6 +121,7 @@ class Playback:
         self, request: GenerateRequest, script: Play, usage: Usage, watcher: Watcher
     ) -> None:
         self.request = request
+        self.left_out: tuple[str, ...] = ()
         self.turn = asyncio.Event()
         """Set when the answer may begin: there are only so many slots."""
         self.on_end: Callable[[], None] = lambda: None

@@ -61,6 +61,7 @@ class PendingRequest:
         self.request = request
         self.envelope = Envelope(Submit(number, request))
         self.accepted = False
+        self.left_out: tuple[str, ...] = ()
         self.ended = False
         """Nothing more will come; there may still be events to read."""
         self.waits: WaitReason | None = None
@@ -115,6 +116,7 @@ class PendingRequest:
             return
         self.accepted = True
         self._usual_sampling = sampling
+        self.left_out = reply.left_out
         self._guarded(lambda: self._start(reply, markup, usual_mode))
         if not self.ended:
             self._watcher.moved(self.request, self.status())

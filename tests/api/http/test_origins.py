@@ -7,6 +7,8 @@ from quart import Response
 from werkzeug.datastructures import Headers
 
 from mlxd.api.http.origins import HostList, OriginList
+from mlxd.api.http.refusals import LINES, RefusalLog
+from mlxd.api.http.request_log import Record
 from mlxd.config.settings import ServerSettings
 from tests.api.support import CHAT, HELLO, Front, error_of, front, settings_for
 from tests.scripts import SCRIPTS
@@ -15,6 +17,9 @@ GOOD_HOSTS = [
     *("localhost", "LOCALHOST", "localhost:8484", "localhost.:8484", "127.0.0.1", "127.0.0.1:1"),
     *("127.8.8.8:65535", "[::1]", "[::1]:8484", "[0:0:0:0:0:0:0:1]:80", "box.example"),
     *("BOX.example:8484", "only.example:8080", "[fd00::7]:99"),
+    *("host.docker.internal", "host.docker.internal:8484", "HOST.Docker.Internal:1"),
+    *("host.containers.internal:8484", "gateway.docker.internal", "host.orb.internal:80"),
+    *("host.lima.internal", "my-box.internal", "host.docker.internal.:8484"),
 ]
 BAD_HOSTS = [
     *(
@@ -31,12 +36,18 @@ BAD_HOSTS = [
     *("..", "-", "a" * 300, "x" * 64 + ".example", "xn--zzzzzzzz", "only.example", "[fd00::8]"),
     *("only.example:80", "only.example:08080x", "box.example.evil", "xbox.example", "[]", "[:::]"),
     *("localhost\t", " localhost", "local host", "localhost%00", "localhost#", "localhost?x"),
+    *("internal", "internal.example", "x.internal.example", "evilinternal", ".internal"),
+    *("host.docker.internal.evil", "a..internal", "x.internal.localhost.evil", "internal:8484"),
+    *("host.docker.internal, evil.example", "evil.example, host.docker.internal"),
+    *("host.docker.internal@evil.example", "printer.local", "host.docker.internal/x"),
     *("\u00e9.example", "127.0.0.1:-1", "[::ffff:8.8.8.8]", "169.254.169.254"),
 ]
 GOOD_ORIGINS = [
     *("http://localhost", "http://localhost:3000", "https://localhost", "HTTP://LocalHost:3000"),
     *("http://127.0.0.1:5173", "http://[::1]:8080", "https://app.example", "HTTPS://APP.example"),
-    "tauri://localhost",
+    *("tauri://localhost", "app://notes", "app://obsidian.md", "APP://notes", "file://"),
+    *("vscode-webview://1a2b3c4d", "vscode-file://vscode-app", "capacitor://localhost"),
+    *("app://-", "tauri://app.example:1420"),
 ]
 BAD_ORIGINS = [
     *("", "null", "https://evil.example", "http://localhost.evil.example", "http://evil.example"),
@@ -44,16 +55,19 @@ BAD_ORIGINS = [
         "http://localhost@evil.example",
         "http://localhost:3000/path",
         "http://localhost/",
-        "file://",
+        "https://tauri.localhost.evil",
     ),
     *("localhost", "ftp://localhost", "https://app.example:444", "https://app.example.evil"),
     *("http://app.example", "http://localhost:x", "http://local host", "http://[::2]", "*"),
     *("http://localhost http://evil.example", "http://127.0.0.1.nip.io", "javascript://localhost"),
-    "http://localhost\\@evil.example",
+    *("http://localhost\\@evil.example", "capacitor://evil", "chrome-extension://abcdef"),
+    *("moz-extension://abcdef", "app:notes", "app://notes/x", "app://a b", "app://a@b", "apps://a"),
+    *("xapp://a", "http://app://notes", "app://notes, http://evil.example", "vscode://x", "file:"),
+    *("http://host.docker.internal", "https://app", "app://notes\n", "blob:app://notes"),
 ]
 SERVER = {
     "allowed_hosts": ("box.example", "only.example:8080", "fd00::7"),
-    "cors_origins": ("https://app.example", "tauri://localhost"),
+    "cors_origins": ("https://app.example", "custom://localhost"),
 }
 ROUTES = [("GET", "/"), ("GET", "/health"), ("GET", "/v1/models"), ("POST", CHAT), ("GET", "/x")]
 
@@ -181,3 +195,106 @@ async def test_options_without_a_preflight_is_a_405_in_the_envelope() -> None:
     assert response.status_code == 405
     assert (await error_of(response))["code"] == "method_not_allowed"
     assert response.headers["allow"] == "POST"
+
+
+APP = "app://notes"
+PATHS = ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/openai/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_desktop_app_may_ask_and_read_answers_and_errors_of_every_dialect(
+    path: str,
+) -> None:
+    server = front(*SCRIPTS["text"], settings=settings_for(api_keys=("k",)))
+    asks = {"origin": APP, "access-control-request-method": "POST"}
+    preflight = await server.client.options(path, headers=asks)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (204, APP)
+    for key, status in (("k", (200, 400)), ("wrong", (401,))):
+        response = await server.client.post(
+            path,
+            json={"messages": HELLO, "input": "Hi", "max_tokens": 5, "model": "demo"},
+            headers={"origin": APP, "authorization": f"Bearer {key}"},
+        )
+        assert response.status_code in status
+        assert response.headers["access-control-allow-origin"] == APP
+
+
+async def test_two_host_headers_are_none_that_is_served() -> None:
+    headers = Headers([("Host", "localhost"), ("Host", "evil.example")])
+    response = await serving().client.get("/v1/models", headers=headers)
+    assert response.status_code == 403
+
+
+def refused_lines(caplog: pytest.LogCaptureFixture, level: str) -> list[str]:
+    records = [each for each in caplog.records if each.name == "mlxd.request"]
+    lines = [each.getMessage() for each in records if each.levelname == level]
+    return [line for line in lines if "finish=Forbidden" in line]
+
+
+async def test_the_log_says_what_was_refused_and_what_to_set(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", logger="mlxd")
+    server = serving()
+    await server.get("/v1/models", host="host.example:8484")
+    await server.get("/v1/models", origin='https://a"b.example/' + "x" * 200)
+    await server.get("/v1/models", host="a..b")
+    first, second, third = refused_lines(caplog, "INFO")
+    assert 'finish=Forbidden host="host.example:8484" (add it to server.allowed_hosts)' in first
+    assert 'origin="https://a\\"b.example/xxx' in second
+    assert second.endswith('x" (server.cors_origins)')
+    assert len(second.partition("origin=")[2]) < 140
+    assert 'host="a..b" (add it' in third
+
+
+async def test_refused_names_are_logged_a_few_times_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", logger="mlxd")
+    server = serving()
+    for number in range(3 * LINES):
+        await server.get("/v1/models", host=f"evil{number}.example")
+    assert len(refused_lines(caplog, "INFO")) == LINES
+    assert len(refused_lines(caplog, "DEBUG")) == 2 * LINES
+    # What else goes wrong is logged as ever.
+    await server.get("/no/such/path")
+    assert "finish=RouteNotFound" in caplog.records[-1].getMessage()
+    assert caplog.records[-1].levelname == "INFO"
+
+
+def test_after_a_while_refused_names_are_logged_again() -> None:
+    now = [0.0]
+    log = RefusalLog(lambda: now[0])
+    muted = []
+    for second in range(0, 180, 5):
+        now[0] = second
+        record = Record("req_1")
+        log.origin(record, "http://evil.example\nfaked line \x1b[31m")
+        assert record.refused.isprintable()
+        muted.append(record.muted)
+    for minute in range(3):
+        assert muted[minute * 12 : minute * 12 + 12].count(False) == LINES
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/api/hello"])
+async def test_who_knocks_gets_an_answer_and_who_looks_gets_words(path: str) -> None:
+    server = serving()
+    assert (await server.client.head(path)).status_code == 200
+    assert await (await server.get(path)).get_json() == {"object": "server", "name": "mlxd"}
+    page = await server.get(path, accept="text/html,*/*;q=0.8", host="localhost:8484")
+    assert page.content_type.startswith("text/plain")
+    text = await page.get_data(as_text=True)
+    assert "http://localhost:8484/v1" in text
+    assert "mlxd chat" in text
+    assert (await server.get("/favicon.ico")).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/v1/v1/messages", "/v1/v1/responses"])
+async def test_a_base_url_with_one_version_too_many_is_served(path: str) -> None:
+    server = front(*SCRIPTS["text"], settings=settings_for())
+    body = {"messages": HELLO, "input": "Hi", "max_tokens": 5}
+    response = await server.client.post(path, json=body)
+    assert response.status_code in (200, 400)
+    assert (await server.client.get("/v1/v1/models")).status_code == 200
+    wrong = await server.client.post("/v1/v1/messages", json=[])
+    assert (await wrong.get_json())["type"] == "error"

@@ -209,7 +209,7 @@ REFUSED = (
 def test_what_cannot_be_enforced_is_refused_with_a_reason(bench: Bench, name: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         bench.constrainer.recipe(ask(output=output(HOSTILE[name])), PROMPT)
-    assert refusal.value.field == "response_format"
+    assert refusal.value.field.startswith("response_format")
     assert len(str(refusal.value)) > 20
 
 

@@ -190,5 +190,5 @@ def test_a_pattern_that_can_not_be_enforced_is_refused(bench: Bench) -> None:
         tool = custom_tool("alpha", None, InputGrammar(syntax="regex", definition=pattern))
         with pytest.raises(InvalidField) as refused:
             bench.constrainer("json_tools").recipe(request((tool,), AutoTools()), Prompt([1]))
-        assert refused.value.field == "tools"
+        assert refused.value.field == "tools.0.function.parameters.properties.input.pattern"
         assert why in str(refused.value)

@@ -1,7 +1,10 @@
 """The scripted engine keeps the contract of `Engine` and fills in what a script leaves out."""
 
 import asyncio
+import random
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -365,3 +368,25 @@ async def test_the_requests_that_came_are_kept() -> None:
     await events_of(engine, ask("one"))
     await events_of(engine, ask("two"))
     assert [request.messages for request in engine.requests] == [(user("one"),), (user("two"),)]
+
+
+def test_a_long_text_has_the_tokens_that_it_has_in_one_piece() -> None:
+    rng = random.Random(5)
+    pieces = ("word", " ", "\n\n", "longerwordthansix", ".", "\u00e9", " " * 40_000, "x" * 50_000)
+    for _ in range(20):
+        text = "".join(rng.choices(pieces, weights=[40, 40, 9, 20, 9, 9, 1, 1], k=6000))
+        whole = re.findall(r" ?\w{1,6}|[^\w\s]|\s+", text)
+        assert tokens(text) == whole
+
+
+async def test_a_huge_prompt_does_not_keep_others_waiting() -> None:
+    engine = playing(*HELLO)
+    huge = ask("so long, " * 600_000)
+    task = asyncio.create_task(answer_of(engine, huge))
+    turns = 0
+    with suppress(ContextTooLong):
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0.001)
+        await task
+    assert turns > 20

@@ -14,7 +14,7 @@ from mlxd.api.dialect import (
     Route,
 )
 from mlxd.api.openai.chat.messages import neutral_messages
-from mlxd.api.openai.chat.output_format import output
+from mlxd.api.openai.chat.output_format import output, schema_place
 from mlxd.api.openai.chat.renderer import ChatAnswerOptions, ChatRenderer
 from mlxd.api.openai.chat.tools import ChatToolbox, legacy_toolbox, toolbox
 from mlxd.api.openai.chat.wire import ChatRequest
@@ -26,6 +26,7 @@ from mlxd.api.openai.sampling import (
     template_args,
     token_limit,
 )
+from mlxd.api.openai.tools import CUSTOM_PATTERN
 from mlxd.api.openai.wire import unknown_fields
 from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
@@ -89,8 +90,9 @@ class OpenAIChat(ListsModels, Dialect):
             ignored=tuple(dict.fromkeys(ignored)),
             places={
                 "response_format": form,
+                "response_format.schema": schema_place(wire, form),
                 **({"tools": "functions"} if box.legacy else {}),
-                **schema_places(box.tools, box.schemas),
+                **schema_places(box.tools, box.schemas, dict.fromkeys(box.custom, CUSTOM_PATTERN)),
             },
         )
 

@@ -47,6 +47,16 @@ def output(wire: ChatRequest) -> tuple[str, Output]:
     return next(iter(forms.items()), ("", TextOutput()))
 
 
+def schema_place(wire: ChatRequest, field: str) -> str:
+    """Where in the form of output that `field` requests its schema stands."""
+    match wire.response_format:
+        case JsonSchemaFormat(json_schema=inner) if inner is not None:
+            return "response_format.json_schema.schema"
+        case JsonSchemaFormat() | JsonObjectFormat():
+            return "response_format.schema"
+    return field
+
+
 def _described(format_: JsonSchemaFormat) -> Output:
     inner, beside = format_.json_schema, format_.schema_
     if inner is None and beside is None:

@@ -152,7 +152,7 @@ def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatTo
                 grammar = tool.format.grammar if isinstance(tool.format, GrammarFormat) else None
                 tools.append(custom_tool(name, description, grammar))
                 custom.add(name)
-                schemas[name] = f"tools.{index}.custom.format"
+                schemas[name] = f"tools.{index}.custom.format.grammar.definition"
                 if grammar is not None and not grammar.enforced:
                     dropped.append("tools.custom.format")
             case OtherTool(type=kind):

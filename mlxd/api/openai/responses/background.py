@@ -104,6 +104,11 @@ class BackgroundRun:
         self._task.add_done_callback(lambda _: call())
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the body is left to the model, as far as the engine has said so."""
+        return self._answer.left_out
+
+    @property
     def turn(self) -> StatefulCall:
         return self._answer.turn
 
@@ -114,10 +119,12 @@ class BackgroundRun:
     async def accepted(self, seconds: float) -> None:
         """Wait until the engine has taken it, though not for long; raises why it did not."""
         accepted = asyncio.create_task(self._answer.accepted.wait())
-        await asyncio.wait(
-            {accepted, self._generating}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        accepted.cancel()
+        try:
+            await asyncio.wait(
+                {accepted, self._generating}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            accepted.cancel()
         if self._generating.done():
             self._generating.result()
 

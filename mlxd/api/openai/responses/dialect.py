@@ -40,6 +40,7 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
+from mlxd.api.openai.tools import CUSTOM_PATTERN
 from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
@@ -47,7 +48,11 @@ from mlxd.errors import MlxdError
 from mlxd.history import Item
 
 Wire = TypeVar("Wire", bound=HistoryRequest)
-PLACES = {"messages": "input", "response_format": "text.format"}
+PLACES = {
+    "messages": "input",
+    "response_format": "text.format",
+    "response_format.schema": "text.format.schema",
+}
 """Fields here that have another name in the engine."""
 
 
@@ -108,7 +113,12 @@ class OpenAIResponses(ListsModels, Dialect):
                 renderer=(CompactionRenderer if compacts else ResponsesRenderer)(options),
                 requested_model=wire.model or "",
                 ignored=(*ignored, *history.unseen),
-                places={**PLACES, **schema_places(box.tools, box.schemas)},
+                places={
+                    **PLACES,
+                    **schema_places(
+                        box.tools, box.schemas, dict.fromkeys(box.custom, CUSTOM_PATTERN)
+                    ),
+                },
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call

@@ -157,12 +157,13 @@ class ResponseEndpoints:
         turn = await self._turn(unresolved, call)
         if unresolved.background:
             return await self._begin(turn, call)
-        headers = ignored_header(turn.answer.ignored)
         if unresolved.stream:
             exchange, _ = await self._continuations.open(turn, call.stack, call.record)
+            headers = ignored_header(exchange.ignored)
             return self._streamed(exchange.stream(self._dialect.framing), headers)
         async with AsyncExitStack() as stack:
             exchange, _ = await self._continuations.open(turn, stack, call.record)
+            headers = ignored_header(exchange.ignored)
             return Reply(await whole_body(exchange, turn.answer.renderer), headers)
 
     async def _begin(self, turn: StatefulCall, call: ApiCall) -> Reply:
@@ -173,7 +174,7 @@ class ResponseEndpoints:
         record.stream = turn.call.stream
         run = await self._runs.start(turn, record, self._dialect.framing)
         call.record.queued = True
-        headers = ignored_header(turn.answer.ignored)
+        headers = ignored_header((*turn.answer.ignored, *run.left_out))
         if turn.call.stream:
             return self._streamed(run.follow(-1), headers)
         return Reply(run.queued, headers)

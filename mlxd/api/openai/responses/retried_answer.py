@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 from mlxd.api.http.event_batches import merged
-from mlxd.api.http.exchange import with_source
+from mlxd.api.http.exchange import left_out, with_source
 from mlxd.api.http.request_log import Record
 from mlxd.api.openai.responses.continuation import StatefulCall, begin_fitting
 from mlxd.api.openai.responses.resumed_stream import Differs, ResumedStream
@@ -41,6 +41,7 @@ class RetriedAnswer:
         # Without a seed of its own the second answer would be another one.
         self.turn = turn.seeded()
         self.record = record
+        self.left_out: tuple[str, ...] = ()
         self.accepted = asyncio.Event()
         self.released = asyncio.Event()
         self._engine = engine
@@ -76,6 +77,7 @@ class RetriedAnswer:
     async def _once(self) -> AsyncGenerator[list[Event], None]:
         async with AsyncExitStack() as stack:
             generation = await self._enter(stack)
+            self.left_out = left_out(self.turn.answer, [generation])
             self.accepted.set()
             # Not before its response is stored as queued: whoever sees a frame may ask for it.
             await self.released.wait()

@@ -12,7 +12,7 @@ from typing import Protocol
 from mlxd.api.dialect import Caller, ErrorReply, Frame, JsonObject
 from mlxd.api.endpoints import Services
 from mlxd.api.http.body import in_turns, parse_json
-from mlxd.api.http.framework import ApiSocket
+from mlxd.api.http.framework import TOO_MANY, TRY_AGAIN_LATER, ApiSocket, MessagesDropped
 from mlxd.api.http.internal_errors import bugs_hidden
 from mlxd.api.http.request_log import Record
 from mlxd.api.openai.responses.continuation import Continuations, Latest
@@ -93,7 +93,12 @@ class SocketSession:
         limit = asyncio.get_running_loop().time() + self._services.tuning.socket_limit
         draining = self._services.draining
         while not draining.is_set():
-            message = await self._next(limit)
+            try:
+                message = await self._next(limit)
+            except MessagesDropped:
+                # What was taken is answered by now; who sent more is told where it ends.
+                await self._socket.close(TRY_AGAIN_LATER, TOO_MANY)
+                return
             if message is not None:
                 await self._answer(message)
             elif not draining.is_set():

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from mlxd.api.app import create_app
 from mlxd.config.settings import Settings
-from mlxd.engine.scripted.engine import ScriptItem
+from mlxd.engine.scripted.engine import ScriptedEngine, ScriptItem
 from mlxd.errors import ContextTooLong
 from mlxd.events import Failed
 from mlxd.history import ResponseState
@@ -288,3 +288,23 @@ async def test_without_a_store_there_are_no_paths_that_need_one() -> None:
     bare = Front(create_app(Settings(), server.engine), server.engine)
     assert (await bare.post({"model": "demo", "input": "x"}, RESPONSES)).status_code == 404
     assert (await bare.ask()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", RESPONSES),
+        ("POST", f"{RESPONSES}/input_tokens"),
+        ("POST", f"{RESPONSES}/compact"),
+        ("GET", f"{RESPONSES}/resp_1"),
+        ("POST", "/openai/v1/responses/input_tokens"),
+        ("POST", "/v1/conversations"),
+    ],
+)
+async def test_without_a_store_what_needs_one_is_not_there(method: str, path: str) -> None:
+    for dialects in (("openai_responses",), ("anthropic", "openai_responses", "azure")):
+        app = create_app(Settings(dialects=dialects), ScriptedEngine(lambda _: ()))
+        body = {"model": "scripted", "input": "Hi"} if method == "POST" else None
+        response = await app.test_client().open(path, method=method, json=body)
+        assert response.status_code == 404
+        assert "Unknown request URL" in (await response.get_json())["error"]["message"]

@@ -261,6 +261,7 @@ class RealClient:
         self._reader, self._writer = reader, writer
         self._wire = WSConnection(ConnectionType.CLIENT)
         self.closed: int | None = None
+        self.reason: str | None = None
 
     async def send(self, event: Any) -> None:
         self._writer.write(self._wire.send(event))
@@ -277,8 +278,8 @@ class RealClient:
                         if whole:
                             yield pending
                             pending = ""
-                    case CloseConnection(code=code):
-                        self.closed = int(code)
+                    case CloseConnection(code=code, reason=reason):
+                        self.closed, self.reason = int(code), reason
                         return
                     case AcceptConnection():
                         yield "accepted"
@@ -330,3 +331,27 @@ async def test_leaving_a_real_connection_frees_the_slot() -> None:
             await server.engine.reaches(lambda engine: engine.running == 1)
         async with asyncio.timeout(LIMIT):
             await server.engine.reaches(lambda engine: engine.running == 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "answered"),
+    [([10] * 12, range(8, 12)), ([10, 10, 100_000, 10], range(1, 3)), ([80_000] * 6, range(1, 6))],
+    ids=["many", "a large one among others", "large ones"],
+)
+async def test_of_too_many_messages_at_once_those_taken_are_answered_and_the_rest_named(
+    sizes: list[int], answered: range
+) -> None:
+    gate = asyncio.Event()
+    server = serving(play=gated(gate))
+    async with listening(server.app) as url, connected(url) as client:
+        messages = client.messages()
+        assert await anext(messages) == "accepted"
+        for size in sizes:
+            body = {"type": "response.create", "model": "demo", "input": " " * size}
+            await client.send(TextMessage(json.dumps(body)))
+        await server.engine.reaches(lambda engine: engine.running == 1)
+        gate.set()
+        kinds = [json.loads(message)["type"] async for message in messages]
+    assert kinds.count("response.completed") in answered
+    assert kinds[-1] == "response.completed"
+    assert (client.closed, client.reason) == (1013, "too many messages at once")

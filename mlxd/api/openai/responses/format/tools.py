@@ -222,7 +222,7 @@ def toolbox(offered: Sequence[tuple[str, OfferedTool]]) -> ResponsesToolbox:
                 grammar = tool.format if isinstance(tool.format, InputGrammar) else None
                 tools[name] = custom_tool(name, tool.description, grammar)
                 custom.add(name)
-                schemas[name] = f"{own_place}.format"
+                schemas[name] = f"{own_place}.format.definition"
             if space:
                 spaces[name] = (space, tool.name)
     return ResponsesToolbox(tuple(tools.values()), frozenset(custom), spaces, schemas)
