@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 
-from mlxd.status import RowFigures, Second
+from mlxd.status import ModelInfo, RowFigures, Second
 from mlxd.tui.format import bar, count, fit, fraction, rate, share, size, span
 from mlxd.tui.terminal import ASCII, FEW, MANY, TRUE, UNICODE, Glyphs, Terminal, terminal_of
 from mlxd.tui.toned_text import Line, apart, cut, joined, length, plain, wrapped
 from mlxd.tui.top.chart import KEPT, Timeline, columns, plot, span_for, top_of
 from mlxd.tui.top.columns import GAP, Sorting, matches, widths
+from mlxd.tui.top.details import model_lines
 from mlxd.tui.top.tables import (
     conversation_columns,
     log_columns,
+    model_note,
     prefill_fraction,
     running_columns,
     waiting_columns,
@@ -259,3 +261,11 @@ def test_dialects_are_shown_by_their_titles() -> None:
     status = replace(BUSY, server=server, engine=replace(BUSY.engine, requests=(request,)))
     assert with_titles(status).engine.requests == (replace(request, dialect="new"),)
     assert with_titles(BUSY) == BUSY
+
+
+def test_a_model_that_is_served_one_request_at_a_time_says_so() -> None:
+    lone = ModelInfo("m", source="demo", state="loaded", unbatched="ValueError")
+    assert model_note(lone) == "one at a time demo"
+    lines = ["".join(text for text, _ in line) for line in model_lines(lone, UNICODE)]
+    assert any("one at a time: ValueError" in line for line in lines)
+    assert model_note(replace(lone, unbatched="", default=True)) == "default demo"
