@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from mlxd.cli import cli
 from mlxd.commands.doctor_checks import blas_finding, memory_finding, model_finding, python_finding
 from mlxd.commands.local_models import LocalModel
+from mlxd.status import AnswerFormat
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
 from tests.own_code import REFUSES_TWO, with_code
@@ -112,6 +113,10 @@ def test_doctor_is_content_with_a_setup_that_works(mlxd: Shell, tmp_path: Path) 
     expected = ["python", "config", "port", "store", "mlx", "memory", "blas"]
     expected += ["model tiny"] * 3
     assert subjects == [name for name in expected if name != "blas" or sys.platform == "linux"]
+    assert (
+        "; calls are read as json_tools (from the tokenizer), and read back, "
+        "thinking in <think> </think> (from the template)"
+    ) in result.out
     assert re.search(r"(?m)^ok    mlx: mlx 0\.\d+\.\d+, mlx-lm [\d.]+, on (cpu|gpu)", result.out)
     assert "requests are batched" in result.out
     assert "temperature 0.7 (default), top_p 0.95 (default)" in result.out
@@ -185,6 +190,14 @@ def test_a_model_is_judged_by_presence_and_size(here: LocalModel, level: str, sa
     finding = model_finding("m", "owner/name", here, memory=10 * GB)
     assert finding.level == level
     assert says in f"{finding.text} {finding.remedy}"
+
+
+def test_a_model_whose_calls_can_not_be_read_is_worth_a_warning() -> None:
+    words = AnswerFormat("words", "json_tools", problem="tools are described in words: why")
+    finding = model_finding("m", "owner/name", LocalModel(GB), memory=10 * GB, answers=words)
+    assert finding.level == "warn"
+    assert "tools are described in words, calls are read as json_tools, no thinking" in finding.text
+    assert finding.remedy == "tools are described in words: why."
 
 
 @pytest.mark.parametrize(

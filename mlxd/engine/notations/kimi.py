@@ -1,5 +1,9 @@
 """Kimi's calls: a name and a JSON object between control tokens; K3 has tags instead."""
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
@@ -40,10 +44,20 @@ def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
             return
 
 
+def _spell(calls: Sequence[tuple[str, Any]]) -> str:
+    written = (
+        f"{_CALL}functions.{name}:{number}{_ARGUMENTS}"
+        f"{json.dumps(arguments, ensure_ascii=False)}{_CALL_END}"
+        for number, (name, arguments) in enumerate(calls)
+    )
+    return f"{_SECTION}{''.join(written)}{_SECTION_END}"
+
+
 KIMI_K2 = Notation(
     "kimi_k2",
     Form((f"{_CALL}functions.{{name}}:0{_ARGUMENTS}", _CALL_END), region=(_SECTION, _SECTION_END)),
     {_SECTION: _read_section, _CALL: _read_calls},
+    spell=_spell,
 )
 
 _REGION, _REGION_END = "<|open|>tools<|sep|>", "<|close|>tools<|sep|>"
