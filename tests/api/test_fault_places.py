@@ -154,6 +154,9 @@ ANY = ("properties", "signature", "input", "schema", "input_schema", "parameters
 """Below these any JSON may stand, or nothing is read."""
 
 
+SERVER = front(*SCRIPTS["text"])
+
+
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
     """The place of everything in a body."""
     if path:
@@ -183,7 +186,7 @@ def read(place: str) -> Path:
 
 async def told(path: str, body: Json, play: Any = None) -> Path | None:
     """The place that the refusal names, None if the body is taken."""
-    server = front(play=play) if play else front(*SCRIPTS["text"])
+    server = front(play=play) if play else SERVER
     response = await server.post(body, path)
     if response.status_code == 200:
         return None

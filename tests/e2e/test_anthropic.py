@@ -104,5 +104,7 @@ async def test_a_prompt_that_is_too_long_says_by_how_much(client: AsyncAnthropic
 async def test_images_are_refused_by_the_name_of_the_model(client: AsyncAnthropic) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgoAAAAA"}
     seen: Any = [{"role": "user", "content": [{"type": "image", "source": source}]}]
-    with pytest.raises(BadRequestError, match="'tiny' takes text only"):
+    with pytest.raises(
+        BadRequestError, match="messages.0.content.0: The model 'tiny' takes text only"
+    ):
         await client.messages.create(model="tiny", max_tokens=5, messages=seen)

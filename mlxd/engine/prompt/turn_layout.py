@@ -141,13 +141,15 @@ def _with_results(turns: Sequence[ChatTurn]) -> list[tuple[ChatTurn, list[list[C
     owners: dict[str, list[list[ChatTurn]]] = {}
     for turn in turns:
         if turn.role == "tool" and (same := owners.get(turn.call_id)):
-            next((found for found in same if not found), same[-1]).append(turn)
+            (same.pop() if len(same) > 1 else same[0]).append(turn)
             continue
         results: list[list[ChatTurn]] = [[] for _ in turn.calls]
         answered.append((turn, results))
-        for id_ in {call.id for call in turn.calls}:
-            numbered = enumerate(turn.calls)
-            owners[id_] = [results[number] for number, call in numbered if call.id == id_]
+        own: dict[str, list[list[ChatTurn]]] = {}
+        # The first call of an id at the end, to be answered first.
+        for call, found in zip(reversed(turn.calls), reversed(results), strict=True):
+            own.setdefault(call.id, []).append(found)
+        owners |= own
     return answered
 
 

@@ -1,11 +1,15 @@
 """Results of tools stand with the calls they belong to, in whatever order they came."""
 
 import re
+import time
 from collections.abc import Sequence
 from itertools import combinations, permutations
 
 import pytest
 
+from mlxd.engine.prompt.template_traits import TemplateTraits
+from mlxd.engine.prompt.turn_layout import arrange
+from mlxd.engine.prompt.turns import ChatCall, ChatTurn
 from mlxd.messages import Message, Text, ToolCall
 from tests.engine.prompt.prompting import rendered, result, say
 from tests.templates import TEMPLATES
@@ -148,3 +152,14 @@ def test_a_call_that_may_still_be_answered_gets_no_empty_answer(template: str) -
     waiting = rendered(template, *asked("p"))
     assert "<tool_response>" not in waiting.replace("<tool_response></tool_response>", "")
     assert "[RESULT]" not in waiting
+
+
+@pytest.mark.parametrize("ids", [[str(number) for number in range(20_000)], ["same"] * 20_000])
+def test_very_many_results_are_placed_in_reasonable_time(ids: list[str]) -> None:
+    calls = tuple(ChatCall(id_, "open", {}) for id_ in ids)
+    results = [ChatTurn("tool", str(number), call_id=id_) for number, id_ in enumerate(ids)]
+    began = time.process_time()
+    placed = arrange([ChatTurn("assistant", calls=calls), *results[::-1]], TemplateTraits())
+    assert time.process_time() - began < 2
+    texts = [turn.text for turn in placed[1:]]
+    assert texts == [turn.text for turn in (results if len(set(ids)) > 1 else results[::-1])]
