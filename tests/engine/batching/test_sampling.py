@@ -116,6 +116,21 @@ def test_repetition_penalty_counts_prompt_and_answer_once() -> None:
     assert processed(row(repetition_penalty=2.0), [0, 1, 1], 2) == [0.5, -2.0, 2.0, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"presence_penalty": 0.5}, [0.5, -1.5, 2.0, 0.5]),
+        ({"frequency_penalty": 0.25}, [0.75, -1.5, 2.0, 0.5]),
+        ({"presence_penalty": -0.5}, [1.5, -0.5, 2.0, 0.5]),
+        ({"repetition_penalty": 2.0}, [0.5, -2.0, 1.0, 0.5]),
+    ],
+)
+def test_each_penalty_works_without_the_others(
+    asked: dict[str, float], expected: list[float]
+) -> None:
+    assert processed(row(**asked), [2, 0, 1, 1], 1) == expected
+
+
 def test_openai_penalties_count_the_answer_only() -> None:
     sampling = row(presence_penalty=0.5, frequency_penalty=0.25)
     assert processed(sampling, [0, 0, 2, 2, 3], 2) == [1.0, -1.0, 1.0, -0.25]

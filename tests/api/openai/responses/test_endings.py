@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlxd.api.openai.responses.background import UNSTORED
 from mlxd.engine.scripted.engine import Gate, ScriptItem
 from mlxd.events import Failed
+from mlxd.history import RUNNING, StoredResponse
 from mlxd.messages import GenerateRequest
 from tests.api.remembered import (
     CONVERSATIONS,
@@ -178,3 +180,92 @@ async def test_the_events_of_a_long_answer_can_be_read_again_from_anywhere() -> 
         assert await late == whole[101:]
         assert await streamed(server, path) == whole
         assert await streamed(server, f"{path}&starting_after=100") == whole[101:]
+
+
+async def test_what_a_run_no_longer_holds_is_refused_with_where_its_events_begin() -> None:
+    gate, said = asyncio.Event(), asyncio.Event()
+
+    def play(_: GenerateRequest) -> Iterator[ScriptItem]:
+        yield STARTED
+        yield from text(0, *["x" * 1024 * 1024] * 34)
+        said.set()
+        yield Gate(gate)
+        yield finished()
+
+    server = serving(play=play)
+    name = (await asked(server, background=True))["id"]
+    async with asyncio.timeout(LIMIT):
+        await said.wait()
+        await soon_idle()
+        refused = await got(server, f"{RESPONSES}/{name}?stream=true&starting_after=0", 400)
+        assert refused["error"]["param"] == "starting_after"
+        assert "no longer kept" in refused["error"]["message"]
+        gate.set()
+        await server.engine.reaches(lambda engine: not engine.running)
+
+
+async def test_the_first_reason_to_end_a_run_is_the_one_it_ends_for() -> None:
+    server = serving(play=gated(asyncio.Event()))
+    await server.app.startup()
+    name = (await asked(server, background=True))["id"]
+    await seen(server, b"output_text.delta", f"{RESPONSES}/{name}?stream=true")
+    async with asyncio.timeout(LIMIT):
+        cancelled, _ = await asyncio.gather(
+            server.post({}, f"{RESPONSES}/{name}/cancel"), server.app.shutdown()
+        )
+    assert (await cancelled.get_json())["status"] == "cancelled"
+    assert (await got(server, f"{RESPONSES}/{name}"))["status"] == "cancelled"
+
+
+class SlowStore(RememberingStore):
+    """Takes the end of a response only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def put_response(self, response: StoredResponse) -> None:
+        if response.state not in RUNNING:
+            self.asked.set()
+            await self.let.wait()
+        await super().put_response(response)
+
+
+async def test_a_response_whose_end_is_being_stored_is_shown_when_it_is() -> None:
+    store = SlowStore()
+    server = serving(store=store)
+    name = (await asked(server, background=True))["id"]
+    async with asyncio.timeout(LIMIT):
+        await store.asked.wait()
+        reading = asyncio.create_task(got(server, f"{RESPONSES}/{name}"))
+        following = asyncio.create_task(streamed(server, f"{RESPONSES}/{name}?stream=true"))
+        await soon_idle()
+        assert not reading.done()
+        assert not following.done()
+        store.full = True
+        store.let.set()
+        # It could not be stored after all: nobody has seen it as completed.
+        assert (await reading)["status"] == "failed"
+        assert (await following)[-1]["type"] == "response.failed"
+
+
+async def soon_idle() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def test_only_the_latest_runs_that_could_not_be_stored_are_held_in_memory() -> None:
+    gate = asyncio.Event()
+    store = RememberingStore()
+    server = serving(play=gated(gate), store=store, max_queue=100)
+    names = [(await asked(server, background=True))["id"] for _ in range(UNSTORED + 2)]
+    store.full = True
+    gate.set()
+    async with asyncio.timeout(LIMIT):
+        for name in names[2:]:
+            failed = await until(server, name, "failed")
+            assert "the disk is full" in failed["error"]["message"]
+    # What the store has of the others is all that is left of them.
+    states = [(await got(server, f"{RESPONSES}/{name}"))["status"] for name in names[:2]]
+    assert states == ["queued", "queued"]

@@ -1,0 +1,48 @@
+"""An answer outside of the full screen, and links in one: nothing happens that nobody asked for."""
+
+import io
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.widgets import Markdown
+
+from mlxd.tui.chat.plain_output import Printer
+from mlxd.tui.chat.views import Segment
+
+PIECES = ("Hel", "Hello \x1b]0;title\x07", "Hello \x1b]0;title\x07 w\xf6rld")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_answer_is_written_as_it_grows_each_part_once(terminal: bool) -> None:
+    out = io.BytesIO()
+    printer = Printer(out, terminal=terminal)
+    for piece in (*PIECES, PIECES[-1]):
+        printer.show(piece)
+    written = out.getvalue().decode()
+    assert (written.count("Hel"), written.count("w\xf6rld")) == (1, 1)
+    # A pipe gets what the model wrote; a terminal would obey it.
+    assert ("\x1b" in written) is not terminal
+    assert terminal or written == PIECES[-1]
+
+
+class Reader(App[None]):
+    """An application that says what it was told to open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        yield Segment()
+
+    def open_url(self, url: str, *, new_tab: bool = True) -> None:
+        self.opened.append(url)
+
+
+async def test_a_link_in_an_answer_opens_no_browser() -> None:
+    reader = Reader()
+    async with reader.run_test() as pilot:
+        segment = reader.query_one(Segment)
+        segment.post_message(Markdown.LinkClicked(segment, "https://example.org/"))
+        await pilot.pause()
+        assert reader.opened == []
