@@ -56,6 +56,7 @@ _DSML = Tags(
     call_end="</｜DSML｜invoke>",
     param="<｜DSML｜parameter",
     param_end="</｜DSML｜parameter>",
+    region=_DSML_REGION,
     region_end="</｜DSML｜function_calls>",
     named_by="name",
     keyed_by="name",
@@ -68,7 +69,7 @@ DEEPSEEK = Notation(
     {
         _SECTION: _read_section,
         _CALL: _read_calls,
-        **tag_starts(_DSML, region=_DSML_REGION),
+        **tag_starts(_DSML),
     },
     signs=(_SECTION,),
 )

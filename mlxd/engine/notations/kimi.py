@@ -52,6 +52,7 @@ _TAGS = Tags(
     call_end="<|close|>call<|sep|>",
     param="<|open|>argument",
     param_end="<|close|>argument<|sep|>",
+    region=_REGION,
     region_end=_REGION_END,
     head_end="<|sep|>",
     named_by="tool",
@@ -69,5 +70,5 @@ KIMI_K3 = Notation(
         ),
         region=(_REGION, _REGION_END),
     ),
-    tag_starts(_TAGS, region=_REGION),
+    tag_starts(_TAGS),
 )

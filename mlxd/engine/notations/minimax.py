@@ -8,6 +8,7 @@ _TAGS = Tags(
     call_end="</invoke>",
     param="<parameter name=",
     param_end="</parameter>",
+    region="<minimax:tool_call>",
     region_end="</minimax:tool_call>",
     named_by="name",
     keyed_by="name",
@@ -20,7 +21,7 @@ MINIMAX_M2 = Notation(
         region=("<minimax:tool_call>\n", "</minimax:tool_call>"),
         json=False,
         member=('<parameter name="{key}">', "</parameter>\n"),
-        forbidden=("</invoke>",),
+        marks=_TAGS.marks,
     ),
-    tag_starts(_TAGS, region="<minimax:tool_call>"),
+    tag_starts(_TAGS),
 )

@@ -37,7 +37,7 @@ QWEN3_CODER = Notation(
         json=False,
         member=("<parameter={key}>\n", "\n</parameter>\n"),
         line="\n",
-        forbidden=("</function>",),
+        marks=QWEN_TAGS.marks,
     ),
     {**TOOL_CALL, QWEN_TAGS.call: partial(tagged_call, tags=QWEN_TAGS)},
 )
