@@ -140,6 +140,8 @@ class PlainValue:
         self._markers = markers_of(marks.closing, marks.call, *follow)
         self._open: list[Literal["call", "member"]] = []
         """What the value has opened and not closed."""
+        self._torn = False
+        """A call that it shows ended without the closing tag of a value."""
         self._closer: _Closer | None = None
         self._best: _Place | None = None
         self._latest: _Place | None = None
@@ -186,7 +188,7 @@ class PlainValue:
         if marker == marks.closing:
             self._settle(rule=False)
             inside = "call" in self._open
-            self._closer = _Closer(start, scan.offset, not self._open, inside)
+            self._closer = _Closer(start, scan.offset, self._balanced, inside)
             # In a file any closing tag belongs to the last opening; in a call that is shown, the
             # rule holds as it does here.
             if self._open and not inside:
@@ -223,9 +225,16 @@ class PlainValue:
             self._settle(rule=closer is not None and not closer.missing)
         elif closer.inside:
             self._leave_call()
+            self._torn = True
             self._settle(rule=False)
         else:
             self._closer = replace(closer, ended=True)
+
+    @property
+    def _balanced(self) -> bool:
+        """Whether all that the value opened is closed, and by tags of its own."""
+        doubt = self._torn and self._best is not None and self._best.rank is _Rank.RULE
+        return not self._open and not doubt
 
     def _leave_call(self) -> None:
         while self._open.pop() != "call":
