@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from mlxd.engine.grammar.enforceable import Deadline
@@ -29,6 +28,7 @@ from mlxd.engine.grammar.requested_schemas import (
 )
 from mlxd.engine.grammar.schema_faults import FAULT_SECONDS, SchemaFaults
 from mlxd.engine.grammar.shortest_ending import LONGEST, Closer
+from mlxd.engine.grammar.text_tokens import load_tokenizer, tag_tokens
 from mlxd.engine.grammar.token_masks import MIN_GROWTH, Grammar, Steering, Thinking, Vocabulary
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import notation_named
@@ -42,6 +42,8 @@ CACHED = 64
 """Compiled grammars that are kept for each model."""
 MAX_TEXT = 1 << 20
 """Characters of a grammar with the schemas of all its tools."""
+FUEL = 5_000_000
+"""llguidance's measure of the work of compiling a grammar and of looking for ways to its end."""
 SEARCH_SECONDS = 0.5
 """How long ways from the beginnings of calls to their ends are looked for."""
 MAX_REASON = 300
@@ -93,10 +95,12 @@ class Constrainer:
         self._unwanted = builder.wants_no_thinking
         self._can_switch_off = builder.traits.thinking_off is not None
         vocabulary = tokenizer.get_vocab()
+        form = notation_named(self._markup.tool_format).form_in(vocabulary.__contains__)
+        self._tags = tag_tokens(self._inner, form) if self._constrainable else frozenset()
         self._writer = GrammarWriter(
             self._markup,
             literally=lambda text: literal(self._loaded_vocabulary().tokenizer, text),
-            is_token=vocabulary.__contains__,
+            is_token=lambda text: text in vocabulary and vocabulary[text] not in self._tags,
         )
         opening = self._markup.reasoning[0][0] if self._markup.reasoning else ""
         self._starter = vocabulary.get(opening)
@@ -130,7 +134,7 @@ class Constrainer:
                     "response_format", "unsupported", "This model's output can't be constrained."
                 )
             size = max(self._vocab_size, 1 + max(inner.get_vocab().values()))
-            tokenizer = from_tokenizer(inner, n_vocab=size, eos_token=list(self._ends))
+            tokenizer = load_tokenizer(inner, size, self._ends, texts=self._tags)
             self._vocabulary = Vocabulary(
                 tokenizer, Closer(tokenizer), self._vocab_size, self._ends
             )
@@ -220,7 +224,9 @@ class Constrainer:
 
     def _checked(self, lark: str, field: str) -> LLMatcher:
         """A compiled grammar that at least one token can begin; raises `InvalidField`."""
-        matcher = LLMatcher(self._loaded_vocabulary().tokenizer, lark, log_level=0)
+        limits = LLParserLimits(initial_lexer_fuel=FUEL)
+        tokenizer = self._loaded_vocabulary().tokenizer
+        matcher = LLMatcher(tokenizer, lark, log_level=0, limits=limits)
         probe = matcher.deep_copy()
         probe.compute_bitmask()
         error = matcher.get_error() or probe.get_error()

@@ -9,13 +9,10 @@ from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
 from mlxd.engine.grammar.json_schemas import MAX_BYTES, MAX_PATTERN, Schema
-from mlxd.engine.grammar.plain_values import ToolShape
+from mlxd.engine.grammar.members import Literally, inline_json
+from mlxd.engine.grammar.plain_values import ToolShape, expression
 from mlxd.engine.grammar.requested_schemas import ReadTool, RequestedSchemas, calls_required
-from mlxd.engine.grammar.tool_calls import (
-    Literally,
-    ToolGrammar,
-    inline_json,
-)
+from mlxd.engine.grammar.tool_calls import ToolGrammar
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import read_as
 from mlxd.errors import InvalidField
@@ -127,7 +124,7 @@ class GrammarWriter:
 
     def _free(self) -> str:
         """Text in which the model's notation has no call."""
-        banned = [rf"(?s:.)*{_regex(start)}(?s:.)*" for start in self._notation.starts]
+        banned = [rf"(?s:.)*{expression(start)}(?s:.)*" for start in self._notation.starts]
         if self._notation.bare is not None:
             banned.append(_BARE_CALL)
         return " & ".join([_ANYTHING, *(f"~/{each}/" for each in banned)])
@@ -191,10 +188,3 @@ def _own(text: str) -> str:
 
 def _refused(reason: str) -> InvalidField:
     return InvalidField("response_format", "value", reason)
-
-
-def _regex(text: str) -> str:
-    # Every odd character by its number: Lark and the engine of expressions escape differently.
-    return "".join(
-        char if char.isalnum() or char in "_ " else f"\\x{{{ord(char):x}}}" for char in text
-    )

@@ -1,18 +1,23 @@
 """Arguments that a notation writes as plain text instead of JSON, as Lark terminals."""
 
 import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llguidance import regex_to_lark
 
+from mlxd.engine.notations.reading.plain_values import ValueMarks
 from mlxd.engine.notations.reading.schema import ToolSchema, referenced
 from mlxd.errors import InvalidField
 
 _ANY = r"(?s:.)"
-_WORDS = r"\s*(null|None)\s*"
+_SPACES = r"[ \t\r\n]*"
+NO_NULL = r" & ~/\s*(null|None)\s*/"
+"""The word null is no text where null may be meant."""
 _REFERENCES = 8
+MAX_KEYS = 64
+"""Parameters of a tool up to which a value may hold closing tags: each is an expression more."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +29,79 @@ class ToolShape:
     strict: bool
 
 
-class PlainValues:
-    """Terminals for values up to and with the tag that closes them, without a line break behind it.
+def expression(text: str) -> str:
+    """A text as a regular expression."""
+    # Every odd character by its number: Lark and the engine of expressions escape differently.
+    return "".join(
+        char if char.isalnum() or char in "_ " else f"\\x{{{ord(char):x}}}" for char in text
+    )
 
-    `line` is the line break that is no part of a value on either side; what is `forbidden` inside
-    of a value would end it for the reader.
+
+class Shown:
+    """Expressions of what a value may not hold, as its reader would take it for more than text.
+
+    `ending` is a closing tag with what may follow it, `opening` the beginning of a whole call, and
+    `inner_ending` what ends a value in such a call.
     """
 
-    def __init__(self, closing: str, forbidden: tuple[str, ...], line: str) -> None:
-        self._closing = closing
-        self._line = line
-        inside = [closing.strip() or closing, *forbidden] if closing else list(forbidden)
-        # Lark ends a pattern at a slash and reads no line break in one.
-        plain = (re.escape(text).replace("/", r"\/").replace("\n", r"\n") for text in inside)
-        self._forbidden = "|".join(plain)
+    def __init__(self, marks: ValueMarks, keys: Sequence[str]) -> None:
+        tag = "[^<>]*" if marks.member[1].startswith(">") else "[^<]*"
+        self.member = expression(marks.member[0]) + tag + expression(marks.member[1])
+        member = self.member
+        if keys:
+            before, opening = f"{_SPACES}", marks.member[0]
+            after = f"{_SPACES}"
+            if marks.keyed_by:
+                attribute = f"{marks.keyed_by}="
+                other = "" if opening.endswith(attribute) else f"{tag}{attribute}"
+                before, after = f"{other} *[\"']?{_SPACES}", f"{_SPACES}([\"']{tag})?"
+            named = "|".join(expression(key) for key in sorted(keys))
+            member = f"{expression(opening)}{before}({named}){after}{expression(marks.member[1])}"
+        close, end = (expression(text) + _SPACES for text in (marks.closing, marks.call_end))
+        region_end = expression(marks.region_end)
+        self._call_end = close + end
+        ended, follow = end, [member]
+        self.inner_ending = f"{close}({self.member}|{end})"
+        if marks.region_end:
+            others = "|".join(expression(text) for text in (marks.call, marks.region) if text)
+            ended = f"{end}({region_end}|{others})"
+            follow.append(region_end)
+            self.inner_ending += f"|{end}{region_end}"
+        self.ending = f"{close}({'|'.join((*follow, ended))})"
+        self.opening = expression(marks.call) + marks.named + self.member
+        self.barred = (self.ending, self.opening)
+        # Behind the end of a call another one confirms it.
+        self.no_call_end = f" & ~/{_ANY}*{self._call_end}/" if marks.region_end else ""
+        inner = PlainValues((self.inner_ending, self.opening)).free
+        self.rules = (
+            "shown: SHOWN_NEXT shown | SHOWN_END | SHOWN_CALL shown shown",
+            f"SHOWN_NEXT: ({inner}) /{close}{self.member}/",
+            f"SHOWN_END: ({inner}) /{close}{end}/",
+            f"SHOWN_CALL: ({inner}) /{self.opening}/",
+        )
 
-    def terminal(self, schema: Any, tool: ToolShape) -> str | None:
-        """The terminal of a text; None where the value is JSON."""
+
+class PlainValues:
+    """Terminals of the texts that a notation writes as they are.
+
+    `inside` are expressions of what would end a value for the reader.
+    """
+
+    def __init__(self, inside: Sequence[str]) -> None:
+        self.without = f" & ~/{_ANY}*({'|'.join(inside)}){_ANY}*/" if inside else ""
+
+    @property
+    def free(self) -> str:
+        """The terminal of any text."""
+        return f"/{_ANY}*/{self.without}"
+
+    def terminals(self, schema: Any, tool: ToolShape) -> list[str] | None:
+        """Terminals whose texts satisfy `schema`; None where the value is JSON."""
         kinds = _kinds(schema)
         streamed = next((kind for kind in kinds if kind != "null"), "")
         if streamed != "string" or not isinstance(schema, dict):
             return None
-        bodies = " | ".join(f"({body})" for body in self._bodies(schema, schema, tool))
-        return f"({bodies}) {json.dumps(self._closing.rstrip())}"
+        return self._bodies(schema, schema, tool)
 
     def _bodies(self, schema: Any, root: dict[str, Any], tool: ToolShape) -> list[str]:
         """Terminals of the texts that satisfy one of the schema's choices."""
@@ -61,8 +116,7 @@ class PlainValues:
             return [json.dumps(text, ensure_ascii=False) for text in texts if text] or ['""']
         body = self._text(schema, tool)
         if "null" in _kinds(schema, root):
-            # The word null would be read as null.
-            body += f" & ~/{_WORDS}/"
+            body += NO_NULL
         return [body]
 
     def without_strings(self, schema: Any, tool: ToolShape) -> Any:
@@ -79,7 +133,8 @@ class PlainValues:
 
     def _text(self, schema: dict[str, Any], tool: ToolShape) -> str:
         low, high = schema.get("minLength", 0), schema.get("maxLength", "")
-        body = f"/{_ANY}{{{low},{high}}}/ & ~/{_ANY}*({self._forbidden}){_ANY}*/"
+        length = f"{{{low},{high}}}" if low or high != "" else "*"
+        body = f"/{_ANY}{length}/{self.without}"
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             body += f" & /{_whole(pattern, tool)}/"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from mlxd.engine.grammar.enforceable import Checks, Deadline, enforceable
 from mlxd.engine.grammar.json_schemas import ReadSchema, Schema
 from mlxd.engine.grammar.lark_text import GrammarWriter, shape
+from mlxd.engine.grammar.members import inline_json
 from mlxd.engine.grammar.requested_schemas import ANY_OBJECT, OUTPUT_SCHEMA, ReadTool, refuse_faults
-from mlxd.engine.grammar.tool_calls import inline_json
 from mlxd.errors import InvalidField
 
 CACHED = 256

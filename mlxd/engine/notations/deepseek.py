@@ -63,6 +63,7 @@ def _dsml(region: str) -> Tags:
         call_end="</｜DSML｜invoke>",
         param="<｜DSML｜parameter",
         param_end=_PARAM_END,
+        region=f"<｜DSML｜{region}>",
         region_end=f"</｜DSML｜{region}>",
         named_by="name",
         keyed_by="name",
@@ -86,8 +87,8 @@ DEEPSEEK = Notation(
     {
         _SECTION: _read_section,
         _CALL: _read_calls,
-        **tag_starts(_dsml(_V4_REGION), region=f"<｜DSML｜{_V4_REGION}>"),
-        **tag_starts(_dsml(_V32_REGION), region=f"<｜DSML｜{_V32_REGION}>"),
+        **tag_starts(_dsml(_V4_REGION)),
+        **tag_starts(_dsml(_V32_REGION)),
     },
     signs=(_SECTION,),
 )

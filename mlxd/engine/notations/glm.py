@@ -8,7 +8,7 @@ from mlxd.engine.notations.reading.any_calls import TOOL_CALL, any_calls
 from mlxd.engine.notations.reading.pairs import Pairs
 
 
-def _form(prefix: str, call: str) -> Form:
+def _form(prefix: str, call: str, pairs: Pairs) -> Form:
     return Form(
         (f"<{call}>{{name}}\n", f"</{call}>"),
         between="\n",
@@ -17,15 +17,16 @@ def _form(prefix: str, call: str) -> Form:
             f"<{prefix}arg_key>{{key}}</{prefix}arg_key>\n<{prefix}arg_value>",
             f"</{prefix}arg_value>\n",
         ),
+        marks=pairs.marks,
     )
 
 
 _LONGCAT_PAIRS = Pairs(end="</longcat_tool_call>", prefix="longcat_")
 
-GLM47 = Notation("glm47", _form("", "tool_call"), TOOL_CALL)
+GLM47 = Notation("glm47", _form("", "tool_call", Pairs()), TOOL_CALL)
 LAGUNA = replace(GLM47, name="laguna")
 LONGCAT = Notation(
     "longcat",
-    _form("longcat_", "longcat_tool_call"),
+    _form("longcat_", "longcat_tool_call", _LONGCAT_PAIRS),
     {"<longcat_tool_call>": partial(any_calls, end=_LONGCAT_PAIRS.end, pairs=_LONGCAT_PAIRS)},
 )

@@ -66,6 +66,7 @@ _TAGS = Tags(
     call_end="<|close|>call<|sep|>",
     param="<|open|>argument",
     param_end="<|close|>argument<|sep|>",
+    region=_REGION,
     region_end=_REGION_END,
     head_end="<|sep|>",
     named_by="tool",
@@ -83,6 +84,6 @@ KIMI_K3 = Notation(
         ),
         region=(_REGION, _REGION_END),
     ),
-    tag_starts(_TAGS, region=_REGION),
+    tag_starts(_TAGS),
     answers=("<|open|>response<|sep|>",),
 )

@@ -20,6 +20,7 @@ MINICPM5 = Notation(
         between="\n",
         json=False,
         member=('<param name="{key}">', "</param>"),
+        marks=_TAGS.marks,
         # A value that begins so would be read as one in CDATA.
         forbidden=("<![CDATA[",),
     ),

@@ -24,6 +24,7 @@ _TAGS = Tags(
     call_end="</invoke>",
     param="<parameter name=",
     param_end="</parameter>",
+    region="<minimax:tool_call>",
     region_end="</minimax:tool_call>",
     named_by="name",
     keyed_by="name",
@@ -36,9 +37,9 @@ MINIMAX_M2 = Notation(
         region=("<minimax:tool_call>\n", "</minimax:tool_call>"),
         json=False,
         member=('<parameter name="{key}">', "</parameter>\n"),
-        forbidden=("</invoke>",),
+        marks=_TAGS.marks,
     ),
-    tag_starts(_TAGS, region="<minimax:tool_call>"),
+    tag_starts(_TAGS),
 )
 
 _Z = "]<]minimax[>["
@@ -69,7 +70,7 @@ def _read_m3_call(scan: Scanner, calls: Calls) -> Steps[None]:
     if head is None:
         raise NotACall(NOT_WHOLE)
     calls.open(head.strip(" \"'"))
-    members = ObjectWriter(calls.add)
+    members = ObjectWriter(calls.add, calls.remark)
     tags = markers_of(_CALL_END, _REGION_END, f"{_Z}<")
     try:
         while (tag := (yield from next_tag(scan, calls, tags))) == f"{_Z}<":
@@ -97,11 +98,11 @@ def _read_m3_argument(scan: Scanner, calls: Calls, members: ObjectWriter) -> Ste
         raise Broken
     scan.forget()
     key = key.strip()
-    members.key(key)
+    emit = members.member(key)
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
     end = markers_of(f"{_Z}</{key}>")
     if kinds[0] in ("string", "null"):
-        value = ValueWriter(calls.add, kinds)
+        value = ValueWriter(emit, kinds)
         closed = yield from scan.pour(end, value.feed)
         if closed:
             value.close()
@@ -111,7 +112,7 @@ def _read_m3_argument(scan: Scanner, calls: Calls, members: ObjectWriter) -> Ste
         return False
     nested = _nested("".join(text), _DEPTH)
     plain = isinstance(nested, str)
-    calls.add(typed(nested, kinds) if plain else json.dumps(nested, ensure_ascii=False))
+    emit(typed(nested, kinds) if plain else json.dumps(nested, ensure_ascii=False))
     return True
 
 

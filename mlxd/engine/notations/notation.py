@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mlxd.engine.notations.reading.calls import CallReader
 from mlxd.engine.notations.reading.headers import Headers
 from mlxd.engine.notations.reading.json_calls import bare_calls
+from mlxd.engine.notations.reading.plain_values import ValueMarks
 
 _TAG = re.compile(r"<[^<>]*>|\[[A-Z_]+\]")
 
@@ -35,8 +36,9 @@ class Form:
     `region` stands around all calls, `call` around one, `between` between two. With `json` the
     arguments are one JSON object; else each stands between the texts of `member`, with `comma`
     between two of them. As `values` are "plain", a text is written as it is, within lines of its
-    own if `line` is a line break, and must not hold what is `forbidden`; everything else is JSON.
-    A `single` call is the whole answer.
+    own if `line` is a line break; everything else is JSON. `marks` are the tags that a value may
+    hold, and that tell where it ends; without them its first closing tag ends it. What is
+    `forbidden` stands in no value. A `single` call is the whole answer.
     """
 
     call: tuple[str, str]
@@ -47,6 +49,7 @@ class Form:
     comma: str = ""
     values: Literal["plain", "json"] = "plain"
     line: str = ""
+    marks: ValueMarks | None = None
     forbidden: tuple[str, ...] = ()
     single: bool = False
     messages: MessageForm | None = None

@@ -18,7 +18,7 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ObjectWriter
-from mlxd.engine.notations.reading.values import PYTHON, Outcome, ValueCopy
+from mlxd.engine.notations.reading.values import PYTHON, Emit, Outcome, ValueCopy
 
 _START, _END = "<|tool_call_start|>", "<|tool_call_end|>"
 _NAME = re.compile(r"\w*")
@@ -73,7 +73,7 @@ class _Call:
         self._scan = scan
         self._calls = calls
         self._stops = stops
-        self._object = ObjectWriter(calls.add)
+        self._object = ObjectWriter(calls.add, calls.remark)
 
     def read(self) -> Steps[bool]:
         """True when the call is whole, false when nothing can follow it."""
@@ -93,16 +93,15 @@ class _Call:
             if not self._calls.is_open:
                 self._calls.open(name)
             scan.forget()
-            self._object.key(key)
-            if not (yield from self._value()):
+            if not (yield from self._value(self._object.member(key))):
                 return False
             scan.mark()
             yield from scan.space()
             if scan.char != ")" and not (yield from scan.accept(",")):
                 return (yield from self._unfinished())
 
-    def _value(self) -> Steps[bool]:
-        copy = ValueCopy(self._scan, self._calls.add, style=_ARGUMENT, stops=self._stops)
+    def _value(self, emit: Emit) -> Steps[bool]:
+        copy = ValueCopy(self._scan, emit, style=_ARGUMENT, stops=self._stops)
         match (yield from copy.copy()):
             case Outcome.WHOLE:
                 return True

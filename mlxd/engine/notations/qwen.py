@@ -8,7 +8,7 @@ from functools import partial
 
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.any_calls import QWEN_TAGS, TOOL_CALL, any_calls
-from mlxd.engine.notations.reading.tags import tag_starts, tagged_call
+from mlxd.engine.notations.reading.tags import Tags, tag_starts, tagged_call
 
 JSON_TOOLS = Notation(
     "json_tools",
@@ -23,27 +23,27 @@ JSON_TOOLS = Notation(
 HERMES = replace(JSON_TOOLS, name="hermes")
 
 
-def _tagged_form(region: str) -> Form:
+def _tagged_form(region: str, tags: Tags) -> Form:
     return Form(
         (f"<{region}>\n<function={{name}}>\n", f"</function>\n</{region}>"),
         between="\n",
         json=False,
         member=("<parameter={key}>\n", "\n</parameter>\n"),
         line="\n",
-        forbidden=("</function>",),
+        marks=tags.marks,
     )
 
 
 QWEN3_CODER = Notation(
     "qwen3_coder",
-    _tagged_form("tool_call"),
+    _tagged_form("tool_call", QWEN_TAGS),
     {**TOOL_CALL, QWEN_TAGS.call: partial(tagged_call, tags=QWEN_TAGS)},
     signs=("<function=",),
 )
-_SEED_TAGS = replace(QWEN_TAGS, region_end="</seed:tool_call>")
+_SEED_TAGS = replace(QWEN_TAGS, region="<seed:tool_call>", region_end="</seed:tool_call>")
 SEED_OSS = Notation(
     "seed_oss",
-    _tagged_form("seed:tool_call"),
-    tag_starts(_SEED_TAGS, region="<seed:tool_call>"),
+    _tagged_form("seed:tool_call", _SEED_TAGS),
+    tag_starts(_SEED_TAGS),
     signs=("<seed:tool_call>",),
 )

@@ -24,7 +24,8 @@ from mlxd.messages import (
     Tool,
     ToolChoice,
 )
-from tests.engine.grammar.test_tool_calls import Bench, read, request
+from tests.engine.grammar.bench import Bench
+from tests.engine.grammar.test_tool_calls import read, request
 from tests.random_schemas import random_object
 
 pytestmark = pytest.mark.mlx

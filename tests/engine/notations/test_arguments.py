@@ -40,7 +40,8 @@ def test_string_values_of_tags_stream_piece_by_piece_and_others_when_whole() -> 
         BlockDelta(0, '", "days": ')
     ]
     assert builder.text("2", tokens=1) == []
-    assert builder.text("\n</parameter>", tokens=1) == [BlockDelta(0, "12")]
+    assert builder.text("\n</parameter>\n", tokens=1) == []
+    assert builder.text("<parameter=wind>", tokens=1) == [BlockDelta(0, '12, "wind": ')]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,17 @@ TAG_CASES = [
     Case("qwen3_coder", QWEN + "<param", [OPEN], CUT, "length"),
     Case("qwen3_coder", QWEN + "<parameter=da", [OPEN], CUT, "length"),
     Case("qwen3_coder", QWEN + "<parameter=da", calls(OPEN[2] + "\n<parameter=da"), BROKEN),
-    Case("qwen3_coder", QWEN + "</parameter>\n</function>", [ONE_CALL], REPAIRED),
+    Case(
+        "qwen3_coder",
+        QWEN + "</parameter>\n</function>",
+        calls('{"city": "Oslo\\n</parameter>"}'),
+    ),
+    Case(
+        "qwen3_coder",
+        FUNCTION + "</parameter>\n" + PARAM + "</function>",
+        [ONE_CALL],
+        REPAIRED,
+    ),
     Case("qwen3_coder", FUNCTION + "<parameter=city>\nOs", calls('{"city": "Os'), CUT),
     Case("qwen3_coder", QWEN + "</function> Done", [ONE_CALL, ("text", " Done")]),
     Case(
@@ -175,8 +185,7 @@ TAG_CASES = [
     Case(
         "qwen3_coder",
         QWEN + "<parameter=>\n5\n</parameter>\n</function>x",
-        [("call", "get_weather", OPEN[2] + "\n<parameter=>\n5\n</parameter>\n"), ("text", "x")],
-        BROKEN,
+        calls('{"city": "Oslo\\n</parameter>\\n<parameter=>\\n5"}', ("text", "x")),
     ),
     Case("minimax_m2", f"{INVOKE}</invoke>\n{INVOKE}</invoke>\n", [ONE_CALL, ONE_CALL]),
     Case(
@@ -232,8 +241,8 @@ TAG_CASES = [
     ),
     Case(
         "glm47",
-        GLM + "<arg_key>x</arg_key><arg_value>{'a': 1}</arg_value></tool_call>",
-        calls('{"city": "Oslo", "x": {"a": 1}}'),
+        GLM + "<arg_key>area</arg_key><arg_value>{'a': 1}</arg_value></tool_call>",
+        calls('{"city": "Oslo", "area": {"a": 1}}'),
     ),
 ]
 OTHER_CASES = [

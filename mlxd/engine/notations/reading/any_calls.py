@@ -15,6 +15,7 @@ QWEN_TAGS = Tags(
     call_end="</function>",
     param="<parameter=",
     param_end="</parameter>",
+    region="<tool_call>",
     region_end="</tool_call>",
     lines=True,
     untyped=OBJECT_OR_STRING,

@@ -1,6 +1,7 @@
 """Calls as a tool's name and pairs of tags for keys and values, as GLM writes them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
@@ -14,9 +15,10 @@ from mlxd.engine.notations.reading.calls import (
     offered_name,
     spill,
 )
+from mlxd.engine.notations.reading.plain_values import PlainValue, ValueMarks
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, ValueWriter
-from mlxd.engine.notations.reading.tags import known_kinds
+from mlxd.engine.notations.reading.tags import ended, known_kinds
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,17 @@ class Pairs:
 
     def closing(self, name: str) -> str:
         return f"</{self.prefix}{name}>"
+
+    @cached_property
+    def marks(self) -> ValueMarks:
+        """What stands around values."""
+        return ValueMarks(
+            closing=self.closing("arg_value"),
+            member=(self.tag("arg_key"), self.closing("arg_key")),
+            call=self.end.replace("/", ""),
+            named=r"[ \t\r\n]*[^ \t\r\n<]+[ \t\r\n]*",
+            call_end=self.end,
+        )
 
 
 def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
@@ -56,13 +69,12 @@ def paired_call(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[None]:
 
 def _arguments(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[bool]:
     """Read the pairs and close the call; false when the text ended in them."""
-    members = ObjectWriter(calls.add)
+    members = ObjectWriter(calls.add, calls.remark)
     tags = markers_of(pairs.tag("arg_key"), pairs.end)
     while True:
         tag = yield from next_tag(scan, calls, tags, surplus=pairs.closing("arg_value"))
         if tag == pairs.tag("arg_key"):
             if not (yield from _pair(scan, calls, pairs, members)):
-                calls.cut()
                 return False
         elif tag or scan.complete:
             if not tag:
@@ -76,22 +88,21 @@ def _arguments(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[bool]:
 
 
 def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> Steps[bool]:
-    """Read a key and its value; false when the text ended in them."""
+    """Read a key and its value; false when the text, and the call, ended in them."""
     key = yield from scan.upto(pairs.closing("arg_key"), MAX_HEAD)
     yield from _gap(scan)
     if key is None or not (yield from scan.accept(pairs.tag("arg_value"))):
         if scan.was_cut:
+            calls.cut()
             return False
         raise Broken
     scan.forget()
     key = key.strip()
-    members.key(key)
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
-    value = ValueWriter(calls.add, kinds)
-    if not (yield from scan.pour(markers_of(pairs.closing("arg_value")), value.feed)):
-        return False
-    value.close()
-    return True
+    value = ValueWriter(members.member(key), kinds)
+    known, owed = calls.schema.knows, calls.schema.required - members.names
+    plain = PlainValue(scan, pairs.marks, value.feed, known=known, owed=owed)
+    return ended(calls, value, (yield from plain.read()))
 
 
 def _gap(scan: Scanner) -> Steps[None]:

@@ -196,13 +196,22 @@ class Scanner:
 
     def back(self, text: str) -> None:
         """Put back `text`, which was taken last."""
-        self._base = self.offset - len(text)
-        self._text, self._at = text + self._text[self._at :], 0
-        self._next.clear()
         for taken in (self._marked, self._recorded):
             if taken is not None:
                 whole = "".join(taken)
                 taken[:] = [whole[: len(whole) - len(text)]]
+        before = self._at
+        self._at -= len(text)
+        if self._at < 0:
+            self._base += self._at
+            self._text = text + self._text[before:]
+            self._at = 0
+            self._next.clear()
+            return
+        # Only what comes back is searched: the text behind it may be long.
+        for marker, at in self._next.items():
+            found = self._text.find(marker, self._at, before + len(marker) - 1)
+            self._next[marker] = at if found < 0 else found
 
     def rest(self) -> str:
         """Take all that is there."""
@@ -280,6 +289,22 @@ class Scanner:
             if size >= 0:
                 return self.take(size + len(literal))[:size]
             if self.ended or len(window) == limit + len(literal):
+                return None
+            yield
+
+    def head(self, end: str, limit: int) -> Steps[str | None]:
+        """Take the rest of a tag, up to and with `end`; returns what comes before that.
+
+        None, with nothing taken, when another tag begins first or `limit` characters hold no end.
+        """
+        while True:
+            window = self.ahead(limit + len(end))
+            size = window.find(end)
+            if size >= 0 and "<" not in window[:size]:
+                return self.take(size + len(end))[:size]
+            other = window.find("<")
+            other = -1 if end.startswith(window[other:]) else other
+            if self.ended or size >= 0 or other >= 0 or len(window) == limit + len(end):
                 return None
             yield
 

@@ -31,6 +31,14 @@ class ToolSchema:
         self._root = _object(parameters)
         properties = self._root.get("properties")
         self._properties = properties if isinstance(properties, dict) else {}
+        required = self._root.get("required")
+        self.required = frozenset(
+            key for key in (required if isinstance(required, list) else ()) if isinstance(key, str)
+        )
+
+    def knows(self, key: str) -> bool:
+        """Whether there is an argument of this name; any may be where the schema names none."""
+        return not self._properties or self.kinds(key) is not None
 
     def kinds(self, key: str) -> Kinds | None:
         """The types of one argument in order; empty when it has none, None when it is unknown."""
@@ -223,22 +231,27 @@ def _may_be_null(text: str) -> bool:
 
 
 class ObjectWriter:
-    """Writes the members of one JSON object."""
+    """Writes the members of one JSON object; `remark` is told what is left out."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, remark: Callable[[str], None]) -> None:
         self._emit = emit
-        self._between = "{"
+        self._remark = remark
+        self.names: set[str] = set()
+        """The members so far."""
 
-    @property
-    def empty(self) -> bool:
-        """Whether it has no member yet."""
-        return self._between == "{"
+    def member(self, name: str) -> Emit:
+        """The next member begins; returns where its value goes.
 
-    def key(self, name: str) -> None:
-        """The next member begins; its value follows."""
-        self._emit(f"{self._between}{quoted(name)}: ")
-        self._between = ", "
+        A name that was there already is not written again: what was sent can't be taken back, and
+        many decoders refuse an object that has a name twice.
+        """
+        if name in self.names:
+            self._remark("tool call repaired: an argument that comes twice; the first one counts")
+            return lambda _: None
+        self._emit(f"{', ' if self.names else '{'}{quoted(name)}: ")
+        self.names.add(name)
+        return self._emit
 
     def end(self) -> None:
         """The object is whole."""
-        self._emit("{}" if self.empty else "}")
+        self._emit("}" if self.names else "{}")

@@ -1,12 +1,11 @@
 """Calls as nested tags: a tag that names the tool around a tag for each argument.
 
-Values are plain text that the tool's schema types. What closes a value is not quoted in it, so a
-value ends at the first closing tag.
+Values are plain text that the tool's schema types; `plain_values` says where one ends.
 """
 
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from mlxd.engine.notations.reading.calls import (
     MAX_HEAD,
@@ -20,11 +19,14 @@ from mlxd.engine.notations.reading.calls import (
     next_tag,
     spill,
 )
+from mlxd.engine.notations.reading.plain_values import (
+    PlainValue,
+    ValueEnd,
+    ValueMarks,
+    attribute,
+)
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
-
-# Possessive, so that a tag that is no attribute list is given up in linear time.
-_ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Tags:
     """One notation of this kind.
 
     `call` and `param` begin the opening tags, `head_end` ends them. `named_by`, `keyed_by` and
-    `typed_by` are attributes; without one the tag's own text is the name. `region_end` closes what
-    stands around all calls. With `lines`, values stand on lines of their own. `unknown` types
+    `typed_by` are attributes; without one the tag's own text is the name. `region` and `region_end`
+    stand around all calls. With `lines`, values stand on lines of their own. `unknown` types
     arguments that the schema does not know, `untyped` those that it gives no type.
     """
 
@@ -41,6 +43,7 @@ class Tags:
     call_end: str
     param: str
     param_end: str
+    region: str = ""
     region_end: str = ""
     head_end: str = ">"
     named_by: str = ""
@@ -53,14 +56,30 @@ class Tags:
     unknown: Kinds = STRING
     untyped: Kinds = STRING
 
+    @cached_property
+    def marks(self) -> ValueMarks:
+        """What stands around values."""
+        return ValueMarks(
+            closing=self.param_end,
+            member=(self.param, self.head_end),
+            call=self.call,
+            named=rf"[^<>]*{re.escape(self.head_end)}[ \t\r\n]*",
+            call_end=self.call_end,
+            region=self.region,
+            region_end=self.region_end,
+            keyed_by=self.keyed_by,
+            whole=self.whole[0] if self.whole else "",
+            lines=self.lines,
+        )
 
-def tagged_calls(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
+
+def tagged_calls(scan: Scanner, calls: Calls, tags: Tags, *, in_region: bool = True) -> Steps[None]:
     """Read calls up to the end of their region, or of the text that can be calls."""
     found = False
     while True:
         yield from scan.space()
         if (yield from scan.accept(tags.call)):
-            if (yield from _Call(scan, calls, tags).read()):
+            if (yield from _Call(scan, calls, tags, in_region=in_region).read()):
                 return
             found = True
             continue
@@ -73,30 +92,31 @@ def tagged_calls(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
 
 def tagged_call(scan: Scanner, calls: Calls, tags: Tags) -> Steps[None]:
     """Read calls from behind the beginning of the first one's tag."""
-    if not (yield from _Call(scan, calls, tags).read()):
+    if not (yield from _Call(scan, calls, tags, in_region=False).read()):
         yield from scan.space()
         if (yield from scan.starts(tags.call)):
-            yield from tagged_calls(scan, calls, tags)
+            yield from tagged_calls(scan, calls, tags, in_region=False)
         elif tags.region_end:
             yield from all_stops(scan, markers_of(tags.region_end))
 
 
-def tag_starts(tags: Tags, *, region: str = "") -> dict[str, CallReader]:
+def tag_starts(tags: Tags) -> dict[str, CallReader]:
     """The opening markers with their readers: a call's, and that of the region around calls."""
     starts: dict[str, CallReader] = {tags.call: partial(tagged_call, tags=tags)}
-    if region:
-        starts[region] = partial(tagged_calls, tags=tags)
+    if tags.region:
+        starts[tags.region] = partial(tagged_calls, tags=tags)
     return starts
 
 
 class _Call:
     """Reads one call."""
 
-    def __init__(self, scan: Scanner, calls: Calls, tags: Tags) -> None:
+    def __init__(self, scan: Scanner, calls: Calls, tags: Tags, *, in_region: bool) -> None:
         self._scan = scan
         self._calls = calls
         self._tags = tags
-        self._object = ObjectWriter(calls.add)
+        self._in_region = in_region
+        self._object = ObjectWriter(calls.add, calls.remark)
         whole = tags.whole[0] if tags.whole else ""
         self._markers = markers_of(tags.param, tags.call_end, tags.region_end, whole)
 
@@ -115,8 +135,8 @@ class _Call:
 
     def _head(self, opening: str) -> Steps[str | None]:
         """The rest of an opening tag, with its beginning; None when it is not whole."""
-        head = yield from self._scan.upto(self._tags.head_end, MAX_HEAD)
-        return None if head is None or "<" in head else opening + head
+        head = yield from self._scan.head(self._tags.head_end, MAX_HEAD)
+        return None if head is None else opening + head
 
     def _members(self) -> Steps[bool]:
         tags = self._tags
@@ -149,7 +169,7 @@ class _Call:
     def _all_arguments(self, whole: tuple[str, str]) -> Steps[bool]:
         opening, closing = whole
         head = yield from self._head(opening)
-        if head is None or not self._object.empty:
+        if head is None or self._object.names:
             raise Broken
         self._scan.forget()
         yield from json_arguments(self._scan, self._calls, markers_of(closing))
@@ -166,40 +186,32 @@ class _Call:
                 return self._at_end()
             raise Broken
         self._scan.forget()
-        self._object.key(key)
-        kinds = self._kinds(key, head or "")
-        value = ValueWriter(self._calls.add, kinds, lines=tags.lines)
-        if tags.cdata and (yield from self._cdata(value)):
-            return not self._calls.is_open
-        return (yield from self._value(value))
+        return (yield from self._value(key, head or ""))
 
     def _kinds(self, key: str, tag: str) -> Kinds:
         if self._tags.typed_by:
-            declared = _attribute(tag, self._tags.typed_by)
+            declared = attribute(tag, self._tags.typed_by)
             if declared:
                 return STRING if declared in ("string", "true") else ANY
         return known_kinds(self._calls, key, unknown=self._tags.unknown, untyped=self._tags.untyped)
 
-    def _value(self, value: ValueWriter) -> Steps[bool]:
-        tags, scan = self._tags, self._scan
-        # The end of the call ends a value only where the end of the region confirms it.
-        markers = markers_of(tags.param_end, tags.call_end if tags.region_end else "")
-        while True:
-            text, marker = yield from scan.piece(markers)
-            value.feed(text)
-            if marker == tags.param_end:
-                value.close()
-                return False
-            if marker:
-                space = yield from scan.space()
-                if (yield from scan.accept(tags.region_end)):
-                    value.close()
-                    self._end("")
-                    return True
-                value.feed(marker + space)
-            elif not text:
-                self._calls.cut()
-                return True
+    def _value(self, key: str, head: str) -> Steps[bool]:
+        """Read the value of an argument; true when the call ended with it."""
+        tags, schema = self._tags, self._calls.schema
+        emit = self._object.member(key)
+        value = ValueWriter(emit, self._kinds(key, head), lines=tags.lines)
+        if tags.cdata and (yield from self._cdata(value)):
+            return not self._calls.is_open
+        plain = PlainValue(
+            self._scan,
+            tags.marks,
+            value.feed,
+            known=(lambda _: True) if tags.typed_by else schema.knows,
+            owed=schema.required - self._object.names,
+            in_region=self._in_region,
+        )
+        end = yield from plain.read()
+        return not ended(self._calls, value, end)
 
     def _cdata(self, value: ValueWriter) -> Steps[bool]:
         """Read a value in a CDATA block; false when it is in none."""
@@ -216,6 +228,17 @@ class _Call:
         return True
 
 
+def ended(calls: Calls, value: ValueWriter, end: ValueEnd) -> bool:
+    """Close a plain value, or the call where the text ended in it; false for the latter."""
+    if end is ValueEnd.CUT:
+        calls.cut()
+        return False
+    if end is ValueEnd.UNCLOSED:
+        calls.remark("tool call repaired: a missing closing tag")
+    value.close()
+    return True
+
+
 def known_kinds(calls: Calls, key: str, *, unknown: Kinds, untyped: Kinds) -> Kinds:
     """The types of an argument of the open call."""
     kinds = calls.schema.kinds(key)
@@ -224,12 +247,5 @@ def known_kinds(calls: Calls, key: str, *, unknown: Kinds, untyped: Kinds) -> Ki
     return kinds or untyped
 
 
-def _named(tag: str, opening: str, attribute: str) -> str:
-    return _attribute(tag, attribute) if attribute else tag[len(opening) :].strip()
-
-
-def _attribute(tag: str, name: str) -> str:
-    for key, *values in _ATTRIBUTE.findall(tag):
-        if key == name:
-            return "".join(values).replace("&quot;", '"').replace("&amp;", "&").strip()
-    return ""
+def _named(tag: str, opening: str, named_by: str) -> str:
+    return attribute(tag, named_by) if named_by else tag[len(opening) :].strip()
