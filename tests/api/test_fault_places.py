@@ -221,7 +221,11 @@ async def test_a_fault_anywhere_is_named_by_its_place(route: str, fault: Any) ->
 INSIDE = "tools.0.function.parameters.properties.a"
 ENGINE: list[tuple[str, str, str]] = [
     (CHAT, INSIDE, "tools[1].function.parameters.properties.a"),
-    (CHAT, "tools.1.function.parameters", "tools[2].custom.format"),
+    (
+        CHAT,
+        "tools.1.function.parameters.properties.input.pattern",
+        "tools[2].custom.format.grammar.definition",
+    ),
     (CHAT, "response_format", "response_format"),
     (CHAT, "messages", "messages"),
     (AZURE_CHAT, INSIDE, "tools[1].function.parameters.properties.a"),

@@ -175,6 +175,7 @@ BARE_PYTHONIC = replace(
     _notation("bare_pythonic", ("[", "]")),
     starts={"<|python_start|>": partial(_read_calls, end="<|python_end|>")},
     bare=_read_bare_calls,
+    more=("<|python_end|>",),
     signs=("[func_name1(params_name1=", "<|python_start|>"),
 )
 OLMO3 = replace(

@@ -17,6 +17,7 @@ def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:
             *(tag for pair in markup.reasoning for tag in pair),
             *markup.structural,
             *notation_named(markup.tool_format).texts,
+            *(text for name in markup.also_read for text in notation_named(name).texts),
         )
     )
     added = getattr(tokenizer, "added_tokens_decoder", {})

@@ -286,7 +286,8 @@ async def test_what_comes_before_a_broken_call_is_shown_as_ever() -> None:
 
 
 async def test_a_call_that_the_limit_cut_ends_as_cut() -> None:
-    frames = await streamed(*call(0, "save", '{"text": "a'), finished("length"))
+    end = Finished("length", window=True)
+    frames = await streamed(*call(0, "save", '{"text": "a'), end)
     kinds = [frame["type"] for frame in frames]
     assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
     assert frames[-2]["delta"]["stop_reason"] == "model_context_window_exceeded"

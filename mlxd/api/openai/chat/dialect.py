@@ -26,9 +26,7 @@ from mlxd.api.openai.sampling import (
     template_args,
     token_limit,
 )
-from mlxd.api.openai.tools import CUSTOM_PATTERN
 from mlxd.api.openai.wire import unknown_fields
-from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.api.wire.images import Unseen
 from mlxd.config.settings import Settings
@@ -92,7 +90,7 @@ class OpenAIChat(ListsModels, Dialect):
                 "response_format": form,
                 "response_format.schema": schema_place(wire, form),
                 **({"tools": "functions"} if box.legacy else {}),
-                **schema_places(box.tools, box.schemas, dict.fromkeys(box.custom, CUSTOM_PATTERN)),
+                **box.places,
             },
         )
 

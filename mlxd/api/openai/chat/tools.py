@@ -7,6 +7,7 @@ from typing import Annotated, Literal, assert_never
 from pydantic import BeforeValidator, Discriminator, Tag
 
 from mlxd.api.openai.tools import (
+    CUSTOM_PATTERN,
     FreeInput,
     FunctionDefinition,
     InputGrammar,
@@ -27,6 +28,7 @@ from mlxd.api.openai.wire import (
     text_or,
     type_tag,
 )
+from mlxd.api.wire.errors import schema_places
 from mlxd.messages import AllowedTools, AutoTools, NamedTool, Tool, ToolChoice
 
 
@@ -137,6 +139,11 @@ class ChatToolbox:
     legacy: bool = False
     dropped: tuple[str, ...] = ()
     schemas: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the schemas stand in the caller's body, by the engine's names for them."""
+        return schema_places(self.tools, self.schemas, dict.fromkeys(self.custom, CUSTOM_PATTERN))
 
 
 def toolbox(offered: Sequence[OfferedTool], choice: WireChoice | None) -> ChatToolbox:

@@ -40,8 +40,6 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
-from mlxd.api.openai.tools import CUSTOM_PATTERN
-from mlxd.api.wire.errors import schema_places
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
@@ -113,12 +111,7 @@ class OpenAIResponses(ListsModels, Dialect):
                 renderer=(CompactionRenderer if compacts else ResponsesRenderer)(options),
                 requested_model=wire.model or "",
                 ignored=(*ignored, *history.unseen),
-                places={
-                    **PLACES,
-                    **schema_places(
-                        box.tools, box.schemas, dict.fromkeys(box.custom, CUSTOM_PATTERN)
-                    ),
-                },
+                places={**PLACES, **box.places},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Discriminator, Tag
 from mlxd.api.dialect import JsonObject
 from mlxd.api.openai.errors import unsupported
 from mlxd.api.openai.tools import (
+    CUSTOM_PATTERN,
     FreeInput,
     FunctionDefinition,
     InputGrammar,
@@ -31,6 +32,7 @@ from mlxd.api.openai.wire import (
     type_tag,
     without_nulls,
 )
+from mlxd.api.wire.errors import schema_places
 from mlxd.messages import AllowedTools, NamedTool, Tool, ToolChoice
 
 SEPARATOR = "__"
@@ -176,6 +178,11 @@ class ResponsesToolbox:
     custom: frozenset[str]
     spaces: Mapping[str, tuple[str, str]]
     schemas: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the schemas stand in the caller's body, by the engine's names for them."""
+        return schema_places(self.tools, self.schemas, dict.fromkeys(self.custom, CUSTOM_PATTERN))
 
     def names(self, name: str) -> JsonObject:
         """The names of a tool as a call of it carries them."""
