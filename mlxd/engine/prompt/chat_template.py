@@ -1,7 +1,10 @@
 """A model's chat template as one function that renders or says why not."""
 
+import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 ChatMessage = dict[str, Any]
@@ -48,12 +51,16 @@ class ChatTemplate:
         # Some templates write tokens that their tokenizer does not have.
         known = tokenizer.special_tokens_map if self.source else NAMED_TOKENS
         self._absent = dict.fromkeys((name for name in NAMED_TOKENS if name not in known), "")
+        self._names_otherwise = False
         self._no_tools: dict[str, Any] = {}
-        # Some templates want an empty list where there are no tools; one of the two has to do.
-        for self._no_tools in ({}, {"tools": []}):
+        # Some templates want an empty list where there are no tools, or know them by another name.
+        ways: tuple[dict[str, Any], ...] = ({}, {"tools": []})
+        for self._names_otherwise, self._no_tools in product((False, True), ways):
             with suppress(TemplateFault):
                 self.render([{"role": "user", "content": "Hello"}])
                 break
+        else:
+            self._names_otherwise = False
 
     def render(
         self,
@@ -67,7 +74,7 @@ class ChatTemplate:
 
         Raises `TemplateFault`.
         """
-        options = {**self._absent, **(arguments or {})}
+        options = {**self._absent, **self._other_names(tools or ()), **(arguments or {})}
         if tools:
             options["tools"] = list(tools)
         elif self._has_tool_template and any(
@@ -87,6 +94,12 @@ class ChatTemplate:
         if not isinstance(text, str):
             raise TemplateFault("it gave no text")
         return text
+
+    def _other_names(self, tools: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """What some templates take under names of their own: tools as JSON, and the day."""
+        if not self._names_otherwise:
+            return {}
+        return {"functions": json.dumps(list(tools)), "datetime": time.strftime("%d %b %Y")}
 
 
 def source_of(template: object) -> str:

@@ -29,6 +29,9 @@ REQUEST_ARGUMENTS: dict[str, Any] = {
 ArgumentForm = Literal["object", "text"]
 FORMS: tuple[ArgumentForm, ...] = ("object", "text")
 CONTENTS = ("", None)
+ReasoningKey = Literal["reasoning_content", "reasoning", "thinking", "parts"]
+REASONING_KEYS: tuple[ReasoningKey, ...] = ("reasoning_content", "reasoning", "thinking", "parts")
+"""Where families look for an answer's thinking: under a key of the turn, or in an own part."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ class TemplateTraits:
     `assistants_in_row`: turns of one role after another. `no_user`: conversations without a user
     turn. `calls` and `results`: tool calls and turns of the tool role; neither where a template has
     no place for `tools`, because the words that stand in for it teach another form.
-    `reasoned_calls`: an assistant turn with reasoning, text and calls. `tools_lead`: the text of
-    the system turn without which tools are not shown, None if they are. `thinking_switch` is the
-    argument that turns thinking on and off, `thinking_off` what turns it off by whatever way there
-    is; `arguments` are those of `REQUEST_ARGUMENTS` that do no harm.
+    `reasoning_key` is where it looks for an answer's thinking, `reasoned_calls`: an assistant turn
+    with reasoning, text and calls. `spoken_calls`: text in a turn with calls is shown;
+    `calls_apart`: it is as a turn of its own before that one. `tools_lead`: the text of the system
+    turn without which tools are not shown, None if they are. `thinking_switch` is the argument that
+    turns thinking on and off, `thinking_off` what turns it off by whatever way there is;
+    `arguments` are those of `REQUEST_ARGUMENTS` that do no harm.
     """
 
     content_parts: bool = False
@@ -73,7 +78,10 @@ class TemplateTraits:
     calls: CallShape | None = CallShape()
     parallel_calls: bool = True
     unanswered_calls: bool = True
+    reasoning_key: ReasoningKey = "reasoning_content"
     reasoned_calls: bool = True
+    spoken_calls: bool = True
+    calls_apart: bool = False
     results: bool = True
     user_after_results: bool = True
     thinking_switch: str | None = None
@@ -172,7 +180,8 @@ class _Prober:
         later = traits.system_later and (
             shape is None or not results or self._shows([U1, self._call(), self._result(), S1])
         )
-        reasoned = {**self._call(), **A1, "reasoning_content": "qzreasoning"}
+        key = next(filter(self._shows_reasoning, REASONING_KEYS), REASONING_KEYS[0])
+        reasoned = with_reasoning({**self._call(), **A1}, "qzreasoning", key)
         return replace(
             traits,
             system_later=later,
@@ -184,9 +193,19 @@ class _Prober:
                 [U1, self._call(2), self._result(), self._result(1)], 2
             ),
             unanswered_calls=self._keeps_calls([U1, self._call(), U2], 1),
+            spoken_calls=self._shows([U1, {**self._call(), **A1}, self._result()]),
+            calls_apart=self._keeps_calls([U1, A1, self._call(), self._result()], 1),
+            reasoning_key=key,
             reasoned_calls=self._render([U1, reasoned, self._result()]) is not None,
             user_after_results=self._shows([U1, self._call(), self._result(), U2]),
         )
+
+    def _shows_reasoning(self, key: ReasoningKey) -> bool:
+        """Whether thinking before a call, where most templates keep it, is rendered."""
+        turn = with_reasoning(self._call(), "qzreasoning", key)
+        text = self._render([U1, turn, self._result()]) or ""
+        # A template that knows no parts may write the list as it is.
+        return "qzreasoning" in text and not any(f"{q}thinking{q}:" in text for q in "'\"")
 
     def _offers(self, messages: Sequence[ChatMessage]) -> bool:
         """Whether a tool is shown beside these messages."""
@@ -284,6 +303,15 @@ class _Prober:
             )
         except TemplateFault:
             return None
+
+
+def with_reasoning(message: ChatMessage, text: str, key: ReasoningKey) -> ChatMessage:
+    """An assistant's message with its thinking where the template looks for it."""
+    if key != "parts":
+        return {**message, key: text}
+    said = message.get("content") or ""
+    parts = [{"type": "thinking", "thinking": text}, {"type": "text", "text": said}]
+    return {**message, "content": parts if said else parts[:1]}
 
 
 def in_parts(message: ChatMessage) -> ChatMessage:

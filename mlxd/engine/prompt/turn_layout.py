@@ -15,7 +15,7 @@ from mlxd.engine.notations.spelling import spelt
 from mlxd.engine.notations.table import DESCRIBED, notation_named
 from mlxd.engine.prompt.call_ids import numbered, short_id
 from mlxd.engine.prompt.chat_template import ChatMessage
-from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts
+from mlxd.engine.prompt.template_traits import CallShape, TemplateTraits, in_parts, with_reasoning
 from mlxd.engine.prompt.turns import ChatCall, ChatTurn
 
 FILLER = "OK."
@@ -118,6 +118,9 @@ def _answered(
     turn: ChatTurn, results: Sequence[list[ChatTurn]], traits: TemplateTraits, *, going_on: bool
 ) -> Iterator[ChatTurn]:
     """A turn with calls and their results, as one turn for each call where the template insists."""
+    if turn.text and traits.calls is not None and traits.calls_apart and not traits.spoken_calls:
+        yield ChatTurn("assistant", turn.text)
+        turn = replace(turn, text="")
     groups = [(turn.calls, results)]
     if traits.calls is not None and not traits.parallel_calls:
         groups = [((call,), [found]) for call, found in zip(turn.calls, results, strict=True)]
@@ -208,7 +211,8 @@ def _alternate(turns: Sequence[ChatTurn], traits: TemplateTraits) -> list[ChatTu
         if before == "system" and turn.role in ("assistant", "tool"):
             groups += [] if traits.assistant_first else [[ChatTurn("user")]]
         in_row = {"user": traits.users_in_row, "assistant": traits.assistants_in_row}
-        if before == turn.role and not in_row.get(turn.role, True):
+        apart = turn.calls and traits.calls_apart and groups and not groups[-1][-1].calls
+        if before == turn.role and not in_row.get(turn.role, True) and not apart:
             groups[-1].append(turn)
             continue
         if before == "tool" and turn.role == "user" and not traits.user_after_results:
@@ -250,11 +254,11 @@ def _to_message(turn: ChatTurn, traits: TemplateTraits) -> ChatMessage:
     message: ChatMessage = {"role": turn.role, "content": turn.text}
     if turn.calls and turn.text and turn.reasoning and not traits.reasoned_calls:
         turn = replace(turn, text="", reasoning=f"{turn.reasoning}\n\n{turn.text}")
-    if turn.reasoning:
-        message["reasoning_content"] = turn.reasoning
     if turn.calls:
         message["content"] = turn.text or shape.content
         message["tool_calls"] = [_to_call(call, shape) for call in turn.calls]
+    if turn.reasoning:
+        return with_reasoning(message, turn.reasoning, traits.reasoning_key)
     return message
 
 
