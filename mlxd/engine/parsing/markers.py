@@ -31,14 +31,15 @@ MAX_HEADER = 512
 
 State = Literal["text", "reasoning", "start"]
 """`start` is where a message begins whose header is still to come."""
-Channel = Literal["text", "reasoning", "tag", "markup"]
-Role = Literal["tag", "again", "markup", "call", "line", "header", "close"]
+Channel = Literal["text", "reasoning", "tag", "answer", "markup"]
+Role = Literal["tag", "again", "answer", "markup", "call", "line", "header", "close"]
 
 
 class Span(NamedTuple):
     """A stretch of the text as it was written; `end` counts the characters up to its end.
 
-    Channel `tag` are the tags of reasoning, `markup` is everything else that is no content.
+    Channel `tag` are the tags of reasoning; `answer` begins the answer in the middle of reasoning;
+    `markup` is everything else that is no content.
     """
 
     channel: Channel
@@ -82,7 +83,7 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
     if headers is None:
         _add_tags(table, markup.reasoning)
     for opening in named.answers:
-        table["reasoning"].setdefault(opening, Edge("tag", "text"))
+        table["reasoning"].setdefault(opening, Edge("answer", "text"))
     for start in notation.starts if notation else ():
         _add_everywhere(table, start, Edge("call", "text"))
     if notation and notation.bare_lines:
@@ -132,15 +133,15 @@ class Splitter:
         self._calls = calls
         notation = read_as(markup.tool_format, markup.also_read)
         self._notation = notation if calls.offered else None
-        self._headers = notation.headers
-        calls.openers = markers_of(*notation.starts)
+        self._headers = headers = notation.headers
+        calls.openers = markers_of(*notation.starts, *(headers.opens if headers else ()))
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._ways_out = markers_of(
             *(
                 marker
                 for marker, edge in self._table["reasoning"].items()
-                if edge.role in ("close", "header") or edge == Edge("tag", "text")
+                if edge.role in ("close", "header", "answer") or edge == Edge("tag", "text")
             )
         )
         self._items: list[Item] = []
@@ -244,7 +245,7 @@ class Splitter:
         """Do what `marker` says; returns the state behind it."""
         edge = self._table[state][marker]
         match edge.role:
-            case "tag" | "markup":
+            case "tag" | "answer" | "markup":
                 self._span(edge.role, marker)
                 self._fresh = True
             case "again":
