@@ -94,6 +94,40 @@ def test_a_string_without_an_end_does_not_take_the_next_call_in(
         assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
 
 
+def harmony(arguments: str, name: str = "get_weather") -> str:
+    head = f"<|start|>assistant<|channel|>commentary to=functions.{name} <|constrain|>json"
+    return f"{head}<|message|>{arguments}<|call|>"
+
+
+def mistral(arguments: str, name: str = "get_weather") -> str:
+    return f"[TOOL_CALLS]{name}[ARGS]{arguments}"
+
+
+@pytest.mark.parametrize(
+    ("given", "write"), [(Given("harmony", ()), harmony), (Given("mistral"), mistral)]
+)
+@pytest.mark.parametrize("arguments", [*BROKEN[:5], "Oslo", '{"days": 2, "city": "no end}', "[1"])
+def test_broken_arguments_leave_the_next_call_alone(
+    given: Given, write: Write, arguments: str
+) -> None:
+    text = write(arguments) + write("{}", "get_time") + write('{"city": "Bergen"}')
+    if write is mistral and "no end" in arguments:
+        # Only its quote tells that a call in a string is none of the string's.
+        text = write(arguments) + write('{"a": 1}', "get_time") + write('{"city": "Bergen"}')
+    for pieces in ([text], *cuts(text)):
+        first, second, third = words(collect(stream(pieces, given)))
+        assert first == ("call", "get_weather", arguments)
+        assert second[:2] == ("call", "get_time")
+        assert third == ("call", "get_weather", '{"city": "Bergen"}')
+
+
+@pytest.mark.parametrize("write", [harmony, mistral])
+def test_a_string_may_hold_calls_of_the_notation(write: Write) -> None:
+    inside = json.dumps({"city": mistral('{"city": "Oslo"}') + mistral("{}", "get_time") + "[1"})
+    given = Given(write.__name__, ())
+    assert words(read(write(inside), given)) == [("call", "get_weather", inside)]
+
+
 def test_a_string_may_hold_the_end_of_a_call_and_the_next_call() -> None:
     inside = json.dumps({"city": f"{call('{}')}\n{call('{}')}{call('{}')}"})
     assert words(read(call(inside), JSON)) == [("call", "get_weather", inside)]
