@@ -1,7 +1,6 @@
 """Decoded text to spans of text and reasoning, and the calls between them.
 
-The markers that lead from one state to the next are a table made of a model's `Markup`. A marker
-that may still turn out to be one is held back; cutting the text anywhere gives the same spans.
+What may turn out to be a marker is held back; cutting the text anywhere gives the same spans.
 
 Models draft calls while they think, and some forget to close their thinking before a call that they
 mean. So a call inside thinking is held with all that follows: it is meant if the thinking never
@@ -13,26 +12,25 @@ mistake is worse than losing a call that has the tag in its arguments.
 from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations.notation import Notation
 from mlxd.engine.notations.reading.calls import (
+    CONTROL,
     CallItem,
     CallReader,
     Calls,
     NotACall,
+    all_stops,
     json_arguments,
 )
 from mlxd.engine.notations.reading.headers import Headers, MessageRoute
 from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
-from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.table import notation_named, read_as
+from mlxd.engine.notations.reading.scanner import SPACE, Scanner, Steps, markers_of
+from mlxd.engine.notations.table import read_as
+from mlxd.engine.parsing.marker_table import Edge, State, build_table
 
 MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""
 
-State = Literal["text", "reasoning", "start"]
-"""`start` is where a message begins whose header is still to come."""
 Channel = Literal["text", "reasoning", "tag", "answer", "markup"]
-Role = Literal["tag", "again", "answer", "markup", "call", "line", "header", "close"]
 
 
 class Span(NamedTuple):
@@ -62,60 +60,6 @@ class Thought(NamedTuple):
     end: int
 
 
-class Edge(NamedTuple):
-    """What a marker means in a state, and the state behind it."""
-
-    role: Role
-    to: State
-
-
-Table = dict[State, dict[str, Edge]]
-
-
-def build_table(markup: Markup, notation: Notation | None) -> Table:
-    """The markers of each state; where two mean the same text, the first entry counts.
-
-    `notation` is None when no call may be read.
-    """
-    table: Table = {"text": {}, "reasoning": {}}
-    named = notation_named(markup.tool_format)
-    headers = named.headers
-    if headers is None:
-        _add_tags(table, markup.reasoning)
-    for opening in named.answers:
-        table["reasoning"].setdefault(opening, Edge("answer", "text"))
-    for start in notation.starts if notation else ():
-        _add_everywhere(table, start, Edge("call", "text"))
-    if notation and notation.bare_lines:
-        table["text"]["\n{"] = Edge("line", "text")
-    if headers is None:
-        for control in markup.structural:
-            table["text"].setdefault(control, Edge("markup", "text"))
-            table["reasoning"].setdefault(control, Edge("markup", "reasoning"))
-        return table
-    # The headers say what the tags and control texts of such a model stand for.
-    for close in headers.closes:
-        _add_everywhere(table, close, Edge("close", "start"))
-    for opening in headers.opens:
-        _add_everywhere(table, opening, Edge("header", "start"))
-    return table
-
-
-def _add_tags(table: Table, pairs: tuple[tuple[str, str], ...]) -> None:
-    # Two pairs may share a text: what changes the state goes before what is only out of place.
-    for opening, closing in pairs:
-        table["text"].setdefault(opening, Edge("tag", "reasoning"))
-        table["reasoning"].setdefault(closing, Edge("tag", "text"))
-    for opening, closing in pairs:
-        table["text"].setdefault(closing, Edge("tag", "text"))
-        table["reasoning"].setdefault(opening, Edge("again", "reasoning"))
-
-
-def _add_everywhere(table: Table, marker: str, edge: Edge) -> None:
-    for edges in table.values():
-        edges.setdefault(marker, edge)
-
-
 class Splitter:
     """Splits one answer; feed it whatever arrived, then finish it."""
 
@@ -135,6 +79,7 @@ class Splitter:
         self._notation = notation if calls.offered else None
         self._headers = headers = notation.headers
         calls.openers = markers_of(*notation.starts, *(headers.opens if headers else ()))
+        self._closings = markers_of(*notation.closings)
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._ways_out = markers_of(
@@ -153,6 +98,8 @@ class Splitter:
         """The thinking that holds the first held call was closed."""
         self._fresh = True
         """Nothing but white space came since the state was entered."""
+        self._in_line = False
+        """Text stands before, in the same line."""
         state: State = "start" if self._headers else "text"
         if opens_reasoning and markup.reasoning:
             state = "reasoning"
@@ -221,6 +168,8 @@ class Splitter:
         self._put(Span(channel, text, self._scan.offset - len(after)))
         if self._fresh and not blank:
             self._fresh = False
+        if line := text.rstrip(" \t"):
+            self._in_line = channel == "text" and line[-1] != "\n"
 
     def _run(self, state: State) -> Steps[None]:
         scan = self._scan
@@ -276,14 +225,31 @@ class Splitter:
         if state == "reasoning":
             yield from self._think_of(reader, marker)
         else:
-            yield from self._read(reader)
+            yield from self._read(reader, marker)
         return state
 
-    def _read(self, reader: CallReader) -> Steps[bool]:
+    def _drop_empty(self, marker: str) -> Steps[None]:
+        """Drop what was taken if it is markup, and its end follows: a region without calls.
+
+        Plain tags in the middle of a line are what a text says of them.
+        """
+        scan = self._scan
+        markup = scan.since_mark()
+        scan.mark(markup)
+        if self._in_line and not marker.startswith(CONTROL):
+            return
+        for opening in self._calls.openers.texts:
+            markup = markup.replace(opening, "")
+        if not markup.strip(SPACE + ">"):
+            yield from all_stops(scan, self._closings)
+
+    def _read(self, reader: CallReader, marker: str = "") -> Steps[bool]:
         """Whether `reader` found a call in the text; what is none goes on as text."""
         self._settle(meant=False)
         found = yield from self._try(reader, self._calls)
         self._fresh = self._fresh or found
+        if marker and not found:
+            yield from self._drop_empty(marker)
         self._span("text", self._scan.since_mark())
         return found
 

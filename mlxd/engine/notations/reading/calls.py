@@ -20,7 +20,7 @@ NOT_WHOLE = "it ends in the middle"
 NOT_VALID = "tool call arguments are not valid JSON"
 SURPLUS_BRACKETS = "tool call repaired: closing brackets that close nothing"
 
-_CONTROL = ("<|", "<｜")
+CONTROL = ("<|", "<｜")
 """What control tokens begin with, which no text has."""
 _CLOSING = "}] \t\r\n"
 _MAX_ID = 64
@@ -293,7 +293,7 @@ def copied(
             stop + between + opener
             for stop in stops.texts
             for opener in calls.openers.texts
-            for between in (("\n", "") if stop.startswith(_CONTROL) else ("\n",))
+            for between in (("\n", "") if stop.startswith(CONTROL) else ("\n",))
         ),
     )
     # Inside thinking there is a fence already, and a draft does no harm.
