@@ -4,9 +4,10 @@ from typing import Literal, NamedTuple
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.notation import Notation
+from mlxd.engine.notations.reading.headers import Place
 from mlxd.engine.notations.table import notation_named
 
-State = Literal["text", "reasoning", "start"]
+State = Place | Literal["start"]
 """`start` is where a message begins whose header is still to come."""
 Role = Literal["tag", "again", "answer", "markup", "call", "line", "header", "close"]
 
@@ -42,6 +43,7 @@ def build_table(markup: Markup, notation: Notation | None) -> Table:
             table["text"].setdefault(control, Edge("markup", "text"))
             table["reasoning"].setdefault(control, Edge("markup", "reasoning"))
         return table
+    table["plain"], table["aside"] = {}, {}
     # The headers say what the tags and control texts of such a model stand for.
     for close in headers.closes:
         _add_everywhere(table, close, Edge("close", "start"))

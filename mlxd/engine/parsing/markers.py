@@ -9,6 +9,7 @@ its first closing tag, also in the middle of a call: a draft may break off, and 
 mistake is worse than losing a call that has the tag in its arguments.
 """
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.interface import Markup
@@ -21,7 +22,7 @@ from mlxd.engine.notations.reading.calls import (
     all_stops,
     json_arguments,
 )
-from mlxd.engine.notations.reading.headers import Headers, MessageRoute
+from mlxd.engine.notations.reading.headers import Headers, MessageRoute, Place
 from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
 from mlxd.engine.notations.reading.scanner import SPACE, Scanner, Steps, markers_of
 from mlxd.engine.notations.table import read_as
@@ -31,6 +32,13 @@ MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""
 
 Channel = Literal["text", "reasoning", "tag", "answer", "markup"]
+
+_CHANNELS: Mapping[Place, Channel] = {
+    "text": "text",
+    "reasoning": "reasoning",
+    "plain": "text",
+    "aside": "markup",
+}
 
 
 class Span(NamedTuple):
@@ -180,7 +188,7 @@ class Splitter:
             if state == "text" and self._fresh:
                 yield from self._bare()
             text, marker = yield from scan.piece(self._markers[state])
-            self._span(state, text, marker)
+            self._span(_CHANNELS[state], text, marker)
             if marker:
                 thinking = state == "reasoning"
                 state = yield from self._pass(state, marker)
@@ -190,7 +198,7 @@ class Splitter:
             elif not text:
                 return
 
-    def _pass(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
+    def _pass(self, state: Place, marker: str) -> Steps[State]:
         """Do what `marker` says; returns the state behind it."""
         edge = self._table[state][marker]
         match edge.role:
@@ -217,7 +225,7 @@ class Splitter:
                 assert_never(edge.role)
         return edge.to
 
-    def _call(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
+    def _call(self, state: Place, marker: str) -> Steps[State]:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
         assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
@@ -310,16 +318,16 @@ class Splitter:
         self._span("text", scan.since_mark())
         return "text"
 
-    def _header(self, state: Literal["text", "reasoning"]) -> Steps[State]:
+    def _header(self, state: Place) -> Steps[State]:
         """Read a header since the mark up to its end; without an end it is no header."""
         scan, headers = self._scan, self._headers
         assert headers is not None, "`build_table` has headers only of a notation with some"
         if (yield from scan.upto(headers.end, MAX_HEADER)) is None:
-            self._span(state, scan.since_mark())
+            self._span(_CHANNELS[state], scan.since_mark())
             return state
         header = scan.since_mark()
         if not headers.is_header(header):
-            self._span(state, header)
+            self._span(_CHANNELS[state], header)
             return state
         scan.mark(header)
         return (yield from self._route(headers, headers.route(header)))
@@ -335,7 +343,6 @@ class Splitter:
             yield from json_arguments(scan, calls, markers_of(*headers.closes))
             self._span("text", scan.since_mark())
             return "start"
-        state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"
         header = scan.since_mark()
         if route.tool:
             if calls.offered:
@@ -345,9 +352,11 @@ class Splitter:
             end = begin + len(route.tool)
             end += header[end : end + 1] == " "
             self._span("markup", header[:begin], header[begin:])
-            self._span(state, header[begin:end], header[end:])
+            self._span(_CHANNELS[route.place], header[begin:end], header[end:])
             self._span("markup", header[end:])
         else:
-            self._span("tag" if route.reasoning else "markup", header)
+            self._span("tag" if route.place == "reasoning" else "markup", header)
+        if route.place == "aside":
+            calls.remark("a message that was for nobody was dropped")
         self._fresh = not route.tool
-        return state
+        return route.place
