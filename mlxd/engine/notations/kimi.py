@@ -30,7 +30,8 @@ def _read_section(scan: Scanner, calls: Calls) -> Steps[None]:
     before = None if empty else (yield from scan.upto(_CALL, MAX_HEAD))
     if before is None:
         raise NotACall("it holds no call" if scan.char else NOT_WHOLE)
-    if _SECTION_END in before:
+    if "<|" in before:
+        # Whatever it is, it was no mere word.
         scan.back(before + _CALL)
         raise NotACall("it holds no call")
     yield from _read_calls(scan, calls)
