@@ -1,14 +1,19 @@
 """Harmony: all of an answer is messages, and a call is a message to a function."""
 
 from mlxd.engine.notations.notation import Form, MessageForm, Notation
-from mlxd.engine.notations.reading.headers import Headers, MessageRoute, recipient
+from mlxd.engine.notations.reading.headers import Headers, MessageRoute, Place, recipient
 
 
 def _route(header: str) -> MessageRoute:
     to = recipient(header)
+    if "<|channel|>analysis" in header:
+        place: Place = "reasoning"
+    else:
+        # What tools answer is sent to the assistant: the model made this one up.
+        place = "aside" if to == "assistant" and "<|channel|>final" not in header else "text"
     if to in ("user", "assistant", "all"):
         to = ""
-    return MessageRoute("<|channel|>analysis" in header, to.removeprefix("functions."))
+    return MessageRoute(place, to.removeprefix("functions."))
 
 
 _FOLLOWING = "<|start|>assistant"

@@ -24,8 +24,16 @@ _STOPS = markers_of(_CALL_END, _SECTION_END)
 
 
 def _read_section(scan: Scanner, calls: Calls) -> Steps[None]:
+    """Read the calls of a section; what a model writes before the first says nothing."""
     yield from scan.space()
-    yield from scan.accept(_CALL)
+    empty = yield from scan.at_any(_STOPS)
+    before = None if empty else (yield from scan.upto(_CALL, MAX_HEAD))
+    if before is None:
+        raise NotACall("it holds no call" if scan.char else NOT_WHOLE)
+    if "<|" in before:
+        # Whatever it is, it was no mere word.
+        scan.back(before + _CALL)
+        raise NotACall("it holds no call")
     yield from _read_calls(scan, calls)
 
 

@@ -10,7 +10,7 @@ from mlxd.engine.notations.reading.calls import (
     offered_name,
 )
 from mlxd.engine.notations.reading.json_calls import JsonSurroundings, json_calls
-from mlxd.engine.notations.reading.scanner import Scanner, Steps
+from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
 
 _CALLS = "[TOOL_CALLS]"
 _ARGUMENTS = "[ARGS]"
@@ -43,7 +43,13 @@ def _read_named(scan: Scanner, calls: Calls) -> Steps[None]:
     if own_id is None:
         raise NotACall("it has no arguments" if scan.char else NOT_WHOLE)
     calls.open(name, own_id.strip())
-    yield from json_arguments(scan, calls)
+    yield from json_arguments(scan, calls, seams=_seams(calls))
+
+
+def _seams(calls: Calls) -> Markers:
+    """What begins another call also inside a string, where no bare quote can stand."""
+    named = (f'{_CALLS}{name}{_ARGUMENTS}{{"' for name in calls.names)
+    return markers_of(f'{_CALLS}[{{"', *named)
 
 
 MISTRAL = Notation(

@@ -1,7 +1,9 @@
 """Muse's calls: tags in messages whose headers name their recipient."""
 
+from collections.abc import Mapping
+
 from mlxd.engine.notations.notation import Form, Notation
-from mlxd.engine.notations.reading.headers import Headers, MessageRoute, recipient
+from mlxd.engine.notations.reading.headers import Headers, MessageRoute, Place, recipient
 from mlxd.engine.notations.reading.schema import ANY
 from mlxd.engine.notations.reading.tags import Tags, tag_starts
 
@@ -18,6 +20,9 @@ _TAGS = Tags(
     untyped=ANY,
 )
 
+_PLACES: Mapping[str, Place] = {"self": "reasoning", "user": "plain"}
+"""What is for the user can explain a call but makes none: those are for a tool."""
+
 MUSE_SPARK = Notation(
     "muse_spark",
     Form(
@@ -33,6 +38,6 @@ MUSE_SPARK = Notation(
         begins=("<|start|>", "<|message|>", "assistant", "to="),
         opens=("<|start|>",),
         closes=("<|eom|>", "<|eot|>"),
-        route=lambda header: MessageRoute(reasoning=recipient(header) == "self"),
+        route=lambda header: MessageRoute(_PLACES.get(recipient(header), "text")),
     ),
 )

@@ -121,6 +121,11 @@ class Notation:
             found += [*headers.begins, *headers.opens, *headers.closes, headers.end]
         return tuple(filter(None, found))
 
+    @property
+    def closings(self) -> tuple[str, ...]:
+        """The tags that close calls and the regions around them."""
+        return tuple(_TAG.findall(f"{self.form.call[1]} {self.form.region[1]}"))
+
     def form_in(self, is_token: Callable[[str], bool]) -> Form:
         """The form for a model; `is_token` says whether its vocabulary has a text as one token."""
         if self.form_with is not None and is_token(self.form_with[0]):

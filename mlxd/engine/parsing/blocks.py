@@ -109,7 +109,8 @@ class BlockBuilder:
         self._layout = _Layout(
             mode=mode,
             before_calls=self._calls.offered,
-            opened=markup.reasoning[0][0] if opens_reasoning and markup.reasoning else "",
+            opened=opens_reasoning,
+            tags=markup.reasoning[0] if markup.reasoning else ("", ""),
         )
 
     @property
@@ -187,16 +188,19 @@ class _HeldText(NamedTuple):
 class _Layout:
     """Decides what of the answer's items stands in which block."""
 
-    def __init__(self, *, mode: ReasoningMode, before_calls: bool, opened: str) -> None:
+    def __init__(
+        self, *, mode: ReasoningMode, before_calls: bool, opened: bool, tags: tuple[str, str]
+    ) -> None:
         self.blocks = _Blocks()
         self.attribution = Attribution()
         self.reasoning_tokens = 0
         self._mode = mode
         self._before_calls = before_calls
         # The prompt holds this tag, but whoever reads the text alone has to see it.
-        self._missing_tag = opened if mode == "inline" else ""
+        self._missing_tag = tags[0] if opened and mode == "inline" else ""
+        self._closing = tags[1]
         self._held: list[_HeldText] = []
-        self._behind = bool(opened) and mode != "inline"
+        self._behind = opened and bool(tags[0]) and mode != "inline"
         """Reasoning or a call came before, and no text since."""
 
     def add(self, item: Item) -> None:
@@ -231,12 +235,18 @@ class _Layout:
             tag, self._missing_tag = self._missing_tag, ""
             self._text(tag + span.text, start - len(tag), thought=span.channel == "reasoning")
             return
+        if inline and span.channel == "answer":
+            # Its own tag would tell a reader nothing; thinking that was shown has to end, though.
+            if not self._missing_tag:
+                self._text(self._closing, start)
+            self._missing_tag = ""
+            return
         match span.channel:
             case "text":
                 self._text(span.text, start)
             case "reasoning":
                 self._reasoning(span.text, start)
-            case "tag":
+            case "tag" | "answer":
                 self._settle()
                 self._behind = True
                 if self.blocks.is_open(Reasoning):

@@ -1,7 +1,6 @@
 """Decoded text to spans of text and reasoning, and the calls between them.
 
-The markers that lead from one state to the next are a table made of a model's `Markup`. A marker
-that may still turn out to be one is held back; cutting the text anywhere gives the same spans.
+What may turn out to be a marker is held back; cutting the text anywhere gives the same spans.
 
 Models draft calls while they think, and some forget to close their thinking before a call that they
 mean. So a call inside thinking is held with all that follows: it is meant if the thinking never
@@ -10,35 +9,43 @@ its first closing tag, also in the middle of a call: a draft may break off, and 
 mistake is worse than losing a call that has the tag in its arguments.
 """
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, assert_never
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations.notation import Notation
 from mlxd.engine.notations.reading.calls import (
+    CONTROL,
     CallItem,
     CallReader,
     Calls,
     NotACall,
+    all_stops,
     json_arguments,
 )
-from mlxd.engine.notations.reading.headers import Headers, MessageRoute
+from mlxd.engine.notations.reading.headers import Headers, MessageRoute, Place
 from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
-from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.table import notation_named, read_as
+from mlxd.engine.notations.reading.scanner import SPACE, Scanner, Steps, markers_of
+from mlxd.engine.notations.table import read_as
+from mlxd.engine.parsing.marker_table import Edge, State, build_table
 
 MAX_HEADER = 512
 """Characters that a message's header may have before it is taken for text."""
 
-State = Literal["text", "reasoning", "start"]
-"""`start` is where a message begins whose header is still to come."""
-Channel = Literal["text", "reasoning", "tag", "markup"]
-Role = Literal["tag", "again", "markup", "call", "line", "header", "close"]
+Channel = Literal["text", "reasoning", "tag", "answer", "markup"]
+
+_CHANNELS: Mapping[Place, Channel] = {
+    "text": "text",
+    "reasoning": "reasoning",
+    "plain": "text",
+    "aside": "markup",
+}
 
 
 class Span(NamedTuple):
     """A stretch of the text as it was written; `end` counts the characters up to its end.
 
-    Channel `tag` are the tags of reasoning, `markup` is everything else that is no content.
+    Channel `tag` are the tags of reasoning; `answer` begins the answer in the middle of reasoning;
+    `markup` is everything else that is no content.
     """
 
     channel: Channel
@@ -61,60 +68,6 @@ class Thought(NamedTuple):
     end: int
 
 
-class Edge(NamedTuple):
-    """What a marker means in a state, and the state behind it."""
-
-    role: Role
-    to: State
-
-
-Table = dict[State, dict[str, Edge]]
-
-
-def build_table(markup: Markup, notation: Notation | None) -> Table:
-    """The markers of each state; where two mean the same text, the first entry counts.
-
-    `notation` is None when no call may be read.
-    """
-    table: Table = {"text": {}, "reasoning": {}}
-    named = notation_named(markup.tool_format)
-    headers = named.headers
-    if headers is None:
-        _add_tags(table, markup.reasoning)
-    for opening in named.answers:
-        table["reasoning"].setdefault(opening, Edge("tag", "text"))
-    for start in notation.starts if notation else ():
-        _add_everywhere(table, start, Edge("call", "text"))
-    if notation and notation.bare_lines:
-        table["text"]["\n{"] = Edge("line", "text")
-    if headers is None:
-        for control in markup.structural:
-            table["text"].setdefault(control, Edge("markup", "text"))
-            table["reasoning"].setdefault(control, Edge("markup", "reasoning"))
-        return table
-    # The headers say what the tags and control texts of such a model stand for.
-    for close in headers.closes:
-        _add_everywhere(table, close, Edge("close", "start"))
-    for opening in headers.opens:
-        _add_everywhere(table, opening, Edge("header", "start"))
-    return table
-
-
-def _add_tags(table: Table, pairs: tuple[tuple[str, str], ...]) -> None:
-    # Two pairs may share a text: what changes the state goes before what is only out of place.
-    for opening, closing in pairs:
-        table["text"].setdefault(opening, Edge("tag", "reasoning"))
-        table["reasoning"].setdefault(closing, Edge("tag", "text"))
-    for opening, closing in pairs:
-        table["text"].setdefault(closing, Edge("tag", "text"))
-        table["reasoning"].setdefault(opening, Edge("again", "reasoning"))
-
-
-def _add_everywhere(table: Table, marker: str, edge: Edge) -> None:
-    for edges in table.values():
-        edges.setdefault(marker, edge)
-
-
 class Splitter:
     """Splits one answer; feed it whatever arrived, then finish it."""
 
@@ -132,15 +85,16 @@ class Splitter:
         self._calls = calls
         notation = read_as(markup.tool_format, markup.also_read)
         self._notation = notation if calls.offered else None
-        self._headers = notation.headers
-        calls.openers = markers_of(*notation.starts)
+        self._headers = headers = notation.headers
+        calls.openers = markers_of(*notation.starts, *(headers.opens if headers else ()))
+        self._closings = markers_of(*notation.closings)
         self._table = build_table(markup, self._notation)
         self._markers = {state: markers_of(*edges) for state, edges in self._table.items()}
         self._ways_out = markers_of(
             *(
                 marker
                 for marker, edge in self._table["reasoning"].items()
-                if edge.role in ("close", "header") or edge == Edge("tag", "text")
+                if edge.role in ("close", "header", "answer") or edge == Edge("tag", "text")
             )
         )
         self._items: list[Item] = []
@@ -152,6 +106,8 @@ class Splitter:
         """The thinking that holds the first held call was closed."""
         self._fresh = True
         """Nothing but white space came since the state was entered."""
+        self._in_line = False
+        """Text stands before, in the same line."""
         state: State = "start" if self._headers else "text"
         if opens_reasoning and markup.reasoning:
             state = "reasoning"
@@ -220,6 +176,8 @@ class Splitter:
         self._put(Span(channel, text, self._scan.offset - len(after)))
         if self._fresh and not blank:
             self._fresh = False
+        if line := text.rstrip(" \t"):
+            self._in_line = channel == "text" and line[-1] != "\n"
 
     def _run(self, state: State) -> Steps[None]:
         scan = self._scan
@@ -230,7 +188,7 @@ class Splitter:
             if state == "text" and self._fresh:
                 yield from self._bare()
             text, marker = yield from scan.piece(self._markers[state])
-            self._span(state, text, marker)
+            self._span(_CHANNELS[state], text, marker)
             if marker:
                 thinking = state == "reasoning"
                 state = yield from self._pass(state, marker)
@@ -240,11 +198,11 @@ class Splitter:
             elif not text:
                 return
 
-    def _pass(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
+    def _pass(self, state: Place, marker: str) -> Steps[State]:
         """Do what `marker` says; returns the state behind it."""
         edge = self._table[state][marker]
         match edge.role:
-            case "tag" | "markup":
+            case "tag" | "answer" | "markup":
                 self._span(edge.role, marker)
                 self._fresh = True
             case "again":
@@ -267,7 +225,7 @@ class Splitter:
                 assert_never(edge.role)
         return edge.to
 
-    def _call(self, state: Literal["text", "reasoning"], marker: str) -> Steps[State]:
+    def _call(self, state: Place, marker: str) -> Steps[State]:
         """Read the calls behind `marker`; an answer goes on as text behind a call."""
         assert self._notation is not None, "`build_table` has calls only of a notation"
         self._scan.mark(marker)
@@ -275,14 +233,31 @@ class Splitter:
         if state == "reasoning":
             yield from self._think_of(reader, marker)
         else:
-            yield from self._read(reader)
+            yield from self._read(reader, marker)
         return state
 
-    def _read(self, reader: CallReader) -> Steps[bool]:
+    def _drop_empty(self, marker: str) -> Steps[None]:
+        """Drop what was taken if it is markup, and its end follows: a region without calls.
+
+        Plain tags in the middle of a line are what a text says of them.
+        """
+        scan = self._scan
+        markup = scan.since_mark()
+        scan.mark(markup)
+        if self._in_line and not marker.startswith(CONTROL):
+            return
+        for opening in self._calls.openers.texts:
+            markup = markup.replace(opening, "")
+        if not markup.strip(SPACE + ">"):
+            yield from all_stops(scan, self._closings)
+
+    def _read(self, reader: CallReader, marker: str = "") -> Steps[bool]:
         """Whether `reader` found a call in the text; what is none goes on as text."""
         self._settle(meant=False)
         found = yield from self._try(reader, self._calls)
         self._fresh = self._fresh or found
+        if marker and not found:
+            yield from self._drop_empty(marker)
         self._span("text", self._scan.since_mark())
         return found
 
@@ -343,16 +318,16 @@ class Splitter:
         self._span("text", scan.since_mark())
         return "text"
 
-    def _header(self, state: Literal["text", "reasoning"]) -> Steps[State]:
+    def _header(self, state: Place) -> Steps[State]:
         """Read a header since the mark up to its end; without an end it is no header."""
         scan, headers = self._scan, self._headers
         assert headers is not None, "`build_table` has headers only of a notation with some"
         if (yield from scan.upto(headers.end, MAX_HEADER)) is None:
-            self._span(state, scan.since_mark())
+            self._span(_CHANNELS[state], scan.since_mark())
             return state
         header = scan.since_mark()
         if not headers.is_header(header):
-            self._span(state, header)
+            self._span(_CHANNELS[state], header)
             return state
         scan.mark(header)
         return (yield from self._route(headers, headers.route(header)))
@@ -368,7 +343,6 @@ class Splitter:
             yield from json_arguments(scan, calls, markers_of(*headers.closes))
             self._span("text", scan.since_mark())
             return "start"
-        state: Literal["text", "reasoning"] = "reasoning" if route.reasoning else "text"
         header = scan.since_mark()
         if route.tool:
             if calls.offered:
@@ -378,9 +352,11 @@ class Splitter:
             end = begin + len(route.tool)
             end += header[end : end + 1] == " "
             self._span("markup", header[:begin], header[begin:])
-            self._span(state, header[begin:end], header[end:])
+            self._span(_CHANNELS[route.place], header[begin:end], header[end:])
             self._span("markup", header[end:])
         else:
-            self._span("tag" if route.reasoning else "markup", header)
+            self._span("tag" if route.place == "reasoning" else "markup", header)
+        if route.place == "aside":
+            calls.remark("a message that was for nobody was dropped")
         self._fresh = not route.tool
-        return state
+        return route.place

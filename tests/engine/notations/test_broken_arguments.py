@@ -94,6 +94,88 @@ def test_a_string_without_an_end_does_not_take_the_next_call_in(
         assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
 
 
+def harmony(arguments: str, name: str = "get_weather") -> str:
+    head = f"<|start|>assistant<|channel|>commentary to=functions.{name} <|constrain|>json"
+    return f"{head}<|message|>{arguments}<|call|>"
+
+
+def mistral(arguments: str, name: str = "get_weather") -> str:
+    return f"[TOOL_CALLS]{name}[ARGS]{arguments}"
+
+
+@pytest.mark.parametrize(
+    ("given", "write"), [(Given("harmony", ()), harmony), (Given("mistral"), mistral)]
+)
+@pytest.mark.parametrize("arguments", [*BROKEN[:5], "Oslo", '{"days": 2, "city": "no end}', "[1"])
+def test_broken_arguments_leave_the_next_call_alone(
+    given: Given, write: Write, arguments: str
+) -> None:
+    text = write(arguments) + write("{}", "get_time") + write('{"city": "Bergen"}')
+    if write is mistral and "no end" in arguments:
+        # Only its quote tells that a call in a string is none of the string's.
+        text = write(arguments) + write('{"a": 1}', "get_time") + write('{"city": "Bergen"}')
+    for pieces in ([text], *cuts(text)):
+        first, second, third = words(collect(stream(pieces, given)))
+        assert first == ("call", "get_weather", arguments)
+        assert second[:2] == ("call", "get_time")
+        assert third == ("call", "get_weather", '{"city": "Bergen"}')
+
+
+def row(first: str, second: str, third: str) -> list[tuple[str, str]]:
+    """Calls in one region, as several notations write them; the second is written more loosely."""
+    calls = [
+        f'{{"name": "get_weather", "arguments": {first}}}',
+        f'{{"id": "c1", "name":"get_time","arguments":{second}}}',
+        f'{{\n  "name": "get_weather",\n  "arguments": {third}\n}}',
+    ]
+    cohere = [
+        f'{{"tool_call_id": "{number}", "tool_name": "{name}", "parameters": {arguments}}}'
+        for number, (name, arguments) in enumerate(
+            [("get_weather", first), ("get_time", second), ("get_weather", third)]
+        )
+    ]
+    return [
+        ("nemotron", f"<TOOLCALL>[{', '.join(calls)}]</TOOLCALL>"),
+        ("minimax_m1", "\n".join(["<tool_calls>", *calls, "</tool_calls>"])),
+        ("mistral", f"[TOOL_CALLS][{','.join(calls)}]"),
+        ("llama3_json", "; ".join(calls).replace('"arguments"', '"parameters"')),
+        ("cohere", "<|START_ACTION|>[" + ",\n".join(cohere) + "]<|END_ACTION|>"),
+    ]
+
+
+@pytest.mark.parametrize("arguments", [*BROKEN[:5], '{"days": }', '{"days": 2, ["city"]}'])
+def test_broken_arguments_leave_the_next_call_of_their_region_alone(arguments: str) -> None:
+    for notation, text in row(arguments, '{"a": {}}', '{"city": "Bergen"}'):
+        given = Given(notation, ())
+        first, *others = words(read(text, given))
+        assert first[2].startswith(arguments)
+        assert others == [
+            ("call", "get_time", '{"a": {}}'),
+            ("call", "get_weather", '{"city": "Bergen"}'),
+        ]
+        for pieces in list(cuts(text))[::7]:
+            assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+
+
+def test_what_broken_arguments_say_of_calls_makes_none() -> None:
+    for inside in (
+        '{"days": 1 2, "plan": [{"name": "get_time", "arguments": {}}]}',
+        '{"days": 1 2, "plan": {"a": {}, "b": {"name": "get_time", "arguments": {}}}}',
+        '{"days": 1 2} {"name": "nobody", "arguments": {}}',
+        '{"days": 1 2} {"name": "get_time", "days": 1}',
+    ):
+        for notation, text in row(inside, "{}", "{}")[:2]:
+            names = [part[1] for part in words(read(text, Given(notation, ())))]
+            assert names == ["get_weather", "get_time", "get_weather"]
+
+
+@pytest.mark.parametrize("write", [harmony, mistral])
+def test_a_string_may_hold_calls_of_the_notation(write: Write) -> None:
+    inside = json.dumps({"city": mistral('{"city": "Oslo"}') + mistral("{}", "get_time") + "[1"})
+    given = Given(write.__name__, ())
+    assert words(read(write(inside), given)) == [("call", "get_weather", inside)]
+
+
 def test_a_string_may_hold_the_end_of_a_call_and_the_next_call() -> None:
     inside = json.dumps({"city": f"{call('{}')}\n{call('{}')}{call('{}')}"})
     assert words(read(call(inside), JSON)) == [("call", "get_weather", inside)]

@@ -23,6 +23,7 @@ ONE_CALL = ("call", "get_weather", ONE)
 OPEN = ("call", "get_weather", '{"city": "Oslo"')
 GLM = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n"
 ARGS = "<|tool_call_argument_begin|>"
+SECTION, SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 KIMI = f"<|tool_call_begin|>functions.get_weather:0{ARGS}"
 PY = "<|tool_call_start|>["
 PY_END = "<|tool_call_end|>"
@@ -258,7 +259,9 @@ OTHER_CASES = [
     Case(
         "gemma4", '<|tool_call>call:get_weather{"a":[1]]}<tool_call|>', calls('{"a":[1]]}'), BROKEN
     ),
-    as_text("kimi_k2", "<|tool_calls_section_begin|><|tool_calls_section_end|>"),
+    Case("kimi_k2", f"{SECTION}noise{KIMI}{ONE}{SECTION_END}", [ONE_CALL]),
+    as_text("kimi_k2", f"{SECTION} no call {SECTION_END} and {KIMI[:-1]}"),
+    as_text("kimi_k2", f"{SECTION} no call {SECTION_END} and <|tool_call_begin|>"),
     Case("kimi_k2", KIMI + ONE + "<|tool_call_end|> Done", [ONE_CALL, ("text", " Done")]),
     as_text("deepseek", DEEP),
     as_text("deepseek", DEEP + "x"),
@@ -308,3 +311,38 @@ def test_a_damaged_call_is_repaired_or_passed_on_or_text(case: Case) -> None:
     assert case.note in " ".join(answer.finished.notes)
     for pieces in cuts(case.text):
         assert outcome(collect(stream(pieces, given))) == outcome(answer)
+
+
+@pytest.mark.parametrize(
+    ("notation", "region"),
+    [
+        ("kimi_k2", f"{SECTION}{SECTION_END}"),
+        ("kimi_k2", f"{SECTION}\n{SECTION_END}"),
+        ("glm47", "<tool_call></tool_call>"),
+        ("json_tools", "<tool_call>\n</tool_call>"),
+        ("qwen3_coder", "<tool_call>\n<function=>\n</function>\n</tool_call>"),
+        ("hunyuan", "<tool_calls></tool_calls>"),
+        ("minimax_m2", "<minimax:tool_call>\n</minimax:tool_call>"),
+        ("deepseek_v32", "<｜DSML｜function_calls>\n</｜DSML｜function_calls>"),
+    ],
+)
+def test_a_region_that_holds_nothing_is_not_shown(notation: str, region: str) -> None:
+    given = Given(notation, ())
+    for pieces in cuts(f"Well.\n{region}"):
+        assert words(collect(stream(pieces, given))) == [("text", "Well.\n")]
+    assert words(read(region, given)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write `<tool_call></tool_call>` around it.",
+        "It is <tool_call></tool_call>.",
+        "<tool_call>",
+        "<tool_call>\n<tool_call>",
+        "<tool_call>no</tool_call>",
+    ],
+)
+def test_what_a_text_says_of_tags_is_shown(text: str) -> None:
+    for pieces in ([text], *cuts(text)):
+        assert words(collect(stream(pieces, Given("json_tools", ())))) == [("text", text)]

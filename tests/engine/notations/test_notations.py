@@ -98,7 +98,7 @@ def test_json_calls_come_in_many_shapes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<tool_call>", "I use <tool_call> now", "<tool_call></tool_call>"]
+    "text", ["<tool_call>", "I use <tool_call> now", "I use <tool_call></tool_call>"]
 )
 def test_markup_that_is_no_call_is_text(text: str) -> None:
     answer = read(text, JSON)

@@ -126,6 +126,26 @@ def test_a_tag_that_the_prompt_opened_is_respected_in_every_mode(
     assert words(read("a</think>\nb</think>", given)) == parts
 
 
+@pytest.mark.parametrize(
+    ("thought", "mode", "parts"),
+    [
+        ("", "separate", [("text", "Hi.")]),
+        ("", "inline", [("text", "Hi.")]),
+        ("a", "separate", [("reasoning", "a"), ("text", "Hi.")]),
+        ("a", "strip", [("text", "Hi.")]),
+        ("a", "inline", [("text", "<|open|>think<|sep|>a<|close|>think<|sep|>Hi.")]),
+    ],
+)
+def test_an_answer_that_begins_inside_thinking_shows_no_tag_of_its_own(
+    thought: str, mode: ReasoningMode, parts: list[tuple[str, ...]]
+) -> None:
+    think = ("<|open|>think<|sep|>", "<|close|>think<|sep|>")
+    given = Given("kimi_k3", (think,), ("<|close|>response<|sep|>",), opens_reasoning=True)
+    text = f"{thought}<|open|>response<|sep|>Hi.<|close|>response<|sep|>"
+    for pieces in ([text], *cuts(text)):
+        assert words(collect(stream(pieces, given._replace(mode=mode)))) == parts
+
+
 @pytest.mark.parametrize("mode", ["separate", "strip", "inline"])
 def test_calls_are_read_in_every_mode(mode: ReasoningMode) -> None:
     answer = read(QWEN_JSON, JSON._replace(mode=mode))

@@ -11,7 +11,8 @@ from mlxd.engine.interface import Markup
 from mlxd.engine.notations.reading.calls import Calls
 from mlxd.engine.notations.reading.scanner import Scanner
 from mlxd.engine.parsing.markers import Span, Splitter
-from tests.engine.reading import THINK, TOOLS, cuts
+from mlxd.events import collect
+from tests.engine.reading import THINK, TOOLS, Given, cuts, stream, words
 
 PLAIN = Markup(THINK)
 STRUCTURED = Markup(
@@ -134,6 +135,42 @@ def test_harmony_ignores_the_tags_that_its_headers_stand_for() -> None:
         ("reasoning", "hm"),
         ("text", "Hi."),
     ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "<|channel|>commentary to=assistant<|message|>",
+        "<|start|>functions.get_time to=assistant<|channel|>commentary<|message|>",
+        "<|start|>assistant to=assistant <|constrain|>json<|message|>",
+    ],
+)
+def test_what_a_tool_would_answer_is_not_shown(header: str) -> None:
+    text = f'{header}{{"hour": 9}}<|end|><|start|>assistant<|channel|>final<|message|>Nine.'
+    for pieces in cuts(text):
+        spans = split(pieces, HARMONY)
+        assert [span for span in spans if span[0] != "markup"] == [("text", "Nine.")]
+
+
+def test_what_is_final_is_shown_whoever_it_is_for() -> None:
+    text = "<|start|>assistant to=assistant<|channel|>final<|message|>Nine."
+    assert split([text], HARMONY)[-1] == ("text", "Nine.")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "called"), [("user", False), ("get_time", True), ("self", False)]
+)
+def test_muse_explains_a_call_to_its_user_and_makes_none(recipient: str, called: bool) -> None:
+    shown = (
+        '<atem:function_calls>\n<atem:invoke name="get_time">\n</atem:invoke>\n'
+        "</atem:function_calls>"
+    )
+    text = f" to={recipient}<|message|>{shown}<|eom|><|start|>assistant to=user<|message|>Bye."
+    for pieces in ([text], *cuts(text)):
+        answer = collect(stream(pieces, Given("muse_spark", (), reason="length")))
+        assert bool(answer.tool_calls) == called
+        assert words(answer)[-1] == ("text", "Bye.")
+        assert called or shown in words(answer)[0][1]
 
 
 def test_a_header_without_an_end_is_text() -> None:

@@ -52,7 +52,7 @@ def dialogue(name: str) -> Dialogue:
     given = next(sample.given for sample in SAMPLES if sample.notation == name)
     tags = given.reasoning[0]
     if notation.headers is not None:
-        tags = ("to=self<|message|>", "<|eom|><|start|>assistant to=user<|message|>")
+        tags = ("to=self<|message|>", "<|eom|><|start|>assistant<|message|>")
     return Dialogue(name, given, *tags, text)
 
 

@@ -50,3 +50,10 @@ def test_no_token_of_a_notation_is_dropped(sample: Sample) -> None:
 def test_every_notation_says_what_its_calls_begin_with() -> None:
     for notation in NOTATIONS.values():
         assert set(notation.starts) <= set(notation.texts)
+
+
+def test_tokens_of_calls_that_a_model_may_fall_into_are_kept() -> None:
+    sep, end = "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+    markup = Markup((), "json_tools", also_read=("deepseek", "kimi_k2"))
+    given = tokenizer(sep, end, "<|tool_call_argument_begin|>", "<｜fim▁hole｜>")
+    assert unknown_special_tokens(given, markup) == {3: "<｜fim▁hole｜>"}

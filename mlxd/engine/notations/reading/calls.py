@@ -20,7 +20,7 @@ NOT_WHOLE = "it ends in the middle"
 NOT_VALID = "tool call arguments are not valid JSON"
 SURPLUS_BRACKETS = "tool call repaired: closing brackets that close nothing"
 
-_CONTROL = ("<|", "<｜")
+CONTROL = ("<|", "<｜")
 """What control tokens begin with, which no text has."""
 _CLOSING = "}] \t\r\n"
 _MAX_ID = 64
@@ -119,6 +119,11 @@ class Calls:
         """Whether an offered tool's name begins so."""
         at = bisect_left(self._names, beginning)
         return at < len(self._names) and self._names[at].startswith(beginning)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all offered tools."""
+        return tuple(self._names)
 
     def offers(self, name: str) -> bool:
         """Whether a tool of this name may be called."""
@@ -238,10 +243,14 @@ def spill(scan: Scanner, calls: Calls, stops: Markers, *, inside: bool = False) 
     """Close the open call with all text up to a stop as it is; returns the stop.
 
     What was taken since a mark belongs to that text. With `inside`, a stop may stand in it: one
-    that text and another stop follow before the next call.
+    that text and another stop follow before the next call. Without stops the next call ends it.
     """
     calls.remark(NOT_VALID)
     calls.add(scan.since_mark())
+    if not stops.texts:
+        yield from scan.pour(calls.openers, calls.add, take_marker=False)
+        calls.close()
+        return ""
     marker = yield from scan.pour(stops, calls.add)
     while inside and marker:
         more = yield from before_stop(scan, calls, stops)
@@ -270,19 +279,22 @@ def before_stop(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
     return ""
 
 
-def copied(scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers) -> Steps[Outcome]:
-    """Copy arguments, at most up to a stop with the next call right behind it.
+def copied(
+    scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers, *, seams: Markers = NONE
+) -> Steps[Outcome]:
+    """Copy arguments, at most up to one of `seams` or a stop with the next call right behind it.
 
     A string whose end got lost would take the next call in. Inside of one that is whole, a line
     break is written as an escape, so that a stop at a line's end is no text.
     """
     seams = markers_of(
+        *seams.texts,
         *(
             stop + between + opener
             for stop in stops.texts
             for opener in calls.openers.texts
-            for between in (("\n", "") if stop.startswith(_CONTROL) else ("\n",))
-        )
+            for between in (("\n", "") if stop.startswith(CONTROL) else ("\n",))
+        ),
     )
     # Inside thinking there is a fence already, and a draft does no harm.
     if not seams.texts or scan.at_fence is not None:
@@ -294,8 +306,10 @@ def copied(scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers) -> Ste
     return Outcome.BROKEN if reached and outcome is Outcome.CUT else outcome
 
 
-def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[str]:
-    """Read a JSON object as the open call's arguments and close the call.
+def json_arguments(
+    scan: Scanner, calls: Calls, stops: Markers = NONE, *, seams: Markers = NONE
+) -> Steps[str]:
+    """Read a JSON object as the open call's arguments, up to one of `seams`, and close the call.
 
     Takes the stops that follow and returns the last of them, empty when there is none.
     """
@@ -303,7 +317,7 @@ def json_arguments(scan: Scanner, calls: Calls, stops: Markers = NONE) -> Steps[
     if scan.char != "{":
         return (yield from _no_object(scan, calls, stops))
     value = ValueCopy(scan, calls.add, stops=stops)
-    match (yield from copied(scan, calls, value, stops)):
+    match (yield from copied(scan, calls, value, stops, seams=seams)):
         case Outcome.CUT:
             calls.cut()
             return ""

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _NO_HEADER = frozenset('<{["\n')
 
 
-class MessageRoute(NamedTuple):
-    """Where a message belongs: to a tool if `tool` names one, else to reasoning or text."""
+Place = Literal["text", "reasoning", "plain", "aside"]
+"""`plain` is text in which no call can stand; what is said `aside` is for nobody to read."""
 
-    reasoning: bool
+
+class MessageRoute(NamedTuple):
+    """Where a message belongs: to a tool if `tool` names one, else to its place."""
+
+    place: Place
     tool: str = ""
 
 

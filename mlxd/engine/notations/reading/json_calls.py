@@ -34,6 +34,12 @@ _QUOTES = ('"', "'")
 _MAX_KEY = 64
 _NAME_KEYS = ("name", "function", "tool_name")
 _NEXT_CALL = re.compile(r"""\{\s*["'](?:name|function|type|id)["']\s*:""")
+_IN_A_ROW = re.compile(
+    r"""\{\s*(?:["'](?:id|call_id|tool_call_id|type)["']\s*:\s*["'][^"'{}]*["']\s*,\s*)*"""
+    r"""["'](?:name|tool_name)["']\s*:\s*["'](?P<name>[^"'{}]+)["']\s*,\s*"""
+    r"""["'](?:arguments|parameters)["']\s*:"""
+)
+"""A call that follows another one."""
 _ID_KEYS = ("id", "call_id", "tool_call_id")
 _SILENT_KEYS = ("type", "index", *_ID_KEYS)
 
@@ -59,7 +65,8 @@ def json_calls(scan: Scanner, calls: Calls, around: JsonSurroundings) -> Steps[N
     while True:
         yield from scan.space()
         if scan.char == "{":
-            if not (yield from _Call(scan, calls, around).read()):
+            call = _Call(scan, calls, around)
+            if not (yield from call.read()) and not call.followed:
                 yield from all_stops(scan, around.stops)
                 return
             found = True
@@ -116,9 +123,11 @@ class _Call:
         """Members were read that are no part of a call."""
         self._python = False
         """It is a dictionary of Python."""
+        self.followed = False
+        """It is broken, and the next call of its row follows."""
 
     def read(self) -> Steps[bool]:
-        """True when the call is whole; false when all up to a stop became part of it."""
+        """True when the call is whole; false when all up to a stop or a call became part of it."""
         if not (yield from self._members(nested=False)):
             return False
         scan, calls = self._scan, self._calls
@@ -220,7 +229,7 @@ class _Call:
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
         if outcome is Outcome.BROKEN:
-            yield from spill(self._scan, self._calls, self._around.stops, inside=True)
+            yield from self._spill()
         else:
             self._calls.cut()
         return False
@@ -268,7 +277,7 @@ class _Call:
         at_end = at_stop or (not scan.char and scan.complete)
         if self._settled and not inside and not at_end and (yield from self._goes_on()):
             # Closing the object here would run the tool with a part of what was written.
-            yield from spill(scan, calls, self._around.stops, inside=True)
+            yield from self._spill()
             return False
         if self._settled or (at_end and not inside):
             calls.remark(_DROPPED if inside else "tool call repaired: missing closing brackets")
@@ -276,8 +285,31 @@ class _Call:
         if not scan.char or (inside and scan.was_cut):
             calls.cut()
         else:
-            yield from spill(scan, calls, self._around.stops, inside=True)
+            yield from self._spill()
         return False
+
+    def _spill(self) -> Steps[None]:
+        """Close the call with what is broken of it, up to a stop or the next call of the row."""
+        scan, calls, stops = self._scan, self._calls, self._around.stops
+        ends = markers_of("{", *(stops if stops.texts else calls.openers).texts)
+        tail = ""
+
+        def emit(text: str) -> None:
+            nonlocal tail
+            tail = (tail + text)[-_MAX_KEY:]
+            calls.add(text)
+
+        emit(scan.since_mark())
+        while (yield from scan.pour(ends, emit, take_marker=False)) == "{":
+            if tail.rstrip(",; \t\r\n").endswith("}"):
+                following = _IN_A_ROW.match((yield from scan.wait_for(MAX_HEAD)))
+                if following and calls.offers(following["name"]):
+                    calls.remark(NOT_VALID)
+                    calls.close()
+                    self.followed = True
+                    return
+            emit(scan.take(1))
+        yield from spill(scan, calls, stops, inside=True)
 
     def _closes_again(self) -> Steps[bool]:
         """Whether a bracket too many says that the arguments were closed too early."""
