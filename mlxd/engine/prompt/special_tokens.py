@@ -12,11 +12,12 @@ _CONTROL = re.compile(r"<[|｜][^|｜<>\s]+[|｜]>")
 
 def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:
     """The special tokens that are no part of how answers are read, with their texts."""
+    notations = map(notation_named, (markup.tool_format, *markup.also_read))
     known = "\n".join(
         (
             *(tag for pair in markup.reasoning for tag in pair),
             *markup.structural,
-            *notation_named(markup.tool_format).texts,
+            *(text for notation in notations for text in notation.texts),
         )
     )
     added = getattr(tokenizer, "added_tokens_decoder", {})

@@ -39,6 +39,13 @@ def test_a_token_that_is_a_part_of_markup_is_kept() -> None:
     }
 
 
+def test_a_token_of_a_notation_that_a_model_may_fall_into_is_kept() -> None:
+    tokens = tokenizer("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>", "[TOOL_CALLS]", "<|role|>")
+    described = Markup((), "json_tools", also_read=("deepseek", "mistral"))
+    assert unknown_special_tokens(tokens, described) == {3: "<|role|>"}
+    assert len(unknown_special_tokens(tokens, Markup((), "json_tools"))) == 4
+
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
 def test_no_token_of_a_notation_is_dropped(sample: Sample) -> None:
     given = sample.given
