@@ -36,6 +36,7 @@ GRANITE = Notation(
     # The oldest models write the same in a plain tag.
     {"<|tool_call|>": _reader("<|/tool_call|>"), **TOOL_CALL},
     signs=("<|tool_call|>",),
+    more=("<|/tool_call|>",),
 )
 NEMOTRON = Notation(
     "nemotron",
@@ -65,6 +66,7 @@ PHI4 = Notation(
         "<|tool_call|>": _reader("<|/tool_call|>"),
     },
     signs=("functools[", "<|/tool|>"),
+    more=("<|/tool_call|>",),
 )
 GIGACHAT = Notation(
     "gigachat",
