@@ -17,8 +17,8 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.plain_values import PlainValue, ValueMarks
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, ValueWriter
-from mlxd.engine.notations.reading.tags import ended, known_kinds
+from mlxd.engine.notations.reading.schema import ANY, ObjectWriter
+from mlxd.engine.notations.reading.tags import argument, ended, known_kinds
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> S
     scan.forget()
     key = key.strip()
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
-    value = ValueWriter(members.member(key), kinds)
+    value = argument(calls, members, key, kinds)
     known, owed = calls.schema.knows, calls.schema.required - members.names
     plain = PlainValue(scan, pairs.marks, value.feed, known=known, owed=owed)
     return ended(calls, value, (yield from plain.read()))

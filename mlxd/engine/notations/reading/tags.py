@@ -26,7 +26,17 @@ from mlxd.engine.notations.reading.plain_values import (
     attribute,
 )
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.schema import (
+    ANY,
+    STRING,
+    WRAPPERS,
+    ArgumentWriter,
+    Kinds,
+    ObjectWriter,
+    ValueWriter,
+    WrappedWriter,
+    written_as_json,
+)
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,9 @@ class _Call:
     def _kinds(self, key: str, tag: str) -> Kinds:
         if self._tags.typed_by:
             declared = attribute(tag, self._tags.typed_by)
+            if declared == "false":
+                # It names no type, so that the schema's are among what it may be.
+                return written_as_json(known_kinds(self._calls, key, unknown=ANY, untyped=ANY))
             if declared:
                 return STRING if declared in ("string", "true") else ANY
         return known_kinds(self._calls, key, unknown=self._tags.unknown, untyped=self._tags.untyped)
@@ -198,8 +211,7 @@ class _Call:
     def _value(self, key: str, head: str) -> Steps[bool]:
         """Read the value of an argument; true when the call ended with it."""
         tags, schema = self._tags, self._calls.schema
-        emit = self._object.member(key)
-        value = ValueWriter(emit, self._kinds(key, head), lines=tags.lines)
+        value = argument(self._calls, self._object, key, self._kinds(key, head), lines=tags.lines)
         if tags.cdata and (yield from self._cdata(value)):
             return not self._calls.is_open
         plain = PlainValue(
@@ -213,7 +225,7 @@ class _Call:
         end = yield from plain.read()
         return not ended(self._calls, value, end)
 
-    def _cdata(self, value: ValueWriter) -> Steps[bool]:
+    def _cdata(self, value: ArgumentWriter) -> Steps[bool]:
         """Read a value in a CDATA block; false when it is in none."""
         scan = self._scan
         space = yield from scan.space()
@@ -228,7 +240,16 @@ class _Call:
         return True
 
 
-def ended(calls: Calls, value: ValueWriter, end: ValueEnd) -> bool:
+def argument(
+    calls: Calls, members: ObjectWriter, key: str, kinds: Kinds, *, lines: bool = False
+) -> ArgumentWriter:
+    """What writes an argument of the open call."""
+    if key in WRAPPERS and not calls.schema.knows(key):
+        return WrappedWriter(members, calls.schema, key, kinds)
+    return ValueWriter(members.member(key), kinds, lines=lines)
+
+
+def ended(calls: Calls, value: ArgumentWriter, end: ValueEnd) -> bool:
     """Close a plain value, or the call where the text ended in it; false for the latter."""
     if end is ValueEnd.CUT:
         calls.cut()
