@@ -84,11 +84,13 @@ class Shown:
 class PlainValues:
     """Terminals of the texts that a notation writes as they are.
 
-    `inside` are expressions of what would end a value for the reader.
+    `inside` are expressions of what would end a value for the reader, `first` of what its reader
+    would take off its beginning.
     """
 
-    def __init__(self, inside: Sequence[str]) -> None:
+    def __init__(self, inside: Sequence[str], first: str = "") -> None:
         self.without = f" & ~/{_ANY}*({'|'.join(inside)}){_ANY}*/" if inside else ""
+        self.without += f" & ~/{first}{_ANY}*/" if first else ""
 
     @property
     def free(self) -> str:

@@ -190,6 +190,37 @@ def test_an_argument_that_comes_twice_is_there_once_and_noted(notation: str) -> 
         assert outcome(collect(stream(pieces, given(notation)))) == outcome(answer)
 
 
+@pytest.mark.parametrize(
+    ("notation", "written", "meant"),
+    [
+        ("seed_oss", "a.txt", "a.txt"),
+        ("seed_oss", "\na.txt\n", "a.txt"),
+        ("seed_oss", "def f():\n    pass\n", "def f():\n    pass\n"),
+        ("seed_oss", "a\n\n", "a\n\n"),
+        ("seed_oss", "\na\n\n", "a\n"),
+        ("seed_oss", "\na", "a"),
+        ("seed_oss", "\n", ""),
+        ("seed_oss", "", ""),
+        # Qwen's template has both line breaks always, so that one alone is its own too.
+        ("qwen3_coder", "\na.txt\n", "a.txt"),
+        ("qwen3_coder", "\n\na\n\n", "\na\n"),
+        ("qwen3_coder", "a.txt\n", "a.txt"),
+        ("minimax_m2", "\na\n", "\na\n"),
+    ],
+)
+def test_line_breaks_around_a_value_are_its_own_where_the_family_writes_none(
+    notation: str, written: str, meant: str
+) -> None:
+    opening, closing = (each.strip() for each in PLAIN[notation].member)
+    before, after = (each.format(name="save") for each in PLAIN[notation].call)
+    region = PLAIN[notation].region
+    whole = region[0] + before + opening.format(key="text") + written + closing + after + region[1]
+    answer = read(whole, given(notation))
+    assert arguments(answer) == [("save", {"text": meant})]
+    for pieces in cuts(whole):
+        assert outcome(collect(stream(pieces, given(notation)))) == outcome(answer)
+
+
 HOSTILE = (
     "C",
     "C ",

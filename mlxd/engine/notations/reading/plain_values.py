@@ -34,7 +34,7 @@ class ValueMarks:
     `keyed_by` if that is set. `call` begins a call, and `named` is an expression for what stands
     between it and its first member. A call ends with `call_end`; where calls stand in a region, one
     tells its end by what follows. `whole` opens what may stand in place of the members. With
-    `lines` a value has lines of its own.
+    `lines` each value has lines of its own.
     """
 
     closing: str

@@ -11,6 +11,9 @@ Kinds = tuple[Kind, ...]
 
 STRING: Kinds = ("string",)
 ANY: Kinds = ("any",)
+
+Lines = Literal["", "own", "either"]
+"""Whether a value stands on lines of its own; with "either", if it begins with a line break."""
 OBJECT_OR_STRING: Kinds = ("object", "array", "string")
 
 WRAPPERS = ("arguments", "input", "parameters", "properties")
@@ -185,16 +188,16 @@ _FITS: dict[Kind, Callable[[str], str | None]] = {
 class ValueWriter:
     """Writes one value as JSON while its text arrives: strings at once, the rest when whole.
 
-    With `lines` the value stands on lines of its own, whose line breaks are not part of it.
+    Where the value stands on lines of its own, their line breaks are not part of it.
     """
 
-    def __init__(self, emit: Emit, kinds: Kinds, *, lines: bool = False) -> None:
+    def __init__(self, emit: Emit, kinds: Kinds, *, lines: Lines = "") -> None:
         self._emit = emit
         self._kinds = kinds
         self._lines = lines
         self._streams = next((kind for kind in kinds if kind != "null"), "") == "string"
         self._open = False
-        self._begun = not lines
+        self._begun = lines == ""
         self._held = ""
         self._parts: list[str] = []
 
@@ -204,6 +207,8 @@ class ValueWriter:
             return
         if not self._begun:
             self._begun = True
+            if self._lines == "either" and text[0] != "\n":
+                self._lines = ""
             text = text.removeprefix("\n")
         if self._lines:
             text = self._held + text

@@ -32,6 +32,7 @@ from mlxd.engine.notations.reading.schema import (
     WRAPPERS,
     ArgumentWriter,
     Kinds,
+    Lines,
     ObjectWriter,
     ValueWriter,
     WrappedWriter,
@@ -45,7 +46,7 @@ class Tags:
 
     `call` and `param` begin the opening tags, `head_end` ends them. `named_by`, `keyed_by` and
     `typed_by` are attributes; without one the tag's own text is the name. `region` and `region_end`
-    stand around all calls. With `lines`, values stand on lines of their own. `unknown` types
+    stand around all calls. `lines` says whether values stand on lines of their own. `unknown` types
     arguments that the schema does not know, `untyped` those that it gives no type.
     """
 
@@ -59,7 +60,7 @@ class Tags:
     named_by: str = ""
     keyed_by: str = ""
     typed_by: str = ""
-    lines: bool = False
+    lines: Lines = ""
     cdata: bool = False
     whole: tuple[str, str] | None = None
     """The tag that holds all arguments as one JSON object, if there is such a tag."""
@@ -79,7 +80,7 @@ class Tags:
             region_end=self.region_end,
             keyed_by=self.keyed_by,
             whole=self.whole[0] if self.whole else "",
-            lines=self.lines,
+            lines=self.lines == "own",
         )
 
 
@@ -241,7 +242,7 @@ class _Call:
 
 
 def argument(
-    calls: Calls, members: ObjectWriter, key: str, kinds: Kinds, *, lines: bool = False
+    calls: Calls, members: ObjectWriter, key: str, kinds: Kinds, *, lines: Lines = ""
 ) -> ArgumentWriter:
     """What writes an argument of the open call."""
     if key in WRAPPERS and not calls.schema.knows(key):
