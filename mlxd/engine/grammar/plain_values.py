@@ -62,6 +62,8 @@ class Shown:
         self._call_end = close + end
         ended, follow = end, [member]
         self.inner_ending = f"{close}({self.member}|{end})"
+        if marks.value:
+            follow.append(f"{expression(marks.member[0])}[^<]*{expression(marks.value)}")
         if marks.region_end:
             others = "|".join(expression(text) for text in (marks.call, marks.region) if text)
             ended = f"{end}({region_end}|{others})"

@@ -83,9 +83,9 @@ def test_no_value_begins_with_what_its_reader_takes_off(bench: Bench) -> None:
     pattern = {"properties": {"text": {"type": "string", "pattern": "a"}}}
     for tool in (SAVE, Tool("save", "", json.dumps(pattern))):
         recipe = recipe_for(bench, "seed_oss", tool)
-        for value, good in (("\na\n", False), ("a\n", True), (" \na", True)):
-            taken, _ = ends_at(recipe, f"{opening}{value}</parameter>\n</function>")
-            assert (taken > len(opening) + len(value)) == good
+        for text, good in (("\na\n", False), ("a\n", True), (" \na", True)):
+            taken, _ = ends_at(recipe, f"{opening}{text}</parameter>\n</function>")
+            assert (taken > len(opening) + len(text)) == good
 
 
 @pytest.mark.parametrize("notation", NAMES)

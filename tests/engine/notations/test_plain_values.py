@@ -156,6 +156,43 @@ def test_a_missing_closing_tag_does_not_swallow_what_the_tool_still_needs(notati
     assert answer.finished.notes == ("tool call repaired: a missing closing tag",)
 
 
+TORN = "<arg_key>{}\n<arg_value>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "found"),
+    [
+        # Behind a value a key without its closing tag begins another argument.
+        ("V1C" + TORN.format("zone") + "2C", {"text": "1"}),
+        ("V1C\n" + TORN.format("zone") + "2C\nW3C", {"text": "1", "path": "3"}),
+        ("V1C\n" + TORN.format("path") + "2C", {"text": "1", "path": "2"}),
+        (TORN.format("path") + "2C\nV1C", {"path": "2", "text": "1"}),
+        (TORN.format("zone") + "2C\nV1C", {"text": "1"}),
+        # In a value it is text, and so is one that is no name.
+        (
+            "Vsee " + TORN.format("zone") + "2C hereC",
+            {"text": "see " + TORN.format("zone") + "2C here"},
+        ),
+        ("V1C " + TORN.format("no name") + "2C", {"text": "1C " + TORN.format("no name") + "2"}),
+        ("V1C <arg_key>zoneC", {"text": "1C <arg_key>zone"}),
+    ],
+)
+def test_a_key_without_its_closing_tag_costs_no_other_argument(
+    inner: str, found: dict[str, str]
+) -> None:
+    def tags(text: str) -> str:
+        for letter, tag in (("V", "text"), ("W", "path")):
+            text = text.replace(letter, f"<arg_key>{tag}</arg_key>\n<arg_value>")
+        return text.replace("C", "</arg_value>")
+
+    whole = f"<tool_call>save\n{tags(inner)}\n</tool_call>"
+    answer = read(whole, given("glm47"))
+    expected = {key: value.replace("C", "</arg_value>") for key, value in found.items()}
+    assert arguments(answer) == [("save", expected)]
+    for pieces in cuts(whole):
+        assert outcome(collect(stream(pieces, given("glm47")))) == outcome(answer)
+
+
 @pytest.mark.parametrize("notation", NAMES)
 def test_calls_without_their_last_tags_are_calls(notation: str) -> None:
     marks, text = marks_of(notation), file(notation, "a C b")
