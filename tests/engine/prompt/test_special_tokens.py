@@ -40,13 +40,6 @@ def test_a_token_that_is_a_part_of_markup_is_kept() -> None:
     }
 
 
-def test_a_token_of_a_notation_that_a_model_may_fall_into_is_kept() -> None:
-    tokens = tokenizer("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>", "[TOOL_CALLS]", "<|role|>")
-    described = Markup((), "json_tools", also_read=("deepseek", "mistral"))
-    assert unknown_special_tokens(tokens, described) == {3: "<|role|>"}
-    assert len(unknown_special_tokens(tokens, Markup((), "json_tools"))) == 4
-
-
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
 def test_no_token_of_a_notation_is_dropped(sample: Sample) -> None:
     given = sample.given
@@ -64,3 +57,10 @@ def test_no_token_of_a_familys_calls_is_dropped(notation: str, text: str, _: obj
 def test_every_notation_says_what_its_calls_begin_with() -> None:
     for notation in NOTATIONS.values():
         assert set(notation.starts) <= set(notation.texts)
+
+
+def test_tokens_of_calls_that_a_model_may_fall_into_are_kept() -> None:
+    sep, end = "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
+    markup = Markup((), "json_tools", also_read=("deepseek", "kimi_k2"))
+    given = tokenizer(sep, end, "<|tool_call_argument_begin|>", "<｜fim▁hole｜>")
+    assert unknown_special_tokens(given, markup) == {3: "<｜fim▁hole｜>"}
