@@ -115,6 +115,7 @@ def _read_m3_argument(scan: Scanner, calls: Calls, members: ObjectWriter) -> Ste
         parts.append(tag)
     if not tag:
         if scan.was_cut:
+            members.member(key)("".join(parts))
             return False
         raise Broken
     scan.forget()

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from mlxd.events import collect
+from mlxd.events import FinishReason, collect
 from mlxd.messages import GenerateRequest, Tool, ToolCall
 from tests.engine.notations.samples import XTML_REASONING, XTML_STRUCTURE
 from tests.engine.reading import Given, outcome, read, request, stream, words
@@ -222,6 +222,20 @@ def test_arguments_in_one_that_the_tool_does_not_have_are_its_arguments(
 def test_an_object_of_nothing_that_the_tool_has_stays_one_argument(notation: str) -> None:
     for value in ('{"zone": 1}', "{}", "words", '{"text": '):
         assert members_of(notation, "input", value).keys() == {"input"}
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("notation", ["qwen3_coder", "deepseek", "glm47", "minicpm5"])
+def test_arguments_in_one_that_end_in_the_middle_are_not_taken_for_none(
+    notation: str, reason: FinishReason
+) -> None:
+    whole = {**NOTATIONS, **OTHERS}[notation]("arguments", '{"text": "a", "count": 2}', "")
+    for end in ('{"te', '"count": 2', "2}"):
+        cut = whole[: whole.index(end) + len(end)]
+        (part,) = read(cut, given(notation)._replace(reason=reason)).parts
+        assert isinstance(part, ToolCall)
+        assert "te" in part.arguments
+        assert not part.arguments.endswith("}")
 
 
 def test_what_the_tool_calls_so_itself_is_its_own() -> None:

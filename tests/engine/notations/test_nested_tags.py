@@ -87,3 +87,8 @@ def test_brackets_deeper_than_a_parser_goes_are_read(notation: str) -> None:
     if notation == "function_gemma":
         text = f"<start_function_call>call:get_weather{{hours:{deep}}}<end_function_call>"
     assert arguments(read(text, Given(notation))).count("[") == 5_000
+
+
+def test_a_value_that_was_cut_is_not_taken_for_none() -> None:
+    text = written("<area><x>1</x>").partition(f"{Z}</invoke>")[0]
+    assert arguments(read(text, GIVEN._replace(reason="length"))).startswith('{"area": ')

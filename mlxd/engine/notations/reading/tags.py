@@ -253,6 +253,9 @@ def argument(
 def ended(calls: Calls, value: ArgumentWriter, end: ValueEnd) -> bool:
     """Close a plain value, or the call where the text ended in it; false for the latter."""
     if end is ValueEnd.CUT:
+        if isinstance(value, WrappedWriter):
+            # No arguments at all could be taken for a call that has none.
+            value.close()
         calls.cut()
         return False
     if end is ValueEnd.UNCLOSED:
