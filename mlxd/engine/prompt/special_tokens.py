@@ -12,12 +12,12 @@ _CONTROL = re.compile(r"<[|｜][^|｜<>\s]+[|｜]>")
 
 def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:
     """The special tokens that are no part of how answers are read, with their texts."""
-    read = [markup.tool_format, *markup.also_read]
     known = "\n".join(
         (
             *(tag for pair in markup.reasoning for tag in pair),
             *markup.structural,
-            *(text for name in read for text in notation_named(name).texts),
+            *notation_named(markup.tool_format).texts,
+            *(text for name in markup.also_read for text in notation_named(name).texts),
         )
     )
     added = getattr(tokenizer, "added_tokens_decoder", {})
