@@ -175,8 +175,8 @@ BARE_PYTHONIC = replace(
     _notation("bare_pythonic", ("[", "]")),
     starts={"<|python_start|>": partial(_read_calls, end="<|python_end|>")},
     bare=_read_bare_calls,
-    signs=("[func_name1(params_name1=", "<|python_start|>"),
     more=("<|python_end|>",),
+    signs=("[func_name1(params_name1=", "<|python_start|>"),
 )
 OLMO3 = replace(
     _notation("olmo3", ("<function_calls>\n", "\n</function_calls>"), "\n"),
