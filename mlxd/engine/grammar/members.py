@@ -66,7 +66,9 @@ class MemberChain:
         barred = [expression(text) for text in form.forbidden]
         self._shown = Shown(form.marks, keys) if form.marks and len(keys) <= MAX_KEYS else None
         self._barred = barred
-        self._plain = PlainValues([*barred, *(self._shown.barred if self._shown else ())])
+        self._first = expression(form.not_first)
+        shown = self._shown.barred if self._shown else ()
+        self._plain = PlainValues([*barred, *shown], self._first)
         self._rules: list[str] = []
 
     @property
@@ -125,7 +127,8 @@ class MemberChain:
         """The rule of a text that shows no closing tag, as that tag alone ends it."""
         whole = self._closings[number]
         closed = [expression(whole.strip() or whole)] if whole else []
-        bodies = PlainValues([*closed, *self._barred]).terminals(schema, self._tool) or []
+        texts = PlainValues([*closed, *self._barred], self._first)
+        bodies = texts.terminals(schema, self._tool) or []
         terminal, closing = f"{rule.upper()}_TEXT", whole.rstrip()
         self._rules.append(f"{terminal}: {_any_of(bodies)} {json.dumps(closing)}")
         rest = self._text(whole[len(closing) :])

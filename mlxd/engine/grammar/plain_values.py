@@ -62,6 +62,8 @@ class Shown:
         self._call_end = close + end
         ended, follow = end, [member]
         self.inner_ending = f"{close}({self.member}|{end})"
+        if marks.value:
+            follow.append(f"{expression(marks.member[0])}[^<]*{expression(marks.value)}")
         if marks.region_end:
             others = "|".join(expression(text) for text in (marks.call, marks.region) if text)
             ended = f"{end}({region_end}|{others})"
@@ -84,11 +86,13 @@ class Shown:
 class PlainValues:
     """Terminals of the texts that a notation writes as they are.
 
-    `inside` are expressions of what would end a value for the reader.
+    `inside` are expressions of what would end a value for the reader, `first` of what its reader
+    would take off its beginning.
     """
 
-    def __init__(self, inside: Sequence[str]) -> None:
+    def __init__(self, inside: Sequence[str], first: str = "") -> None:
         self.without = f" & ~/{_ANY}*({'|'.join(inside)}){_ANY}*/" if inside else ""
+        self.without += f" & ~/{first}{_ANY}*/" if first else ""
 
     @property
     def free(self) -> str:

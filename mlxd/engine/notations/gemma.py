@@ -66,7 +66,10 @@ def _arguments(
 
 def _as_declared(text: str, schema: ToolSchema) -> str:
     """An object whose texts are what the tool's schema declares: the number 7 for `"7"`."""
-    members = json.loads(text) if text else {}
+    try:
+        members = json.loads(text) if text else {}
+    except RecursionError:
+        return text
     wrong = [
         key
         for key, value in members.items()

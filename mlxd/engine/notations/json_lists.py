@@ -4,15 +4,44 @@ from functools import partial
 
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.any_calls import TOOL_CALL
-from mlxd.engine.notations.reading.calls import CallReader
+from mlxd.engine.notations.reading.calls import (
+    NOT_OFFERED,
+    CallReader,
+    Calls,
+    NotACall,
+    all_stops,
+)
 from mlxd.engine.notations.reading.json_calls import JsonSurroundings, json_calls
-from mlxd.engine.notations.reading.scanner import markers_of
+from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 
 _CALL = ('{{"name": "{name}", "arguments": ', "}}")
 
 
 def _reader(end: str = "") -> CallReader:
     return partial(json_calls, around=JsonSurroundings(markers_of(end)))
+
+
+def _read_lines(scan: Scanner, calls: Calls, end: str) -> Steps[None]:
+    """Read one call a line; a line that is none costs only itself."""
+    around, before = JsonSurroundings(markers_of(end)), calls.count
+    ends, dropped = markers_of("\n", end), False
+    while True:
+        try:
+            yield from json_calls(scan, calls, around)
+        except NotACall as error:
+            if error.reason == NOT_OFFERED:
+                raise
+            # What is taken here is text until another call opens, or the region ends.
+            yield from scan.pour(ends, lambda _: None, take_marker=False)
+            yield from scan.space()
+            dropped = True
+            if scan.char == "{":
+                continue
+            if calls.count == before or not (yield from all_stops(scan, around.stops)):
+                raise
+        if dropped:
+            calls.remark("tool call repaired: a line that is no call was dropped")
+        return
 
 
 def _listed(start: str, end: str = "") -> Form:
@@ -36,6 +65,7 @@ GRANITE = Notation(
     # The oldest models write the same in a plain tag.
     {"<|tool_call|>": _reader("<|/tool_call|>"), **TOOL_CALL},
     signs=("<|tool_call|>",),
+    more=("<|/tool_call|>",),
 )
 NEMOTRON = Notation(
     "nemotron",
@@ -43,17 +73,16 @@ NEMOTRON = Notation(
     {"<TOOLCALL>": _reader("</TOOLCALL>")},
     signs=("<TOOLCALL>",),
 )
-_TOOL_CALLS = {"<tool_calls>": _reader("</tool_calls>"), **TOOL_CALL}
 HUNYUAN = Notation(
     "hunyuan",
     _listed("<tool_calls>", "</tool_calls>"),
-    _TOOL_CALLS,
+    {"<tool_calls>": _reader("</tool_calls>"), **TOOL_CALL},
     signs=("<tool_calls>[", "<tool_calls>"),
 )
 MINIMAX_M1 = Notation(
     "minimax_m1",
     Form(_CALL, region=("<tool_calls>\n", "\n</tool_calls>"), between="\n"),
-    _TOOL_CALLS,
+    {"<tool_calls>": partial(_read_lines, end="</tool_calls>"), **TOOL_CALL},
     signs=("<tool_calls>",),
 )
 PHI4 = Notation(
@@ -65,6 +94,7 @@ PHI4 = Notation(
         "<|tool_call|>": _reader("<|/tool_call|>"),
     },
     signs=("functools[", "<|/tool|>"),
+    more=("<|/tool_call|>",),
 )
 GIGACHAT = Notation(
     "gigachat",

@@ -1,8 +1,7 @@
 """MiniMax's calls: tags with the names in attributes; M3 names its arguments by the tags."""
 
-import json
 import re
-from typing import Any
+from dataclasses import dataclass, field
 
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.calls import (
@@ -16,8 +15,8 @@ from mlxd.engine.notations.reading.calls import (
     spill,
 )
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, ValueWriter, typed
-from mlxd.engine.notations.reading.tags import Tags, known_kinds, tag_starts
+from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, typed
+from mlxd.engine.notations.reading.tags import Tags, argument, known_kinds, tag_starts
 
 _TAGS = Tags(
     call="<invoke name=",
@@ -46,7 +45,7 @@ _Z = "]<]minimax[>["
 """Stands before every tag of M3, so that none can be mistaken for a value's own."""
 _REGION, _REGION_END = f"{_Z}<tool_call>", f"{_Z}</tool_call>"
 _CALL, _CALL_END = f"{_Z}<invoke name=", f"{_Z}</invoke>"
-_CHILD = re.compile(rf"\s*{re.escape(_Z)}<([^<>/]+)>(.*?){re.escape(_Z)}</\1>\s*", re.DOTALL)
+_TAG = re.compile(rf"{re.escape(_Z)}<(/?)([^<>/]+)>")
 _ITEM = "item"
 _DEPTH = 16
 
@@ -96,42 +95,85 @@ def _read_m3_argument(scan: Scanner, calls: Calls, members: ObjectWriter) -> Ste
         if scan.was_cut:
             return False
         raise Broken
-    scan.forget()
     key = key.strip()
-    emit = members.member(key)
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
-    end = markers_of(f"{_Z}</{key}>")
+    opening, closing = f"{_Z}<{key}>", f"{_Z}</{key}>"
     if kinds[0] in ("string", "null"):
-        value = ValueWriter(emit, kinds)
-        closed = yield from scan.pour(end, value.feed)
+        scan.forget()
+        value = argument(calls, members, key, kinds)
+        closed = yield from scan.pour(markers_of(closing), value.feed)
         if closed:
             value.close()
         return bool(closed)
-    text: list[str] = []
-    if not (yield from scan.pour(end, text.append)):
-        return False
-    nested = _nested("".join(text), _DEPTH)
-    plain = isinstance(nested, str)
-    emit(typed(nested, kinds) if plain else json.dumps(nested, ensure_ascii=False))
+    parts: list[str] = []
+    depth = 1
+    while True:
+        tag = yield from scan.pour(markers_of(opening, closing), parts.append)
+        depth += 1 if tag == opening else -1
+        if not tag or not depth:
+            break
+        parts.append(tag)
+    if not tag:
+        if scan.was_cut:
+            members.member(key)("".join(parts))
+            return False
+        raise Broken
+    scan.forget()
+    text = "".join(parts)
+    nested = _nested(text)
+    value = argument(calls, members, key, kinds if nested is None else ANY)
+    value.feed(text if nested is None else nested)
+    value.close()
     return True
 
 
-def _nested(text: str, depth: int) -> Any:
-    """A value that may be written as tags of its own: an object, or an array of items."""
-    children: list[tuple[str, Any]] = []
-    at = 0
-    while depth and (child := _CHILD.match(text, at)):
-        children.append((child[1].strip(), _nested(child[2], depth - 1)))
-        at = child.end()
-    if not children or text[at:].strip():
-        return text
-    members = [
-        (name, json.loads(typed(value, ANY)) if isinstance(value, str) else value)
-        for name, value in children
-    ]
-    if all(name == _ITEM for name, _ in members):
-        return [value for _, value in members]
-    return dict(members)
+@dataclass
+class _Element:
+    """A tag that is open: where its text begins, and where what was not looked at does."""
+
+    name: str
+    start: int
+    at: int
+    children: list[tuple[str, str]] = field(default_factory=list)
+    mixed: bool = False
+    """It has text beside tags, which is no object then but a text."""
+
+    def json(self) -> str | None:
+        """An object of its children, or an array of items; None where it is a text."""
+        if self.mixed or not self.children:
+            return None
+        if all(name == _ITEM for name, _ in self.children):
+            return f"[{', '.join(value for _, value in self.children)}]"
+        written: list[str] = []
+        members = ObjectWriter(written.append, lambda _: None)
+        for name, value in self.children:
+            members.member(name)(value)
+        members.end()
+        return "".join(written)
+
+
+def _nested(text: str) -> str | None:
+    """JSON of a value that is written as tags of its own; None where it is a text."""
+    stack = [_Element("", 0, 0)]
+    for tag in _TAG.finditer(text):
+        element, (closes, name) = stack[-1], tag.groups()
+        opens_or_has_tags = not closes or element.children
+        if opens_or_has_tags and text[element.at : tag.start()].strip():
+            element.mixed = True
+        if not closes:
+            stack.append(_Element(name, tag.end(), tag.end()))
+            continue
+        if name != element.name or len(stack) == 1:
+            return None
+        stack.pop()
+        stack[-1].at = tag.end()
+        if len(stack) > _DEPTH:
+            stack[-1].mixed = True
+            continue
+        value = element.json() or typed(text[element.start : tag.start()], ANY)
+        stack[-1].children.append((name.strip(), value))
+    root = stack[0]
+    return root.json() if len(stack) == 1 and not text[root.at :].strip() else None
 
 
 MINIMAX_M3 = Notation(

@@ -35,10 +35,10 @@ class Form:
 
     `region` stands around all calls, `call` around one, `between` between two. With `json` the
     arguments are one JSON object; else each stands between the texts of `member`, with `comma`
-    between two of them. As `values` are "plain", a text is written as it is, within lines of its
-    own if `line` is a line break; everything else is JSON. `marks` are the tags that a value may
-    hold, and that tell where it ends; without them its first closing tag ends it. What is
-    `forbidden` stands in no value. A `single` call is the whole answer.
+    between two of them. As `values` are "plain", a text is written as it is; everything else is
+    JSON. `marks` are the tags that a value may hold, and that tell where it ends; without them its
+    first closing tag ends it. What is `forbidden` stands in no value, and `not_first` begins none.
+    A `single` call is the whole answer.
     """
 
     call: tuple[str, str]
@@ -48,9 +48,9 @@ class Form:
     member: tuple[str, str] = ("", "")
     comma: str = ""
     values: Literal["plain", "json"] = "plain"
-    line: str = ""
     marks: ValueMarks | None = None
     forbidden: tuple[str, ...] = ()
+    not_first: str = ""
     single: bool = False
     messages: MessageForm | None = None
 

@@ -29,7 +29,6 @@ def _tagged_form(region: str, tags: Tags) -> Form:
         between="\n",
         json=False,
         member=("<parameter={key}>\n", "\n</parameter>\n"),
-        line="\n",
         marks=tags.marks,
     )
 
@@ -40,10 +39,16 @@ QWEN3_CODER = Notation(
     {**TOOL_CALL, QWEN_TAGS.call: partial(tagged_call, tags=QWEN_TAGS)},
     signs=("<function=",),
 )
-_SEED_TAGS = replace(QWEN_TAGS, region="<seed:tool_call>", region_end="</seed:tool_call>")
+_SEED_TAGS = replace(
+    QWEN_TAGS, region="<seed:tool_call>", region_end="</seed:tool_call>", lines="either"
+)
 SEED_OSS = Notation(
     "seed_oss",
-    _tagged_form("seed:tool_call", _SEED_TAGS),
+    replace(
+        _tagged_form("seed:tool_call", _SEED_TAGS),
+        member=("<parameter={key}>", "</parameter>\n"),
+        not_first="\n",
+    ),
     tag_starts(_SEED_TAGS),
     signs=("<seed:tool_call>",),
 )

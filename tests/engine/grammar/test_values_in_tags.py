@@ -78,6 +78,16 @@ def test_a_value_may_hold_what_its_reader_takes_for_text(bench: Bench, notation:
         assert ends[-1:] == [size], pattern
 
 
+def test_no_value_begins_with_what_its_reader_takes_off(bench: Bench) -> None:
+    opening = "<seed:tool_call>\n<function=save>\n<parameter=text>"
+    pattern = {"properties": {"text": {"type": "string", "pattern": "a"}}}
+    for tool in (SAVE, Tool("save", "", json.dumps(pattern))):
+        recipe = recipe_for(bench, "seed_oss", tool)
+        for text, good in (("\na\n", False), ("a\n", True), (" \na", True)):
+            taken, _ = ends_at(recipe, f"{opening}{text}</parameter>\n</function>")
+            assert (taken > len(opening) + len(text)) == good
+
+
 @pytest.mark.parametrize("notation", NAMES)
 def test_no_value_ends_for_the_reader_before_it_ends_for_the_grammar(
     bench: Bench, notation: str

@@ -156,6 +156,43 @@ def test_a_missing_closing_tag_does_not_swallow_what_the_tool_still_needs(notati
     assert answer.finished.notes == ("tool call repaired: a missing closing tag",)
 
 
+TORN = "<arg_key>{}\n<arg_value>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "found"),
+    [
+        # Behind a value a key without its closing tag begins another argument.
+        ("V1C" + TORN.format("zone") + "2C", {"text": "1"}),
+        ("V1C\n" + TORN.format("zone") + "2C\nW3C", {"text": "1", "path": "3"}),
+        ("V1C\n" + TORN.format("path") + "2C", {"text": "1", "path": "2"}),
+        (TORN.format("path") + "2C\nV1C", {"path": "2", "text": "1"}),
+        (TORN.format("zone") + "2C\nV1C", {"text": "1"}),
+        # In a value it is text, and so is one that is no name.
+        (
+            "Vsee " + TORN.format("zone") + "2C hereC",
+            {"text": "see " + TORN.format("zone") + "2C here"},
+        ),
+        ("V1C " + TORN.format("no name") + "2C", {"text": "1C " + TORN.format("no name") + "2"}),
+        ("V1C <arg_key>zoneC", {"text": "1C <arg_key>zone"}),
+    ],
+)
+def test_a_key_without_its_closing_tag_costs_no_other_argument(
+    inner: str, found: dict[str, str]
+) -> None:
+    def tags(text: str) -> str:
+        for letter, tag in (("V", "text"), ("W", "path")):
+            text = text.replace(letter, f"<arg_key>{tag}</arg_key>\n<arg_value>")
+        return text.replace("C", "</arg_value>")
+
+    whole = f"<tool_call>save\n{tags(inner)}\n</tool_call>"
+    answer = read(whole, given("glm47"))
+    expected = {key: value.replace("C", "</arg_value>") for key, value in found.items()}
+    assert arguments(answer) == [("save", expected)]
+    for pieces in cuts(whole):
+        assert outcome(collect(stream(pieces, given("glm47")))) == outcome(answer)
+
+
 @pytest.mark.parametrize("notation", NAMES)
 def test_calls_without_their_last_tags_are_calls(notation: str) -> None:
     marks, text = marks_of(notation), file(notation, "a C b")
@@ -187,6 +224,37 @@ def test_an_argument_that_comes_twice_is_there_once_and_noted(notation: str) -> 
         "tool call repaired: an argument that comes twice; the first one counts",
     )
     for pieces in cuts(text):
+        assert outcome(collect(stream(pieces, given(notation)))) == outcome(answer)
+
+
+@pytest.mark.parametrize(
+    ("notation", "written", "meant"),
+    [
+        ("seed_oss", "a.txt", "a.txt"),
+        ("seed_oss", "\na.txt\n", "a.txt"),
+        ("seed_oss", "def f():\n    pass\n", "def f():\n    pass\n"),
+        ("seed_oss", "a\n\n", "a\n\n"),
+        ("seed_oss", "\na\n\n", "a\n"),
+        ("seed_oss", "\na", "a"),
+        ("seed_oss", "\n", ""),
+        ("seed_oss", "", ""),
+        # Qwen's template has both line breaks always, so that one alone is its own too.
+        ("qwen3_coder", "\na.txt\n", "a.txt"),
+        ("qwen3_coder", "\n\na\n\n", "\na\n"),
+        ("qwen3_coder", "a.txt\n", "a.txt"),
+        ("minimax_m2", "\na\n", "\na\n"),
+    ],
+)
+def test_line_breaks_around_a_value_are_its_own_where_the_family_writes_none(
+    notation: str, written: str, meant: str
+) -> None:
+    opening, closing = (each.strip() for each in PLAIN[notation].member)
+    before, after = (each.format(name="save") for each in PLAIN[notation].call)
+    region = PLAIN[notation].region
+    whole = region[0] + before + opening.format(key="text") + written + closing + after + region[1]
+    answer = read(whole, given(notation))
+    assert arguments(answer) == [("save", {"text": meant})]
+    for pieces in cuts(whole):
         assert outcome(collect(stream(pieces, given(notation)))) == outcome(answer)
 
 

@@ -9,9 +9,10 @@ import pytest
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.engine.prompt.special_tokens import unknown_special_tokens
+from tests.engine.notations.family_samples import FAMILIES
 from tests.engine.notations.samples import SAMPLES, Sample
 
-CONTROL = re.compile(r"<\|?[\w▁]+\|>|<｜[\w▁]+｜>|\[[A-Z_]+\]|<\|\"\|>|<escape>|<tool_call\|>")
+CONTROL = re.compile(r"<\|?/?[\w▁]+\|>|<｜[\w▁]+｜>|\[[A-Z_]+\]|<\|\"\|>|<escape>|<tool_call\|>")
 
 
 def tokenizer(*special: str, plain: tuple[str, ...] = ()) -> Any:
@@ -45,6 +46,12 @@ def test_no_token_of_a_notation_is_dropped(sample: Sample) -> None:
     markup = Markup(given.reasoning, given.tool_format, given.structural)
     special = CONTROL.findall(sample.text)
     assert unknown_special_tokens(tokenizer(*special), markup) == {}
+
+
+@pytest.mark.parametrize(("notation", "text", "_"), FAMILIES)
+def test_no_token_of_a_familys_calls_is_dropped(notation: str, text: str, _: object) -> None:
+    special = CONTROL.findall(text)
+    assert unknown_special_tokens(tokenizer(*special), Markup((), notation)) == {}
 
 
 def test_every_notation_says_what_its_calls_begin_with() -> None:

@@ -17,7 +17,7 @@ QWEN_TAGS = Tags(
     param_end="</parameter>",
     region="<tool_call>",
     region_end="</tool_call>",
-    lines=True,
+    lines="own",
     untyped=OBJECT_OR_STRING,
 )
 _GLM_PAIRS = Pairs()

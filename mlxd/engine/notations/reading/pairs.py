@@ -17,8 +17,8 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.plain_values import PlainValue, ValueMarks
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.reading.schema import ANY, ObjectWriter, ValueWriter
-from mlxd.engine.notations.reading.tags import ended, known_kinds
+from mlxd.engine.notations.reading.schema import ANY, ArgumentWriter, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.tags import argument, ended, known_kinds
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Pairs:
             call=self.end.replace("/", ""),
             named=r"[ \t\r\n]*[^ \t\r\n<]+[ \t\r\n]*",
             call_end=self.end,
+            value=self.tag("arg_value"),
         )
 
 
@@ -89,9 +90,13 @@ def _arguments(scan: Scanner, calls: Calls, pairs: Pairs) -> Steps[bool]:
 
 def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> Steps[bool]:
     """Read a key and its value; false when the text, and the call, ended in them."""
-    key = yield from scan.upto(pairs.closing("arg_key"), MAX_HEAD)
-    yield from _gap(scan)
-    if key is None or not (yield from scan.accept(pairs.tag("arg_value"))):
+    key = yield from scan.head(pairs.closing("arg_key"), MAX_HEAD)
+    torn = key is None
+    if torn:
+        key = yield from scan.head(pairs.tag("arg_value"), MAX_HEAD)
+    else:
+        yield from _gap(scan)
+    if key is None or not (torn or (yield from scan.accept(pairs.tag("arg_value")))):
         if scan.was_cut:
             calls.cut()
             return False
@@ -99,8 +104,12 @@ def _pair(scan: Scanner, calls: Calls, pairs: Pairs, members: ObjectWriter) -> S
     scan.forget()
     key = key.strip()
     kinds = known_kinds(calls, key, unknown=ANY, untyped=ANY)
-    value = ValueWriter(members.member(key), kinds)
     known, owed = calls.schema.knows, calls.schema.required - members.names
+    if torn and calls.schema.kinds(key) is None:
+        calls.remark("tool call repaired: an argument without a whole name was dropped")
+        value: ArgumentWriter = ValueWriter(lambda _: None, kinds)
+    else:
+        value = argument(calls, members, key, kinds)
     plain = PlainValue(scan, pairs.marks, value.feed, known=known, owed=owed)
     return ended(calls, value, (yield from plain.read()))
 

@@ -23,6 +23,7 @@ from mlxd.engine.notations.reading.scanner import SPACE, Scanner, Steps, markers
 
 # Possessive, so that a tag that is no attribute list is given up in linear time.
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""")
+_SPACE = re.compile(r"\s")
 _LONGEST_NAME = 2 * MAX_HEAD
 
 
@@ -33,8 +34,9 @@ class ValueMarks:
     `closing` closes a value, `member` stands around a parameter's key, which is the attribute
     `keyed_by` if that is set. `call` begins a call, and `named` is an expression for what stands
     between it and its first member. A call ends with `call_end`; where calls stand in a region, one
-    tells its end by what follows. `whole` opens what may stand in place of the members. With
-    `lines` a value has lines of its own.
+    tells its end by what follows. `whole` opens what may stand in place of the members, and `value`
+    a value where the key has a closing tag of its own, which may be missing. With
+    `lines` each value has lines of its own.
     """
 
     closing: str
@@ -46,6 +48,7 @@ class ValueMarks:
     region_end: str = ""
     keyed_by: str = ""
     whole: str = ""
+    value: str = ""
     lines: bool = False
 
     def key(self, head: str) -> str:
@@ -244,6 +247,10 @@ class PlainValue:
         marks, scan = self._marks, self._scan
         opening, end = marks.member
         head = yield from scan.head(end, MAX_HEAD)
+        torn = head is None and marks.value != ""
+        if torn:
+            end = marks.value
+            head = yield from scan.head(end, MAX_HEAD)
         if head is None:
             if scan.ended and len(rest := scan.ahead(MAX_HEAD)) < MAX_HEAD and "<" not in rest:
                 opening += scan.rest()
@@ -253,7 +260,7 @@ class PlainValue:
             self._keep(opening)
             return
         key = marks.key(head)
-        known = key != "" and self._known(key)
+        known = key != "" and (self._known(key) or (torn and not _SPACE.search(key)))
         follows = self._closer is not None and not self._closer.missing and not self._closer.ended
         if follows and "call" in self._open and self._open[-1] == "member":
             self._open.pop()

@@ -6,12 +6,18 @@ from typing import Any, Literal
 
 from mlxd.engine.notations.reading.values import PYTHON, Emit, as_json, escaped, is_number, quoted
 
-Kind = Literal["string", "integer", "number", "boolean", "null", "object", "array", "any"]
+Kind = Literal["string", "integer", "number", "boolean", "null", "object", "array", "any", "quoted"]
 Kinds = tuple[Kind, ...]
 
 STRING: Kinds = ("string",)
 ANY: Kinds = ("any",)
+
+Lines = Literal["", "own", "either"]
+"""Whether a value stands on lines of its own; with "either", if it begins with a line break."""
 OBJECT_OR_STRING: Kinds = ("object", "array", "string")
+
+WRAPPERS = ("arguments", "input", "parameters", "properties")
+"""Parameters that models make up to write all arguments in, as one JSON object."""
 
 _DEPTH = 8
 """Unions and references are followed this deep."""
@@ -112,6 +118,12 @@ def _kind_of(value: Any) -> Kind:
             return "string"
 
 
+def written_as_json(kinds: Kinds) -> Kinds:
+    """The types of a value that is said to be JSON, in order; a text may lack its quotes."""
+    texts: Kinds = ("quoted", "string") if "string" in kinds else ANY
+    return (*(kind for kind in kinds if kind != "string"), *texts)
+
+
 def typed(text: str, kinds: Kinds) -> str:
     """`text` as JSON of the first of `kinds` that it fits; a string when it fits none.
 
@@ -169,22 +181,23 @@ _FITS: dict[Kind, Callable[[str], str | None]] = {
     "object": lambda text: _container(text, "{", "{"),
     "array": lambda text: _container(text, "[", "[("),
     "any": _any,
+    "quoted": lambda text: as_json(text) if text[:1] == '"' else None,
 }
 
 
 class ValueWriter:
     """Writes one value as JSON while its text arrives: strings at once, the rest when whole.
 
-    With `lines` the value stands on lines of its own, whose line breaks are not part of it.
+    Where the value stands on lines of its own, their line breaks are not part of it.
     """
 
-    def __init__(self, emit: Emit, kinds: Kinds, *, lines: bool = False) -> None:
+    def __init__(self, emit: Emit, kinds: Kinds, *, lines: Lines = "") -> None:
         self._emit = emit
         self._kinds = kinds
         self._lines = lines
         self._streams = next((kind for kind in kinds if kind != "null"), "") == "string"
         self._open = False
-        self._begun = not lines
+        self._begun = lines == ""
         self._held = ""
         self._parts: list[str] = []
 
@@ -194,6 +207,8 @@ class ValueWriter:
             return
         if not self._begun:
             self._begun = True
+            if self._lines == "either" and text[0] != "\n":
+                self._lines = ""
             text = text.removeprefix("\n")
         if self._lines:
             text = self._held + text
@@ -230,6 +245,36 @@ def _may_be_null(text: str) -> bool:
     return any(null.startswith(word) for null in _NULLS)
 
 
+class WrappedWriter:
+    """Writes the members of an object as arguments of their own; `name` is what it is a value of.
+
+    An object without any argument that the tool has stays one value, and so does all else.
+    """
+
+    def __init__(
+        self, members: "ObjectWriter", schema: ToolSchema, name: str, kinds: Kinds
+    ) -> None:
+        self._members = members
+        self._schema = schema
+        self._name = name
+        self._kinds = kinds
+        self._parts: list[str] = []
+
+    def feed(self, text: str) -> None:
+        """More of the value's text."""
+        self._parts.append(text)
+
+    def close(self) -> None:
+        """The value is whole."""
+        text = "".join(self._parts)
+        found = _object(_container(text.strip(), "{", "{") or "")
+        if not any(map(self._schema.knows, found)):
+            self._members.member(self._name)(typed(text, self._kinds))
+            return
+        for name, value in found.items():
+            self._members.member(name)(json.dumps(value, ensure_ascii=False))
+
+
 class ObjectWriter:
     """Writes the members of one JSON object; `remark` is told what is left out."""
 
@@ -255,3 +300,6 @@ class ObjectWriter:
     def end(self) -> None:
         """The object is whole."""
         self._emit("}" if self.names else "{}")
+
+
+ArgumentWriter = ValueWriter | WrappedWriter

@@ -26,7 +26,18 @@ from mlxd.engine.notations.reading.plain_values import (
     attribute,
 )
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
-from mlxd.engine.notations.reading.schema import ANY, STRING, Kinds, ObjectWriter, ValueWriter
+from mlxd.engine.notations.reading.schema import (
+    ANY,
+    STRING,
+    WRAPPERS,
+    ArgumentWriter,
+    Kinds,
+    Lines,
+    ObjectWriter,
+    ValueWriter,
+    WrappedWriter,
+    written_as_json,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Tags:
 
     `call` and `param` begin the opening tags, `head_end` ends them. `named_by`, `keyed_by` and
     `typed_by` are attributes; without one the tag's own text is the name. `region` and `region_end`
-    stand around all calls. With `lines`, values stand on lines of their own. `unknown` types
+    stand around all calls. `lines` says whether values stand on lines of their own. `unknown` types
     arguments that the schema does not know, `untyped` those that it gives no type.
     """
 
@@ -49,7 +60,7 @@ class Tags:
     named_by: str = ""
     keyed_by: str = ""
     typed_by: str = ""
-    lines: bool = False
+    lines: Lines = ""
     cdata: bool = False
     whole: tuple[str, str] | None = None
     """The tag that holds all arguments as one JSON object, if there is such a tag."""
@@ -69,7 +80,7 @@ class Tags:
             region_end=self.region_end,
             keyed_by=self.keyed_by,
             whole=self.whole[0] if self.whole else "",
-            lines=self.lines,
+            lines=self.lines == "own",
         )
 
 
@@ -191,6 +202,9 @@ class _Call:
     def _kinds(self, key: str, tag: str) -> Kinds:
         if self._tags.typed_by:
             declared = attribute(tag, self._tags.typed_by)
+            if declared == "false":
+                # It names no type, so that the schema's are among what it may be.
+                return written_as_json(known_kinds(self._calls, key, unknown=ANY, untyped=ANY))
             if declared:
                 return STRING if declared in ("string", "true") else ANY
         return known_kinds(self._calls, key, unknown=self._tags.unknown, untyped=self._tags.untyped)
@@ -198,8 +212,7 @@ class _Call:
     def _value(self, key: str, head: str) -> Steps[bool]:
         """Read the value of an argument; true when the call ended with it."""
         tags, schema = self._tags, self._calls.schema
-        emit = self._object.member(key)
-        value = ValueWriter(emit, self._kinds(key, head), lines=tags.lines)
+        value = argument(self._calls, self._object, key, self._kinds(key, head), lines=tags.lines)
         if tags.cdata and (yield from self._cdata(value)):
             return not self._calls.is_open
         plain = PlainValue(
@@ -213,7 +226,7 @@ class _Call:
         end = yield from plain.read()
         return not ended(self._calls, value, end)
 
-    def _cdata(self, value: ValueWriter) -> Steps[bool]:
+    def _cdata(self, value: ArgumentWriter) -> Steps[bool]:
         """Read a value in a CDATA block; false when it is in none."""
         scan = self._scan
         space = yield from scan.space()
@@ -228,9 +241,21 @@ class _Call:
         return True
 
 
-def ended(calls: Calls, value: ValueWriter, end: ValueEnd) -> bool:
+def argument(
+    calls: Calls, members: ObjectWriter, key: str, kinds: Kinds, *, lines: Lines = ""
+) -> ArgumentWriter:
+    """What writes an argument of the open call."""
+    if key in WRAPPERS and not calls.schema.knows(key):
+        return WrappedWriter(members, calls.schema, key, kinds)
+    return ValueWriter(members.member(key), kinds, lines=lines)
+
+
+def ended(calls: Calls, value: ArgumentWriter, end: ValueEnd) -> bool:
     """Close a plain value, or the call where the text ended in it; false for the latter."""
     if end is ValueEnd.CUT:
+        if isinstance(value, WrappedWriter):
+            # No arguments at all could be taken for a call that has none.
+            value.close()
         calls.cut()
         return False
     if end is ValueEnd.UNCLOSED:
