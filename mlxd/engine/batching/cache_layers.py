@@ -20,6 +20,7 @@ from mlx_lm.models.cache import (
     RotatingKVCache,
 )
 
+from mlxd.engine.batching.lone_row import cache_class
 from mlxd.engine.batching.sampling import async_eval
 
 Cache = list[Any]
@@ -138,9 +139,18 @@ class Joiner:
 
 def kind(layer: Any) -> Kind:
     """How a layer's cache can be cut."""
-    if type(layer) in (KVCache, ConcatenateKVCache, QuantizedKVCache):
+    known = cache_class(layer)
+    if any(_holds_as(known, each) for each in (KVCache, ConcatenateKVCache, QuantizedKVCache)):
         return "kv"
-    return "window" if type(layer) is RotatingKVCache and layer.keep == 0 else "state"
+    return "window" if _holds_as(known, RotatingKVCache) and layer.keep == 0 else "state"
+
+
+def _holds_as(known: type[Any], kind: type[Any]) -> bool:
+    """Whether a class of caches holds keys and values just as `kind` does."""
+    parts = ("update_and_fetch", "state", "trim")
+    return issubclass(known, kind) and all(
+        getattr(known, part) is getattr(kind, part) for part in parts
+    )
 
 
 def _held(layer: RotatingKVCache) -> int:

@@ -42,6 +42,11 @@ class _OneRow:
         raise AssertionError("two rows at once")
 
 
+def cache_class(layer: Any) -> type[Any]:
+    """The class of a cache, as mlx-lm made it."""
+    return type(layer).__mro__[2] if isinstance(layer, _OneRow) else type(layer)
+
+
 @cache
 def _lone(kind: Hashable) -> type[Any]:
     assert isinstance(kind, type)
