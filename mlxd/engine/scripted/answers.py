@@ -36,6 +36,8 @@ _TOKEN = re.compile(r" ?\w{1,6}|[^\w\s]|\s+")
 def tokens(text: str) -> list[str]:
     """The tokens of `text`; joined they are `text` again."""
     found: list[str] = []
+    # A text of megabytes has few different ones: each is held once.
+    known: dict[str, str] = {}
     position, size = 0, SLICE
     # In slices: a search in one go would keep all threads of the process from running.
     while position < len(text):
@@ -45,7 +47,7 @@ def tokens(text: str) -> list[str]:
             some.pop()
         size = SLICE if some else 2 * size
         position += sum(map(len, some))
-        found += some
+        found += [known.setdefault(each, each) for each in some]
     return found
 
 

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -57,6 +58,10 @@ USUAL_MODELS = (
 )
 
 
+# One after the other, as an engine's preparing thread does: each thread's memory stays its own.
+_PREPARING = ThreadPoolExecutor(1, "prepare")
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """A request's prompt, and what of its schemas a grammar would leave out."""
@@ -75,8 +80,9 @@ async def prepared(request: GenerateRequest) -> _Prepared:
         left_out = requested_schemas(request).left_out if is_constrained(request) else ()
         return _Prepared(prompt_tokens(request), left_out)
 
-    large = prompt_characters(request) > LARGE_PROMPT
-    return await asyncio.to_thread(prepare) if large else prepare()
+    if prompt_characters(request) <= LARGE_PROMPT:
+        return prepare()
+    return await asyncio.get_running_loop().run_in_executor(_PREPARING, prepare)
 
 
 class ScriptedEngine:
