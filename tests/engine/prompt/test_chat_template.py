@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ KINDS = (
     "mixed",
 )
 ROOM = 100_000
+
+
+@cache
+def roomy(template: str) -> PromptBuilder:
+    """A builder with a window for any conversation."""
+    return build_with(template, context_length=ROOM)
 
 
 def message(kind: str, number: int) -> Message:
@@ -98,7 +105,7 @@ def words(text: str) -> list[str]:
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=9), tools=st.booleans())
 def test_any_order_of_roles_is_rendered_whole(template: str, kinds: list[str], tools: bool) -> None:
     request = ask(*conversation(kinds), tools=TOOLS if tools else ())
-    tokens = build_with(template, context_length=ROOM).build(request).tokens
+    tokens = roomy(template).build(request).tokens
     found = set(words(read(template, tokens)))
     # One family's template writes no text beside calls, as its models were trained.
     wordless = ("assistant",) if template == "brackets" else ()
@@ -122,7 +129,7 @@ def test_texts_stay_in_their_order(template: str, kinds: list[str]) -> None:
     )
 )
 def test_adding_turns_keeps_the_tokens_before_them(template: str, kinds: list[str]) -> None:
-    build = build_with(template, context_length=ROOM).build
+    build = roomy(template).build
     messages = (say("system", "lead " * 60), say("user", "go"), *conversation(kinds))
     longer = build(ask(*messages, tools=TOOLS)).tokens
     for end in range(3, len(messages)):
