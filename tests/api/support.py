@@ -24,7 +24,7 @@ from mlxd.messages import GenerateRequest
 from mlxd.server.connection import Limits
 from mlxd.server.listener import Listener, bind
 from mlxd.status import ModelInfo
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import STARTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ class Front:
 
     app: Api
     engine: ScriptedEngine
-    store: Store = field(default_factory=RememberingStore)
+    store: Store = field(default_factory=MemoryStore)
 
     @property
     def client(self) -> QuartClient:
@@ -128,7 +128,7 @@ def front(
     engine = ScriptedEngine(
         play or (lambda _: script), models=tuple(models or (DEMO,)), max_queue=max_queue
     )
-    store = store or RememberingStore()
+    store = store or MemoryStore()
     app = create_app(settings or Settings(), engine, dialects=dialects, store=store, tuning=tuning)
     return Front(app, engine, store)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from quart import Response
 
-from tests.api.remembered import asked, serving
+from tests.api.stateful import asked, serving
 from tests.api.support import (
     AZURE_CHAT,
     CHAT,

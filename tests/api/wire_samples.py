@@ -15,7 +15,6 @@ from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.response_object import counted
 from mlxd.events import Event
 from tests.api.faces import ANTHROPIC, AZURE, OPENAI_CHAT, Face
-from tests.api.remembered import CONVERSATIONS, RESPONSES, asked, got, serving
 from tests.api.responses import (
     CUSTOM,
     FUNCTION,
@@ -31,6 +30,7 @@ from tests.api.responses import (
     result,
     user,
 )
+from tests.api.stateful import CONVERSATIONS, RESPONSES, asked, got, serving
 from tests.api.support import DEMO, OTHER, bytes_of, front, sse_frames
 from tests.scripts import SCRIPTS, STARTED, Playing, finished
 from tests.scripts import call as tool_call

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.surroundings import Shell, clean
+from tests.environment import Shell, clean
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from mlxd.cli import run
+from tests.environment import ROOT, Result, Shell, spawn
 from tests.import_table import NEVER_AT_START
-from tests.surroundings import ROOT, Result, Shell, spawn
 
 
 def test_help_lists_every_command_and_loads_nothing_slow() -> None:

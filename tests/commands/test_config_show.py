@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.config.load import load
-from tests.surroundings import Shell
+from tests.environment import Shell
 
 
 def test_config_show_tells_value_and_origin_of_every_key(

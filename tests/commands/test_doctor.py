@@ -18,8 +18,8 @@ from mlxd.commands.local_models import LocalModel
 from mlxd.status import AnswerFormat
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
+from tests.environment import ROOT, Shell
 from tests.own_code import REFUSES_TWO, with_code
-from tests.surroundings import ROOT, Shell
 from tests.tiny_model import make_tiny_model
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlxd.config.load import load
 from mlxd.config.settings import ModelSettings, Settings
-from tests.surroundings import Shell
+from tests.environment import Shell
 
 
 def test_init_writes_a_file_that_serves_the_demo(mlxd: Shell) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.commands.pull import Meter
-from tests.surroundings import Shell, spawn
+from tests.environment import Shell, spawn
 from tests.tiny_model import make_tiny_model
 
 

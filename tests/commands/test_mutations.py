@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
-from tests.surroundings import Shell
+from tests.environment import Shell
 
 WRONG_VALUES = (
     "{}",

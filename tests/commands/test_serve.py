@@ -15,7 +15,7 @@ from mlxd.commands.options import alias_for, as_source
 from mlxd.commands.serve import choose
 from mlxd.config.settings import ModelSettings, Settings
 from mlxd.errors import ConfigError
-from tests.surroundings import ROOT, Shell, spawn
+from tests.environment import ROOT, Shell, spawn
 
 
 def test_serve_with_an_unknown_model_says_what_there_is(mlxd: Shell) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.surroundings import clean
+from tests.environment import clean
 
 
 @pytest.fixture(autouse=True)

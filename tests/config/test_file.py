@@ -21,7 +21,7 @@ from mlxd.config.settings import (
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.messages import Sampling
-from tests.surroundings import DEFAULT_FILE, from_text
+from tests.environment import DEFAULT_FILE, from_text
 
 
 def test_without_any_source_the_defaults_hold() -> None:

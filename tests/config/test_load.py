@@ -11,7 +11,7 @@ from mlxd.config.load import find, load
 from mlxd.config.problems import dotted
 from mlxd.config.settings import Settings
 from mlxd.config.sources import leaves
-from tests.surroundings import DEFAULT_FILE, from_text
+from tests.environment import DEFAULT_FILE, from_text
 
 
 def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlxd.config.load import load
 from mlxd.errors import ConfigError
-from tests.surroundings import from_text, refusal
+from tests.environment import from_text, refusal
 
 MISTAKES = [
     ("server.prot = 1", "server.prot", 'unknown key. Did you mean "port"?'),

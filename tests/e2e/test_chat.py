@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support import Served, serve
-from tests.surroundings import ROOT
+from tests.environment import ROOT
 
 LIMIT = 30.0
 SLOW = [

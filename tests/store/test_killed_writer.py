@@ -7,8 +7,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from tests.environment import ROOT
 from tests.store.support import ME, names, opened, store_file
-from tests.surroundings import ROOT
 
 CYCLES = 10
 

@@ -25,7 +25,7 @@ from mlxd.messages import GenerateRequest, Message, Role, Source, Text, ToolCall
 from mlxd.status import RequestStatus, RowFigures
 from tests.api.support import CHAT, DEMO, LIMIT, MESSAGES
 from tests.api.watching import Watched, watched
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import STARTED, finished, text
 
 
@@ -341,7 +341,7 @@ async def test_what_was_refused_counts_once_and_what_failed_too() -> None:
 
 
 async def test_what_is_refused_on_a_websocket_counts_as_well() -> None:
-    server = watched(STARTED, Failed(EngineCrashed("killed").report()), store=RememberingStore())
+    server = watched(STARTED, Failed(EngineCrashed("killed").report()), store=MemoryStore())
     async with asyncio.timeout(LIMIT), server.client.websocket("/v1/responses") as socket:
         for message in ({"type": "wrong"}, {"type": "response.create", "input": "Hi"}):
             await socket.send_json(message)

@@ -22,7 +22,7 @@ from tests.engine.notations.plain_texts import (
     value,
     written,
 )
-from tests.engine.reading import read, request
+from tests.engine.texts import read, request
 
 pytestmark = pytest.mark.mlx
 

@@ -8,7 +8,7 @@ from mlxd.engine.notations.reading.plain_values import ValueMarks
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import FinishReason
 from mlxd.messages import Tool
-from tests.engine.reading import THINK, Given, request
+from tests.engine.texts import THINK, Given, request
 
 SCHEMA = {"properties": {"path": {"type": "string"}, "text": {"type": "string"}}}
 SAVE = Tool(name="save", parameters=json.dumps(SCHEMA))

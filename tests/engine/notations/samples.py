@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from tests.engine.notations.family_samples import FAMILIES
-from tests.engine.reading import Given
+from tests.engine.texts import Given
 
 CITY = '{"city": "Oslo", "days": 2}'
 TYPED = (

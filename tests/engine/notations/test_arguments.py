@@ -8,7 +8,7 @@ import pytest
 from mlxd.events import BlockDelta
 from mlxd.messages import Tool, ToolCall
 from tests.engine.notations.samples import CITY
-from tests.engine.reading import Given, call, read, request, words
+from tests.engine.texts import Given, call, read, request, words
 
 JSON = Given("json_tools")
 XML = Given("qwen3_coder")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from mlxd.events import BlockDelta, collect
-from tests.engine.reading import Given, call, cuts, outcome, read, stream, words
+from tests.engine.texts import Given, call, cuts, outcome, read, stream, words
 
 JSON = Given("json_tools")
 KIMI = Given("kimi_k2")

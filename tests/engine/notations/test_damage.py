@@ -6,7 +6,7 @@ import pytest
 
 from mlxd.events import FinishReason, collect
 from tests.engine.notations.samples import CITY, XTML_REASONING
-from tests.engine.reading import Given, cuts, outcome, read, stream, words
+from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
 CALLED = ("call", "get_weather", CITY)
 NO_CALL = "nothing parsed"

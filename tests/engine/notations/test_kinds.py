@@ -9,7 +9,7 @@ import pytest
 from mlxd.events import FinishReason, collect
 from mlxd.messages import GenerateRequest, Tool, ToolCall
 from tests.engine.notations.samples import XTML_REASONING, XTML_STRUCTURE
-from tests.engine.reading import Given, outcome, read, request, stream, words
+from tests.engine.texts import Given, outcome, read, request, stream, words
 
 SHAPE = Tool(
     name="shape",

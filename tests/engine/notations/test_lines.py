@@ -3,7 +3,7 @@
 import pytest
 
 from mlxd.events import collect
-from tests.engine.reading import Given, cuts, outcome, read, stream, words
+from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
 GIVEN = Given("minimax_m1")
 OSLO = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'

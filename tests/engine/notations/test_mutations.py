@@ -9,7 +9,7 @@ import pytest
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import Answer, collect
 from tests.engine.notations.samples import SAMPLES
-from tests.engine.reading import outcome, read, stream, words
+from tests.engine.texts import outcome, read, stream, words
 
 COUNT = 300
 ALIASES = {"hermes", "laguna"}

@@ -7,7 +7,7 @@ import pytest
 
 from mlxd.events import Answer, collect
 from mlxd.messages import ToolCall
-from tests.engine.reading import Given, cuts, outcome, read, stream, words
+from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
 Z = "]<]minimax[>["
 GIVEN = Given("minimax_m3")

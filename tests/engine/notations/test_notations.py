@@ -8,7 +8,7 @@ from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import BlockDelta, BlockStart, collect
 from mlxd.messages import AllowedTools, NamedTool, NoTools, Tool, ToolCall
 from tests.engine.notations.samples import CITY, SAMPLES, Sample
-from tests.engine.reading import TOOLS, Given, call, cuts, outcome, read, request, stream, words
+from tests.engine.texts import TOOLS, Given, call, cuts, outcome, read, request, stream, words
 
 JSON = Given("json_tools")
 NOT_OFFERED = "tool markup seen, nothing parsed: the tool was not offered"

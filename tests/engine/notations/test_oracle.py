@@ -12,7 +12,7 @@ from mlx_lm import tool_parsers
 
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.messages import Tool
-from tests.engine.reading import Given, read, request
+from tests.engine.texts import Given, read, request
 
 pytestmark = pytest.mark.mlx
 

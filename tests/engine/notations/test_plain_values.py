@@ -21,7 +21,7 @@ from tests.engine.notations.plain_texts import (
     value,
     written,
 )
-from tests.engine.reading import cuts, outcome, read, stream, words
+from tests.engine.texts import cuts, outcome, read, stream, words
 
 COUNT = 30
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import collect
-from tests.engine.reading import Given, call, cuts, outcome, read, stream, words
+from tests.engine.texts import Given, call, cuts, outcome, read, stream, words
 
 JSON = Given("json_tools")
 NAMED = {

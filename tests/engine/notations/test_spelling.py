@@ -8,7 +8,7 @@ from mlxd.engine.notations.spelling import spelt
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.messages import ToolCall
 from tests.engine.notations.samples import XTML_REASONING
-from tests.engine.reading import Given, read
+from tests.engine.texts import Given, read
 
 ARGUMENTS = {
     "city": 'Oslo, "the <b>old</b> town"\nand {more}',

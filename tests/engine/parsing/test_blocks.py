@@ -24,7 +24,7 @@ from mlxd.events import (
 )
 from mlxd.messages import ReasoningMode, Text
 from tests.engine.notations.samples import CITY, QWEN_JSON
-from tests.engine.reading import Given, cuts, outcome, read, request, stream, token, words
+from tests.engine.texts import Given, cuts, outcome, read, request, stream, token, words
 
 PLAIN = Given(asked=request(()))
 JSON = Given("json_tools")

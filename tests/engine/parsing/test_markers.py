@@ -12,7 +12,7 @@ from mlxd.engine.notations.reading.calls import Calls
 from mlxd.engine.notations.reading.scanner import Scanner
 from mlxd.engine.parsing.markers import Span, Splitter
 from mlxd.events import collect
-from tests.engine.reading import THINK, TOOLS, Given, cuts, stream, words
+from tests.engine.texts import THINK, TOOLS, Given, cuts, stream, words
 
 PLAIN = Markup(THINK)
 STRUCTURED = Markup(

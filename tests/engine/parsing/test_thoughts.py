@@ -9,7 +9,7 @@ from mlxd.errors import EngineCrashed
 from mlxd.events import BlockDelta, FinishReason, collect
 from mlxd.messages import ReasoningMode
 from tests.engine.notations.samples import SAMPLES
-from tests.engine.reading import Given, cuts, outcome, read, request, stream, words
+from tests.engine.texts import Given, cuts, outcome, read, request, stream, words
 
 JSON = Given("json_tools")
 ATTIC, CELLAR = '{"city": "attic"}', '{"city": "cellar"}'

@@ -24,7 +24,7 @@ from mlxd.errors import (
 )
 from mlxd.events import Answer, Collector, Event, Failed, OrderChecker, Progress, Started
 from mlxd.messages import GenerateRequest, Message, Sampling, Source, Text, Tool
-from tests.engine.asking import LIMIT
+from tests.engine.support import LIMIT
 from tests.tiny_model import OPEN_THINK_TEMPLATE, make_tiny_model
 
 MARKUP_IDS = range(295, 304)

@@ -10,9 +10,9 @@ import pytest
 from mlxd.engine.supervision.wait_reasons import UNBATCHED
 from mlxd.events import Started
 from mlxd.messages import Sampling
-from tests.engine.asking import until
 from tests.engine.process.test_engine import GREEDY, NEVER, answer_of, ask, events_of
 from tests.engine.process.test_fatal_modules import engine_of
+from tests.engine.support import until
 from tests.own_code import PLAIN, REFUSES_TWO
 
 pytestmark = pytest.mark.mlx

@@ -7,7 +7,7 @@ import pytest
 from mlxd.api.anthropic.dialect import Anthropic
 from mlxd.api.dialect import Caller
 from mlxd.api.wire.opaque_text import seal
-from tests.engine.prompt.prompting import build_with, read
+from tests.engine.prompt.support import build_with, read
 from tests.templates import IN_PLACE
 
 pytestmark = pytest.mark.mlx

@@ -19,7 +19,7 @@ from mlxd.messages import (
     Tool,
     ToolResult,
 )
-from tests.engine.prompt.prompting import (
+from tests.engine.prompt.support import (
     ask,
     build_with,
     builder,

@@ -14,7 +14,7 @@ from mlx_lm.tokenizer_utils import load
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Message, Part, Reasoning, Text, Tool, ToolCall, ToolResult
-from tests.engine.prompt.prompting import (
+from tests.engine.prompt.support import (
     ask,
     build_with,
     builder,

@@ -20,7 +20,7 @@ from mlxd.messages import (
     Tool,
     ToolCall,
 )
-from tests.engine.prompt.prompting import ask, call, result, say, tokenizer_for
+from tests.engine.prompt.support import ask, call, result, say, tokenizer_for
 from tests.family_templates import (
     ANSWERED_ONLY,
     CALLS,

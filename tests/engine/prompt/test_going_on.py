@@ -10,7 +10,7 @@ from mlx_lm.tokenizer_utils import (
 )
 
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
-from tests.engine.prompt.prompting import tokenizer_for
+from tests.engine.prompt.support import tokenizer_for
 
 pytestmark = pytest.mark.mlx
 

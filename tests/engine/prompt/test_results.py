@@ -11,7 +11,7 @@ from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.prompt.turn_layout import arrange
 from mlxd.engine.prompt.turns import ChatCall, ChatTurn
 from mlxd.messages import Message, Text, ToolCall
-from tests.engine.prompt.prompting import rendered, result, say
+from tests.engine.prompt.support import rendered, result, say
 from tests.templates import TEMPLATES
 
 pytestmark = pytest.mark.mlx

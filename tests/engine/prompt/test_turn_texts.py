@@ -3,7 +3,7 @@
 import pytest
 
 from mlxd.messages import Reasoning, Tool
-from tests.engine.prompt.prompting import call, rendered, result, say
+from tests.engine.prompt.support import call, rendered, result, say
 
 TOOL = Tool("lookup", "Looks things up.", '{"type": "object", "properties": {"key": {}}}')
 TALK = (

@@ -20,7 +20,7 @@ from mlxd.messages import (
     ToolCall,
     ToolChoice,
 )
-from tests.engine.asking import answer_of, ask, then, tool_result
+from tests.engine.support import answer_of, ask, then, tool_result
 
 EXEC_COMMAND = Tool(
     "exec_command",

@@ -45,7 +45,7 @@ from mlxd.messages import (
     ToolCall,
 )
 from mlxd.status import ModelInfo
-from tests.engine.asking import LIMIT, answer_of, ask, events_of, kinds, then, tool_result, user
+from tests.engine.support import LIMIT, answer_of, ask, events_of, kinds, then, tool_result, user
 
 HELLO = (Started("", 0), *block(0, Text("Hello there")), Finished("stop"))
 

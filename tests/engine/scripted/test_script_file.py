@@ -11,7 +11,7 @@ from mlxd.engine.scripted.engine import Play, ScriptedEngine, load_script
 from mlxd.errors import ConfigError, InternalError, OutOfMemory, QueueFull
 from mlxd.events import BlockDelta, BlockEnd, BlockStart, Failed, Finished, Started, Usage
 from mlxd.messages import NoTools, Reasoning, Text, Tool, ToolCall
-from tests.engine.asking import answer_of, ask, events_of, kinds, then, tool_result, user
+from tests.engine.support import answer_of, ask, events_of, kinds, then, tool_result, user
 
 
 @pytest.fixture

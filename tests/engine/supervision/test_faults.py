@@ -17,9 +17,8 @@ from mlxd.engine.supervision.restarts import RestartPolicy
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import EngineCrashed, EngineFailed, EngineStalled, EngineStopped, MlxdError
 from mlxd.events import Event
-from tests.engine.asking import LIMIT, answer_of, read, until
 from tests.engine.supervision.fake_process import SECRET
-from tests.engine.supervision.supervising import (
+from tests.engine.supervision.support import (
     Lab,
     leaving_nothing,
     outcome,
@@ -27,6 +26,7 @@ from tests.engine.supervision.supervising import (
     until_active,
     until_ready,
 )
+from tests.engine.support import LIMIT, answer_of, read, until
 
 pytestmark = pytest.mark.process
 

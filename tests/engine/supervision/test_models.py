@@ -6,9 +6,9 @@ import pytest
 
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import EngineCrashed, ModelNotFound, ModelUnusable, OutOfMemory
-from tests.engine.asking import answer_of, events_of, until
 from tests.engine.supervision.fake_process import SLOW_LOAD
-from tests.engine.supervision.supervising import NAMES, Lab, outcome, say, until_ready
+from tests.engine.supervision.support import NAMES, Lab, outcome, say, until_ready
+from tests.engine.support import answer_of, events_of, until
 
 pytestmark = pytest.mark.process
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from mlxd.engine.protocol import Configure, Reply
 from mlxd.engine.supervision.restarts import Loss, RestartLoop
 from mlxd.errors import EngineCrashed, EngineStalled
-from tests.engine.asking import until
-from tests.engine.supervision.supervising import AT_ONCE, MODELS, Lab, leaving_nothing
+from tests.engine.supervision.support import AT_ONCE, MODELS, Lab, leaving_nothing
+from tests.engine.support import until
 
 
 class Impatient:

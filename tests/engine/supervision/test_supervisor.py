@@ -33,9 +33,9 @@ from mlxd.events import (
     Usage,
 )
 from mlxd.messages import GenerateRequest, Reasoning, ReasoningOptions, Sampling, Tool
-from tests.engine.asking import LIMIT, answer_of, events_of, kinds, until
 from tests.engine.supervision.fake_process import FIGURES, SHARED
-from tests.engine.supervision.supervising import Lab, outcome, say, until_active, until_ready
+from tests.engine.supervision.support import Lab, outcome, say, until_active, until_ready
+from tests.engine.support import LIMIT, answer_of, events_of, kinds, until
 
 pytestmark = pytest.mark.process
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.asking import answer_of, until
-from tests.engine.supervision.supervising import Lab, say, until_ready
+from tests.engine.supervision.support import Lab, say, until_ready
+from tests.engine.support import answer_of, until
 
 pytestmark = pytest.mark.process
 

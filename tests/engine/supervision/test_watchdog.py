@@ -7,7 +7,7 @@ import pytest
 from mlxd.engine.supervision.process import exit_words, fatal_category
 from mlxd.engine.supervision.restarts import Failures, RestartPolicy
 from mlxd.engine.supervision.watchdog import Watchdog
-from tests.engine.asking import until
+from tests.engine.support import until
 
 SHORT = 0.02
 

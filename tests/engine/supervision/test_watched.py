@@ -9,8 +9,8 @@ from mlxd.errors import Cancelled, EngineCrashed, EngineStopped, revive
 from mlxd.events import Failed, Finished
 from mlxd.messages import GenerateRequest
 from mlxd.status import RequestStatus
-from tests.engine.asking import events_of, until
-from tests.engine.supervision.supervising import Lab, say, until_ready
+from tests.engine.supervision.support import Lab, say, until_ready
+from tests.engine.support import events_of, until
 
 pytestmark = pytest.mark.process
 

@@ -20,7 +20,7 @@ from mlxd.engine.scripted.engine import Gate, Play, ScriptedEngine
 from mlxd.errors import EngineFailed, EngineStalled, MlxdError
 from mlxd.events import Event, Failed, check_order
 from mlxd.messages import GenerateRequest
-from tests.api.remembered import (
+from tests.api.stateful import (
     CONVERSATIONS,
     RESPONSES,
     UNIQUE,
@@ -35,7 +35,7 @@ from tests.api.remembered import (
     until,
 )
 from tests.api.support import DEMO, LIMIT, Front, error_of
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import CRASH, STARTED, call, finished, reasoning, text
 
 FINAL = ("completed", "incomplete", "failed", "cancelled")
@@ -86,7 +86,7 @@ async def test_every_follower_reads_the_same_from_any_place_live_or_stored() -> 
 
 async def test_a_streamed_run_outlives_its_first_reader() -> None:
     gate = asyncio.Event()
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=gated(gate), store=store)
     await seen(server, b"output_text.delta", RESPONSES, background=True, stream=True)
     gate.set()
@@ -162,7 +162,7 @@ async def test_a_run_appends_to_its_conversation_at_its_end() -> None:
 
 
 async def test_a_run_that_is_refused_at_once_is_an_error_and_leaves_nothing() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     engine = ScriptedEngine(gated(asyncio.Event()), models=(DEMO,), max_batch=1, max_queue=0)
     server = Front(create_app(Settings(), engine, store=store, tuning=UNIQUE), engine, store)
     name = (await asked(server, background=True))["id"]
@@ -173,7 +173,7 @@ async def test_a_run_that_is_refused_at_once_is_an_error_and_leaves_nothing() ->
 
 
 async def test_a_run_that_can_not_be_stored_as_queued_does_not_begin() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     store.full = True
     server = serving(play=gated(asyncio.Event()), store=store)
     refused = await server.post({"model": "demo", "input": "x", "background": True}, RESPONSES)
@@ -184,7 +184,7 @@ async def test_a_run_that_can_not_be_stored_as_queued_does_not_begin() -> None:
 
 
 async def test_a_run_whose_end_can_not_be_stored_has_failed_and_says_so() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     store.room = 1
     gate = asyncio.Event()
     server = serving(play=gated(gate), store=store)
@@ -206,7 +206,7 @@ async def test_only_background_responses_are_streamed_again() -> None:
 
 
 async def test_a_run_that_the_server_ends_on_is_stored_as_failed() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=gated(asyncio.Event()), store=store)
     await server.app.startup()
     name = await begun(server)
@@ -240,7 +240,7 @@ def crashing(*answers: list[Event]) -> Play:
 
 
 def with_engine(engine: ScriptedEngine) -> Front:
-    store = RememberingStore()
+    store = MemoryStore()
     return Front(create_app(Settings(), engine, store=store, tuning=UNIQUE), engine, store)
 
 
@@ -343,7 +343,7 @@ async def test_whatever_is_done_every_run_ends_once_and_all_followers_agree(
     acts: list[tuple[str, int, int]],
 ) -> None:
     gate = asyncio.Event()
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=gated(gate), store=store)
     before = asyncio.all_tasks()
     runs: list[str] = []

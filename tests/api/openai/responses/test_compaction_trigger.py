@@ -11,8 +11,8 @@ from mlxd.api.wire.opaque_text import unseal
 from mlxd.errors import EngineCrashed
 from mlxd.events import Failed
 from mlxd.messages import Text
-from tests.api.remembered import serving, until
 from tests.api.responses import FUNCTION, user
+from tests.api.stateful import serving, until
 from tests.api.support import RESPONSES, Front, bytes_of, front, sse_frames
 from tests.scripts import STARTED, finished, reasoning, text
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.api.remembered import CONVERSATIONS, RESPONSES, Json, asked, got, serving
+from tests.api.stateful import CONVERSATIONS, RESPONSES, Json, asked, got, serving
 from tests.api.support import Front, error_of
 
 

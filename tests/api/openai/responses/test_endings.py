@@ -10,7 +10,7 @@ from mlxd.engine.scripted.engine import Gate, ScriptItem
 from mlxd.events import Failed
 from mlxd.history import RUNNING, StoredResponse
 from mlxd.messages import GenerateRequest
-from tests.api.remembered import (
+from tests.api.stateful import (
     CONVERSATIONS,
     RESPONSES,
     asked,
@@ -24,7 +24,7 @@ from tests.api.remembered import (
     until,
 )
 from tests.api.support import LIMIT, bytes_of, error_of
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import CRASH, STARTED, call, finished, reasoning, text
 
 FAILURES: dict[str, list[ScriptItem]] = {
@@ -50,7 +50,7 @@ async def test_a_stream_that_fails_leaves_its_response_to_be_read(place: str) ->
 
 @pytest.mark.parametrize("place", FAILURES)
 async def test_a_whole_answer_that_fails_has_no_id_and_is_not_stored(place: str) -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(*FAILURES[place], store=store)
     response = await server.post({"model": "demo", "input": "Hi"}, RESPONSES)
     assert response.status_code == 503
@@ -58,7 +58,7 @@ async def test_a_whole_answer_that_fails_has_no_id_and_is_not_stored(place: str)
 
 
 async def test_a_stream_that_is_not_to_be_stored_leaves_nothing_when_it_fails() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(*FAILURES["in its text"], store=store)
     body = {"model": "demo", "input": "Hi", "stream": True, "store": False}
     events = events_of(await bytes_of(await server.post(body, RESPONSES)))
@@ -67,7 +67,7 @@ async def test_a_stream_that_is_not_to_be_stored_leaves_nothing_when_it_fails() 
 
 
 async def test_a_failure_that_can_not_be_stored_either_is_told_as_the_first_one() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     store.full = True
     server = serving(*FAILURES["in its text"], store=store)
     response = await server.post({"model": "demo", "input": "Hi", "stream": True}, RESPONSES)
@@ -85,7 +85,7 @@ async def test_an_answer_that_is_not_stored_outlives_the_conversation_it_was_for
         begun.set()
         yield from gated(gate)(request)
 
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=play, store=store)
     name = (await asked(server, CONVERSATIONS))["id"]
     body = {"model": "demo", "input": "Hi", "conversation": name, "store": False, "stream": live}
@@ -103,7 +103,7 @@ async def test_an_answer_that_is_not_stored_outlives_the_conversation_it_was_for
 
 
 async def test_a_server_that_is_ending_takes_on_no_run_in_the_background() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=gated(asyncio.Event()), store=store)
     await server.app.startup()
     await server.app.shutdown()
@@ -217,7 +217,7 @@ async def test_the_first_reason_to_end_a_run_is_the_one_it_ends_for() -> None:
     assert (await got(server, f"{RESPONSES}/{name}"))["status"] == "cancelled"
 
 
-class SlowStore(RememberingStore):
+class SlowStore(MemoryStore):
     """Takes the end of a response only when it is let."""
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ async def soon_idle() -> None:
 
 async def test_only_the_latest_runs_that_could_not_be_stored_are_held_in_memory() -> None:
     gate = asyncio.Event()
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(play=gated(gate), store=store, max_queue=100)
     names = [(await asked(server, background=True))["id"] for _ in range(UNSTORED + 2)]
     store.full = True

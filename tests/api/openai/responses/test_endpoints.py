@@ -16,7 +16,7 @@ from mlxd.errors import ContextTooLong
 from mlxd.events import Failed
 from mlxd.history import ResponseState
 from mlxd.messages import GenerateRequest, Text
-from tests.api.remembered import (
+from tests.api.stateful import (
     CONVERSATIONS,
     KEYS,
     RESPONSES,
@@ -31,7 +31,7 @@ from tests.api.remembered import (
     until,
 )
 from tests.api.support import LIMIT, Front, bytes_of, error_of
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import CRASH, SCRIPTS, STARTED, text
 from tests.store.support import opened
 
@@ -82,7 +82,7 @@ async def test_the_turns_of_a_chain_are_known_by_its_first_response() -> None:
 
 
 async def test_a_streamed_answer_is_stored_before_its_end_is_told() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(store=store)
     await seen(server, b"response.completed", RESPONSES, stream=True)
     assert [state for _, state in store.puts] == ["completed"]
@@ -90,7 +90,7 @@ async def test_a_streamed_answer_is_stored_before_its_end_is_told() -> None:
 
 @pytest.mark.parametrize("live", [False, True])
 async def test_what_can_not_be_stored_has_failed(live: bool) -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     store.full = True
     server = serving(store=store)
     body = {"model": "demo", "input": "Hello", "stream": live}
@@ -230,7 +230,7 @@ async def test_tokens_are_counted_with_the_history() -> None:
 
 @pytest.mark.parametrize("state", ["failed", "completed", "cancelled"])
 async def test_a_stream_whose_events_are_lost_still_has_its_end(state: ResponseState) -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(store=store)
     made = await asked(server)
     kept = store.responses[made["id"]]
@@ -244,7 +244,7 @@ async def test_a_stream_whose_events_are_lost_still_has_its_end(state: ResponseS
 
 
 async def test_a_compaction_is_not_stored() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(store=store)
     made = await asked(server, f"{RESPONSES}/compact", model="demo", input="A long story")
     assert made["object"] == "response.compaction"

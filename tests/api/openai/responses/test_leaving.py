@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mlxd.engine.scripted.engine import Gate
-from tests.api.remembered import RESPONSES, serving
+from tests.api.stateful import RESPONSES, serving
 from tests.api.support import LIMIT
 
 

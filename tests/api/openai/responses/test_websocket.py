@@ -17,9 +17,9 @@ from mlxd.engine.scripted.engine import Gate, ScriptItem
 from mlxd.errors import ContextTooLong
 from mlxd.events import Failed
 from mlxd.messages import GenerateRequest, Text
-from tests.api.remembered import KEYS, RESPONSES, UNIQUE, Json, gated, got, serving, text_of
+from tests.api.stateful import KEYS, RESPONSES, UNIQUE, Json, gated, got, serving, text_of
 from tests.api.support import LIMIT, Front, front, listening
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import CRASH, SCRIPTS, STARTED, text
 
 ENDS = ("response.completed", "response.incomplete", "response.failed")
@@ -61,7 +61,7 @@ async def test_turns_follow_each_other_with_the_events_of_a_stream() -> None:
 
 
 async def test_the_latest_response_is_gone_on_from_though_it_is_not_stored() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(store=store)
     async with talking(server) as socket:
         first = (await turn(socket, input="A", store=False))[-1]["response"]["id"]
@@ -78,7 +78,7 @@ async def test_the_latest_response_is_gone_on_from_though_it_is_not_stored() -> 
 
 
 async def test_a_client_that_gets_ready_first_goes_on_from_that() -> None:
-    store = RememberingStore()
+    store = MemoryStore()
     server = serving(store=store)
     async with talking(server, **{"openai-beta": "responses_websockets=2026-02-06"}) as socket:
         first, *_, ready = await turn(socket, input="A", store=False, generate=False)

@@ -16,7 +16,7 @@ from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import MlxdError, revive
 from mlxd.events import Event, Failed
 from mlxd.messages import GenerateRequest
-from tests.engine.asking import ask, events_of, until
+from tests.engine.support import ask, events_of, until
 
 FAKE = Path(__file__).with_name("fake_process.py")
 NAMES = ("small", "large", "broken", "stuck", "huge", "slow")

@@ -11,7 +11,7 @@ from mlxd.engine.scripted.engine import Gate, Play, ScriptItem
 from mlxd.history import Store
 from mlxd.messages import GenerateRequest
 from tests.api.support import LIMIT, NOW, Front, bytes_of, front, sse_frames
-from tests.remembering import RememberingStore
+from tests.memory_store import MemoryStore
 from tests.scripts import SCRIPTS, STARTED, finished, text
 
 RESPONSES = "/v1/responses"
@@ -34,7 +34,7 @@ def serving(
         play=play,
         settings=Settings(server=ServerSettings(api_keys=keys)),
         tuning=UNIQUE,
-        store=store or RememberingStore(),
+        store=store or MemoryStore(),
         max_queue=max_queue,
     )
 

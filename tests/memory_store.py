@@ -16,7 +16,7 @@ from mlxd.history import RUNNING, Conversation, Item, StoredResponse
 from mlxd.status import StoreStatus
 
 
-class RememberingStore:
+class MemoryStore:
     """Implements `Store`. `puts` are the states that were put, in order.
 
     While `full`, nothing can be written; so it is once `room` more responses were put.
