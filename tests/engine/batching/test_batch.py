@@ -181,7 +181,7 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) ->
         for number in set(order) - cancelled:
             assert bench.got[number].output == alone[order[number]], f"schedule {schedule}"
             compared += 1
-    assert compared > 300
+    assert compared > 150
 
 
 def test_usage_counts_the_end_token(loaded: LoadedModel) -> None:
