@@ -25,8 +25,8 @@ serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, AR
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no other process and no vendor's client
-	@$(BIN)/python -m pytest -n auto -m "not mlx and not process and not client" \
+test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no process, no vendor's client, and are quick
+	@$(BIN)/python -m pytest -n auto -m "not mlx and not process and not client and not thorough" \
 		tests/test_architecture.py tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture

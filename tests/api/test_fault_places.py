@@ -13,6 +13,8 @@ from mlxd.messages import GenerateRequest
 from tests.api.support import AZURE_CHAT, CHAT, MESSAGES, PNG_URL, RESPONSES, front
 from tests.scripts import SCRIPTS
 
+pytestmark = pytest.mark.thorough
+
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
 SCHEMA: Json = {"type": "object", "properties": {"a": {"type": "string"}}}

@@ -8,6 +8,8 @@ import pytest
 from mlxd.events import BlockDelta, collect
 from tests.engine.texts import Given, call, cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 JSON = Given("json_tools")
 KIMI = Given("kimi_k2")
 OTHER = ("call", "get_time", "{}")

@@ -8,6 +8,8 @@ from mlxd.events import FinishReason, collect
 from tests.engine.notations.samples import CITY, XTML_REASONING
 from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 CALLED = ("call", "get_weather", CITY)
 NO_CALL = "nothing parsed"
 BROKEN = "not valid JSON"

@@ -5,6 +5,8 @@ import pytest
 from mlxd.events import collect
 from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 GIVEN = Given("minimax_m1")
 OSLO = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
 TIME = '{"name": "get_time", "arguments": {}}'

@@ -11,6 +11,8 @@ from mlxd.events import Answer, collect
 from tests.engine.notations.samples import SAMPLES
 from tests.engine.texts import outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 COUNT = 300
 ALIASES = {"hermes", "laguna"}
 """Notations that are read by the same reader as another one."""

@@ -9,6 +9,8 @@ from mlxd.events import Answer, collect
 from mlxd.messages import ToolCall
 from tests.engine.texts import Given, cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 Z = "]<]minimax[>["
 GIVEN = Given("minimax_m3")
 

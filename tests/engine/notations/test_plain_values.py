@@ -23,6 +23,8 @@ from tests.engine.notations.plain_texts import (
 )
 from tests.engine.texts import cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 COUNT = 30
 
 

@@ -12,6 +12,8 @@ from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import collect
 from tests.engine.texts import Given, call, cuts, outcome, read, stream, words
 
+pytestmark = pytest.mark.thorough
+
 JSON = Given("json_tools")
 NAMED = {
     "kimi_k2": "<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{}",

@@ -11,6 +11,8 @@ from mlxd.messages import ReasoningMode
 from tests.engine.notations.samples import SAMPLES
 from tests.engine.texts import Given, cuts, outcome, read, request, stream, words
 
+pytestmark = pytest.mark.thorough
+
 JSON = Given("json_tools")
 ATTIC, CELLAR = '{"city": "attic"}', '{"city": "cellar"}'
 

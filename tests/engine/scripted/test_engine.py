@@ -47,6 +47,8 @@ from mlxd.messages import (
 from mlxd.status import ModelInfo
 from tests.engine.support import LIMIT, answer_of, ask, events_of, kinds, then, tool_result, user
 
+pytestmark = pytest.mark.thorough
+
 HELLO = (Started("", 0), *block(0, Text("Hello there")), Finished("stop"))
 
 

@@ -27,6 +27,8 @@ from tests.api.support import LIMIT, bytes_of, error_of
 from tests.memory_store import MemoryStore
 from tests.scripts import CRASH, STARTED, call, finished, reasoning, text
 
+pytestmark = pytest.mark.thorough
+
 FAILURES: dict[str, list[ScriptItem]] = {
     "before any text": [STARTED, Failed(CRASH.report())],
     "in its text": [STARTED, *text(0, "One"), Failed(CRASH.report())],

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from mlxd.api.openai.responses.format.conversation_bodies import new_items
 from mlxd.errors import ItemNotFound, MlxdError, RequestError
 from tests.api.responses import DIALECT, Json, caller, parsed
 from tests.scripts import SCRIPTS
+
+pytestmark = pytest.mark.thorough
 
 TYPES = (
     *("message", "function_call", "function_call_output", "custom_tool_call", "reasoning"),
