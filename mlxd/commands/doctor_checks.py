@@ -8,7 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -70,8 +70,8 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
     models = settings.models or {"demo": ModelSettings(source="demo")}
     here = {alias: find_model(alias, model) for alias, model in models.items()}
-    answers = answer_formats(models, here) if facts else {}
     specs = model_specs(settings.model_copy(update={"models": models}))
+    answers = answer_formats(specs, here) if facts else {}
     for spec, (alias, model) in zip(specs, models.items(), strict=True):
         found, known = here[alias], answers.get(alias)
         yield model_finding(alias, model.source, found, memory=memory, answers=known)
@@ -208,13 +208,13 @@ def running_server(host: str, port: int) -> str:
 
 
 def answer_formats(
-    models: Mapping[str, ModelSettings], here: Mapping[str, LocalModel]
+    models: Sequence[ModelSpec], here: Mapping[str, LocalModel]
 ) -> Mapping[str, AnswerFormat]:
     """How the answers of the models that are here will be read."""
-    usable = {alias: model for alias, model in models.items() if not here[alias].reason}
     specs = [
         msgspec.structs.replace(spec, source=str(locate(spec.source)))
-        for spec in model_specs(Settings(models=usable))
+        for spec in models
+        if not here[spec.id].reason
     ]
     command = [sys.executable, "-m", "mlxd.engine.process.format_probe"]
     try:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlxd.errors import ResponseNotFound, StoreUnavailable
 from mlxd.store.clock import Mark, StoreClock, StoreTime
+from mlxd.store.conversations import ConversationStore
 from tests.server.support import until
 from tests.store.support import (
     INTERVAL,
@@ -162,20 +163,26 @@ async def test_beyond_its_size_the_store_lets_go_of_what_was_not_used_for_longes
             await store.response(ME, "r0")
 
 
+async def one_thread_until_full(store: ConversationStore) -> list[str]:
+    """Put responses, each behind the last one, until one is refused; their names, empty first."""
+    chain = [""]
+
+    async def put_all() -> None:
+        for number in range(40):
+            large = (item(f"large_{number}", "x" * 100_000),)
+            await store.put_response(response(f"r{number}", input=large, previous=chain[-1]))
+            chain.append(f"r{number}")
+
+    with pytest.raises(StoreUnavailable):
+        await put_all()
+    return chain
+
+
 async def test_one_thread_that_fills_the_store_alone_is_refused_and_stays_whole(
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, max_bytes=1024 * 1024) as store:
-        chain = [""]
-
-        async def put_until_full() -> None:
-            for number in range(40):
-                large = (item(f"large_{number}", "x" * 100_000),)
-                await store.put_response(response(f"r{number}", input=large, previous=chain[-1]))
-                chain.append(f"r{number}")
-
-        with pytest.raises(StoreUnavailable):
-            await put_until_full()
+        chain = await one_thread_until_full(store)
         await store.sweep()
         assert "full" in store.status().problem
         assert len(await store.past(ME, previous=chain[-1])) == store.status().responses
@@ -229,16 +236,7 @@ async def test_an_archive_that_can_not_be_written_keeps_everything(tmp_path: Pat
 async def test_a_store_that_is_full_says_so_until_a_write_succeeds(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path, clock=clock, max_bytes=1024 * 1024) as store:
-        chain = [""]
-
-        async def put_until_full() -> None:
-            for number in range(40):
-                large = (item(f"large_{number}", "x" * 100_000),)
-                await store.put_response(response(f"r{number}", input=large, previous=chain[-1]))
-                chain.append(f"r{number}")
-
-        with pytest.raises(StoreUnavailable):
-            await put_until_full()
+        await one_thread_until_full(store)
         for _ in range(3):
             await store.sweep()
             assert "full" in store.status().problem

@@ -70,8 +70,12 @@ class Computed(Protocol):
         """What the sliding windows hold, likewise."""
 
     @property
-    def state(self) -> State | None:
-        """What can't be cut; None where there is no such layer."""
+    def has_state(self) -> bool:
+        """Whether there is a layer that can't be cut."""
+
+    @property
+    def state(self) -> State:
+        """A copy of what can't be cut, with memory of its own."""
 
 
 @dataclass(eq=False)
@@ -179,8 +183,8 @@ class BlockTree:
         Without `checkpoint` nothing is kept that can't be cut. Returns where the tokens end.
         """
         root = self._roots.setdefault(scope, Root(None, 0, tokens[:0]))
-        root.needs_window, root.needs_state = computed.window, computed.state is not None
-        whole = computed.window or computed.state is not None
+        root.needs_window, root.needs_state = computed.window, computed.has_state
+        whole = computed.window or computed.has_state
         self._clock += 1
         path, common = _walk(root, tokens)
         if path and common < path[-1].end and (common < len(tokens) or (whole and checkpoint)):
@@ -218,7 +222,7 @@ class BlockTree:
     def _keep_checkpoint(self, path: list[Node], computed: Computed) -> None:
         end = path[-1].end
         path[-1].checkpoint = True
-        if path[-1].state is None and computed.state is not None:
+        if path[-1].state is None and computed.has_state:
             path[-1].state = computed.state
             self.nbytes += computed.state.nbytes
         first = end - min(computed.held, computed.window) if computed.window else end

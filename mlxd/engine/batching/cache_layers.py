@@ -70,6 +70,7 @@ class ComputedCache:
         rotating = [layer for layer in self._layers if kind(layer) == "window"]
         self.window = max((layer.max_size for layer in rotating), default=0)
         self.held = min((_held(layer) for layer in rotating), default=0)
+        self.has_state = bool(self._of("state"))
         self.joiner = Joiner(cache)
         # One token more or less, and what begins with it is answered wrongly, in silence.
         assert all(layer.offset == length for layer in self._of("kv"))
@@ -89,14 +90,20 @@ class ComputedCache:
                 arrays.append(ordered[..., ordered.shape[-2] - self.held :, :])
         return Arrays(tuple(arrays), self.held)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of all that a checkpoint keeps."""
+        states = sum(layer.nbytes for layer in self._of("state"))
+        return self.kv.nbytes + (self.windows.nbytes if self.window else 0) + int(states)
+
     @cached_property
-    def state(self) -> Whole | None:
+    def state(self) -> Whole:
         layers = [copy.deepcopy(layer) for layer in self._of("state")]
         for layer in layers:
             # What was cut out of a batch is a view of all of it.
             layer.state = _mapped(mx.contiguous, layer.state)
         async_eval([layer.state for layer in layers])
-        return Whole(tuple(layers), sum(layer.nbytes for layer in layers)) if layers else None
+        return Whole(tuple(layers), sum(layer.nbytes for layer in layers))
 
     def _of(self, wanted: Kind) -> list[Any]:
         return [layer for layer in self._layers if kind(layer) == wanted]

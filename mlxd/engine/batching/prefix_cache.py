@@ -118,7 +118,7 @@ class Prefixes:
         says that the tokens end with a whole answer, which the next prompt is likely to go on from.
         """
         ids, computed = _ids(tokens), ComputedCache(cache, len(tokens))
-        whole = bool(computed.window) or computed.state is not None
+        whole = bool(computed.window) or computed.has_state
         length = self._fitting(computed, whole=whole)
         why = f"are longer than the prefix cache, which holds {length} tokens"
         if length < len(ids):
@@ -134,12 +134,10 @@ class Prefixes:
 
     def _fitting(self, computed: ComputedCache, *, whole: bool) -> int:
         """How many tokens of a cache may be kept: all of what can't be cut, or nothing."""
-        length, nbytes = computed.kv.length, computed.kv.nbytes
-        if not whole:
-            return min(length, self.limit * length // nbytes) if nbytes else length
-        nbytes += computed.state.nbytes if computed.state is not None else 0
-        nbytes += computed.windows.nbytes if computed.window else 0
-        return length if nbytes <= self.limit else 0
+        length, nbytes = computed.kv.length, computed.nbytes
+        if whole:
+            return length if nbytes <= self.limit else 0
+        return min(length, self.limit * length // nbytes) if nbytes else length
 
     def _has_checkpoint(self, scope: str, ids: Ids) -> bool:
         match = self._tree.match(scope, ids)

@@ -38,56 +38,33 @@ class OtherPart(Wire):
     type: Literal["input_audio", "file"]
 
 
-ContentPart = Annotated[
+_Part = (
     Annotated[TextPart, Tag("#text")]
     | Annotated[TextPart, Tag("#input_text")]
     | Annotated[TextPart, Tag("#output_text")]
     | Annotated[ImagePart, Tag("#image_url")]
     | Annotated[RefusalPart, Tag("#refusal")]
     | Annotated[OtherPart, Tag("#input_audio")]
-    | Annotated[OtherPart, Tag("#file")],
-    Discriminator(type_tag),
-    AN_OBJECT,
-]
-
-
-Content = Annotated[
-    list[ContentPart],
-    FAIL_FAST,
-    text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
-]
+    | Annotated[OtherPart, Tag("#file")]
+)
+TEXT_AS_PART = text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS)
 
 
 class ThinkingPart(Wire):
     """The model's thinking among the parts of its answer."""
 
     type: Literal["thinking"]
-    thinking: Annotated[
-        list[TextPart],
-        FAIL_FAST,
-        text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
-    ]
+    thinking: Annotated[list[TextPart], FAIL_FAST, TEXT_AS_PART]
     signature: Any = None
     closed: Any = None
 
 
+ContentPart = Annotated[_Part, Discriminator(type_tag), AN_OBJECT]
+Content = Annotated[list[ContentPart], FAIL_FAST, TEXT_AS_PART]
 AssistantPart = Annotated[
-    Annotated[TextPart, Tag("#text")]
-    | Annotated[TextPart, Tag("#input_text")]
-    | Annotated[TextPart, Tag("#output_text")]
-    | Annotated[ThinkingPart, Tag("#thinking")]
-    | Annotated[ImagePart, Tag("#image_url")]
-    | Annotated[RefusalPart, Tag("#refusal")]
-    | Annotated[OtherPart, Tag("#input_audio")]
-    | Annotated[OtherPart, Tag("#file")],
-    Discriminator(type_tag),
-    AN_OBJECT,
+    _Part | Annotated[ThinkingPart, Tag("#thinking")], Discriminator(type_tag), AN_OBJECT
 ]
-AssistantContent = Annotated[
-    list[AssistantPart],
-    FAIL_FAST,
-    text_or(list, lambda text: [{"type": "text", "text": text}], TEXT_OR_OBJECTS),
-]
+AssistantContent = Annotated[list[AssistantPart], FAIL_FAST, TEXT_AS_PART]
 
 
 class FunctionCall(Wire):
