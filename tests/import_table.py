@@ -106,8 +106,7 @@ SEES: dict[str, tuple[str, ...]] = {
 # process loads the BLAS before MLX.
 LATE_IMPORTS = (
     *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
-    *("engine.__main__", "engine.process.probe", "engine.process.row_probe"),
-    *("engine.process.smoke_test", "engine.process.format_probe"),
+    *("engine.__main__", "engine.process.probe", "engine.process.smoke_test"),
     "engine.scripted.json_generator",
 )
 

@@ -6,14 +6,13 @@ import json
 import os
 import platform
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import msgspec
-
+from mlxd.commands.engine_probe import EngineMissing, probe
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
 from mlxd.config.engine_specs import model_specs
@@ -26,8 +25,7 @@ from mlxd.config.settings import (
     Settings,
 )
 from mlxd.config.suggested_models import gigabytes
-from mlxd.engine.model_files.library import locate
-from mlxd.engine.protocol import ModelSpec
+from mlxd.engine.protocol import ModelChanged, Ready
 from mlxd.errors import ConfigError
 from mlxd.status import AnswerFormat
 from mlxd.store.conversations import store_path
@@ -35,14 +33,12 @@ from mlxd.store.database import MEMORY, inspect_file
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 """The Pythons that mlxd is tested with, first and last."""
-PROBE_SECONDS = 120
 HEALTH_SECONDS = 2.0
 TRIED_BYTES = 2_000_000_000
 """A larger model takes too long to load for a look at everything."""
 TIGHT = 0.8
 """A model that takes more than this part of the memory leaves little for prompts."""
 LITTLE_MEMORY = 4_000_000_000
-Facts = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
@@ -62,22 +58,32 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     settings = loaded.settings if loaded else Settings()
     yield port_finding(settings.server.host, settings.server.port)
     yield store_finding(settings.conversations, loaded.file if loaded else None)
-    facts, finding = probe()
-    yield finding
-    yield memory_finding(memory_bytes(), facts)
-    if facts and sys.platform == "linux":
-        yield blas_finding(str(facts["blas"]))
-    memory = settings.engine.memory_bytes or int(facts["memory"] if facts else memory_bytes())
     models = settings.models or {"demo": ModelSettings(source="demo")}
     here = {alias: find_model(alias, model) for alias, model in models.items()}
     specs = model_specs(settings.model_copy(update={"models": models}))
-    answers = answer_formats(specs, here) if facts else {}
-    for spec, (alias, model) in zip(specs, models.items(), strict=True):
-        found, known = here[alias], answers.get(alias)
-        yield model_finding(alias, model.source, found, memory=memory, answers=known)
-        if found.bytes is not None and not found.reason:
+    usable = [
+        (spec, (here[spec.id].bytes or 0) <= TRIED_BYTES)
+        for spec in specs
+        if not here[spec.id].reason
+    ]
+    reports = probe(usable)
+    engine = next(reports)
+    yield engine_finding(engine)
+    ready = engine if isinstance(engine, Ready) else None
+    yield memory_finding(memory_bytes(), ready.memory_limit if ready else None)
+    if ready and sys.platform == "linux":
+        yield blas_finding(ready.blas)
+    memory = settings.engine.memory_bytes or (ready.memory_limit if ready else memory_bytes())
+    for alias, model in models.items():
+        found = here[alias]
+        report = next(reports, None) if not found.reason else None
+        tried = report if isinstance(report, ModelChanged) else None
+        answers = tried.answers if tried else None
+        yield model_finding(alias, model.source, found, memory=memory, answers=answers)
+        if not found.reason:
             yield from sampling_findings(alias, model, settings.defaults)
-            yield from rows_findings(spec, found.bytes)
+        if tried:
+            yield rows_finding(tried, found.bytes or 0)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
@@ -102,37 +108,20 @@ def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Findi
     return loaded, [Finding("ok", "config", text, remedy)]
 
 
-def probe() -> tuple[Facts | None, Finding]:
-    """Start Python with MLX and ask it for its device."""
-    # MLX can end a process that loads it, so it is loaded in another one.
-    command = [sys.executable, "-m", "mlxd.engine.process.probe"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return None, Finding("fail", "mlx", f"did not load within {PROBE_SECONDS} s")
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return None, Finding(
-            "fail", "mlx", last, "Install mlxd again: pip install --force-reinstall mlxd"
-        )
-    facts: Facts = json.loads(done.stdout.splitlines()[-1])
-    return facts, device_finding(facts)
-
-
-def device_finding(facts: Facts) -> Finding:
-    """What MLX computes on."""
-    text = f"mlx {facts['mlx']}, mlx-lm {facts['mlx_lm']}, on {facts['device']}"
-    if facts["device"] == "cpu" and sys.platform == "darwin":
+def engine_finding(engine: Ready | EngineMissing | ModelChanged) -> Finding:
+    """Whether MLX loads, and what it computes on."""
+    if not isinstance(engine, Ready):
+        remedy = "Install mlxd again: pip install --force-reinstall mlxd"
+        return Finding("fail", "mlx", engine.reason, remedy)
+    text = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}, on {engine.device}"
+    if engine.device == "cpu" and sys.platform == "darwin":
         return Finding("warn", "mlx", text, "Metal is not available; it needs Apple silicon.")
     return Finding("ok", "mlx", text)
 
 
-def memory_finding(total: int, facts: Facts | None) -> Finding:
+def memory_finding(total: int, usable: int | None) -> Finding:
     """How much memory there is, and how much of it models may take."""
-    usable = f", {gigabytes(int(facts['memory']))} of it for models" if facts else ""
-    text = f"{gigabytes(total)}{usable}"
+    text = gigabytes(total) + (f", {gigabytes(usable)} of it for models" if usable else "")
     if total < LITTLE_MEMORY:
         return Finding("warn", "memory", text, "Only very small models fit.")
     return Finding("ok", "memory", text)
@@ -207,31 +196,6 @@ def running_server(host: str, port: int) -> str:
     return str(body.get("status", "")) if isinstance(body, dict) else ""
 
 
-def answer_formats(
-    models: Sequence[ModelSpec], here: Mapping[str, LocalModel]
-) -> Mapping[str, AnswerFormat]:
-    """How the answers of the models that are here will be read."""
-    specs = [
-        msgspec.structs.replace(spec, source=str(locate(spec.source)))
-        for spec in models
-        if not here[spec.id].reason
-    ]
-    command = [sys.executable, "-m", "mlxd.engine.process.format_probe"]
-    try:
-        done = subprocess.run(
-            command,
-            input=msgspec.json.encode(specs),
-            capture_output=True,
-            check=True,
-            timeout=PROBE_SECONDS,
-        )
-        found = msgspec.json.decode(done.stdout, type=list[AnswerFormat | None])
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
-        return {}
-    formats = zip(specs, found, strict=True)
-    return {spec.id: answers for spec, answers in formats if answers is not None}
-
-
 def model_finding(
     alias: str,
     source: str,
@@ -284,28 +248,16 @@ def sampling_findings(
     yield Finding("ok", subject, f"sampling: {', '.join(said)}")
 
 
-def rows_findings(spec: ModelSpec, size: int) -> Iterator[Finding]:
-    """Whether a model that is small enough to be tried here can be used, and batched."""
-    subject = f"model {spec.id}"
-    if size > TRIED_BYTES:
-        text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
-        yield Finding("ok", subject, text, "The log and `mlxd top` say so.")
-        return
-    probe_of = [sys.executable, "-m", "mlxd.engine.process.row_probe"]
-    command = [*probe_of, msgspec.json.encode(spec).decode()]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        yield Finding("fail", subject, f"did not load within {PROBE_SECONDS} s")
-        return
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    if done.returncode != 0 or not last.startswith("{"):
-        yield Finding("fail", subject, last or "it ends the process that loads it")
-        return
-    reason = json.loads(last)["unbatched"]
-    if reason:
-        yield Finding("warn", subject, f"served one request at a time: {reason}")
-    else:
-        yield Finding("ok", subject, "requests are batched")
+def rows_finding(tried: ModelChanged, size: int) -> Finding:
+    """Whether a model can be used, and batched; a large one was not loaded for it."""
+    subject = f"model {tried.model}"
+    match tried.state:
+        case "failed":
+            return Finding("fail", subject, tried.reason)
+        case "unloaded":
+            text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
+            return Finding("ok", subject, text, "The log and `mlxd top` say so.")
+    if tried.unbatched:
+        reason = f"served one request at a time: {tried.unbatched}"
+        return Finding("warn", subject, reason)
+    return Finding("ok", subject, "requests are batched")

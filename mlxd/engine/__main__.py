@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 
-from mlxd.engine.process.blas import load_blas
+from mlxd.engine.process.imports import engine_imports
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that prepares prompts lets the step loop go on."""
@@ -43,11 +43,9 @@ def main() -> None:
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     keep_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    # MLX binds to the BLAS that is loaded first.
-    blas = load_blas()
-
-    from mlxd.engine.process.input_threads import EngineSocket, Job, Preparer, read_commands
-    from mlxd.engine.process.worker import Worker
+    with engine_imports() as blas:
+        from mlxd.engine.process.input_threads import EngineSocket, Job, Preparer, read_commands
+        from mlxd.engine.process.worker import Worker
 
     server = EngineSocket(connection)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()

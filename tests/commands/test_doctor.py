@@ -19,7 +19,7 @@ from mlxd.status import AnswerFormat
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
 from tests.environment import ROOT, Shell
-from tests.own_code import REFUSES_TWO, with_code
+from tests.own_code import PLAIN, REFUSES_TWO, with_code
 from tests.tiny_model import make_tiny_model
 
 
@@ -145,16 +145,22 @@ def test_doctor_tells_how_a_model_is_served_and_where_its_sampling_is_from(
     assert re.search(r"(?m)^models.lone.top_p = 0.95 +# default$", shown)
 
 
-@pytest.mark.parametrize("code", ["import os; os._exit(3)", "exit('install colours')"])
-def test_doctor_survives_a_model_that_ends_its_process(
-    mlxd: Shell, tmp_path: Path, code: str
-) -> None:
-    folder = with_code(tmp_path / "bad", code)
-    text = f'[server]\nport = 0\n[models.bad]\nsource = "{folder}"\ntrust_remote_code = true\n'
+def test_doctor_survives_models_that_end_their_process(mlxd: Shell, tmp_path: Path) -> None:
+    codes = {
+        "quits": "print('{}'); exit('install colours')",
+        "ends": "import os; os._exit(3)",
+        "works": "print('x' * 10**5)\n" + PLAIN,
+    }
+    text = "[server]\nport = 0\n"
+    for name, code in codes.items():
+        folder = with_code(tmp_path / name, code)
+        text += f'[models.{name}]\nsource = "{folder}"\ntrust_remote_code = true\n'
     Path("mlxd.toml").write_text(text, encoding="utf-8")
     result = mlxd("doctor")
     assert result.code == 1
-    assert re.search("fail  model bad: .*(ends the process|install colours)", result.out)
+    assert re.search("fail  model quits: .*install colours", result.out)
+    assert "fail  model ends: it ends the process that loads it" in result.out
+    assert "ok    model works: requests are batched" in result.out
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -214,7 +220,7 @@ def test_the_reference_blas_is_worth_a_warning() -> None:
 
 def test_little_memory_is_worth_a_warning() -> None:
     assert memory_finding(2 * GB, None).level == "warn"
-    assert memory_finding(16 * GB, {"memory": 12 * GB}) == (
+    assert memory_finding(16 * GB, 12 * GB) == (
         *("ok", "memory", "16.0 GB, 12.0 GB of it for models", ""),
     )
 

@@ -5,7 +5,7 @@
 
 import sys
 
-from mlxd.engine.process.blas import load_blas
+from mlxd.engine.process.imports import engine_imports
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
 from mlxd.messages import GenerateRequest, Message, Text
@@ -15,12 +15,11 @@ MAX_TOKENS = 24
 
 def answer(folder: str, question: str) -> str:
     """The model's most likely answer; raises `ModelUnusable`."""
-    load_blas()
-    # MLX binds to the BLAS that is loaded first.
-    from mlx_lm.generate import stream_generate
+    with engine_imports():
+        from mlx_lm.generate import stream_generate
 
-    from mlxd.engine.models.loading import load
-    from mlxd.engine.prompt.builder import PromptBuilder
+        from mlxd.engine.models.loading import load
+        from mlxd.engine.prompt.builder import PromptBuilder
 
     spec = ModelSpec(id="model", source=folder)
     loaded = load(spec)
