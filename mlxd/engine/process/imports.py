@@ -46,8 +46,8 @@ class _ListingLoader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
         functions = vars(module)
-        if hasattr(list_folder := functions.get(LIST_FOLDER), "__wrapped__"):
-            functions[LIST_FOLDER] = lru_cache(maxsize=None)(list_folder.__wrapped__)
+        if uncached := getattr(functions.get(LIST_FOLDER), "__wrapped__", None):
+            functions[LIST_FOLDER] = lru_cache(maxsize=None)(uncached)
         if names_in_text := functions.get(NAMES_IN_TEXT):
             functions[NAMES_IN_TEXT] = from_last_list(names_in_text)
 
