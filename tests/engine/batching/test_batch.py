@@ -155,14 +155,14 @@ def some_rows(rng: random.Random, count: int) -> list[Wanted]:
     ]
 
 
-@pytest.mark.parametrize("prefix_bytes", [0, 10**9], ids=["no prefix cache", "prefix cache"])
-def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) -> None:
-    """100 random schedules of joins, leaves and cancels over both parameters."""
+def test_batched_is_alone_bit_for_bit(loaded: LoadedModel) -> None:
+    """Random schedules of joins, leaves and cancels, with and without a prefix cache."""
     rng = random.Random(20261123)
-    pool = some_rows(rng, 60)
+    pool = some_rows(rng, 40)
     alone = [run(loaded, [item])[0].output for item in pool]
     compared = 0
-    for schedule in range(50):
+    for schedule in range(40):
+        prefix_bytes = schedule % 2 * 10**9
         # With so small a budget prompts wait for each other; with the usual one they go together.
         budget = rng.choice([0.25, 1e-9])
         bench = Bench(loaded, prefixes=Prefixes(prefix_bytes), prefill_budget=budget)
@@ -181,7 +181,7 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel, prefix_bytes: int) ->
         for number in set(order) - cancelled:
             assert bench.got[number].output == alone[order[number]], f"schedule {schedule}"
             compared += 1
-    assert compared > 150
+    assert compared > 120
 
 
 def test_usage_counts_the_end_token(loaded: LoadedModel) -> None:

@@ -120,22 +120,21 @@ def test_one_fault_is_named_and_all_else_is_enforced(
 ) -> None:
     schema, place = FAULTS[name]
     rng = random.Random(name)
-    for choice in CHOICES.values():
-        asked = request((LAMP, slot(schema)), choice)
-        recipe = constrainers[tool_format].recipe(asked, Prompt([1]))
-        assert recipe is not None
-        assert recipe.left_out == (
-            f"tools.1.function.parameters.properties.code.{place}".strip("."),
-        )
-        text, ended = bench.walk(recipe, rng)
-        assert ended, text
-        calls, rest, finished = read(Markup((), tool_format), asked, text)
-        assert (rest.strip(), finished.reason) == ("", "tool_calls"), text
-        for call in calls:
-            arguments = json.loads(call.arguments)
-            jsonschema.validate(arguments["level"], SOUND["properties"]["level"])
-            if call.name == "lamp":
-                jsonschema.validate(arguments, SOUND)
+    # Each fault with two of the choices, each notation with all.
+    turn = list(FAULTS).index(name) + NOTATIONS.index(tool_format)
+    asked = request((LAMP, slot(schema)), list(CHOICES.values())[turn % len(CHOICES)])
+    recipe = constrainers[tool_format].recipe(asked, Prompt([1]))
+    assert recipe is not None
+    assert recipe.left_out == (f"tools.1.function.parameters.properties.code.{place}".strip("."),)
+    text, ended = bench.walk(recipe, rng)
+    assert ended, text
+    calls, rest, finished = read(Markup((), tool_format), asked, text)
+    assert (rest.strip(), finished.reason) == ("", "tool_calls"), text
+    for call in calls:
+        arguments = json.loads(call.arguments)
+        jsonschema.validate(arguments["level"], SOUND["properties"]["level"])
+        if call.name == "lamp":
+            jsonschema.validate(arguments, SOUND)
 
 
 @pytest.mark.parametrize("name", FAULTS)

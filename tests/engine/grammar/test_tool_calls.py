@@ -74,7 +74,7 @@ def test_required_calls_are_read_back_with_arguments_that_satisfy_the_schema(
 ) -> None:
     rng = random.Random(11)
     constrainer, markup = bench.constrainer(tool_format), Markup((), tool_format)
-    for _ in range(4):
+    for _ in range(2):
         schema = random_object(rng, depth=1)
         tools = (Tool("alpha", "", json.dumps(schema), strict=rng.random() < 0.5), BETA)
         choices: list[ToolChoice] = [NamedTool("alpha"), RequiredTools()]
@@ -129,7 +129,7 @@ def test_the_text_of_a_custom_tool_matches_its_pattern_as_a_whole(
     asked = request((tool,), RequiredTools())
     recipe = constrainer.recipe(asked, Prompt([1]))
     assert recipe is not None
-    for _ in range(3):
+    for _ in range(2):
         text, ended = bench.walk(recipe, rng)
         assert ended, text
         calls, _, finished = read(markup, asked, text)

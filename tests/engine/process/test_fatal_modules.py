@@ -146,7 +146,7 @@ async def test_a_model_whose_code_crashes_costs_one_process_and_the_others_come_
 
 async def test_an_import_that_hangs_makes_that_model_unusable_alone(tmp_path: Path) -> None:
     code = AT_IMPORT.format("import threading; threading.Event().wait()")
-    async with engine_of(tmp_path, {"hangs": code}, load_timeout=12.0) as engine:
+    async with engine_of(tmp_path, {"hangs": code}, load_timeout=20.0) as engine:
         await answer_of(engine, ask())
         with pytest.raises(EngineStalled):
             await answer_of(engine, ask(model="hangs"))

@@ -30,7 +30,7 @@ from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
 
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=24, deadline=None, suppress_health_check=list(HealthCheck))
 TOOLS = (Tool("lookup", "Finds things.", '{"type": "object", "properties": {"key": {}}}'),)
 KINDS = (
     "system",
