@@ -26,6 +26,7 @@ def test_calls_are_read_in_every_notation(sample: Sample) -> None:
     assert answer.finished.notes == ()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
 def test_cutting_a_call_anywhere_reads_the_same(sample: Sample) -> None:
     whole = outcome(read(sample.text, sample.given))
@@ -192,6 +193,7 @@ def test_the_head_of_a_required_call_is_not_shown_where_the_limit_cut_it(sample:
 SCRAPS = ["<", '{"a":', "[1,", '"', '\\"', "\n", "a=", ","]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("notation", sorted(NOTATIONS))
 def test_hostile_text_takes_time_that_grows_with_its_length(notation: str) -> None:
     starts = [*NOTATIONS[notation].starts, "<|start|>"]

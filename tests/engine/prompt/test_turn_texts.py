@@ -5,6 +5,8 @@ import pytest
 from mlxd.messages import Reasoning, Tool
 from tests.engine.prompt.support import call, rendered, result, say
 
+pytestmark = pytest.mark.mlx
+
 TOOL = Tool("lookup", "Looks things up.", '{"type": "object", "properties": {"key": {}}}')
 TALK = (
     say("user", "question"),
