@@ -141,6 +141,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
         *("config.load", "engine.model_files.demo_model", "store.conversations"),
+        "engine.process.known_trials",
         *("tui.chat.input_history", "admin_token"),
     ),
     "click": ("cli", "commands.*", "server.*"),

@@ -258,6 +258,6 @@ def rows_finding(tried: ModelChanged, size: int) -> Finding:
             text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
             return Finding("ok", subject, text, "The log and `mlxd top` say so.")
     if tried.unbatched:
-        reason = f"served one request at a time: {tried.unbatched}"
-        return Finding("warn", subject, reason)
-    return Finding("ok", subject, "requests are batched")
+        return Finding("warn", subject, f"served one request at a time: {tried.unbatched}")
+    before = f" ({tried.reason})" if tried.reason else ""
+    return Finding("ok", subject, f"requests are batched{before}")

@@ -13,8 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from mlxd.cli import cli
-from mlxd.commands.doctor_checks import blas_finding, memory_finding, model_finding, python_finding
+from mlxd.commands.doctor_checks import (
+    blas_finding,
+    memory_finding,
+    model_finding,
+    python_finding,
+    rows_finding,
+)
 from mlxd.commands.local_models import LocalModel
+from mlxd.engine.protocol import ModelChanged
 from mlxd.status import AnswerFormat
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import StoreFile
@@ -204,6 +211,11 @@ def test_a_model_whose_calls_can_not_be_read_is_worth_a_warning() -> None:
     assert finding.level == "warn"
     assert "tools are described in words, calls are read as json_tools, no thinking" in finding.text
     assert finding.remedy == "tools are described in words: why."
+
+
+def test_what_was_tried_before_is_said_to_be() -> None:
+    finding = rows_finding(ModelChanged("m", "loaded", reason="tried before"), GB)
+    assert (finding.level, finding.text) == ("ok", "requests are batched (tried before)")
 
 
 @pytest.mark.parametrize(

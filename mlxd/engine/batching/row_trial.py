@@ -8,7 +8,7 @@ they will be, and compared with one plain forward pass over all of their tokens.
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from statistics import median
 from typing import Any
@@ -23,8 +23,10 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 
 PROMPTS = (11, 4, 6)
 """Lengths of the prompts: two that are padded when they are together, and one that joins later."""
-DRAWS = (7, 6, 3)
-"""Tokens that each row generates: the third one has both others beside it, then they leave."""
+DRAWS = (5, 4, 2)
+"""Tokens that each row generates: the third one leaves both others, then one of those the last."""
+ALONE = 3
+"""Tokens that a row alone generates, of which its rounding is known."""
 SHARED = 7
 """Tokens of an earlier prompt that a reused prefix is cut to."""
 TOKEN_IDS = 997
@@ -46,13 +48,14 @@ log = logging.getLogger(__name__)
 class RowAbility:
     """What rows may do: run `together`, be prefilled `padded`, go on from a `reused` KV cache.
 
-    `reason` says why they don't run together.
+    `reason` says why they don't run together. Where anything was raised, that is not `certain`.
     """
 
     together: bool = True
     padded: bool = True
     reused: bool = True
     reason: str = ""
+    certain: bool = field(default=True, compare=False)
 
 
 EVERYTHING = RowAbility()
@@ -78,20 +81,25 @@ def try_rows(model: Any, vocab_size: int) -> RowAbility:
     alone, *_ = attempts[0]()
     with _Generator(model, lone=True) as generator:
         generator.insert(alone)
-        generator.run()
+        generator.run(until=lambda: len(alone.seen) == ALONE)
     allowed = _allowed(model, max(_distances(model, alone)))
-    reason = ""
+    ability = RowAbility(together=False, padded=False)
     for padded in (True, False):
         try:
             if any(_agree(model, rows(), allowed, padded=padded) for rows in attempts):
-                reused = _reuses(model, attempts[0](), allowed, lone=False)
-                return RowAbility(padded=padded, reused=reused)
-            reason = "answers differ from those alone"
+                ability = RowAbility(padded=padded, certain=ability.certain)
+                break
+            ability = replace(ability, reason="answers differ from those alone")
         except BaseException as error:  # A model's code may raise anything.
             log.info("trying rows together failed", exc_info=True)
             reason = f"{type(error).__name__} when requests run together"
-    reused = _reuses(model, attempts[0](), allowed, lone=True)
-    return RowAbility(together=False, padded=False, reused=reused, reason=reason)
+            ability = replace(ability, reason=reason, certain=False)
+    try:
+        reused = _reuses(model, attempts[0](), allowed, lone=not ability.together)
+    except BaseException:
+        log.info("trying to reuse a KV cache failed", exc_info=True)
+        return replace(ability, reused=False, certain=False)
+    return replace(ability, reused=reused)
 
 
 def _rows(id_limit: int, attempt: int) -> Callable[[], list[_Row]]:
@@ -123,22 +131,18 @@ def _reuses(model: Any, rows: list[_Row], allowed: float, *, lone: bool) -> bool
     """Whether rows may begin with what another one has computed, as a whole and cut."""
     first, second, _ = rows
     prefixes = Prefixes(2**62)
-    try:
-        with _Generator(model, lone=lone) as generator:
-            generator.insert(first)
-            generator.run(until=lambda: len(first.seen) > 1)
-            tokens, cache = generator.computed()
-        prefixes.put("", tokens, cache)
-        more, draws = second.prompt, second.draws[:2]
-        rows = [_Row([*tokens, *more], draws), _Row(tokens[:SHARED] + more, draws)]
-        with _Generator(model, lone=lone) as generator:
-            for row in rows:
-                hit = prefixes.find("", row.prompt)
-                generator.insert(row, hit.cache, hit.cached)
-                generator.run()
-    except BaseException:
-        log.info("trying to reuse a KV cache failed", exc_info=True)
-        return False
+    with _Generator(model, lone=lone) as generator:
+        generator.insert(first)
+        generator.run(until=lambda: len(first.seen) > 1)
+        tokens, cache = generator.computed()
+    prefixes.put("", tokens, cache)
+    more, draws = second.prompt, second.draws[:2]
+    rows = [_Row([*tokens, *more], draws), _Row(tokens[:SHARED] + more, draws)]
+    with _Generator(model, lone=lone) as generator:
+        for row in rows:
+            hit = prefixes.find("", row.prompt)
+            generator.insert(row, hit.cache, hit.cached)
+            generator.run()
     return all(median(_distances(model, row)) <= allowed for row in rows)
 
 

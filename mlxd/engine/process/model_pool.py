@@ -12,11 +12,12 @@ import mlx.core as mx
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
-from mlxd.engine.batching.row_trial import RowAbility, try_rows
+from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
+from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import (
     Answered,
@@ -88,6 +89,7 @@ class ModelPool:
         self._config = Configure(models=())
         self._needs: dict[str, int] = {}
         self._failed: dict[str, _Failure] = {}
+        self._trials = KnownTrials()
         self.memory_limit = 0
         """Bytes for weights and KV caches together."""
         self.prefixes = Prefixes(0)
@@ -231,7 +233,8 @@ class ModelPool:
         try:
             with blaming("it can't be run", spec):
                 makers = makers_for(loaded)
-                resident = self._start(loaded, try_rows(loaded.model, loaded.vocab_size))
+                ability, _ = self._trials.ability(loaded)
+                resident = self._start(loaded, ability)
         except ModelUnusable:
             unload(loaded)
             raise

@@ -22,18 +22,22 @@ from mlxd.status import AnswerFormat
 
 def tried(spec: ModelSpec) -> ModelChanged:
     """What comes of loading a model as the engine process does."""
-    from mlxd.engine.batching.row_trial import try_rows
     from mlxd.engine.models.loading import blaming, load, unload
+    from mlxd.engine.process.known_trials import KnownTrials
 
     try:
         loaded = load(spec)
         with blaming("it can't be run", spec):
-            ability = try_rows(loaded.model, loaded.vocab_size)
+            ability, known = KnownTrials().ability(loaded)
     except ModelUnusable as error:
         return ModelChanged(spec.id, "failed", reason=error.reason)
     unload(loaded)
-    answers = loaded.format.answer
-    return ModelChanged(spec.id, "loaded", answers=answers, unbatched=ability.reason)
+    return ModelChanged(
+        *(spec.id, "loaded"),
+        reason="tried before" if known else "",
+        answers=loaded.format.answer,
+        unbatched=ability.reason,
+    )
 
 
 def answer_format(spec: ModelSpec) -> AnswerFormat | None:

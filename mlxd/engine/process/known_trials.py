@@ -1,0 +1,81 @@
+"""Row trials that need not be repeated: with the same files, code and device they end the same.
+
+A trial costs some forward passes, which takes seconds for a model that fills a machine.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+from platformdirs import user_cache_path
+
+from mlxd.engine.batching.row_trial import RowAbility, try_rows
+from mlxd.engine.model_files.library import state_of_files
+from mlxd.engine.models.loading import LoadedModel
+
+WORTH_SECONDS = 0.5
+"""What a trial takes that is worth a file."""
+MAX_FILES = 64
+"""Results that are kept, the latest ones."""
+
+log = logging.getLogger(__name__)
+
+
+class KnownTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A result, and all that it depends on, hashed."""
+
+    key: str
+    ability: RowAbility
+
+
+class KnownTrials:
+    """The results in a folder of files, one a model; what is wrong with them is tried again."""
+
+    def __init__(self, folder: Path | None = None, *, worth: float = WORTH_SECONDS) -> None:
+        self._folder = folder or user_cache_path("mlxd") / "row-trials"
+        self._worth = worth
+
+    def ability(self, loaded: LoadedModel) -> tuple[RowAbility, bool]:
+        """What a model's rows may do, and whether that was known; raises what its code raises."""
+        key = _key(loaded)
+        file = self._folder / f"{key}.json"
+        with suppress(OSError, msgspec.MsgspecError):
+            known = msgspec.json.decode(file.read_bytes(), type=KnownTrial)
+            if known.key == key:
+                return known.ability, True
+        began = time.monotonic()
+        ability = try_rows(loaded.model, loaded.vocab_size)
+        # What was raised may have been a lack of memory, which is over the next time.
+        if ability.certain and time.monotonic() - began >= self._worth:
+            self._keep(file, KnownTrial(key, ability))
+        return ability, False
+
+    def _keep(self, file: Path, known: KnownTrial) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as written:
+                written.write(msgspec.json.encode(known))
+            os.replace(written.name, file)
+            kept = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            for old in kept[:-MAX_FILES]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            log.info("a row trial can't be remembered: %s", error.strerror)
+
+
+def _key(loaded: LoadedModel) -> str:
+    parts = [state_of_files(loaded.spec.source), loaded.spec.dtype, str(mx.default_device())]
+    parts += [version(package) for package in ("mlx", "mlx-lm")]
+    # Versions of a checkout do not change with its code.
+    own = (Path(__file__).parent.parent / "batching").glob("*.py")
+    parts += [
+        f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(own)
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
