@@ -89,4 +89,5 @@ def test_looking_costs_next_to_nothing() -> None:
     for tokens in ([rng.randrange(3) for _ in range(50_000)], hostile * 100):
         start = time.process_time()
         ends_at(tokens, limit=50_000)
-        assert time.process_time() - start < 1.5
+        # The square of the length would take minutes; a busy core makes it twice as long.
+        assert time.process_time() - start < 5
