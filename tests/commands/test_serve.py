@@ -36,7 +36,7 @@ def test_serve_refuses_the_network_without_keys(mlxd: Shell) -> None:
 
 CONFIGURED = Settings(
     models={
-        "a": ModelSettings(source="owner/a", aliases=("gpt-4o",)),
+        "a": ModelSettings(source="owner/a", aliases=("gpt-4o", "b-2")),
         "b": ModelSettings(source="owner/b"),
         "demo": ModelSettings(source="owner/other"),
     }
@@ -52,7 +52,7 @@ CONFIGURED = Settings(
         (CONFIGURED, "gpt-4o", {"defaults.model": "a"}),
         (CONFIGURED, "owner/b", {"defaults.model": "b"}),
         (CONFIGURED, "demo", {"defaults.model": "demo"}),
-        (CONFIGURED, "else/b", {"models": {"b-2": {"source": "else/b"}}, "defaults.model": "b-2"}),
+        (CONFIGURED, "else/b", {"models": {"b-3": {"source": "else/b"}}, "defaults.model": "b-3"}),
         (CONFIGURED, "else/c", {"models": {"c": {"source": "else/c"}}, "defaults.model": "c"}),
     ],
 )

@@ -18,7 +18,18 @@ from mlxd.errors import ConfigError, StoreUnavailable
 from mlxd.store.clock import StoreClock
 from mlxd.store.database import Damaged, StoreFile, StoreInUse, is_damage
 from mlxd.store.schema import MIGRATIONS, expected_tables, migrate, tables_of, version_of
-from tests.store.support import ME, FakeClock, item, items, make, opened, response, store_file, turn
+from tests.store.support import (
+    ME,
+    TTL,
+    FakeClock,
+    item,
+    items,
+    make,
+    opened,
+    response,
+    store_file,
+    turn,
+)
 
 NOBODY = 65534
 LATER = (
@@ -335,13 +346,23 @@ async def test_a_full_disk_fails_what_can_not_be_kept_and_nothing_else(tmp_path:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_the_reserve_lets_something_be_deleted_on_a_full_disk(tmp_path: Path) -> None:
-    path = store_file(tmp_path)
-    async with opened(tmp_path) as store:
+async def test_the_reserve_is_given_back_to_a_full_disk_until_something_is_deleted(
+    tmp_path: Path,
+) -> None:
+    path, clock = store_file(tmp_path), FakeClock()
+    async with opened(tmp_path, clock=clock, archive=True) as store:
         reserve = path.with_name(path.name + ".reserve")
         await store.put_response(turn("a"))
         assert reserve.stat().st_size == 1024 * 1024
         await store.sweep()
+        assert reserve.exists()
+        clock.pass_time(2 * TTL)
+        with no_file_larger_than(100):
+            await store.sweep()
+            assert store.status().archived == 0
+            assert not reserve.exists()
+        await store.sweep()
+        assert store.status().archived == 1
         assert reserve.exists()
 
 

@@ -383,11 +383,16 @@ def test_clients_are_known_by_the_name_of_their_program() -> None:
 
 
 async def test_warnings_of_the_log_are_told_and_what_libraries_print_is_not() -> None:
-    told: list[tuple[str, str]] = []
-    with log_watched(lambda message, level: told.append((message, level))):
+    activity = Life().activity
+    with log_watched(activity.log):
         logging.getLogger("mlxd.server.lifecycle").warning("the disk is %s", "full\x1b[0m")
         logging.getLogger("mlxd.engine").warning("a line of a library")
         logging.getLogger("mlxd.server.lifecycle").info("not worth it")
         await asyncio.to_thread(logging.getLogger("mlxd.api").error, "from a thread")
         await asyncio.sleep(0)
-    assert told == [("the disk is full?[0m", "warning"), ("from a thread", "error")]
+    with activity.feed.reader() as reader:
+        lines = [(line.message, line.level, line.request, line.model) for line in reader.take()]
+    assert lines == [
+        ("the disk is full?[0m", "warning", "", ""),
+        ("from a thread", "error", "", ""),
+    ]

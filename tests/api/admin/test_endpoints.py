@@ -225,7 +225,8 @@ async def test_events_begin_with_a_status_and_tell_what_happens() -> None:
         refused = await watch.until_event("request.refused")
         assert (refused.level, "InvalidField" in refused.message) == ("warning", True)
         await server.admin("/admin/models/demo/unload", "POST")
-        assert (await watch.until_event("model.unloaded")).model == "demo"
+        unloaded = await watch.until_event("model.unloaded")
+        assert (unloaded.model, unloaded.request) == ("demo", "")
 
 
 async def test_a_late_reader_hears_what_happened_lately() -> None:

@@ -153,7 +153,7 @@ async def test_tools_that_nobody_here_can_run_are_dropped_and_named(tool: dict[s
         ([TIME], {"type": "some"}, "tool_choice: Input tag 'some' found using 'type' does not"),
         ([TIME], {}, "tool_choice.type: Field required"),
         ([TIME], "auto", "tool_choice: Input should be an object"),
-        ([TIME, WEATHER, TIME], None, "tools.2.name: Tool names must be unique."),
+        ([SEARCH, TIME, WEATHER, TIME], None, "tools.3.name: Tool names must be unique."),
         ([{"name": "f"}], None, "tools.0.input_schema: Field required"),
         ([{"name": "f", "input_schema": []}], None, "tools.0.input_schema: Input should be an obj"),
         ([{"name": "", "input_schema": {}}], None, "tools.0.name: String should have at least 1"),

@@ -77,26 +77,27 @@ async def test_compressed_bodies_are_read(encoding: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "data"),
+    ("encoding", "data", "words"),
     [
-        ("gzip", GOOD),
-        ("gzip", b""),
-        ("gzip", gzip.compress(GOOD, mtime=0)[:-9]),
-        ("gzip", gzip.compress(GOOD, mtime=0) + b"more"),
-        ("gzip", gzip.compress(GOOD, mtime=0) + gzip.compress(GOOD, mtime=0)),
-        ("deflate", b"\x00\x01\x02"),
-        ("br", GOOD),
-        ("gzip, gzip", gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0)),
-        ("\xff", GOOD),
+        ("gzip", GOOD, "what its Content-Encoding says"),
+        ("gzip", b"", "end where the body ends"),
+        ("gzip", gzip.compress(GOOD, mtime=0)[:-9], "end where the body ends"),
+        ("gzip", gzip.compress(GOOD, mtime=0) + b"more", "end where the body ends"),
+        ("gzip", gzip.compress(GOOD, mtime=0) * 2, "end where the body ends"),
+        ("deflate", b"\x00\x01\x02", "end where the body ends"),
+        ("br", GOOD, "one of gzip, deflate"),
+        ("gzip, gzip", gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0), "one of gzip"),
+        ("\xff", GOOD, "one of gzip, deflate"),
     ],
 )
 async def test_a_body_that_is_not_what_its_encoding_says_is_refused(
-    encoding: str, data: bytes
+    encoding: str, data: bytes, words: str
 ) -> None:
     server = serving()
     error = await error_of(response := await server.send(data, content_encoding=encoding))
     assert response.status_code == 400
     assert error["message"].startswith("We could not parse the JSON body")
+    assert words in error["message"]
     assert budget_of(server).held == 0
 
 

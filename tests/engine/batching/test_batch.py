@@ -292,6 +292,25 @@ def test_a_short_prompt_overtakes_a_long_one_and_another_long_one_waits(
     assert bench.got[1].tokens == 0
 
 
+def test_a_piece_that_merges_a_prefix_says_nothing_of_the_pace(loaded: LoadedModel) -> None:
+    prefixes = Prefixes(10**9)
+    system = tuple(range(40))
+
+    def first_piece_after(earlier: tuple[int, ...]) -> int:
+        bench = Bench(loaded, prefixes=prefixes, prefill_budget=10**6)
+        if earlier:
+            bench.submit(0, Wanted(tokens=earlier, max_tokens=1))
+            bench.run()
+        fresh = tuple((3 * n + len(earlier) + 7) % 100 for n in range(600))
+        bench.submit(1, Wanted(tokens=fresh, max_tokens=1))
+        done = [row.figures.prefilled_tokens for row in bench.run()[1].prefill]
+        return next(tokens for tokens in done if tokens)
+
+    at_first = first_piece_after(())
+    assert first_piece_after(system) != at_first
+    assert first_piece_after(system + tuple(range(50, 90))) == at_first
+
+
 def test_values_that_are_no_numbers_end_their_row_only(loaded: LoadedModel) -> None:
     sound = Wanted(tokens=(1, 2, 3), max_tokens=10)
     (alone,) = run(loaded, [sound])

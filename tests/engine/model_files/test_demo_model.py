@@ -28,17 +28,21 @@ from tests.tiny_model import CONTEXT_LENGTH, HEADS, HIDDEN, KV_HEADS, LAYERS, ma
 pytestmark = pytest.mark.mlx
 
 PULL = """
-import json, sys
+import json, pathlib, sys
 from mlxd.engine.model_files.demo_model import DemoRecipe, pull_demo
 from mlxd.errors import ModelUnusable
 if sys.argv[2:]:
     sys.modules["pip"] = None
-seen = []
+seen, places = [], set()
 recipe = DemoRecipe(**json.loads(sys.argv[1]))
+def progress(done, total):
+    seen.append((done, total))
+    places.update(str(path.parent) for path in pathlib.Path.home().rglob(".Tiny-*"))
 try:
-    folder = pull_demo(lambda done, total: seen.append((done, total)), recipe)
+    folder = pull_demo(progress, recipe)
     heavy = [name for name in ("mlx", "mlx_lm", "transformers") if name in sys.modules]
-    print(json.dumps({"folder": str(folder), "seen": seen, "heavy": heavy}))
+    here = places == {str(folder.parent)}
+    print(json.dumps({"folder": str(folder), "seen": seen, "heavy": heavy, "here": here}))
 except ModelUnusable as error:
     print(json.dumps({"reason": error.reason}))
 """
@@ -178,6 +182,8 @@ def test_the_demo_is_downloaded_once_and_made_anew_when_damaged(
     assert len(seen) == 1
     assert (seen[0][0], seen[0][-1]) == ([0, recipe["size"]], [recipe["size"], recipe["size"]])
     assert [one["heavy"] for one in done] == [[], []]
+    # In one file system with where it goes to: only there a rename is one step.
+    assert [one["here"] for one in done if one["seen"]] == [True]
     assert leftovers(tmp_path) == {"Tiny", ".Tiny.lock"}
 
     folder = Path(done[0]["folder"])

@@ -221,6 +221,13 @@ def test_links_into_the_hub_cache_are_followed(tmp_path: Path) -> None:
     assert load(spec(snapshot)).bytes > 0
 
 
+def test_ends_that_are_no_tokens_of_the_model_are_left_out(folder: Path) -> None:
+    named = b'{"eos_token_id": [7, 1000000000, -1, null, "8", true]}'
+    write("generation_config.json", named)(folder)
+    loaded = load(spec(folder))
+    assert loaded.eos_ids == {7, loaded.tokenizer.eos_token_id}
+
+
 def test_a_loaded_model_knows_its_measures(folder: Path) -> None:
     loaded = load(spec(folder))
     vocabulary = loaded.tokenizer.get_vocab()

@@ -38,6 +38,10 @@ RAISING: Mapping[str, tuple[str, str]] = {
         AT_IMPORT.format("class End(BaseException): pass\nraise End('over')"),
         "End: over",
     ),
+    "a path of this machine": (
+        AT_IMPORT.format("raise OSError('no room for /home/ann/own.bin')"),
+        r"no room for own\.bin",
+    ),
     "endless recursion": (AT_LOAD.format("return self.sanitize(weights)"), "recursion"),
     "exit in the warm-up": (AT_STEP.format("sys.exit(2)"), "SystemExit: 2"),
     "exit when a cache is made": (AT_CACHE.format("sys.exit(3)"), "SystemExit: 3"),

@@ -81,9 +81,9 @@ class Desk:
         self.batch, self.clock = ToldBatch(), Clock()
         self.scheduler = Scheduler(self.batch, max_batch=1, clock=self.clock)
 
-    def submit(self, row_id: int = 1, *stops: str) -> None:
+    def submit(self, row_id: int = 1, *stops: str, window: bool = False) -> None:
         text = RowText(LateLetters(), stops)
-        self.scheduler.submit(BatchRow(row_id, [1, 2, 3], 9, text))
+        self.scheduler.submit(BatchRow(row_id, [1, 2, 3], 9, text, window=window))
 
     def step(self, step: BatchStep) -> list[DecodeRow]:
         self.batch.steps.append(step)
@@ -179,3 +179,15 @@ def test_a_row_counts_its_tokens_with_the_one_that_ends_it() -> None:
     desk.submit(1, "c")
     counted = [row.figures.completion_tokens for row in desk.wrote("abcd")]
     assert counted == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("end", ["length", "stop"])
+@pytest.mark.parametrize("window", [True, False])
+def test_the_window_ended_a_row_that_had_no_more_room_there_and_met_its_limit(
+    end: str, window: bool
+) -> None:
+    desk = Desk()
+    desk.submit(window=window)
+    (row,) = desk.wrote("a", end)
+    assert row.end is not None
+    assert row.end.window is (window and end == "length")

@@ -249,6 +249,17 @@ def test_why_a_row_waits_is_reported_when_it_is_new() -> None:
     assert reported == []
 
 
+def test_who_waited_for_a_prefill_and_then_finds_no_room_waits_for_memory() -> None:
+    prompt = list(range(SHARED_TOKENS * 3))
+    scheduler = make(CountingBatch(room=2 * (len(prompt) + 50)))
+    for number in (1, 2):
+        scheduler.submit(row(number, prompt=prompt, max_tokens=50, group="mine"))
+    assert scheduler.admit().waiting == (WaitRow(2, "prefix"),)
+    scheduler.submit(row(3, max_tokens=len(prompt), group="another's"))
+    reported = [item for result in finish(scheduler) for item in result.waiting]
+    assert reported == [WaitRow(2, "memory")]
+
+
 def test_a_full_batch_and_a_shared_prefill_are_reasons_to_wait() -> None:
     scheduler = make(CountingBatch(), max_batch=2)
     prompt = list(range(SHARED_TOKENS * 3))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mlxd.api.app import create_app
 from mlxd.api.dialect import Frame
@@ -18,7 +19,7 @@ from mlxd.config.settings import Settings
 from mlxd.engine.interface import Generation
 from mlxd.engine.scripted.engine import Gate, Play, ScriptedEngine
 from mlxd.errors import EngineFailed, EngineStalled, MlxdError
-from mlxd.events import Event, Failed, check_order
+from mlxd.events import BlockDelta, Event, Failed, TokenLogprob, check_order
 from mlxd.messages import GenerateRequest
 from tests.api.stateful import (
     CONVERSATIONS,
@@ -293,7 +294,13 @@ def script(blocks: list[tuple[Make, list[str]]]) -> list[Event]:
     events: list[Event] = [STARTED]
     for index, (make, pieces) in enumerate(blocks):
         events += make(index, *pieces)
-    return [*events, finished()]
+    return [*map(with_logprob, events), finished()]
+
+
+def with_logprob(event: Event) -> Event:
+    if not isinstance(event, BlockDelta):
+        return event
+    return replace(event, logprobs=(TokenLogprob(event.text, -1.0, event.text.encode()),))
 
 
 @given(BLOCKS, st.lists(st.integers(0, 20), max_size=3))

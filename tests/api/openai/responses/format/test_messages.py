@@ -40,6 +40,7 @@ def test_what_has_to_stay_stays() -> None:
     assert shortened((SYSTEM, *turn(0), *working), 0.0) == (SYSTEM, *working)
     assert shortened((SYSTEM, *working), 0.0) is None
     assert shortened((ASKED,), 0.1) is None
+    assert shortened((SYSTEM, *turn(0), ASKED), 1.0) is None
 
 
 KINDS = st.lists(st.sampled_from(("system", "user", "call", "answer", "stray")), min_size=1)
