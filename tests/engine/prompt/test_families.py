@@ -29,6 +29,7 @@ from tests.family_templates import (
     INVENTED,
     KIMI_K2,
     THINKING,
+    TOOLS_BESIDE_USER,
     TOOLS_IN_SYSTEM,
     family,
     thinking,
@@ -225,6 +226,12 @@ def test_tools_get_the_system_turn_that_they_need() -> None:
     assert "Switches a lamp." in led
 
 
+def test_tools_get_the_user_turn_that_they_need() -> None:
+    alone = say("system", "Be kind.")
+    assert "Switches a lamp." in build(TOOLS_BESIDE_USER, ask(alone, tools=(LAMP,)))
+    assert "user" not in build(TOOLS_BESIDE_USER, ask(alone))
+
+
 OFF = {
     "no_think": (
         "{% set e = reasoning_effort or 'no_think' %}{{ e }}"
@@ -294,6 +301,23 @@ def test_wishes_about_thinking_that_nobody_knows_are_named(
     assert (named(family(), known=True, closes=False) == graded) == (not off)
     if wish.budget is None:
         assert named(family() + OFF["switch"], known=False) == graded
+
+
+def test_a_thought_is_gone_on_with_also_where_no_tags_are_known() -> None:
+    template = family()
+    format_ = found(template)
+    unknown = replace(format_, markup=msgspec.structs.replace(format_.markup, reasoning=()))
+    request = ask(say("user", "x"), say("assistant", Reasoning("Two and")))
+    tokenizer = tokenizer_for(template)
+    prompt = PromptBuilder(tokenizer, ModelSpec("m", "m"), ROOM, known=unknown).build(request)
+    assert tokenizer.decode(prompt.tokens).endswith("<think>\nTwo and")
+    builder = BlockBuilder(
+        unknown.markup, request, opens_reasoning=prompt.opens_reasoning, mode="separate"
+    )
+    events = builder.text(" two.</think>Four.", tokens=3)
+    events += builder.finish("stop", stop_sequence=None, usage=Usage(), timings=Timings())
+    parts = [event.part for event in events if isinstance(event, BlockEnd)]
+    assert parts == [Reasoning(" two."), Text("Four.")]
 
 
 EMPTY = ("<think>\n\n</think>\n\n", "<think></think>", "<think>\n</think>\n\nSo ")
