@@ -18,7 +18,8 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ObjectWriter
-from mlxd.engine.notations.reading.values import PYTHON, Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.strings import Emit, Outcome
+from mlxd.engine.notations.reading.values import PYTHON, ValueCopy
 
 _START, _END = "<|tool_call_start|>", "<|tool_call_end|>"
 _NAME = re.compile(r"\w*")
