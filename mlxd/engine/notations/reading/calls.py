@@ -83,17 +83,23 @@ class Calls:
         """What begins calls in the answer's notation."""
         self.count = 0
         """Calls that were opened."""
+        self.closed: list[tuple[str, str]] = []
+        """The calls that are whole: names and arguments."""
+        self._arguments: list[str] = []
 
-    def fork(self) -> "Calls":
+    def fork(self, scan: Scanner | None = None) -> "Calls":
         """Others of the same answer, which do not count unless they are joined to these."""
         other = copy(self)
+        other._scan = scan or self._scan
         other._items, other._text, other._open = [], [], None
+        other._arguments, other.closed = [], []
         other._ids, other._remarks = set(self._ids), Counter()
         return other
 
     def join(self, other: "Calls") -> None:
         """Count the calls of a fork, whose items were drained; none came here since it was made."""
         self._ids, self.count = other._ids, other.count
+        self.closed += other.closed
         self._remarks += other._remarks
 
     @property
@@ -147,6 +153,9 @@ class Calls:
     def close(self) -> None:
         """The open call is whole; what is taken from here on may be text again."""
         self._flush()
+        if self._open is not None:
+            self.closed.append((self._open.name, "".join(self._arguments)))
+        self._arguments.clear()
         self._items.append(CallClosed())
         self._open = None
         self._scan.mark()
@@ -186,7 +195,9 @@ class Calls:
 
     def _flush(self) -> None:
         if self._text:
-            self._items.append(CallText("".join(self._text)))
+            text = "".join(self._text)
+            self._items.append(CallText(text))
+            self._arguments.append(text)
             self._text.clear()
 
     def _id(self, own: str) -> str:
