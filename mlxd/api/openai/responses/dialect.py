@@ -112,11 +112,7 @@ class OpenAIResponses(ListsModels, Dialect):
                 renderer=(CompactionRenderer if compacts else ResponsesRenderer)(options),
                 requested_model=wire.model or "",
                 ignored=(*ignored, *history.unseen),
-                places={
-                    **PLACES,
-                    **reasoning_places(wire, "reasoning.effort"),
-                    **box.places,
-                },
+                places={**PLACES, **reasoning_places(wire, "reasoning.effort"), **box.places},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call
