@@ -153,3 +153,4 @@ TOOLS_IN_SYSTEM = (
     "]</TOOLCALL>{% endfor %}{% endif %}<|endturn|>{% endfor %}"
 )
 """Writes tools only beside the system's text."""
+TOOLS_BESIDE_USER = TOOLS_IN_SYSTEM.replace("'system'", "'user'")

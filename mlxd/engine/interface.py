@@ -10,6 +10,9 @@ from mlxd.events import Event, Failed, Finished
 from mlxd.messages import GenerateRequest
 from mlxd.status import EngineStatus, ModelInfo, RequestStatus
 
+COMMON_TAGS = ("<think>", "</think>")
+"""The tags of thinking that most models have, and that programs write of their own."""
+
 
 class Markup(msgspec.Struct, frozen=True):
     """How to read a model's text.
@@ -23,6 +26,12 @@ class Markup(msgspec.Struct, frozen=True):
     tool_format: str | None = None
     structural: tuple[str, ...] = ()
     also_read: tuple[str, ...] = ()
+
+    def of_answer(self, *, opens_reasoning: bool) -> "Markup":
+        """How one answer is read: begun thinking ends, though nobody knows the model's tags."""
+        if self.reasoning or not opens_reasoning:
+            return self
+        return msgspec.structs.replace(self, reasoning=(COMMON_TAGS,))
 
 
 class Watcher(Protocol):

@@ -113,6 +113,10 @@ class Anthropic(Dialect):
             places={
                 "response_format": _format_place(wire),
                 "response_format.schema": f"{_format_place(wire)}.schema",
+                # Nobody has to ask for thinking to be off here.
+                "reasoning.enabled": "thinking" if wire.thinking else "",
+                "reasoning.budget": "thinking.budget_tokens",
+                "reasoning.effort": "output_config.effort",
                 **schema_places(request.tools, translator.schemas),
             },
         )

@@ -166,7 +166,8 @@ def left_out(call: Call, generations: Sequence[Generation]) -> tuple[str, ...]:
     """The paths in the body of what is left to the model."""
     partly = [each for each in generations if isinstance(each, PartlyEnforced)]
     fields = (field for each in partly for field in each.left_out)
-    return tuple(dict.fromkeys(call.as_sent(field) for field in fields))
+    # What the caller did not write stands nowhere.
+    return tuple(dict.fromkeys(filter(None, (call.as_sent(field) for field in fields))))
 
 
 def with_source(request: GenerateRequest, call: Call, record: Record) -> GenerateRequest:

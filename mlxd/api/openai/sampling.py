@@ -163,19 +163,52 @@ def neutral_reasoning(
     wire: SamplingFields, effort: str | None, thinking: ThinkingOption | None = None
 ) -> ReasoningOptions:
     """The fields of the request, and the template arguments by which others ask for the same."""
-    arguments = template_args(wire)
-    wishes = (
-        wire.enable_thinking,
-        thinking and thinking.enabled,
-        *map(arguments.get, SWITCHES[:2]),
-    )
-    enabled = next((wish for wish in wishes if isinstance(wish, bool)), None)
-    budgets = (
-        *(wire.thinking_budget, thinking and thinking.budget_tokens),
-        arguments.get("thinking_budget"),
-    )
+    enabled = next(iter(_switches(wire, thinking).values()), None)
     return ReasoningOptions(
         enabled=False if effort == "none" else enabled,
         effort=effort,
-        budget=next((each for each in budgets if type(each) is int and each >= 0), None),
+        budget=next(iter(_budgets(wire, thinking).values()), None),
     )
+
+
+def reasoning_places(
+    wire: SamplingFields, effort: str, thinking: ThinkingOption | None = None
+) -> dict[str, str]:
+    """Where the body says what is wanted of thinking; `effort` is the field of that name.
+
+    What it does not say has an empty place.
+    """
+    return {
+        "reasoning.enabled": next(iter(_switches(wire, thinking)), ""),
+        "reasoning.effort": effort,
+        "reasoning.budget": next(iter(_budgets(wire, thinking)), ""),
+    }
+
+
+def _switches(wire: SamplingFields, thinking: ThinkingOption | None) -> dict[str, bool]:
+    """What switches thinking, by its place; the first counts."""
+    arguments = template_args(wire)
+    given = {
+        "enable_thinking": wire.enable_thinking,
+        "thinking": thinking and thinking.enabled,
+        **{_argument(name): arguments.get(name) for name in SWITCHES[:2]},
+    }
+    return {place: value for place, value in given.items() if isinstance(value, bool)}
+
+
+def _budgets(wire: SamplingFields, thinking: ThinkingOption | None) -> dict[str, int]:
+    """What limits thinking, by its place; the first counts."""
+    given = {
+        "thinking_budget": wire.thinking_budget,
+        "thinking.budget_tokens": thinking and thinking.budget_tokens,
+        _argument("thinking_budget"): template_args(wire).get("thinking_budget"),
+    }
+    return {
+        place: value
+        for place, value in given.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    }
+
+
+def _argument(name: str) -> str:
+    return f"chat_template_kwargs.{name}"

@@ -90,13 +90,14 @@ class Constrainer:
     ) -> None:
         self._tokenizer = tokenizer
         self._inner = getattr(tokenizer, "_tokenizer", tokenizer)
-        self._constrainable = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
+        self.can_constrain = isinstance(self._inner, PreTrainedTokenizerFast) and len(ends) > 0
+        """Whether tokens can be forced and ruled out with this model's tokenizer."""
         self._markup: Markup = builder.markup
         self._unwanted = builder.wants_no_thinking
         self._can_switch_off = builder.traits.thinking_off is not None
         vocabulary = tokenizer.get_vocab()
         form = notation_named(self._markup.tool_format).form_in(vocabulary.__contains__)
-        self._tags = tag_tokens(self._inner, form) if self._constrainable else frozenset()
+        self._tags = tag_tokens(self._inner, form) if self.can_constrain else frozenset()
         self._writer = GrammarWriter(
             self._markup,
             literally=lambda text: literal(self._loaded_vocabulary().tokenizer, text),
@@ -120,7 +121,7 @@ class Constrainer:
             return SteeringRecipe(vocabulary, found.grammar, thinking, found.left_out)
         if thinking is None or thinking.budget is None:
             return None
-        if not self._constrainable:
+        if not self.can_constrain:
             log.warning("a thinking budget can't be enforced with this model's tokenizer")
             return None
         return SteeringRecipe(self._loaded_vocabulary(), None, thinking)
@@ -129,7 +130,7 @@ class Constrainer:
         """The vocabulary, read on the first use: it takes a moment."""
         if self._vocabulary is None:
             inner = self._inner
-            if not self._constrainable:
+            if not self.can_constrain:
                 raise InvalidField(
                     "response_format", "unsupported", "This model's output can't be constrained."
                 )

@@ -1,5 +1,8 @@
 """Apertus' calls: an array of objects that have the tool's name as their only key."""
 
+import re
+from functools import partial
+
 from mlxd.engine.notations.notation import Form, Notation
 from mlxd.engine.notations.reading.calls import (
     NOT_WHOLE,
@@ -11,7 +14,13 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 
+_NAMED = re.compile(r'\{\s*"([^"{}]+)"\s*:\s*\{')
 _START, _END = "<|tools_prefix|>", "<|tools_suffix|>"
+
+
+def _begins_call(calls: Calls, text: str) -> bool:
+    found = _NAMED.match(text)
+    return found is not None and calls.offers(found[1])
 
 
 def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
@@ -29,8 +38,9 @@ def _read_calls(scan: Scanner, calls: Calls) -> Steps[None]:
         if not (yield from scan.accept(":")):
             raise NotACall("it has no arguments" if scan.char else NOT_WHOLE)
         calls.open(name)
-        yield from json_arguments(scan, calls, markers_of("}"))
-        if not (yield from scan.accept(",")):
+        begins = partial(_begins_call, calls)
+        yield from json_arguments(scan, calls, markers_of("}"), next_call=begins)
+        if not (yield from scan.accept(",")) and scan.char != "{":
             break
     yield from all_stops(scan, markers_of("]", _END))
 

@@ -15,7 +15,8 @@ from mlxd.engine.notations.reading.calls import (
 )
 from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ToolSchema, typed
-from mlxd.engine.notations.reading.values import Outcome, Quote, Style, ValueCopy
+from mlxd.engine.notations.reading.strings import Outcome, Quote
+from mlxd.engine.notations.reading.values import Style, ValueCopy
 
 _ANY_TEXT = re.compile(r"[^\x00]+")
 

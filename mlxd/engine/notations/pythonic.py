@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,11 +17,21 @@ from mlxd.engine.notations.reading.calls import (
     offered_name,
     spill,
 )
-from mlxd.engine.notations.reading.scanner import Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.scanner import (
+    NONE,
+    Markers,
+    Scanner,
+    Steps,
+    advance,
+    markers_of,
+)
 from mlxd.engine.notations.reading.schema import ObjectWriter
-from mlxd.engine.notations.reading.values import PYTHON, Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.strings import Emit, Outcome
+from mlxd.engine.notations.reading.values import PYTHON, ValueCopy
 
 _START, _END = "<|tool_call_start|>", "<|tool_call_end|>"
+MAX_ECHO = 4096
+"""Characters behind calls that wait because they may be the same calls again."""
 _NAME = re.compile(r"\w*")
 _ARGUMENT = replace(PYTHON, bare=re.compile(r"[\w .+-]+"), delimiters=(",", ")", "]", "}"))
 _NO_KEYWORDS = "its arguments have no names"
@@ -31,7 +42,11 @@ def _read_calls(scan: Scanner, calls: Calls, end: str = _END) -> Steps[None]:
     stops = markers_of(end)
     if not (yield from _read_list(scan, calls, stops)):
         return
-    while not (yield from all_stops(scan, stops)):
+    while True:
+        if (yield from all_stops(scan, stops)):
+            if end == _END:
+                yield from _drop_echo(scan, calls)
+            return
         if scan.char != "[" and not (scan.char and calls.may_be(scan.char)):
             return
         try:
@@ -40,6 +55,28 @@ def _read_calls(scan: Scanner, calls: Calls, end: str = _END) -> Steps[None]:
         except NotACall:
             # It was the beginning of a text.
             return
+
+
+def _drop_echo(scan: Scanner, calls: Calls) -> Steps[None]:
+    """Drop the list that was just read where the model writes it once more, up to its end."""
+    begun = yield from scan.wait_for(2)
+    may_be = begun[:1] == "[" and calls.may_be(begun[1:])
+    echo = (yield from scan.upto(_END, MAX_ECHO)) if may_be else None
+    if echo is None:
+        return
+    again = Scanner()
+    again.feed(echo)
+    again.end(complete=True)
+    found = calls.fork(again)
+    with suppress(NotACall):
+        advance(_read_list(again, found, NONE))
+    size = len(found.closed)
+    if again.rest().strip() or not size or found.closed != calls.closed[-size:]:
+        scan.back(echo + _END)
+        return
+    calls.remark("calls that were written twice were dropped")
+    yield from scan.space()
+    scan.mark()
 
 
 def _read_list(scan: Scanner, calls: Calls, stops: Markers) -> Steps[bool]:

@@ -90,6 +90,7 @@ class BlockBuilder:
         opens_reasoning: bool,
         mode: ReasoningMode,
     ) -> None:
+        markup = markup.of_answer(opens_reasoning=opens_reasoning)
         scan = Scanner()
         parts = (part for message in request.messages for part in message.parts)
         used = (part.id for part in parts if isinstance(part, ToolCall))

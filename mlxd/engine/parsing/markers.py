@@ -80,6 +80,7 @@ class Splitter:
         opens_reasoning: bool = False,
         must_call: bool = False,
     ) -> None:
+        markup = markup.of_answer(opens_reasoning=opens_reasoning)
         self._must_call = must_call
         self._scan = scan
         self._calls = calls
@@ -109,7 +110,7 @@ class Splitter:
         self._in_line = False
         """Text stands before, in the same line."""
         state: State = "start" if self._headers else "text"
-        if opens_reasoning and markup.reasoning:
+        if opens_reasoning:
             state = "reasoning"
         self._steps = self._run(state)
 

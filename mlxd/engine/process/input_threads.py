@@ -165,7 +165,9 @@ class Preparer:
         recipe = constrainer.recipe(command.request, prompt)
         # Compiling a grammar can take long enough for the caller to leave.
         if self.is_live(command.id):
-            left_out = recipe.left_out if recipe else ()
+            left_out = builder.unmet_wishes(command.request, closes=constrainer.can_constrain) + (
+                recipe.left_out if recipe else ()
+            )
             self._server.send(Accepted(command.id, size, prompt.opens_reasoning, left_out))
             self._jobs.put(TokenizedPrompt(command, prompt, recipe))
 

@@ -124,6 +124,26 @@ class PromptBuilder:
             return configured is False
         return turns_off(wishes, graded=traits.effort)
 
+    def unmet_wishes(self, request: GenerateRequest, *, closes: bool) -> tuple[str, ...]:
+        """The places of what a request wants of thinking and nothing can be done about.
+
+        `closes` says that the engine can close thinking by force, where it knows the tags.
+        """
+        wishes, traits = request.reasoning, self.traits
+        closes = closes and self.markup.reasoning != ()
+        turned_off = self.wants_no_thinking(request)
+        off = wishes.effort == "none" or (turned_off and wishes.effort == "minimal")
+        can_stop = closes or traits.thinking_off is not None
+        can_start = traits.thinking_switch is not None or self.markup.reasoning != ()
+        unmet = {
+            "reasoning.enabled": wishes.enabled is not None
+            and not (can_start if wishes.enabled else can_stop),
+            "reasoning.effort": wishes.effort is not None
+            and not (can_stop if off else traits.effort),
+            "reasoning.budget": wishes.budget is not None and not (closes or traits.budget),
+        }
+        return tuple(place for place, is_unmet in unmet.items() if is_unmet)
+
     def _prompt(self, request: GenerateRequest, *, checkpoints: bool) -> Prompt:
         size = _characters(request)
         # No token has more characters than the longest: so many can't fit, and to render them

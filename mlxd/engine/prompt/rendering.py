@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from mlxd.engine.interface import Markup
+from mlxd.engine.interface import COMMON_TAGS, Markup
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.prompt.turn_layout import arrange, to_messages
@@ -63,10 +63,12 @@ class TemplateContext:
 
     def text(self, turns: Sequence[ChatTurn], *, open_answer: bool) -> str:
         """The turns as the template writes them, nothing else; raises `TemplateFault`."""
-        native = self.traits.tools
+        native, traits = self.traits.tools, self.traits
+        if native and self.tools:
+            traits = replace(traits, no_user=traits.no_user and traits.tools_no_user)
         arranged = arrange(
             self._led(turns),
-            self.traits,
+            traits,
             tools=() if native else self.tools,
             tool_format=self.markup.tool_format,
         )
@@ -109,9 +111,9 @@ class TemplateContext:
     def _appended(self, turns: Sequence[ChatTurn], last: ChatTurn) -> str:
         """As `_continued`, for templates that drop or refuse what an answer begins with."""
         text = self.text(turns, open_answer=True)
-        if not self.markup.reasoning:
-            return text + (last.text or last.reasoning)
-        opening, closing = self.markup.reasoning[0]
+        if not self.markup.reasoning and (last.text or not last.reasoning):
+            return text + last.text
+        opening, closing = (*self.markup.reasoning, COMMON_TAGS)[0]
         opened = self._opens_reasoning(text, turns)
         if last.reasoning or (last.thought and not opened):
             text += last.reasoning if opened else f"{opening}\n{last.reasoning}"

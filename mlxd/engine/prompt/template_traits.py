@@ -60,9 +60,10 @@ class TemplateTraits:
     `reasoning_key` is where it looks for an answer's thinking, `reasoned_calls`: an assistant turn
     with reasoning, text and calls. `spoken_calls`: text in a turn with calls is shown;
     `calls_apart`: it is as a turn of its own before that one. `tools_lead`: the text of the system
-    turn without which tools are not shown, None if they are. `thinking_switch` is the argument that
-    turns thinking on and off, `thinking_off` what turns it off by whatever way there is;
-    `arguments` are those of `REQUEST_ARGUMENTS` that do no harm.
+    turn without which tools are not shown, None if they are; `tools_no_user`: they are shown
+    without a user turn. `thinking_switch` is the argument that turns thinking on and off,
+    `thinking_off` what turns it off by whatever way there is; `arguments` are those of
+    `REQUEST_ARGUMENTS` that do no harm.
     """
 
     content_parts: bool = False
@@ -75,6 +76,7 @@ class TemplateTraits:
     empty_assistant: bool = True
     tools: bool = True
     tools_lead: str | None = None
+    tools_no_user: bool = True
     calls: CallShape | None = CallShape()
     parallel_calls: bool = True
     unanswered_calls: bool = True
@@ -187,6 +189,7 @@ class _Prober:
             system_later=later,
             tools=tools,
             tools_lead=tools_lead,
+            tools_no_user=not tools or self._offers([S1] if traits.system else [A1]),
             calls=shape,
             results=results,
             parallel_calls=self._keeps_calls(

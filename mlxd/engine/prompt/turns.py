@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from mlxd.engine.interface import COMMON_TAGS
 from mlxd.engine.prompt.escaping import Escaper
 from mlxd.errors import InvalidField
 from mlxd.messages import Image, Message, Reasoning, Role, Text, Tool, ToolCall, ToolResult
 
-COMMON_TAGS = ("<think>", "</think>")
 MAX_DEPTH = 64
 """Nesting of JSON in a tool's schema or a call's arguments."""
 

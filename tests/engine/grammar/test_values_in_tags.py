@@ -108,6 +108,21 @@ def test_no_value_ends_for_the_reader_before_it_ends_for_the_grammar(
 
 
 @pytest.mark.parametrize("notation", NAMES)
+def test_an_opening_in_a_value_costs_no_argument_that_the_call_needs(
+    bench: Bench, notation: str
+) -> None:
+    schema = {**SCHEMA, "type": "object", "required": ["path", "text"]}
+    needed = Tool("save", "", json.dumps(schema))
+    recipe = recipe_for(bench, notation, needed, parallel=False)
+    for path, rest in (("P x", "y C foo"), ("P x", "y"), ("a", "P y C foo C bar")):
+        members = [("path", file(notation, path)), ("text", file(notation, rest))]
+        text = written(notation, ("save", members))
+        assert ends_at(recipe, text)[1][-1:] == [len(text.encode())]
+        (call,) = read(text, given(notation, tools=(needed,))).tool_calls
+        assert json.loads(call.arguments) == dict(members)
+
+
+@pytest.mark.parametrize("notation", NAMES)
 def test_random_texts_of_the_grammar_are_read_as_one_whole_call(
     bench: Bench, notation: str
 ) -> None:

@@ -1,10 +1,13 @@
 """Arguments that are no JSON: the caller gets all that the model wrote of them, or a repair."""
 
 import json
+import random
 from collections.abc import Callable
 
 import pytest
 
+from mlxd.engine.notations.spelling import spelt
+from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import BlockDelta, collect
 from tests.engine.texts import Given, call, cuts, outcome, read, stream, words
 
@@ -145,7 +148,10 @@ def row(first: str, second: str, third: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("arguments", [*BROKEN[:5], '{"days": }', '{"days": 2, ["city"]}'])
+NO_END = ('{"days": 2, "city": "no end}', '{"city": "no end', '{"city": "C:\\"}')
+
+
+@pytest.mark.parametrize("arguments", [*BROKEN[:5], '{"days": }', '{"days": 2, ["city"]}', *NO_END])
 def test_broken_arguments_leave_the_next_call_of_their_region_alone(arguments: str) -> None:
     for notation, text in row(arguments, '{"a": {}}', '{"city": "Bergen"}'):
         given = Given(notation, ())
@@ -157,6 +163,62 @@ def test_broken_arguments_leave_the_next_call_of_their_region_alone(arguments: s
         ]
         for pieces in list(cuts(text))[::7]:
             assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+
+
+def apertus(*calls: tuple[str, str]) -> str:
+    listed = ", ".join(f'{{"{name}": {arguments}}}' for name, arguments in calls)
+    return f"<|tools_prefix|>[{listed}]<|tools_suffix|>"
+
+
+def gigachat(*calls: tuple[str, str]) -> str:
+    return "".join(
+        f'<|function_call|>{{"name": "{name}", "arguments": {arguments}}}'
+        for name, arguments in calls
+    )
+
+
+def kimi_k3(*calls: tuple[str, str]) -> str:
+    written = "".join(
+        f'<|open|>call tool="{name}" index="{number}"<|sep|><|open|>json<|sep|>{arguments}'
+        "<|close|>json<|sep|><|close|>call<|sep|>"
+        for number, (name, arguments) in enumerate(calls)
+    )
+    return f"<|open|>tools<|sep|>{written}<|close|>tools<|sep|>"
+
+
+@pytest.mark.parametrize("write", [apertus, gigachat, kimi_k3])
+@pytest.mark.parametrize("arguments", NO_END)
+def test_a_string_without_an_end_leaves_the_next_call_of_any_form_alone(
+    write: Callable[..., str], arguments: str
+) -> None:
+    given = Given(write.__name__, ())
+    text = write(("get_weather", arguments), ("get_time", '{"a": {}}'), ("get_weather", "{}"))
+    first, *others = words(read(text, given))
+    assert first[2].startswith(arguments)
+    assert others == [("call", "get_time", '{"a": {}}'), ("call", "get_weather", "{}")]
+    for pieces in list(cuts(text))[::7]:
+        assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+
+
+JSON_FORMS = sorted(name for name, each in NOTATIONS.items() if each.form.json)
+
+
+@pytest.mark.parametrize("notation", JSON_FORMS)
+def test_a_string_may_hold_any_of_the_notations_own_texts(notation: str) -> None:
+    chance, each = random.Random(f"own texts {notation}"), NOTATIONS[notation]
+    shown = [spelt(each, [("get_time", {"city": "x"})]), "word", " ", "\n", "{", "}, {", '"']
+    given = Given(notation, ())
+    for _ in range(6):
+        city, plan = ("".join(chance.choices([*each.texts, *shown], k=6)) + "." for _ in range(2))
+        calls = [("get_weather", {"city": city, "plan": [plan]}), ("get_time", {"city": plan})]
+        text = spelt(each, calls[: 1 if each.form.single else 2])
+        answer = read(text, given)
+        found = [(call.name, json.loads(call.arguments)) for call in answer.tool_calls]
+        assert found == calls[: len(found)], text
+        assert (len(found), answer.text) == (1 if each.form.single else 2, "")
+        for size in (1, 3):
+            pieces = [text[at : at + size] for at in range(0, len(text), size)]
+            assert outcome(collect(stream(pieces, given))) == outcome(answer)
 
 
 def test_what_broken_arguments_say_of_calls_makes_none() -> None:

@@ -66,8 +66,10 @@ def test_a_prompt_that_opened_the_tag_begins_in_reasoning() -> None:
     assert spans == [("reasoning", "b"), ("tag", "</think>"), ("text", "c")]
 
 
-def test_a_prompt_can_not_open_what_the_model_has_no_tags_for() -> None:
-    assert split(["b"], Markup(), opens_reasoning=True) == [("text", "b")]
+def test_thinking_that_a_prompt_opened_ends_also_where_no_tags_are_known() -> None:
+    spans = split(["b</think>c"], Markup(), opens_reasoning=True)
+    assert spans == [("reasoning", "b"), ("tag", "</think>"), ("text", "c")]
+    assert split(["b</think>c"], Markup()) == [("text", "b</think>c")]
 
 
 def test_an_opening_tag_that_repeats_the_prompts_is_a_tag() -> None:

@@ -1,8 +1,10 @@
 """What is found out of a family's template: its calls, its thinking, and how to turn that off."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
+import msgspec
 import pytest
 
 from mlxd.engine.interface import Markup
@@ -27,6 +29,7 @@ from tests.family_templates import (
     INVENTED,
     KIMI_K2,
     THINKING,
+    TOOLS_BESIDE_USER,
     TOOLS_IN_SYSTEM,
     family,
     thinking,
@@ -223,6 +226,12 @@ def test_tools_get_the_system_turn_that_they_need() -> None:
     assert "Switches a lamp." in led
 
 
+def test_tools_get_the_user_turn_that_they_need() -> None:
+    alone = say("system", "Be kind.")
+    assert "Switches a lamp." in build(TOOLS_BESIDE_USER, ask(alone, tools=(LAMP,)))
+    assert "user" not in build(TOOLS_BESIDE_USER, ask(alone))
+
+
 OFF = {
     "no_think": (
         "{% set e = reasoning_effort or 'no_think' %}{{ e }}"
@@ -259,6 +268,56 @@ def test_minimal_effort_is_the_lowest_one_and_none_where_there_are_no_grades() -
     wish = {"reasoning": ReasoningOptions(effort="minimal")}
     assert build(family() + OFF["no_think"], ask(say("user", "x"), **wish)).endswith("low")
     assert build(family() + OFF["switch"], ask(say("user", "x"), **wish)).endswith("quiet")
+
+
+UNMET: list[tuple[ReasoningOptions, tuple[str, ...]]] = [
+    (ReasoningOptions(), ()),
+    (ReasoningOptions(effort="none", enabled=False), ("reasoning.enabled", "reasoning.effort")),
+    (ReasoningOptions(effort="high", enabled=True), ("reasoning.enabled", "reasoning.effort")),
+    (ReasoningOptions(effort="minimal", budget=9), ("reasoning.effort", "reasoning.budget")),
+]
+
+
+@pytest.mark.parametrize(("wish", "unmet"), UNMET)
+def test_wishes_about_thinking_that_nobody_knows_are_named(
+    wish: ReasoningOptions, unmet: tuple[str, ...]
+) -> None:
+    asked = ask(say("user", "x"), reasoning=wish)
+
+    def named(template: str, *, known: bool, closes: bool = True) -> tuple[str, ...]:
+        format_ = found(template)
+        if not known:
+            markup = msgspec.structs.replace(format_.markup, reasoning=())
+            format_ = replace(format_, markup=markup)
+        tokenizer = tokenizer_for(template)
+        builder = PromptBuilder(tokenizer, ModelSpec("m", "m"), ROOM, known=format_)
+        return builder.unmet_wishes(asked, closes=closes)
+
+    assert named(family(), known=False) == unmet
+    # Thinking whose tags are known is closed by force, if tokens can be forced.
+    graded = ("reasoning.effort",) if wish.effort == "high" else ()
+    assert named(family(), known=True) == graded
+    off = wish.enabled is False or wish.effort == "minimal"
+    assert (named(family(), known=True, closes=False) == graded) == (not off)
+    if wish.budget is None:
+        assert named(family() + OFF["switch"], known=False) == graded
+
+
+def test_a_thought_is_gone_on_with_also_where_no_tags_are_known() -> None:
+    template = family()
+    format_ = found(template)
+    unknown = replace(format_, markup=msgspec.structs.replace(format_.markup, reasoning=()))
+    request = ask(say("user", "x"), say("assistant", Reasoning("Two and")))
+    tokenizer = tokenizer_for(template)
+    prompt = PromptBuilder(tokenizer, ModelSpec("m", "m"), ROOM, known=unknown).build(request)
+    assert tokenizer.decode(prompt.tokens).endswith("<think>\nTwo and")
+    builder = BlockBuilder(
+        unknown.markup, request, opens_reasoning=prompt.opens_reasoning, mode="separate"
+    )
+    events = builder.text(" two.</think>Four.", tokens=3)
+    events += builder.finish("stop", stop_sequence=None, usage=Usage(), timings=Timings())
+    parts = [event.part for event in events if isinstance(event, BlockEnd)]
+    assert parts == [Reasoning(" two."), Text("Four.")]
 
 
 EMPTY = ("<think>\n\n</think>\n\n", "<think></think>", "<think>\n</think>\n\nSo ")

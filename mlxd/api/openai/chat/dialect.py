@@ -23,6 +23,7 @@ from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
 from mlxd.api.openai.sampling import (
     neutral_reasoning,
     neutral_sampling,
+    reasoning_places,
     template_args,
     token_limit,
 )
@@ -89,6 +90,7 @@ class OpenAIChat(ListsModels, Dialect):
             places={
                 "response_format": form,
                 "response_format.schema": schema_place(wire, form),
+                **reasoning_places(wire, "reasoning_effort", wire.thinking),
                 **({"tools": "functions"} if box.legacy else {}),
                 **box.places,
             },

@@ -40,6 +40,7 @@ from mlxd.api.openai.responses.format.wire import (
     ReasoningEvents,
     ResponsesRequest,
 )
+from mlxd.api.openai.sampling import reasoning_places
 from mlxd.api.wire.framing import SSE
 from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
@@ -111,7 +112,7 @@ class OpenAIResponses(ListsModels, Dialect):
                 renderer=(CompactionRenderer if compacts else ResponsesRenderer)(options),
                 requested_model=wire.model or "",
                 ignored=(*ignored, *history.unseen),
-                places={**PLACES, **box.places},
+                places={**PLACES, **reasoning_places(wire, "reasoning.effort"), **box.places},
                 input=history.input,
             )
             return shortener(call) if wire.truncation == "auto" else call

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps, markers_of
 from mlxd.engine.notations.reading.schema import ToolSchema
-from mlxd.engine.notations.reading.values import Outcome, ValueCopy
+from mlxd.engine.notations.reading.strings import Outcome
+from mlxd.engine.notations.reading.values import ValueCopy
 from mlxd.messages import Tool
 
 MAX_HEAD = 512
@@ -82,17 +83,23 @@ class Calls:
         """What begins calls in the answer's notation."""
         self.count = 0
         """Calls that were opened."""
+        self.closed: list[tuple[str, str]] = []
+        """The calls that are whole: names and arguments."""
+        self._arguments: list[str] = []
 
-    def fork(self) -> "Calls":
+    def fork(self, scan: Scanner | None = None) -> "Calls":
         """Others of the same answer, which do not count unless they are joined to these."""
         other = copy(self)
+        other._scan = scan or self._scan
         other._items, other._text, other._open = [], [], None
+        other._arguments, other.closed = [], []
         other._ids, other._remarks = set(self._ids), Counter()
         return other
 
     def join(self, other: "Calls") -> None:
         """Count the calls of a fork, whose items were drained; none came here since it was made."""
         self._ids, self.count = other._ids, other.count
+        self.closed += other.closed
         self._remarks += other._remarks
 
     @property
@@ -146,6 +153,9 @@ class Calls:
     def close(self) -> None:
         """The open call is whole; what is taken from here on may be text again."""
         self._flush()
+        if self._open is not None:
+            self.closed.append((self._open.name, "".join(self._arguments)))
+        self._arguments.clear()
         self._items.append(CallClosed())
         self._open = None
         self._scan.mark()
@@ -185,7 +195,9 @@ class Calls:
 
     def _flush(self) -> None:
         if self._text:
-            self._items.append(CallText("".join(self._text)))
+            text = "".join(self._text)
+            self._items.append(CallText(text))
+            self._arguments.append(text)
             self._text.clear()
 
     def _id(self, own: str) -> str:
@@ -282,13 +294,14 @@ def before_stop(scan: Scanner, calls: Calls, stops: Markers) -> Steps[str]:
 def copied(
     scan: Scanner, calls: Calls, value: ValueCopy, stops: Markers, *, seams: Markers = NONE
 ) -> Steps[Outcome]:
-    """Copy arguments, at most up to one of `seams` or a stop with the next call right behind it.
+    """Copy arguments, with a fence before one of `seams` or a stop with the next call behind it.
 
-    A string whose end got lost would take the next call in. Inside of one that is whole, a line
-    break is written as an escape, so that a stop at a line's end is no text.
+    A string whose end got lost would take the next call in.
     """
+    control = (opener for opener in calls.openers.texts if opener.startswith(CONTROL))
     seams = markers_of(
         *seams.texts,
+        *(opener + '{"' for opener in control),
         *(
             stop + between + opener
             for stop in stops.texts
@@ -300,26 +313,38 @@ def copied(
     if not seams.texts or scan.at_fence is not None:
         return (yield from value.copy())
     scan.fence(seams)
-    outcome = yield from value.copy()
-    reached = scan.at_fence and not scan.char
-    scan.unfence()
+    outcome = yield from value.copy(crosses=True)
+    reached = False
+    if scan.at_fence is not None:
+        reached = scan.at_fence and not scan.char
+        scan.unfence()
     return Outcome.BROKEN if reached and outcome is Outcome.CUT else outcome
 
 
 def json_arguments(
-    scan: Scanner, calls: Calls, stops: Markers = NONE, *, seams: Markers = NONE
+    scan: Scanner,
+    calls: Calls,
+    stops: Markers = NONE,
+    *,
+    seams: Markers = NONE,
+    next_call: Callable[[str], bool] | None = None,
 ) -> Steps[str]:
     """Read a JSON object as the open call's arguments, up to one of `seams`, and close the call.
 
-    Takes the stops that follow and returns the last of them, empty when there is none.
+    Takes the stops that follow and returns the last of them, empty when there is none. `next_call`
+    is as for `ValueCopy`.
     """
     yield from scan.space()
     if scan.char != "{":
         return (yield from _no_object(scan, calls, stops))
-    value = ValueCopy(scan, calls.add, stops=stops)
+    value = ValueCopy(scan, calls.add, stops=stops, next_call=next_call)
     match (yield from copied(scan, calls, value, stops, seams=seams)):
         case Outcome.CUT:
             calls.cut()
+            return ""
+        case Outcome.BROKEN if value.followed:
+            calls.remark(NOT_VALID)
+            calls.close()
             return ""
         case Outcome.BROKEN:
             return (yield from _spill_json(scan, calls, stops))

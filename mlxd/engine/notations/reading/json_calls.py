@@ -21,8 +21,9 @@ from mlxd.engine.notations.reading.calls import (
     spill,
 )
 from mlxd.engine.notations.reading.scanner import NONE, Markers, Scanner, Steps, markers_of
+from mlxd.engine.notations.reading.strings import Emit, Outcome
 from mlxd.engine.notations.reading.unquote import copy_quoted
-from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.values import ValueCopy
 
 EITHER_KEY = ("arguments", "parameters")
 BARE_BEGINS = ("{", "[", "`")
@@ -228,11 +229,19 @@ class _Call:
             return True
         if not self._calls.is_open:
             raise self._not_a_call(NOT_JSON if outcome is Outcome.BROKEN else NOT_WHOLE)
-        if outcome is Outcome.BROKEN:
+        if self.followed:
+            self._calls.remark(NOT_VALID)
+            self._calls.close()
+        elif outcome is Outcome.BROKEN:
             yield from self._spill()
         else:
             self._calls.cut()
         return False
+
+    def _begins_call(self, text: str) -> bool:
+        """Whether the next call of the row begins so."""
+        following = _IN_A_ROW.match(text)
+        return following is not None and self._calls.offers(following["name"])
 
     def _copy(self, emit: Emit) -> Steps[Outcome]:
         """Copy the arguments in whatever form they come."""
@@ -243,9 +252,15 @@ class _Call:
                 calls.remark("tool call arguments are not a JSON object")
             return outcome
         if scan.char == "{":
-            copy = ValueCopy(scan, emit, stops=self._around.stops, python=self._python)
+            copy = ValueCopy(
+                *(scan, emit),
+                stops=self._around.stops,
+                python=self._python,
+                next_call=self._begins_call,
+            )
             outcome = yield from copied(scan, calls, copy, self._around.stops)
             calls.repaired(copy.repairs)
+            self.followed = copy.followed
             return outcome
         value: list[str] = []
         outcome = yield from ValueCopy(scan, value.append, stops=self._around.stops).copy()
@@ -301,13 +316,12 @@ class _Call:
 
         emit(scan.since_mark())
         while (yield from scan.pour(ends, emit, take_marker=False)) == "{":
-            if tail.rstrip(",; \t\r\n").endswith("}"):
-                following = _IN_A_ROW.match((yield from scan.wait_for(MAX_HEAD)))
-                if following and calls.offers(following["name"]):
-                    calls.remark(NOT_VALID)
-                    calls.close()
-                    self.followed = True
-                    return
+            behind = tail.rstrip(",; \t\r\n").endswith("}")
+            if behind and self._begins_call((yield from scan.wait_for(MAX_HEAD))):
+                calls.remark(NOT_VALID)
+                calls.close()
+                self.followed = True
+                return
             emit(scan.take(1))
         yield from spill(scan, calls, stops, inside=True)
 

@@ -239,6 +239,13 @@ class PlainValue:
         doubt = self._torn and self._best is not None and self._best.rank is _Rank.RULE
         return not self._open and not doubt
 
+    @property
+    def _needed(self) -> _Place | None:
+        """The place behind which a parameter is opened that the call would lack without it."""
+        best = self._best
+        found = best is not None and best.rank is _Rank.RULE and best.key in self._owed
+        return best if found else None
+
     def _leave_call(self) -> None:
         while self._open.pop() != "call":
             pass
@@ -297,7 +304,7 @@ class PlainValue:
         if rank is not None:
             place = _Place(closer.start, closer.end, rank, key)
             if rule and closer.balanced:
-                self._end = place
+                self._end = self._needed if not key and self._needed else place
             else:
                 self._add(place)
         elif self._best is None and self._unclosed is None:

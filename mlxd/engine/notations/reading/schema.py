@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from mlxd.engine.notations.reading.values import PYTHON, Emit, as_json, escaped, is_number, quoted
+from mlxd.engine.notations.reading.strings import Emit, escaped, quoted
+from mlxd.engine.notations.reading.values import PYTHON, as_json, is_number
 
 Kind = Literal["string", "integer", "number", "boolean", "null", "object", "array", "any", "quoted"]
 Kinds = tuple[Kind, ...]

@@ -183,8 +183,11 @@ class _Call:
         if head is None or self._object.names:
             raise Broken
         self._scan.forget()
-        yield from json_arguments(self._scan, self._calls, markers_of(closing))
-        yield from all_stops(self._scan, markers_of(self._tags.call_end))
+        tags = self._tags
+        # Only its quote tells that a call in a string is none of the string's.
+        following = markers_of(f'{closing}{tags.call_end}{tags.call} {tags.named_by}="')
+        yield from json_arguments(self._scan, self._calls, markers_of(closing), seams=following)
+        yield from all_stops(self._scan, markers_of(tags.call_end))
         return False
 
     def _argument(self) -> Steps[bool]:

@@ -3,7 +3,8 @@
 import re
 
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, advance
-from mlxd.engine.notations.reading.values import Emit, Outcome, ValueCopy
+from mlxd.engine.notations.reading.strings import Emit, Outcome
+from mlxd.engine.notations.reading.values import ValueCopy
 
 _PLAIN = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

@@ -6,12 +6,10 @@ Python's quotes, tuples and names for constants, and closing brackets that are m
 value.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mlxd.engine.notations.reading.scanner import (
     NONE,
@@ -22,25 +20,7 @@ from mlxd.engine.notations.reading.scanner import (
     advance,
     markers_of,
 )
-
-Emit = Callable[[str], None]
-
-
-class Outcome(Enum):
-    """How reading a value ended."""
-
-    WHOLE = auto()
-    BROKEN = auto()
-    """What comes next can't belong to it; all before was copied."""
-    CUT = auto()
-    """The text ended in the middle; all there was is copied."""
-
-
-class Quote(NamedTuple):
-    """What ends a string, and what a backslash means in it."""
-
-    text: str
-    escapes: Literal["json", "python", "none"] = "json"
+from mlxd.engine.notations.reading.strings import Emit, Outcome, Output, Quote, StringCopy, quoted
 
 
 @dataclass(frozen=True)
@@ -69,31 +49,12 @@ PYTHON = Style(
 
 _WORD = re.compile(r"[\w.+-]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-# In single quotes a double one is plain to Python, and has to be escaped for JSON.
-_PLAIN = {
-    '"': re.compile(r'[^"\\\x00-\x1f]*'),
-    "'": re.compile(r"[^'\"\\\x00-\x1f]*"),
-}
-_HEX = frozenset("0123456789abcdefABCDEF")
 _CONSTANTS = {"true": "true", "false": "false", "null": "null"}
 _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _AS_JSON = {"(": "[", ")": "]"}
-_PYTHON_ESCAPES = {"a": "\\u0007", "v": "\\u000b", "\n": "", "/": "\\\\/"}
-_PYTHON_CODES = {"x": 2, "U": 8}
-"""Python's escapes of characters by number that JSON does not have, with how many digits follow."""
 _MISSING_BRACKETS = "missing closing brackets"
 
 Want = Literal["value", "first", "next", "more", "colon"]
-
-
-def quoted(text: str) -> str:
-    """`text` as a JSON string."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def escaped(text: str) -> str:
-    """`text` as it stands inside a JSON string."""
-    return quoted(text)[1:-1]
 
 
 def is_number(text: str) -> bool:
@@ -106,6 +67,9 @@ class ValueCopy:
 
     `python` says that it stands in a dictionary of Python. A single quote says so too, and from
     there on double ones have Python's escapes as well: it chooses by what is in a string.
+
+    `next_call` says whether a text begins the next call of a row. A string whose end got lost would
+    take it in; where the quote behind its bracket ends the string, the value is broken there.
     """
 
     def __init__(
@@ -116,9 +80,11 @@ class ValueCopy:
         style: Style = TOLERANT,
         stops: Markers = NONE,
         python: bool = False,
+        next_call: Callable[[str], bool] | None = None,
     ) -> None:
         self._scan = scan
-        self._emit = emit
+        self._out = Output(scan, emit)
+        self._emit = self._out.put
         self._style = style
         self._stops = stops
         self._python = python
@@ -129,9 +95,23 @@ class ValueCopy:
         self._pause = ""
         self.repairs: dict[str, None] = {}
         """What was repaired, in order."""
+        self._strings = StringCopy(scan, self._out, self.repairs, next_call=next_call)
 
-    def copy(self) -> Steps[Outcome]:
-        """Copy the value; nothing after it is taken."""
+    def copy(self, *, crosses: bool = False) -> Steps[Outcome]:
+        """Copy the value; nothing after it is taken.
+
+        With `crosses`, a string goes on behind a fence, if the value then comes out whole.
+        """
+        self._out.crosses = crosses
+        outcome = yield from self._copy()
+        return self._out.settled(outcome)
+
+    @property
+    def followed(self) -> bool:
+        """It is broken, and the next call of the row comes next."""
+        return self._out.followed
+
+    def _copy(self) -> Steps[Outcome]:
         scan = self._scan
         while True:
             if not scan.char or scan.char in SPACE:
@@ -209,9 +189,8 @@ class ValueCopy:
         if quote is None and not self._style.bare:
             return self._broken()
         if quote is not None:
-            whole = yield from self._string(quote)
             self._want = "colon"
-            return None if whole else Outcome.CUT
+            return (yield from self._string(quote))
         key, marker = yield from self._until(self._key_ends)
         self._put(quoted(key.strip()))
         self._want = "colon"
@@ -229,10 +208,15 @@ class ValueCopy:
         quote = yield from self._quote(char)
         self._want = "next"
         if quote is not None:
-            return None if (yield from self._string(quote)) else Outcome.CUT
+            return (yield from self._string(quote))
         if self._style.bare:
             return (yield from self._bare_value())
         return (yield from self._constant())
+
+    def _string(self, quote: Quote) -> Steps[Outcome | None]:
+        """Copy a string whose quote was taken; None where it is whole."""
+        self._put('"')
+        return (yield from self._strings.copy(quote, python=self._python))
 
     def _quote(self, char: str) -> Steps[Quote | None]:
         for quote in self._style.quotes:
@@ -281,80 +265,6 @@ class ValueCopy:
             text += piece
             if marker or not piece:
                 return text, marker
-
-    def _string(self, quote: Quote) -> Steps[bool]:
-        """Copy a string whose quote was taken; false when the text ends in it."""
-        self._put('"')
-        if quote.escapes == "none":
-            return (yield from self._literal_string(quote.text))
-        scan, plain = self._scan, _PLAIN[quote.text]
-        python = self._python or quote.escapes == "python"
-        while True:
-            if text := scan.take_run(plain):
-                self._emit(text)
-            char = scan.char
-            if not char:
-                if not (yield from scan.wait()):
-                    return False
-                continue
-            if char == quote.text:
-                scan.take(1)
-                self._emit('"')
-                return True
-            if char == "\\":
-                yield from self._escape(python=python)
-            else:
-                self._control(scan.take(1))
-
-    def _control(self, char: str) -> None:
-        if char != '"':
-            self.repairs["control characters in a string"] = None
-        self._emit(escaped(char))
-
-    def _literal_string(self, end: str) -> Steps[bool]:
-        marker = markers_of(end)
-        while True:
-            text, found = yield from self._scan.piece(marker)
-            self._emit(escaped(text))
-            if found:
-                self._emit('"')
-                return True
-            if not text:
-                return False
-
-    def _escape(self, *, python: bool) -> Steps[None]:
-        """Copy a backslash and what belongs to it as a JSON escape."""
-        scan = self._scan
-        kind = (yield from scan.wait_for(2))[1:]
-        if kind == "u":
-            code = (yield from scan.wait_for(6))[2:]
-            if len(code) == 4 and _HEX.issuperset(code):
-                self._emit(scan.take(6))
-                return
-        if not kind or (kind in '"\\/bfnrt' and not (python and kind == "/")):
-            self._emit(scan.take(2))
-        elif kind == "'":
-            self._emit(kind)
-            scan.take(2)
-        elif python and kind in _PYTHON_ESCAPES:
-            self._emit(_PYTHON_ESCAPES[kind])
-            scan.take(2)
-        elif python and kind in _PYTHON_CODES:
-            yield from self._code_escape(_PYTHON_CODES[kind])
-        else:
-            self.repairs["unknown escapes in a string"] = None
-            self._emit("\\\\")
-            scan.take(1)
-
-    def _code_escape(self, digits: int) -> Steps[None]:
-        code = (yield from self._scan.wait_for(2 + digits))[2:]
-        if len(code) == digits and _HEX.issuperset(code) and int(code, 16) < 0x110000:
-            wide = int(code, 16) > 0xFFFF
-            self._emit(json.dumps(chr(int(code, 16)))[1:-1] if wide else "\\u" + code[-4:].zfill(4))
-            self._scan.take(2 + digits)
-        else:
-            self._emit("\\\\")
-            self._scan.take(1)
 
 
 def as_json(text: str, style: Style = JSON) -> str | None:
