@@ -52,7 +52,12 @@ from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.refusals import RefusalLog
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import RequestReader, ignored_header, repaired_header
+from mlxd.api.http.request_reader import (
+    IGNORED,
+    RequestReader,
+    ignored_header,
+    repaired_header,
+)
 from mlxd.api.http.url_rules import MatchedRule
 from mlxd.config.settings import Settings
 from mlxd.dialects import DIALECTS
@@ -325,7 +330,7 @@ class ApiServer:
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
-        ignored = response.headers.get("x-mlxd-ignored", "")
+        ignored = response.headers.get(IGNORED, "")
         response.headers.update(repaired_header(ignored, request.record.repaired))
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model
