@@ -4,20 +4,22 @@
     ├── ConfigError                 the configuration can't be used; nothing was started
     ├── ModelUnusable               a model's files can't be used
     ├── RequestError                asking again unchanged will fail again
+    │   ├── Explained               what is wrong is a sentence
+    │   │   ├── MalformedRequest    not HTTP as it is spoken here, or not whole in time
+    │   │   ├── Unauthorized        no key, a wrong key, or two different keys
+    │   │   ├── Forbidden           this Host or Origin is not allowed
+    │   │   └── NotCancellable      the response is not one that can be cancelled
     │   ├── InvalidBody             not JSON, not an object, or hostile JSON
     │   ├── BodyTooLarge
     │   ├── BodyTooSlow
     │   ├── InvalidField            one field is missing, wrong, or not honoured here
     │   ├── ModelNotFound
     │   ├── ContextTooLong          the prompt does not fit the model's window
-    │   ├── Unauthorized            no key, a wrong key, or two different keys
-    │   ├── Forbidden               this Host or Origin is not allowed
     │   ├── NotStored               the store has no such response, conversation or item
     │   │   ├── ResponseNotFound
     │   │   ├── PreviousNotFound    the response that a new one is to go on from
     │   │   ├── ConversationNotFound
     │   │   └── ItemNotFound
-    │   ├── NotCancellable          the response is not one that can be cancelled
     │   ├── RouteNotFound
     │   └── MethodNotAllowed
     ├── Unavailable                 asking again later may work
@@ -106,6 +108,20 @@ class RequestError(MlxdError):
 
 
 @dataclass(eq=False)
+class Explained(RequestError):
+    """`reason` is a whole sentence."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class MalformedRequest(Explained):
+    """Its status is HTTP's own."""
+
+
+@dataclass(eq=False)
 class InvalidBody(RequestError):
     reason: str
 
@@ -171,19 +187,12 @@ class ContextTooLong(RequestError):
 
 
 @dataclass(eq=False)
-class Unauthorized(RequestError):
+class Unauthorized(Explained):
     reason: str = "Incorrect API key provided."
 
-    def __str__(self) -> str:
-        return self.reason
 
-
-@dataclass(eq=False)
-class Forbidden(RequestError):
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason
+class Forbidden(Explained):
+    """By the rules of access."""
 
 
 @dataclass(eq=False)
@@ -219,13 +228,8 @@ class ItemNotFound(NotStored):
 
 
 @dataclass(eq=False)
-class NotCancellable(RequestError):
-    """`reason` is a whole sentence."""
-
+class NotCancellable(Explained):
     reason: str = "Cannot cancel a synchronous response."
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass(eq=False)

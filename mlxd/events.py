@@ -20,18 +20,40 @@ from mlxd.messages import OutputPart, Reasoning, Sampling, Text, ToolCall
 
 FinishReason = Literal["stop", "stop_sequence", "length", "tool_calls", "cancelled"]
 Phase = Literal["queued", "prefill"]
+MissReason = Literal[
+    "first_prompt",
+    "other_model",
+    "differs",
+    "not_cut",
+    "too_long",
+    "evicted",
+    "unloaded",
+    "never_reused",
+    "changed_answer",
+    "on_disk",
+]
+"""Why something of a prompt was not in the prefix cache; callers and dashboards count by it."""
+
+
+class CacheNote(msgspec.Struct, frozen=True):
+    """Why no more of a prompt was cached: the `reason` for programs, `words` for people."""
+
+    reason: MissReason
+    words: str
 
 
 class Usage(msgspec.Struct, frozen=True):
     """Token counts: `cached` is part of `prompt`, `reasoning` part of `completion`.
 
-    `completion` counts every generated token, the end token too.
+    `completion` counts every generated token, the end token too. `cache_note` says why no more was
+    cached, where more could have been.
     """
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
     reasoning: int = 0
+    cache_note: CacheNote | None = None
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
@@ -41,6 +63,7 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
     return Usage(
         prompt=usages[0].prompt,
         cached=usages[0].cached,
+        cache_note=usages[0].cache_note,
         completion=sum(usage.completion for usage in usages),
         reasoning=sum(usage.reasoning for usage in usages),
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from mlxd.events import Phase, Usage
+from mlxd.events import CacheNote, Phase, Usage
 
 ModelState = Literal["unloaded", "loading", "loaded", "failed"]
 EngineState = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
@@ -96,19 +96,24 @@ class RowFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine process counts of one request; it comes here as it was computed there.
 
     `prefilled_tokens` are the prompt tokens in the KV cache so far, those that were found there
-    among them. `cache_note` says in words why a prefix was not found.
+    among them. `cache_note` says why no more were, where more could have been.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     prefilled_tokens: int = 0
     completion_tokens: int = 0
-    cache_note: str = ""
+    cache_note: CacheNote | None = None
 
     @property
     def usage(self) -> Usage:
         """The part of it that callers are told."""
-        return Usage(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+        return Usage(
+            prompt=self.prompt_tokens,
+            cached=self.cached_tokens,
+            completion=self.completion_tokens,
+            cache_note=self.cache_note,
+        )
 
 
 class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ SEES: dict[str, tuple[str, ...]] = {
     # What is remembered between requests.
     "store": ("config",),
     "server": (
-        *("admin_token", "config", "store", "api.app", "api.admin"),
+        *("admin_token", "config", "store", "api.app", "api.admin", "api.dialect"),
         *("engine.interface", "engine.supervision", "engine.scripted"),
     ),
     # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
@@ -126,7 +126,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "quart": ("api.http.*", "api.admin.*", "api.app"),
     "werkzeug": ("api.http.*",),
     "hypercorn": ("server.*",),
-    "h11": ("server.connection",),
+    "h11": ("server.http11", "server.connection"),
     "sqlite3": ("store.*",),
     "textual": ("tui.*",),
     "rich": ("tui.*",),

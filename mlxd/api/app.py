@@ -14,7 +14,7 @@ from quart.typing import ResponseTypes
 from mlxd.api.admin.activity import Activity
 from mlxd.api.admin.endpoints import AdminEndpoints, refusal_of
 from mlxd.api.admin.snapshots import ServerFacts
-from mlxd.api.dialect import Dialect, Operation, ParsedCall, Route
+from mlxd.api.dialect import Caller, Dialect, ErrorReply, Operation, ParsedCall, Route
 from mlxd.api.endpoints import (
     ApiCall,
     Endpoints,
@@ -52,12 +52,17 @@ from mlxd.api.http.health import SERVING, health_body, health_of
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.refusals import RefusalLog
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import RequestReader, ignored_header, repaired_header
+from mlxd.api.http.request_reader import (
+    IGNORED,
+    RequestReader,
+    ignored_header,
+    repaired_header,
+)
 from mlxd.api.http.url_rules import MatchedRule
 from mlxd.config.settings import Settings
 from mlxd.dialects import DIALECTS
 from mlxd.engine.interface import Engine
-from mlxd.errors import Forbidden
+from mlxd.errors import Forbidden, MlxdError
 from mlxd.history import Store
 
 USUAL = Tuning()
@@ -159,6 +164,7 @@ class ApiServer:
         app.before_websocket(gate.check)
         app.register_error_handler(Exception, self._refuse)
         app.refuse_host = self._refuse_host
+        app.unread = self._unread
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
         for path in GREETINGS:
@@ -319,13 +325,19 @@ class ApiServer:
         response = self._errors.respond(Forbidden("This Host header is not valid."), request)
         return _with_id(response, request)
 
+    def _unread(self, path: str, error: MlxdError) -> ErrorReply | None:
+        """See `Api.unread`."""
+        dialect = self._owners.named(path)
+        caller = Caller(self._tuning.new_id(), created=int(self._tuning.clock()))
+        return None if dialect is None else dialect.error(error, caller)
+
     async def _finish_handshake(self, response: ResponseTypes | None) -> ResponseTypes | None:
         """A handshake has a response when it is refused."""
         return _with_id(response, current_socket()) if isinstance(response, Response) else response
 
     async def _finish_headers(self, response: Response) -> Response:
         request = current_request()
-        ignored = response.headers.get("x-mlxd-ignored", "")
+        ignored = response.headers.get(IGNORED, "")
         response.headers.update(repaired_header(ignored, request.record.repaired))
         if request.record.model:
             response.headers["x-mlxd-model"] = request.record.model

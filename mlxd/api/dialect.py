@@ -166,6 +166,14 @@ class Route:
         return "POST" if self.parse else "GET"
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A first request for a newcomer, to be sent to the path as JSON."""
+
+    path: str
+    body: JsonObject
+
+
 class Dialect(Protocol):
     """One wire format."""
 
@@ -188,6 +196,10 @@ class Dialect(Protocol):
     def headers(self, caller: Caller) -> Mapping[str, str]:
         """What every response on its paths carries besides."""
         return {}
+
+    def trial(self, model: str) -> Trial | None:
+        """What to try it with; None where there is nothing short."""
+        return None
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
         """The body that lists `models`; `created` in seconds since 1970."""

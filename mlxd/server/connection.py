@@ -1,12 +1,11 @@
-"""One client's connection: Hypercorn's HTTP/1.1 with limits around it that it does not have.
+"""One client's connection, with limits that Hypercorn's own does not have.
 
-Hypercorn parses requests and speaks ASGI. Reading, writing and closing are done here, because its
-own server waits for ever for a client that stopped reading, does not notice that a client left
-after sending one byte too many, and can't end a stream when it shuts down.
+Hypercorn parses requests (`http11`) and speaks ASGI. Reading, writing and closing are done here,
+because its own server waits for ever for a client that stopped reading, does not notice that a
+client left after sending one byte too many, and can't end a stream when it shuts down.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,9 +16,6 @@ import h11
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import (
     AppWrapper,
     ASGIFramework,
@@ -30,24 +26,14 @@ from hypercorn.typing import (
     TaskGroup,
 )
 
+from mlxd.server.http11 import Http11, Unread, of_nobody
+
 log = logging.getLogger(__name__)
 
-MAX_FIELDS = 100
-"""Header fields of one request."""
-MAX_HEAD = 64 * 1024
-"""Bytes of one request's line and header fields; some agents send large metadata headers."""
 MAX_UNREAD = 64 * 1024
 """Bytes received and not yet parsed: more wait in the kernel, and are refused after a request."""
 CHUNK = 8 * 1024
 """Bytes parsed before other connections get a turn; tiny body chunks make parsing slow."""
-
-PROBLEMS = {
-    400: "This is not a request that this server understands.",
-    408: "The request took too long to arrive.",
-    431: "The request's header fields are too large.",
-    503: "The server has too many open connections. Please try again in 1s.",
-    505: "This server speaks HTTP/1.1 only.",
-}
 
 
 @dataclass(frozen=True)
@@ -75,91 +61,6 @@ class Limits:
     """Between our end of a connection and the client's, so that it can read the last answer."""
 
 
-class Http11(H11Protocol):
-    """Hypercorn's HTTP/1.1 that refuses what has no business here."""
-
-    turn_away = False
-    """Answer whatever comes with 503."""
-    _refused = False
-    _asks_for_head = False
-
-    async def handle(self, event: Event) -> None:
-        try:
-            await super().handle(event)
-        except h11.RemoteProtocolError as error:
-            await self._send_error_response(error.error_status_hint)
-            await self.send(Closed())
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        if self._refused:
-            return
-        if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
-            # The rest of the body will not be read, so no other request can follow it. Clients that
-            # are not told keep the connection for their next request, which then fails.
-            event.headers.append((b"connection", b"close"))
-        await super().stream_send(event)
-
-    async def time_out(self) -> None:
-        """The request did not arrive in time; says so unless nothing of it arrived."""
-        begun = self.connection.our_state is h11.SEND_RESPONSE or self.connection.trailing_data[0]
-        if begun and self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            await self._send_error_response(408)
-
-    @property
-    def request_complete(self) -> bool:
-        """A request arrived whole and is not answered yet: more bytes belong to the next."""
-        # It is None on an accepted WebSocket, where there is no next request.
-        return self.connection.their_state not in {h11.IDLE, h11.SEND_BODY, None}
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        # An upgrade to HTTP/2 is refused by answering in HTTP/1.1, as the clients that offer one
-        # by default (Java's) expect; so nothing of Hypercorn's own method is wanted.
-        self._asks_for_head = event.method == b"HEAD"
-        if status := self._refusal(event):
-            raise h11.RemoteProtocolError(PROBLEMS[status], error_status_hint=status)
-
-    def _refusal(self, request: h11.Request) -> int | None:
-        fields = list(request.headers)
-        if self.turn_away:
-            return 503
-        if request.http_version not in {b"1.0", b"1.1"}:
-            return 505
-        if len(fields) > MAX_FIELDS or sum(len(n) + len(v) + 4 for n, v in fields) > MAX_HEAD:
-            return 431
-        # Two ways to say where the body ends: a proxy in front may believe the other one.
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in fields}:
-            return 400
-        # Other forms (http://host/path, *, host:port) would reach routing as another path than
-        # the one that was authorised.
-        return None if request.target.startswith(b"/") else 400
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        await super()._create_stream(request)
-        # Hypercorn has answered by itself, to a WebSocket's handshake that is wrong.
-        if self.stream is not None and self.stream.closed:
-            await self.send(Closed())
-
-    async def _send_error_response(self, status_code: int) -> None:
-        self._refused = True
-        message = PROBLEMS.get(status_code, PROBLEMS[400])
-        kind = "server_error" if status_code >= 500 else "invalid_request_error"
-        error = {"message": message, "type": kind, "param": None, "code": None}
-        body = json.dumps({"error": error}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *([(b"retry-after", b"1")] if status_code == 503 else []),
-            *self.config.response_headers("h11"),
-        ]
-        # Without a request waiting for its answer, the last one's method says nothing.
-        bodiless = self._asks_for_head and self.connection.our_state is h11.SEND_RESPONSE
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        if not bodiless:
-            await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-
 class Connection(asyncio.Protocol):
     """One client's connection, from accept to close.
 
@@ -176,8 +77,10 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         *,
         turn_away: bool = False,
+        unread: Unread = of_nobody,
     ) -> None:
         self._turn_away = turn_away
+        self._unread = unread
         self._app = app
         self._config, self._context, self._limits = config, context, limits
         self._received = bytearray()
@@ -211,6 +114,7 @@ class Connection(asyncio.Protocol):
             self._send,
         )
         self._http.turn_away = self._turn_away
+        self._http.unread = self._unread
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:

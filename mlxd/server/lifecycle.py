@@ -6,8 +6,10 @@ the engine, their last words are written, the handlers end, and only then what t
 
 import asyncio
 import errno
+import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -192,7 +194,7 @@ class ServerProcess:
         server = self.settings.server
         raise_file_limit()
         listener = Listener(
-            app, Limits(connections=server.max_connections, message=server.max_body)
+            app, Limits(connections=server.max_connections, message=server.max_body), app.unread
         )
         await app.startup()
         try:
@@ -263,13 +265,14 @@ class ServerProcess:
             for number, text in enumerate(texts)
         ]
         key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
-        message = '"messages":[{"role":"user","content":"Hello!"}]'
-        trial = [
+        trials = (each.trial(default or "default") for each in served)
+        trial = next(filter(None, trials), None)
+        curl = trial and [
             "Try it (Ctrl-C stops the server):",
-            f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
-            f'    -d \'{{"model":"{default or "default"}",{message}}}\'',
+            f"  curl {url}{trial.path} -H 'content-type: application/json'{key} \\",
+            f"    -d {shlex.quote(json.dumps(trial.body, separators=(',', ':')))}",
         ]
-        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *trial, ""])
+        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *(curl or ()), ""])
 
 
 def base_url(host: str, sockets: Sequence[socket.socket]) -> str:

@@ -19,7 +19,8 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from mlxd.server.connection import MAX_HEAD, Connection, Limits
+from mlxd.server.connection import Connection, Limits
+from mlxd.server.http11 import MAX_HEAD, Unread, of_nobody
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,12 @@ def is_fair(taken: list[str], address: str, limits: Limits) -> bool:
 class Listener:
     """Accepts clients for an ASGI application until told to stop."""
 
-    def __init__(self, app: ASGIFramework, limits: Limits | None = None) -> None:
+    def __init__(
+        self, app: ASGIFramework, limits: Limits | None = None, unread: Unread = of_nobody
+    ) -> None:
         limits = limits or Limits()
         self._app = app
+        self._unread = unread
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY and limits.connections > files - RESERVED_FILES:
             limits = replace(limits, connections=max(1, files - RESERVED_FILES))
@@ -204,7 +208,9 @@ class Listener:
             return
         limits = self._limits if welcome else replace(self._limits, head=TURNED_AWAY_HEAD)
         connection = Connection(
-            self._app, self._config, self._context, limits, turn_away=not welcome
+            *(self._app, self._config, self._context, limits),
+            turn_away=not welcome,
+            unread=self._unread,
         )
         loop = asyncio.get_running_loop()
         try:

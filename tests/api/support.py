@@ -188,7 +188,7 @@ async def listening(app: Api) -> AsyncIterator[str]:
     """The base URL of the application behind the real listener on a free port."""
     sockets: list[socket.socket] = list(bind("127.0.0.1", 0))
     await app.startup()
-    listener = Listener(app, Limits())
+    listener = Listener(app, Limits(), app.unread)
     listener.start(sockets)
     try:
         yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}"

@@ -70,3 +70,13 @@ async def test_an_event_that_is_not_known_is_refused_by_name() -> None:
         (error,) = await read(connection)
     assert error.type == "error"
     assert "'response.steer'" in error.error.message
+
+
+async def test_what_is_ignored_is_named_in_the_first_event() -> None:
+    async with talking(serving()) as client, client.responses.connect() as connection:
+        await connection.response.create(model="demo", input="one", service_tier="flex")
+        events = await read(connection)
+    assert events[0].type == "response.created"
+    assert events[0].model_extra == {"x-mlxd-ignored": "service_tier"}
+    assert events[0].response.status == "in_progress"
+    assert events[-1].response.output_text == "Hello there."

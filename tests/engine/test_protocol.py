@@ -35,7 +35,7 @@ from mlxd.engine.protocol import (
     encode,
 )
 from mlxd.errors import ContextTooLong
-from mlxd.events import Timings, TokenLogprob, TopLogprob
+from mlxd.events import CacheNote, Timings, TokenLogprob, TopLogprob
 from mlxd.messages import (
     AllowedTools,
     GenerateRequest,
@@ -92,7 +92,8 @@ COMMANDS: tuple[Command, ...] = (
     Unload(4, "small"),
     Shutdown(),
 )
-FIGURES = RowFigures(prompt_tokens=20, cached_tokens=3, prefilled_tokens=5, cache_note="shared")
+NOTE = CacheNote("evicted", "earlier prompts were dropped to free memory")
+FIGURES = RowFigures(prompt_tokens=20, cached_tokens=3, prefilled_tokens=5, cache_note=NOTE)
 LOGPROB = TokenLogprob("a", -0.5, b"a", (TopLogprob("\N{WHALE}", -1.5, b"\xf0\x9f"),))
 REPLIES: tuple[Reply, ...] = (
     Ready("cpu", "openblas", 1 << 40),

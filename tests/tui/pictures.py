@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from mlxd.events import CacheNote
 from mlxd.status import (
     Capacity,
     ConversationStatus,
@@ -84,7 +85,7 @@ def decoding(number: int, *, tokens: int = 0, client: str = "") -> RequestStatus
             cached_tokens=0 if number % 4 == 1 else 3_500,
             prefilled_tokens=4_096,
             completion_tokens=tokens or 120 + number,
-            cache_note=MISSED if number % 4 == 1 else "",
+            cache_note=CacheNote("differs", MISSED) if number % 4 == 1 else None,
         ),
         max_tokens=1_024,
         rate=11.5 + number % 7,

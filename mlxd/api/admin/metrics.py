@@ -4,7 +4,7 @@ Every value of a label comes from us: dialects, configured models, names of erro
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mlxd.errors import Cancelled
-from mlxd.events import Failed, Finished, Usage
+from mlxd.events import Failed, Finished, MissReason, Usage
 from mlxd.status import RequestStatus, Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,6 +64,22 @@ class Metrics:
         self._tokens = Counter(
             "mlxd_tokens", "Tokens of requests that ended.", ("kind",), registry=self._registry
         )
+        self._misses = Counter(
+            "mlxd_prefix_cache_misses",
+            "Prompts of which more could have been cached, by the reason why it was not.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._missed = Counter(
+            "mlxd_prefix_cache_missed_tokens",
+            "Their tokens that were computed.",
+            ("reason",),
+            registry=self._registry,
+        )
+        for reason in get_args(MissReason):
+            # From the beginning: a rate is computed from a series that was 0 before.
+            self._misses.labels(reason)
+            self._missed.labels(reason)
         self._first = self._histogram("time_to_first_token", "From arrival to the first token.")
         self._between = self._histogram(
             "inter_token_latency", "Mean time between the tokens of an answer.", SHORT
@@ -85,6 +101,12 @@ class Metrics:
             ("reasoning", usage.reasoning),
         ):
             self._tokens.labels(kind).inc(tokens)
+        # Of the engine's figures: who has left has computed its prompt all the same.
+        figures = status.figures
+        if (note := figures.cache_note) is not None:
+            self._misses.labels(note.reason).inc()
+            computed = max(0, figures.prefilled_tokens - figures.cached_tokens)
+            self._missed.labels(note.reason).inc(computed)
         self._queue.observe(status.queued)
         self._whole.observe(status.age)
         # A phase that was never come to has no duration, not one of zero.

@@ -31,6 +31,7 @@ from mlxd.api.dialect import (
     Operation,
     ParsedCall,
     Route,
+    Trial,
 )
 from mlxd.api.wire.base import unknown_fields
 from mlxd.api.wire.errors import schema_places
@@ -126,6 +127,12 @@ class Anthropic(Dialect):
         return error_reply(
             error, request_id=caller.request_id, validation_status=caller.validation_status
         )
+
+    def trial(self, model: str) -> Trial:
+        """See `Dialect.trial`."""
+        messages = [{"role": "user", "content": "Hello!"}]
+        body = {"model": model, "max_tokens": 1000, "messages": messages}
+        return Trial("/v1/messages", body)
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
         """See `Dialect.model_list`."""

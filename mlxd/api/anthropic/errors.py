@@ -22,6 +22,7 @@ BUSY = "overloaded_error"
 TABLE: Mapping[type[errors.MlxdError], ErrorRow] = {
     errors.ConfigError: ErrorRow(500, OURS),
     errors.ModelUnusable: ErrorRow(500, OURS),
+    errors.MalformedRequest: ErrorRow(400, BAD),
     errors.InvalidBody: ErrorRow(400, BAD),
     errors.BodyTooLarge: ErrorRow(413, "request_too_large"),
     errors.BodyTooSlow: ErrorRow(408, BAD),

@@ -10,6 +10,7 @@ from mlxd.api.anthropic.errors import broken_call_body, error_body
 from mlxd.api.anthropic.messages import UNREADABLE
 from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.wire.opaque_text import seal
+from mlxd.api.wire.uncached import uncached_tokens
 from mlxd.errors import revive
 from mlxd.events import (
     Answer,
@@ -210,6 +211,7 @@ def message_usage(usage: Usage) -> JsonObject:
         "output_tokens": usage.completion,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
         "service_tier": "standard",
+        **uncached_tokens(usage),
     }
 
 

@@ -5,6 +5,7 @@ A body is read, and its answer written, by the OpenAI dialect that the path belo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 from mlxd.api.azure.content_filter import Filtered
 from mlxd.api.azure.deployments import deployed, deployment_list
@@ -18,6 +19,7 @@ from mlxd.api.dialect import (
     Operation,
     ParsedCall,
     Route,
+    Trial,
 )
 from mlxd.api.endpoints import ApiCall, Reply, Services, SocketView, View, json_reply
 from mlxd.api.model_names import MAX_ECHO
@@ -125,6 +127,14 @@ class Azure(Dialect):
     def headers(self, caller: Caller) -> Mapping[str, str]:
         """See `Dialect.headers`."""
         return {"apim-request-id": caller.request_id}
+
+    def trial(self, model: str) -> Trial | None:
+        """See `Dialect.trial`."""
+        names = [name for name, behind in self._deployments.items() if behind == model]
+        deployment = (names or list(self._deployments) or [model])[0]
+        trial = self._chat.trial(deployment)
+        path = f"/openai/deployments/{quote(deployment)}/chat/completions"
+        return replace(trial, path=path, body={"messages": trial.body["messages"]})
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
         """See `Dialect.model_list`."""

@@ -1,7 +1,7 @@
 """Errors as responses: the shape follows the path, for errors of the framework too."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -64,12 +64,16 @@ class PathOwners:
 
     def of(self, request: IncomingRequest) -> Dialect:
         """The owner; the first dialect for the paths of nobody."""
+        return self.named(request.path, request.headers.__contains__) or self._first
+
+    def named(self, path: str, has: Callable[[str], bool] = lambda header: False) -> Dialect | None:
+        """The owner of a path, `has` saying which headers are there; None for a path of nobody."""
         # By the path and not the route: an error for a path without one has its owner's shape too.
-        path = f"{request.path}/"
+        path = f"{path}/"
         for prefix, claim in self._owners:
-            if path.startswith(prefix) and (not claim.header or claim.header in request.headers):
+            if path.startswith(prefix) and (not claim.header or has(claim.header)):
                 return claim.dialect
-        return self._first
+        return None
 
 
 class ErrorReplies:

@@ -21,10 +21,11 @@ from quart.wrappers import Request, Websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
 
-from mlxd.api.dialect import Caller
+from mlxd.api.dialect import Caller, ErrorReply
 from mlxd.api.http.body import BodyBudget, CountedBody
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
+from mlxd.errors import MlxdError
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -212,11 +213,16 @@ class ApiSocketConnection(ASGIWebsocketConnection):
 
 
 class Api(Quart):
-    """The application object; `refuse_host` answers what routing can't even look at."""
+    """The application object; `refuse_host` answers what routing can't even look at.
+
+    `unread` has the words for an error in a request that was never read as one, by the path that it
+    names; None for a path of nobody.
+    """
 
     asgi_http_class = ApiConnection
     asgi_websocket_class = ApiSocketConnection
     refuse_host: Callable[[IncomingRequest], ResponseTypes]
+    unread: Callable[[str, MlxdError], ErrorReply | None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -79,6 +79,8 @@ class Record:
         if self.terminals:
             usage, timings = self.usage(), self.timings()
             facts |= {"prompt": usage.prompt, "cached": usage.cached}
+            if (note := usage.cache_note) is not None:
+                facts |= {"uncached": note.reason, "uncached_note": note.words}
             facts |= {"completion": usage.completion}
             facts |= {f"{name}_ms": round(1000 * getattr(timings, name)) for name in PHASES}
         facts["finish"] = self.finish()

@@ -12,6 +12,9 @@ from mlxd.api.model_names import route_model
 from mlxd.config.settings import Settings
 from mlxd.engine.interface import Engine
 
+IGNORED = "x-mlxd-ignored"
+"""The header that names ignored fields; a WebSocket's first event has a field of this name."""
+
 MAX_IGNORED = 1000
 """Characters of the header that names ignored fields."""
 
@@ -79,7 +82,7 @@ def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; none if there are none."""
     if not ignored:
         return {}
-    return {"x-mlxd-ignored": ",".join(map(_safe, ignored))[:MAX_IGNORED]}
+    return {IGNORED: ",".join(map(_safe, ignored))[:MAX_IGNORED]}
 
 
 def repaired_header(ignored: str, repaired: Sequence[str]) -> dict[str, str]:
@@ -87,7 +90,7 @@ def repaired_header(ignored: str, repaired: Sequence[str]) -> dict[str, str]:
     if not repaired:
         return {}
     places = (f"{_safe(place)}: lone surrogates" for place in dict.fromkeys(repaired))
-    return {"x-mlxd-ignored": ",".join(filter(None, (ignored, *places)))[:MAX_IGNORED]}
+    return {IGNORED: ",".join(filter(None, (ignored, *places)))[:MAX_IGNORED]}
 
 
 def _safe(name: str) -> str:

@@ -23,6 +23,7 @@ OURS = "server_error"
 TABLE: Mapping[type[errors.MlxdError], ErrorRow] = {
     errors.ConfigError: ErrorRow(500, OURS),
     errors.ModelUnusable: ErrorRow(500, OURS, "model_unusable", "model"),
+    errors.MalformedRequest: ErrorRow(400, BAD),
     errors.InvalidBody: ErrorRow(400, BAD),
     errors.BodyTooLarge: ErrorRow(413, BAD, "request_too_large"),
     errors.BodyTooSlow: ErrorRow(408, BAD, "request_timeout"),

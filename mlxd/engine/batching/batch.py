@@ -33,8 +33,9 @@ from mlxd.engine.grammar.token_masks import Steering
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
+from mlxd.events import CacheNote
 
-NEVER_REUSED = "this model's KV caches can't be reused"
+NEVER_REUSED = CacheNote("never_reused", "this model's KV caches can't be reused")
 """Why nothing of a prompt is cached, where it is that."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mlxd.engine.batching.checkpoints import WINDOW_SHARE, worth_keeping
+from mlxd.events import CacheNote
 
 BLOCK = 256
 """The most tokens of a node."""
@@ -97,7 +98,7 @@ class Node:
     """When it was used last, counted in uses."""
     returned: bool = False
     """It was used again after it was kept, or goes on from the end of what was."""
-    lost: str = ""
+    lost: CacheNote | None = None
     """Why it does not go on as it did once."""
 
     @property
@@ -199,7 +200,7 @@ class BlockTree:
         while common < len(tokens):
             end = min(common + BLOCK, len(tokens))
             node = Node(parent, common, tokens[common:end], computed.kv.part(common, end))
-            node.returned, parent.lost = returned, ""
+            node.returned, parent.lost = returned, None
             parent.children[int(node.tokens[0])] = node
             self.nbytes += node.nbytes
             path.append(node)
@@ -278,7 +279,7 @@ class BlockTree:
                     node.window = node.window.part(held - needed, held) if needed else None
             self.nbytes += node.nbytes - before
 
-    def evict(self, why: str) -> str | None:
+    def evict(self, why: CacheNote) -> str | None:
         """Drop the end of the prompt that will be missed least; its scope, None with nothing left.
 
         What was used last goes last, even if it was never used again.

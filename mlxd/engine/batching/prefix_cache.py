@@ -13,6 +13,7 @@ import numpy as np
 
 from mlxd.engine.batching.block_tree import BlockTree, Ids, Match, Node
 from mlxd.engine.batching.cache_layers import Arrays, Cache, ComputedCache, Joiner, Whole
+from mlxd.events import CacheNote
 
 MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
@@ -24,11 +25,11 @@ LOSSES = 1000
 
 @dataclass(frozen=True)
 class PrefixHit:
-    """`cached` tokens of the prompt are in `cache`; `note` says in words why not more."""
+    """`cached` tokens of the prompt are in `cache`; `note` says why not more."""
 
     cache: Cache | None
     cached: int
-    note: str
+    note: CacheNote | None
 
 
 class Prefixes:
@@ -40,8 +41,8 @@ class Prefixes:
         self.hit_tokens = 0
         self._tree = BlockTree()
         self._joiners: dict[str, Joiner] = {}
-        # Why a scope has lost prefixes.
-        self._losses: OrderedDict[str, str] = OrderedDict()
+        # Why a scope has lost prefixes; the words say what became of them.
+        self._losses: OrderedDict[str, CacheNote] = OrderedDict()
 
     def __len__(self) -> int:
         """How many prompts are kept that no other goes on from."""
@@ -86,28 +87,32 @@ class Prefixes:
                 state = cast(Whole | None, node.state)
         return self._joiners[scope].join(kv, windows, state, match.usable)
 
-    def _why_not(self, scope: str, length: int, match: Match) -> str:
-        """Why not more of a prompt of so many tokens is known; empty when it could not be more."""
-        lost = self._losses.get(scope, "")
+    def _why_not(self, scope: str, length: int, match: Match) -> CacheNote | None:
+        """Why not more of a prompt of so many tokens is known; None when it could not be more."""
+        lost = self._losses.get(scope)
         if scope not in self._tree.scopes:
-            if lost:
-                return f"earlier prompts {lost}"
+            if lost is not None:
+                return CacheNote(lost.reason, f"earlier prompts {lost.words}")
             # A scope is a model and an owner.
             _, _, owner = scope.partition("\n")
             if any(other.partition("\n")[2] == owner for other in self._tree.scopes):
-                return "earlier prompts of this key were for another model"
-            return "first prompt of this key"
+                return CacheNote(
+                    "other_model", "earlier prompts of this key were for another model"
+                )
+            return CacheNote("first_prompt", "first prompt of this key")
         if match.usable >= length - 1:
-            return ""
+            return None
         if match.usable == match.common and match.path and match.path[-1].end == match.common:
-            if match.path[-1].lost:
-                return f"earlier prompts {match.path[-1].lost}"
+            if (cut := match.path[-1].lost) is not None:
+                return CacheNote(cut.reason, f"earlier prompts {cut.words}")
             if match.goes_on:
-                return ""
-        others = f"; others {lost}" if lost else ""
+                return None
+        others = f"; others {lost.words}" if lost is not None else ""
         if match.usable < min(match.common, length - 1):
-            return f"shares {match.common} tokens with a state that can't be cut{others}"
-        return f"differs from the closest earlier prompt after token {match.common}{others}"
+            words = f"shares {match.common} tokens with a state that can't be cut"
+            return CacheNote("not_cut", words + others)
+        words = f"differs from the closest earlier prompt after token {match.common}"
+        return CacheNote("differs", words + others)
 
     def put(
         self, scope: str, tokens: Sequence[int], cache: Cache, *, answered: bool = False
@@ -120,7 +125,8 @@ class Prefixes:
         ids, computed = _ids(tokens), ComputedCache(cache, len(tokens))
         whole = bool(computed.window) or computed.has_state
         length = self._fitting(computed, whole=whole)
-        why = f"are longer than the prefix cache, which holds {length} tokens"
+        words = f"are longer than the prefix cache, which holds {length} tokens"
+        why = CacheNote("too_long", words)
         if length < len(ids):
             self._lost(scope, why)
         if length < MIN_TOKENS:
@@ -146,7 +152,7 @@ class Prefixes:
 
     def shrink(self, nbytes: int) -> None:
         """Drop what will be missed least until at most `nbytes` are held."""
-        why = "were dropped to free memory"
+        why = CacheNote("evicted", "were dropped to free memory")
         while self.nbytes > nbytes and (scope := self._tree.evict(why)) is not None:
             self._lost(scope, why)
 
@@ -154,9 +160,9 @@ class Prefixes:
         """Drop all prompts of the scopes that begin with `scope_prefix` (a model)."""
         for scope in [each for each in self._tree.scopes if each.startswith(scope_prefix)]:
             self._tree.forget(scope)
-            self._lost(scope, "went when the model was unloaded")
+            self._lost(scope, CacheNote("unloaded", "went when the model was unloaded"))
 
-    def _lost(self, scope: str, why: str) -> None:
+    def _lost(self, scope: str, why: CacheNote) -> None:
         self._losses[scope] = why
         self._losses.move_to_end(scope)
         if len(self._losses) > LOSSES:

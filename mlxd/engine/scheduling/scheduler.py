@@ -15,7 +15,7 @@ from typing import Protocol
 from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.engine.scheduling.repetition import RepetitionGuard
-from mlxd.events import Timings, TokenLogprob
+from mlxd.events import CacheNote, Timings, TokenLogprob
 from mlxd.messages import Sampling
 from mlxd.status import RowFigures
 
@@ -81,7 +81,7 @@ class BatchRow:
     admitted: float = 0.0
     first_token: float = 0.0
     cached: int = 0
-    cache_note: str = ""
+    cache_note: CacheNote | None = None
     prefilled: int = 0
     decoding: bool = False
     generated: int = 0

@@ -5,7 +5,8 @@ a function from the request to events; what it leaves out is filled in: `Started
 come first, `Finished` if there is no terminal event, and usage that is left at its default, counted
 by the fixed tokenizer of `answers`. As with a real prefix cache, the longest beginning that a
 prompt shares with an earlier one of the same model and API key counts as cached, all but its last
-token. `stop` and `max_tokens` of a request do not change a written answer.
+token, and a note says why it is not more. `stop` and `max_tokens` of a request do not change a
+written answer.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from mlxd.errors import (
     ModelNotFound,
     QueueFull,
 )
-from mlxd.events import Usage
+from mlxd.events import CacheNote, Usage
 from mlxd.messages import GenerateRequest
 from mlxd.status import EngineState, EngineStatus, ModelInfo, ModelState, Restart
 
@@ -44,6 +45,8 @@ REMEMBERED = 64
 REMEMBERED_TOKENS = 500_000
 """Tokens of all those prompts."""
 REMEMBERED_RESTARTS = 20
+FIRST_PROMPT = CacheNote("first_prompt", "first prompt of this key")
+OTHER_MODEL = CacheNote("other_model", "earlier prompts of this key were for another model")
 LARGE_PROMPT = 200_000
 """Characters from which on preparing a prompt would hold up others."""
 
@@ -226,18 +229,19 @@ class ScriptedEngine:
 
     def _prompt_usage(self, request: GenerateRequest, prompt: list[str]) -> Usage:
         owner, model = request.source.key, request.model
-        cached = max(
-            (
-                shared_beginning(prompt, earlier)
-                for whose, of, earlier in self._prompts
-                if (whose, of) == (owner, model)
-            ),
-            default=0,
-        )
+        own = [(of, earlier) for whose, of, earlier in self._prompts if whose == owner]
+        known = [(shared_beginning(prompt, each), len(each)) for of, each in own if of == model]
         self._prompts.append((owner, model, prompt))
         while sum(len(earlier) for _, _, earlier in self._prompts) > REMEMBERED_TOKENS:
             self._prompts.popleft()
-        return Usage(prompt=len(prompt), cached=min(cached, len(prompt) - 1))
+        if not known:
+            return Usage(len(prompt), cache_note=OTHER_MODEL if own else FIRST_PROMPT)
+        shared = max(shared for shared, _ in known)
+        usage = Usage(len(prompt), cached=min(shared, len(prompt) - 1))
+        if shared >= len(prompt) - 1 or (shared, shared) in known:
+            return usage
+        words = f"differs from the closest earlier prompt after token {shared}"
+        return replace(usage, cache_note=CacheNote("differs", words))
 
     async def _enter(self, playback: Playback) -> None:
         try:

@@ -202,6 +202,8 @@ class Playback:
             cached_tokens=usage.cached,
             prefilled_tokens=self._prefilled,
             completion_tokens=usage.completion + self._filler.unended,
+            # A prompt that still waits has looked for nothing yet.
+            cache_note=usage.cache_note if self.turn.is_set() else None,
         )
         status = self._times.status(self.request, figures)
         return status if self.turn.is_set() else replace(status, wait_note=BATCH_FULL)

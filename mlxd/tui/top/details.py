@@ -6,7 +6,7 @@ from mlxd.status import ConversationStatus, Lifecycle, ModelInfo, RequestStatus,
 from mlxd.tui.format import bar, count, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, Tone
-from mlxd.tui.top.tables import model_tone, phase_tone, prefill_fraction
+from mlxd.tui.top.tables import cache_note, model_tone, phase_tone, prefill_fraction
 
 NAME = 14
 """Cells for the name of a fact."""
@@ -35,7 +35,7 @@ def request_lines(
         ("client", " ".join(filter(None, (item.agent, item.client))), "plain"),
         ("conversation", item.conversation, "plain"),
         ("prompt", _prompt(item.figures), "plain"),
-        ("cache", item.figures.cache_note, "warn"),
+        ("cache", cache_note(item), "warn"),
         ("answer", f"{count(item.figures.completion_tokens)} tokens{limit}", "plain"),
         ("speed", f"{rate(item.rate)} tokens/s" if item.rate else "", "decode"),
         ("first token", f"after {span(item.first_token)}" if item.first_token else "", "plain"),

@@ -92,7 +92,8 @@ def cached_tone(item: RequestStatus) -> Tone:
 
 def cache_note(item: RequestStatus) -> str:
     """Why more of its prompt was not cached."""
-    return item.figures.cache_note
+    note = item.figures.cache_note
+    return note.words if note is not None else ""
 
 
 def progress(glyphs: Glyphs) -> Callable[[RequestStatus], str]:

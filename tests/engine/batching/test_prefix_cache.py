@@ -7,6 +7,7 @@ import pytest
 from mlx_lm.models.cache import ArraysCache, KVCache
 
 from mlxd.engine.batching.prefix_cache import MIN_TOKENS, Prefixes
+from mlxd.events import CacheNote
 
 pytestmark = pytest.mark.mlx
 
@@ -46,34 +47,41 @@ def test_a_shared_beginning_is_found_in_a_longer_entry() -> None:
     prefixes.put("m", tokens(100), kv(100))
     hit = prefixes.find("m", [*tokens(60), *tokens(40, 500)])
     assert hit.cached == 60
-    assert hit.note == "differs from the closest earlier prompt after token 60"
+    words = "differs from the closest earlier prompt after token 60"
+    assert hit.note == CacheNote("differs", words)
 
 
 def test_the_note_says_why_not_more_of_a_prompt_is_known() -> None:
     prefixes = Prefixes(LIMIT)
-    assert prefixes.find("m\nkey", tokens(100)).note == "first prompt of this key"
+
+    def note(scope: str, ids: list[int]) -> tuple[str, str] | None:
+        found = prefixes.find(scope, ids).note
+        return None if found is None else (found.reason, found.words)
+
+    assert note("m\nkey", tokens(100)) == ("first_prompt", "first prompt of this key")
     prefixes.put("m\nkey", tokens(100), kv(100))
-    assert prefixes.find("m\nkey", tokens(100)).note == "", "all of it is known"
-    assert prefixes.find("m\nkey", tokens(150)).note == "", "the rest is new"
-    note = prefixes.find("other\nkey", tokens(100)).note
-    assert note == "earlier prompts of this key were for another model"
+    assert note("m\nkey", tokens(100)) is None, "all of it is known"
+    assert note("m\nkey", tokens(150)) is None, "the rest is new"
+    other = ("other_model", "earlier prompts of this key were for another model")
+    assert note("other\nkey", tokens(100)) == other
     prefixes.shrink(0)
-    assert prefixes.find("m\nkey", tokens(9)).note == "earlier prompts were dropped to free memory"
+    evicted = ("evicted", "earlier prompts were dropped to free memory")
+    assert note("m\nkey", tokens(9)) == evicted
     prefixes.put("m\nkey", tokens(50, 500), kv(50))
-    note = prefixes.find("m\nkey", tokens(100)).note
-    assert note == (
-        "differs from the closest earlier prompt after token 0; others were dropped to free memory"
-    )
+    words = "differs from the closest earlier prompt after token 0"
+    lost = "; others were dropped to free memory"
+    assert note("m\nkey", tokens(100)) == ("differs", words + lost)
     prefixes.forget("m\n")
-    note = prefixes.find("m\nkey", tokens(100)).note
-    assert note == "earlier prompts went when the model was unloaded"
+    unloaded = ("unloaded", "earlier prompts went when the model was unloaded")
+    assert note("m\nkey", tokens(100)) == unloaded
 
 
 def test_the_note_tells_of_a_state_that_cannot_be_cut() -> None:
     prefixes = Prefixes(LIMIT)
     prefixes.put("m\n", tokens(50), state(50))
     hit = prefixes.find("m\n", [*tokens(40), *tokens(40, 500)])
-    assert (hit.cached, hit.note) == (0, "shares 40 tokens with a state that can't be cut")
+    assert hit.cached == 0
+    assert hit.note == CacheNote("not_cut", "shares 40 tokens with a state that can't be cut")
 
 
 def test_the_longest_of_several_entries_wins() -> None:

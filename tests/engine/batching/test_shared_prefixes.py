@@ -19,6 +19,7 @@ from mlx_lm.models.cache import (
 from mlxd.engine.batching.block_tree import BLOCK
 from mlxd.engine.batching.checkpoints import CHECKPOINTS
 from mlxd.engine.batching.prefix_cache import CHECKPOINT_GAP, Prefixes
+from mlxd.events import CacheNote
 
 pytestmark = pytest.mark.mlx
 
@@ -103,7 +104,8 @@ def test_a_conversation_longer_than_the_limit_keeps_what_fits() -> None:
         found.append(hit.cached)
         prefixes.put("m\nkey", numbers(length), [attention(numbers(length))])
     assert found == [0, 400, 502, 600, 600]
-    assert hit.note == "earlier prompts are longer than the prefix cache, which holds 600 tokens"
+    words = "earlier prompts are longer than the prefix cache, which holds 600 tokens"
+    assert hit.note == CacheNote("too_long", words)
     assert prefixes.nbytes == prefixes.limit
 
 
@@ -112,7 +114,8 @@ def test_a_first_prompt_longer_than_the_limit_keeps_what_fits() -> None:
     prefixes.put("m\nkey", numbers(700), [attention(numbers(700))])
     hit = prefixes.find("m\nkey", numbers(800))
     assert hit.cached == 600
-    assert "longer than the prefix cache" in hit.note
+    assert hit.note is not None
+    assert hit.note.reason == "too_long"
 
 
 def test_what_cannot_be_cut_and_does_not_fit_is_never_called_a_first_prompt() -> None:
@@ -120,7 +123,8 @@ def test_what_cannot_be_cut_and_does_not_fit_is_never_called_a_first_prompt() ->
     prefixes.put("m\nkey", numbers(50), cache_of("hybrid", numbers(50)))
     hit = prefixes.find("m\nkey", numbers(60))
     assert hit.cached == 0
-    assert hit.note == "earlier prompts are longer than the prefix cache, which holds 0 tokens"
+    words = "earlier prompts are longer than the prefix cache, which holds 0 tokens"
+    assert hit.note == CacheNote("too_long", words)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

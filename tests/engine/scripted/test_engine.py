@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from mlxd.engine.interface import Engine
 from mlxd.engine.phase_times import BATCH_FULL
 from mlxd.engine.scripted.answers import IMAGE_TOKENS, block, prompt_tokens, tokens
-from mlxd.engine.scripted.engine import REMEMBERED_TOKENS, Gate, Pause, ScriptedEngine, ScriptItem
+from mlxd.engine.scripted.engine import (
+    FIRST_PROMPT,
+    REMEMBERED_TOKENS,
+    Gate,
+    Pause,
+    ScriptedEngine,
+    ScriptItem,
+)
 from mlxd.engine.scripted.playback import LARGEST_BATCH
 from mlxd.errors import (
     ContextTooLong,
@@ -67,11 +74,10 @@ async def test_a_script_is_played_event_by_event() -> None:
 
 
 async def test_what_a_script_leaves_out_is_filled_in() -> None:
-    request = ask("one two three")
+    prompt = len(prompt_tokens(request := ask("one two three")))
     events = await events_of(playing(*block(0, Text("Hello there"))), request)
-    prompt = len(prompt_tokens(request))
     assert events[0] == Started("scripted", prompt)
-    assert events[-1] == Finished("stop", Usage(prompt=prompt, completion=3))
+    assert events[-1] == Finished("stop", Usage(prompt, completion=3, cache_note=FIRST_PROMPT))
 
 
 async def test_an_empty_script_is_an_empty_answer() -> None:
@@ -210,7 +216,7 @@ async def test_an_error_after_the_first_event_ends_the_stream_well() -> None:
 async def test_a_written_failure_is_played_with_usage() -> None:
     report = OutOfMemory("no room").report()
     events = await events_of(playing(*HELLO[:-1], Failed(report)), ask())
-    assert events[-1] == Failed(report, Usage(prompt=4, completion=2))
+    assert events[-1] == Failed(report, Usage(prompt=4, completion=2, cache_note=FIRST_PROMPT))
 
 
 async def test_a_script_out_of_order_is_an_error_of_its_writer() -> None:

@@ -65,7 +65,7 @@ from mlxd.engine.protocol import (
     encode,
 )
 from mlxd.errors import ContextTooLong, ErrorReport, ModelUnusable, OutOfMemory
-from mlxd.events import Timings
+from mlxd.events import CacheNote, Timings
 from mlxd.messages import GenerateRequest, Text
 from mlxd.status import EngineFigures, RowFigures
 
@@ -73,7 +73,8 @@ MARKUP = Markup(reasoning=(("<think>", "</think>"),), tool_format="hermes")
 CALL = '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>'
 SECRET = "what the caller wrote"
 FIGURES = EngineFigures(memory_used=5, memory_peak=7, prefix_entries=1)
-SHARED = RowFigures(prompt_tokens=1, cached_tokens=1, prefilled_tokens=1, cache_note="shared")
+MISSED = CacheNote("differs", "differs from the closest earlier prompt after token 1")
+SHARED = RowFigures(prompt_tokens=1, cached_tokens=1, prefilled_tokens=1, cache_note=MISSED)
 TICK = 0.001
 """Seconds of a step."""
 SLOW_LOAD = 3.0

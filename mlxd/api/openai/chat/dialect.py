@@ -12,6 +12,7 @@ from mlxd.api.dialect import (
     Operation,
     ParsedCall,
     Route,
+    Trial,
 )
 from mlxd.api.openai.chat.messages import neutral_messages
 from mlxd.api.openai.chat.output_format import output, schema_place
@@ -99,6 +100,11 @@ class OpenAIChat(ListsModels, Dialect):
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
         return error_reply(error, validation_status=caller.validation_status, prompt="messages")
+
+    def trial(self, model: str) -> Trial:
+        """See `Dialect.trial`."""
+        messages = [{"role": "user", "content": "Hello!"}]
+        return Trial("/v1/chat/completions", {"model": model, "messages": messages})
 
 
 def _requests(

@@ -14,6 +14,7 @@ from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.logprobs import logprob_list
 from mlxd.api.openai.tools import custom_input
+from mlxd.api.wire.uncached import uncached_tokens
 from mlxd.errors import revive
 from mlxd.events import (
     Answer,
@@ -253,7 +254,11 @@ def usage_body(usages: Sequence[Usage]) -> JsonObject:
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached,
+            "audio_tokens": 0,
+            **uncached_tokens(usage),
+        },
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning,
             "audio_tokens": 0,

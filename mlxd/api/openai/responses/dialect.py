@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject
+from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject, Trial
 from mlxd.api.endpoints import Services, SocketView, View
 from mlxd.api.openai.errors import error_reply, from_pydantic
 from mlxd.api.openai.models import MODEL_ROUTES, ListsModels
@@ -79,6 +79,10 @@ class OpenAIResponses(ListsModels, Dialect):
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """See `Dialect.error`."""
         return error_reply(error, validation_status=caller.validation_status, prompt="input")
+
+    def trial(self, model: str) -> Trial:
+        """See `Dialect.trial`."""
+        return Trial("/v1/responses", {"model": model, "input": "Hello!"})
 
     def response_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
         """A body of `POST /v1/responses`, understood; raises `InvalidField`."""

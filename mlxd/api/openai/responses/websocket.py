@@ -15,12 +15,13 @@ from mlxd.api.http.body import in_turns, parse_json
 from mlxd.api.http.framework import TOO_MANY, TRY_AGAIN_LATER, ApiSocket, MessagesDropped
 from mlxd.api.http.internal_errors import bugs_hidden
 from mlxd.api.http.request_log import Record
+from mlxd.api.http.request_reader import IGNORED, ignored_header, repaired_header
 from mlxd.api.openai.responses.continuation import Continuations, Latest
 from mlxd.api.openai.responses.format.calls import UnresolvedCall
 from mlxd.api.openai.responses.format.socket_messages import (
     error_message,
     requested_body,
-    with_status,
+    with_fields,
 )
 from mlxd.errors import EngineStopped, InvalidField, MlxdError, Overloaded, revive
 from mlxd.events import Failed
@@ -132,9 +133,9 @@ class SocketSession:
         continued = ""
         try:
             with bugs_hidden(record.id):
-                call = await self._parse(message, caller)
+                call, ignored = await self._parse(message, caller, record)
                 continued = call.previous
-                await self._send_answer(call, caller, record)
+                await self._send_answer(call, ignored, caller, record=record)
         except MlxdError as error:
             record.error = type(error).__name__
             self._services.refused(record)
@@ -143,9 +144,14 @@ class SocketSession:
         finally:
             record.write()
 
-    async def _parse(self, message: bytes, caller: Caller) -> UnresolvedCall:
-        def understand() -> UnresolvedCall:
-            return self._dialect.response_call(requested_body(parse_json(message)), caller)
+    async def _parse(
+        self, message: bytes, caller: Caller, record: Record
+    ) -> tuple[UnresolvedCall, tuple[str, ...]]:
+        """A message, understood, and its fields that mean nothing here."""
+
+        def understand() -> tuple[UnresolvedCall, tuple[str, ...]]:
+            body, ignored = requested_body(parse_json(message, record.repaired))
+            return self._dialect.response_call(body, caller), ignored
 
         # Messages count as bodies do: many sockets could hold as much as many requests.
         budget = self._socket.budget
@@ -155,28 +161,39 @@ class SocketSession:
         finally:
             budget.give(len(message))
 
-    async def _send_answer(self, call: UnresolvedCall, caller: Caller, record: Record) -> None:
+    async def _send_answer(
+        self, call: UnresolvedCall, ignored: tuple[str, ...], caller: Caller, *, record: Record
+    ) -> None:
         model = self._services.reader.model(call.requested_model, record)
         turn = await self._continuations.resolved(call, caller, model, latest=self._latest)
         async with AsyncExitStack() as stack:
             exchange, stores = await self._continuations.open(turn, stack, record)
+            header = ignored_header((*exchange.ignored, *ignored))
+            # No header can be sent any more: its names go into the answer's first event, beside
+            # the response, which is stored and compared.
+            names = header | repaired_header(header.get(IGNORED, ""), record.repaired)
             async with aclosing(exchange.frames()) as batches:
                 async for frames in batches:
-                    await self._send(frames, record, caller)
+                    await self._send(frames, names, caller, record=record)
+                    names = {} if frames else names
         if (latest := stores.latest()) is None:
             self._forget(call.previous)
         else:
             self._latest = latest
 
-    async def _send(self, frames: list[Frame], record: Record, caller: Caller) -> None:
-        """The frames that are events, one message each."""
+    async def _send(
+        self, frames: list[Frame], first: JsonObject, caller: Caller, *, record: Record
+    ) -> None:
+        """The frames that are events, one message each; the first one with these fields besides."""
+        end = record.terminals.get(0)
         for frame in frames:
             if frame.event is None:
                 continue
-            data, end = frame.data, record.terminals.get(0)
+            fields, first = first, {}
             if frame.event == "error" and isinstance(end, Failed):
                 status = self._dialect.error(revive(end.error), caller).status
-                data = with_status(data, status)
+                fields = {**fields, "status": status}
+            data = with_fields(frame.data, fields) if fields else frame.data
             await self._socket.send(data.decode())
 
     async def _refuse(self, error: MlxdError, caller: Caller) -> int:

@@ -355,3 +355,34 @@ async def test_of_too_many_messages_at_once_those_taken_are_answered_and_the_res
     assert kinds.count("response.completed") in answered
     assert kinds[-1] == "response.completed"
     assert (client.closed, client.reason) == (1013, "too many messages at once")
+
+
+IGNORED = "x-mlxd-ignored"
+
+
+async def test_the_first_event_names_what_is_ignored_as_the_header_would() -> None:
+    server = serving()
+    fields = {"service_tier": "flex", "odd": 1, "tools": [{"type": "web_search"}]}
+    posted = await server.post({"model": "demo", "input": "Hi", **fields}, RESPONSES)
+    async with talking(server) as socket:
+        events = await turn(socket, **fields)
+        none = await turn(socket)
+        transport = await turn(socket, stream=False, background=True)
+        await socket.send(
+            r'{"type":"response.create","model":"demo","input":"cut \ud83d here","odd":1}'
+        )
+        halved = await socket.receive_json()
+    assert events[0][IGNORED] == posted.headers[IGNORED]
+    assert events[0][IGNORED] == "odd,tools.web_search,service_tier"
+    assert IGNORED not in events[0]["response"]
+    assert all(IGNORED not in event for event in [*events[1:], *none])
+    assert transport[0][IGNORED] == "stream,background"
+    assert halved[IGNORED] == "odd,input: lone surrogates"
+
+
+async def test_a_schema_that_is_left_to_the_model_is_named_on_a_websocket_too() -> None:
+    schema = {"type": "object", "properties": {"code": {"$ref": "#/$defs/Nowhere"}}}
+    tool = {"type": "function", "name": "slot", "parameters": schema}
+    async with talking(serving()) as socket:
+        events = await turn(socket, tools=[tool], tool_choice="required")
+    assert events[0][IGNORED] == "tools[0].parameters.properties.code.$ref"

@@ -8,6 +8,7 @@ from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.responses.format.tools import echoed_tools
 from mlxd.api.openai.responses.format.wire import ReasoningFields, ResponsesRequest
 from mlxd.api.openai.wire import without_nulls
+from mlxd.api.wire.uncached import uncached_tokens
 from mlxd.events import Usage
 from mlxd.history import Item
 from mlxd.messages import Sampling
@@ -98,7 +99,11 @@ def usage_body(usage: Usage) -> JsonObject:
     """`usage` of a response."""
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": 0,
+            **uncached_tokens(usage),
+        },
         "output_tokens": usage.completion,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt + usage.completion,

@@ -1,0 +1,44 @@
+"""What `mlxd serve` proposes to try works, whichever APIs are on."""
+
+import re
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxd.api.app import create_app
+from mlxd.config.settings import Settings
+from mlxd.server.lifecycle import ServerProcess, build_engine
+from tests.memory_store import MemoryStore
+
+MODELS = {"demo": {"source": "org/demo"}}
+CASES: tuple[tuple[Any, dict[str, Any], str], ...] = (
+    (("openai_chat", "anthropic"), {}, "/v1/chat/completions"),
+    (("openai_responses",), {}, "/v1/responses"),
+    (("anthropic", "openai_responses"), {}, "/v1/responses"),
+    (("anthropic",), {}, "/v1/messages"),
+    (("azure",), {}, "/openai/deployments/demo/chat/completions"),
+    (("azure",), {"a:b/c": "demo"}, "/openai/deployments/a%3Ab/c/chat/completions"),
+)
+
+
+@pytest.mark.parametrize(("dialects", "deployments", "path"), CASES)
+async def test_the_line_to_try_is_that_of_the_first_dialect_and_is_answered(
+    dialects: tuple[str, ...], deployments: dict[str, str], path: str
+) -> None:
+    settings = Settings.model_validate(
+        {"models": MODELS, "dialects": dialects, "azure": {"deployments": deployments}}
+    )
+    engine, store = build_engine(settings, "agent"), MemoryStore()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        process = ServerProcess(settings, engine, store, [sock])
+        said = process.announcement(Path("mlxd.toml"))
+    command = said[said.index("curl ") :].replace("\\\n", " ")
+    _, url, _, field, _, body = shlex.split(command)
+    assert re.sub(r"^http://127\.0\.0\.1:\d+", "", url) == path
+    client = create_app(settings, engine, store=store).test_client()
+    name, _, value = field.partition(": ")
+    answer = await client.post(path, data=body, headers={name: value})
+    assert answer.status_code == 200, await answer.get_data()
