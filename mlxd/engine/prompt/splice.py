@@ -1,0 +1,289 @@
+"""Where in a prompt an earlier answer stands, so that it is read again as it was said.
+
+A template writes an answer anew: with other spaces, in another order, and its text is cut into other
+tokens. The very tokens take its place where three are equal: what the caller sends back, what was
+said, and what the template writes. Only what follows is tokenised.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import Any, NamedTuple
+
+from mlxd.engine.interface import Markup
+from mlxd.engine.parsing.whole_answer import read_answer
+from mlxd.engine.prompt.answers import Answer, Answers, scope_of
+from mlxd.engine.prompt.chat_template import TemplateFault
+from mlxd.engine.prompt.rendering import OTHER_WORDS, Rendered, TemplateContext, leaves_open, shared
+from mlxd.engine.prompt.special_tokens import unknown_special_tokens
+from mlxd.engine.prompt.turns import ChatTurn, one_spelling, split_reasoning
+from mlxd.messages import (
+    GenerateRequest,
+    Message,
+    OutputPart,
+    Part,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+)
+
+LOOK_BACK = 4
+"""How many of the last answers are looked for, from the newest on."""
+CHANGED = "an earlier answer came back changed"
+WRITTEN_OTHERWISE = "the chat template writes it differently"
+
+
+@dataclass(frozen=True)
+class WrittenRequest:
+    """A request as its chat template writes it; `turns` are those of each of its messages.
+
+    `plain` says what each placeholder of the text stands for.
+    """
+
+    request: GenerateRequest
+    context: TemplateContext
+    turns: Sequence[Sequence[ChatTurn]]
+    rendered: Rendered
+    plain: Mapping[str, str]
+
+    def before(self, rendered: Rendered, messages: Sequence[Message]) -> bytes:
+        """A name for a prompt, which is the same for the same text and calls only.
+
+        Notations may write 1 and "1" alike, so that calls count besides their text.
+        """
+        # Marked, because a control text that a caller wrote is not the control token.
+        text = self._with(rendered.text, "\ue000{}\ue001")
+        parts = (part for message in messages for part in message.parts)
+        calls = [
+            (part.name, one_spelling(part.arguments) or part.arguments)
+            for part in parts
+            if isinstance(part, ToolCall)
+        ]
+        written = json.dumps([text, calls])
+        return hashlib.sha256(written.encode()).digest()
+
+    def unescaped(self, text: str) -> str:
+        """A piece of the rendered text as its callers wrote it."""
+        return self._with(text, "{}")
+
+    def _with(self, text: str, form: str) -> str:
+        if not self.plain:
+            return text
+        return text.translate({ord(key): form.format(was) for key, was in self.plain.items()})
+
+
+class Splice(NamedTuple):
+    """The tokens of a prompt's beginning, and where in its text what follows them begins.
+
+    `note` says why an answer that is known could not be gone on from.
+    """
+
+    tokens: Sequence[int] = ()
+    rest: int = 0
+    boundaries: tuple[int, ...] = ()
+    note: str = ""
+
+
+class _Said(NamedTuple):
+    """An answer as it is read, and how many tokens it has without the one that ends it."""
+
+    text: str
+    parts: Sequence[OutputPart]
+    length: int
+
+
+class Splicer:
+    """Puts what was said into the prompts of one model; `ends` are the tokens that end answers.
+
+    `behind` are the texts that its template may write behind an answer's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        markup: Markup,
+        answers: Answers,
+        *,
+        ends: Sequence[int],
+        behind: Sequence[str],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._markup = markup
+        self._answers = answers
+        self._ends = frozenset(ends)
+        self._unseen = self._ends | unknown_special_tokens(tokenizer, markup).keys()
+        texts = {*tokenizer.convert_ids_to_tokens(list(ends)), *behind} - {"", None}
+        # The longest at a place: of a text and its beginning the whole.
+        longest = sorted(texts, key=len, reverse=True)
+        self._end_texts = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    def splice(self, written: WrittenRequest) -> Splice:
+        """The beginning of a prompt that is known from an earlier one with its answer."""
+        request = written.request
+        scope = scope_of(request.model, request.source.key)
+        if not self._answers.knows(scope):
+            return Splice()
+        note = ""
+        for first, last in list(_answers_of(request.messages))[: -LOOK_BACK - 1 : -1]:
+            try:
+                found = self._at(written, scope, first, last)
+            except TemplateFault:
+                continue
+            if isinstance(found, Splice):
+                return found._replace(note=note)
+            note = note or found
+        return Splice(note=note)
+
+    def _at(self, written: WrittenRequest, scope: str, first: int, last: int) -> Splice | str:
+        """The splice behind the answer in the messages from `first` to `last`, or why not."""
+        messages = written.request.messages
+        opened = written.context.render(_flat(written.turns[:first]), checkpoints=False)
+        answers = self._answers.after(scope, written.before(opened, messages[:first]))
+        if not answers:
+            return ""
+        sent, tagged = sent_parts(messages[first:last], self._markup)
+        for answer in answers:
+            said = self._said(answer, written.request.tools, opened)
+            if said is None or not same_answer(sent, said.parts, thinking_ends=not tagged):
+                continue
+            # An answer that is gone on with ends with white space, or does not.
+            if _goes_on(written, last) and not said.text.endswith(_last_text(sent)):
+                continue
+            rest = self._end(written, opened, last, said.parts)
+            if rest is None:
+                return WRITTEN_OTHERWISE
+            tokens = answer.tokens[: answer.begins + said.length]
+            return Splice(tokens, rest, (*answer.boundaries, len(tokens)))
+        return CHANGED
+
+    def _said(self, answer: Answer, tools: Sequence[Tool], opened: Rendered) -> _Said | None:
+        tokens = list(answer.tokens[answer.begins :])
+        complete = bool(tokens) and tokens[-1] in self._ends
+        text = self._tokenizer.decode(
+            [token for token in tokens if token not in self._unseen],
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+        parts = read_answer(
+            text,
+            self._markup,
+            tools,
+            opens_reasoning=opened.opens_reasoning,
+            complete=complete,
+        )
+        return None if parts is None else _Said(text, parts, len(tokens) - complete)
+
+    def _end(
+        self, written: WrittenRequest, opened: Rendered, last: int, said: Sequence[OutputPart]
+    ) -> int | None:
+        """Where in the text an answer is over that was `said` behind `opened`."""
+        text = written.rendered.text
+        begin = _begin(text, opened, self._markup)
+        if begin is None:
+            return None
+        at, opens = begin
+        limit = len(text)
+        followers = _flat(written.turns[last:])
+        if followers:
+            # With other words in what follows, all is the same up to those.
+            others = [
+                turn if turn.role == "assistant" else replace(turn, text=OTHER_WORDS)
+                for turn in followers
+            ]
+            turns = [*_flat(written.turns[:last]), *others]
+            limit = shared(text, written.context.render(turns, checkpoints=False).text)
+        ends = [found.start() for found in self._end_texts.finditer(text, at, limit)]
+        for end in [limit] if _goes_on(written, last) else ends:
+            parts = read_answer(
+                written.unescaped(text[at:end]),
+                self._markup,
+                written.request.tools,
+                opens_reasoning=opens,
+            )
+            if parts is not None and same_answer(said, parts, thinking_ends=False):
+                return end
+        return None
+
+
+def same_answer(one: Sequence[Part], other: Sequence[Part], *, thinking_ends: bool = True) -> bool:
+    """Whether two answers are equal but for white space at the ends of their texts.
+
+    Thinking is compared to the letter, or without white space at its ends; calls by name and JSON
+    value in their order, without their ids.
+    """
+    spelt = _spelt(one, thinking_ends)
+    return spelt is not None and spelt == _spelt(other, thinking_ends)
+
+
+def _spelt(parts: Sequence[Part], thinking_ends: bool) -> list[tuple[str, ...]] | None:
+    """An answer in one spelling; None where it can't be said whether another is equal."""
+    spelt: list[tuple[str, ...]] = []
+    for kind, group in groupby(parts, type):
+        if issubclass(kind, Text | Reasoning):
+            text = "\n".join(part.text for part in group if isinstance(part, Text | Reasoning))
+            if text.strip():
+                bare = issubclass(kind, Text) or not thinking_ends
+                spelt.append((kind.__name__, text.strip() if bare else text))
+            continue
+        for part in group:
+            if not isinstance(part, ToolCall) or not (arguments := one_spelling(part.arguments)):
+                return None
+            spelt.append((kind.__name__, part.name, arguments))
+    return spelt
+
+
+def sent_parts(messages: Sequence[Message], markup: Markup) -> tuple[list[Part], bool]:
+    """An answer's parts as its caller sends them, and whether thinking stood in its text."""
+    parts = [part for message in messages for part in message.parts]
+    if any(isinstance(part, Reasoning) for part in parts):
+        return parts, False
+    if parts and isinstance(parts[0], Text):
+        text, thought, closed = split_reasoning(parts[0].text, markup.reasoning)
+        if thought or closed:
+            return [Reasoning(thought), Text(text), *parts[1:]], True
+    return parts, False
+
+
+def _goes_on(written: WrittenRequest, last: int) -> bool:
+    """Whether the model goes on with the answer that ends before the message `last`."""
+    return last == len(written.turns) and not written.turns[-1][-1].calls
+
+
+def _last_text(parts: Sequence[Part]) -> str:
+    last = parts[-1] if parts else None
+    return last.text if isinstance(last, Text | Reasoning) else ""
+
+
+def _answers_of(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+    """Where answers begin and end among the messages; a program may send one in several."""
+    last = 0
+    for role, group in groupby(messages, lambda message: message.role):
+        first, last = last, last + len(list(group))
+        if role == "assistant":
+            yield first, last
+
+
+def _flat(turns: Sequence[Sequence[ChatTurn]]) -> list[ChatTurn]:
+    return list(chain.from_iterable(turns))
+
+
+def _begin(text: str, opened: Rendered, markup: Markup) -> tuple[int, bool] | None:
+    """Where in `text` the answer behind `opened` begins, and whether inside of thinking.
+
+    Tags and white space that a prompt ends with may not stand in its history: they are the
+    prompt's, and the answer's own tokens follow them.
+    """
+    reach, at = shared(text, opened.text), len(opened.text)
+    if reach == at:
+        return at, opened.opens_reasoning
+    pieces = (*chain.from_iterable(markup.reasoning), *markup.structural, *" \n\t")
+    edges = [at]
+    while piece := next((each for each in pieces if opened.text.endswith(each, 0, at)), ""):
+        at -= len(piece)
+        edges.append(at)
+    begin = next((edge for edge in edges if edge <= reach), None)
+    return None if begin is None else (begin, leaves_open(opened.text[at:begin], markup))
