@@ -5,7 +5,6 @@ Runs in the prep thread: text and token ids only, no MLX array.
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, assert_never
@@ -15,12 +14,12 @@ from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
-from mlxd.engine.prompt.rendering import TemplateContext, shared
-from mlxd.engine.prompt.splice import Splice, Splicer, WrittenRequest
+from mlxd.engine.prompt.rendering import TemplateContext
+from mlxd.engine.prompt.splice import Splice, Splicer, WrittenRequest, find_frame
 from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS
 from mlxd.engine.prompt.thinking_off import SWITCHES, turns_off
 from mlxd.engine.prompt.turn_layout import TAGS
-from mlxd.engine.prompt.turns import ChatTurn, MessageReader
+from mlxd.engine.prompt.turns import MessageReader
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ContextTooLong, InvalidField
 from mlxd.messages import (
@@ -103,8 +102,9 @@ class PromptBuilder:
         self._longest_token = max(map(len, vocabulary), default=1)
         self._splicer = None
         if answers is not None:
-            behind = self._behind_answers()
-            self._splicer = Splicer(tokenizer, self.markup, answers, ends=ends, behind=behind)
+            context = TemplateContext(self._template, self.traits, self.markup, (), {})
+            frame = find_frame(context, self._encoder.first_control)
+            self._splicer = Splicer(tokenizer, self.markup, answers, ends=ends, frame=frame)
 
     def build(self, request: GenerateRequest) -> Prompt:
         """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""
@@ -177,19 +177,6 @@ class PromptBuilder:
     def _seeded(self, request: GenerateRequest) -> bool:
         """Whether the same request has to give the same prompt, whatever came before."""
         return request.sampling.merged(self._spec.sampling).seed is not None
-
-    def _behind_answers(self) -> list[str]:
-        """What the template writes behind an answer: a control text, or all up to the next turn."""
-        context = TemplateContext(self._template, self.traits, self.markup, (), {})
-        turns = [ChatTurn("user", "qzquestion"), ChatTurn("assistant", "qzanswer")]
-        more = [*turns, ChatTurn("user", "qzthanks")]
-        with suppress(TemplateFault):
-            behind, after = (
-                context.text(each, open_answer=False).rpartition("qzanswer")[2]
-                for each in (turns, more)
-            )
-            return [self._encoder.control_in(after), behind[: shared(behind, after)]]
-        return []
 
     def _check_length(self, text: str) -> None:
         """Give up on a text that can't fit after tokenising little more than would."""

@@ -101,7 +101,7 @@ class PlainEncoder:
         """A fresh one for one request."""
         return Escaper(self._pattern)
 
-    def control_in(self, text: str) -> str:
+    def first_control(self, text: str) -> str:
         """The first control text in `text`, empty if there is none."""
         found = self._pattern.search(text)
         return found[0] if found else ""

@@ -1,14 +1,14 @@
 """Where in a prompt an earlier answer stands, so that it is read again as it was said.
 
-A template writes an answer anew: with other spaces, in another order, and its text is cut into other
-tokens. The very tokens take its place where three are equal: what the caller sends back, what was
-said, and what the template writes. Only what follows is tokenised.
+A template writes an answer anew, with other spaces and in another order, and its text is cut into
+other tokens. The very tokens take its place where three are equal: what the caller sends back, what
+was said, and what the template writes. Only what follows is tokenised.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any, NamedTuple
@@ -96,11 +96,36 @@ class _Said(NamedTuple):
     length: int
 
 
-class Splicer:
-    """Puts what was said into the prompts of one model; `ends` are the tokens that end answers.
+class AnswerFrame(NamedTuple):
+    """What a template writes around an answer: a head, and a control text or another end."""
 
-    `behind` are the texts that its template may write behind an answer's text.
-    """
+    head: str = ""
+    control: str = ""
+    end: str = ""
+
+
+def find_frame(context: TemplateContext, first_control: Callable[[str], str]) -> AnswerFrame:
+    """Try a template out with a small conversation."""
+    asked = [ChatTurn("user", "qzquestion")]
+    answered = [*asked, ChatTurn("assistant", "qzanswer")]
+    try:
+        opened = context.text(asked, open_answer=True)
+        head = opened[shared(opened, context.text(asked, open_answer=False)) :]
+        end, after = (
+            context.text(turns, open_answer=False).rpartition("qzanswer")[2]
+            for turns in (answered, [*answered, ChatTurn("user", "qzthanks")])
+        )
+    except TemplateFault:
+        return AnswerFrame()
+    # Tags that it opens are the answer's.
+    head = head[: _before_tags(head, context.markup)[-1]]
+    # Without a control text all that comes before the next turn ends an answer.
+    control = first_control(after)
+    return AnswerFrame(head, control, "" if control else end[: shared(end, after)])
+
+
+class Splicer:
+    """Puts what was said into the prompts of one model; `ends` are the tokens that end answers."""
 
     def __init__(
         self,
@@ -109,17 +134,19 @@ class Splicer:
         answers: Answers,
         *,
         ends: Sequence[int],
-        behind: Sequence[str],
+        frame: AnswerFrame,
     ) -> None:
         self._tokenizer = tokenizer
         self._markup = markup
         self._answers = answers
         self._ends = frozenset(ends)
         self._unseen = self._ends | unknown_special_tokens(tokenizer, markup).keys()
-        texts = {*tokenizer.convert_ids_to_tokens(list(ends)), *behind} - {"", None}
-        # The longest at a place: of a text and its beginning the whole.
-        longest = sorted(texts, key=len, reverse=True)
-        self._end_texts = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+        controls = {*tokenizer.convert_ids_to_tokens(list(ends)), frame.control} - {"", None}
+        self._end_texts = _any_of({*controls, frame.end} - {""})
+        # Some templates write text and calls as turns of their own.
+        self._seams = re.compile(
+            rf"(?:{_any_of(controls).pattern})\s*(?:{re.escape(frame.head)}\s*)?"
+        )
 
     def splice(self, written: WrittenRequest) -> Splice:
         """The beginning of a prompt that is known from an earlier one with its answer."""
@@ -145,10 +172,10 @@ class Splicer:
         answers = self._answers.after(scope, written.before(opened, messages[:first]))
         if not answers:
             return ""
-        sent, tagged = sent_parts(messages[first:last], self._markup)
+        sent = _sent(messages[first:last], self._markup)
         for answer in answers:
             said = self._said(answer, written.request.tools, opened)
-            if said is None or not same_answer(sent, said.parts, thinking_ends=not tagged):
+            if said is None or not same_answer(sent, said.parts):
                 continue
             # An answer that is gone on with ends with white space, or does not.
             if _goes_on(written, last) and not said.text.endswith(_last_text(sent)):
@@ -198,36 +225,41 @@ class Splicer:
             limit = shared(text, written.context.render(turns, checkpoints=False).text)
         ends = [found.start() for found in self._end_texts.finditer(text, at, limit)]
         for end in [limit] if _goes_on(written, last) else ends:
-            parts = read_answer(
-                written.unescaped(text[at:end]),
-                self._markup,
-                written.request.tools,
-                opens_reasoning=opens,
-            )
-            if parts is not None and same_answer(said, parts, thinking_ends=False):
-                return end
+            forms = dict.fromkeys((text[at:end], self._seams.sub("\n", text[at:end])))
+            for form in map(written.unescaped, forms):
+                tools = written.request.tools
+                parts = read_answer(form, self._markup, tools, opens_reasoning=opens)
+                if parts is not None and same_answer(_by_kind(said), _by_kind(parts), bare=True):
+                    return end
         return None
 
 
-def same_answer(one: Sequence[Part], other: Sequence[Part], *, thinking_ends: bool = True) -> bool:
+def same_answer(one: Sequence[Part], other: Sequence[Part], *, bare: bool = False) -> bool:
     """Whether two answers are equal but for white space at the ends of their texts.
 
-    Thinking is compared to the letter, or without white space at its ends; calls by name and JSON
-    value in their order, without their ids.
+    Thinking is compared to the letter between its line breaks, which are its tags', or, if `bare`,
+    as text is; calls by name and JSON value in their order, without their ids.
     """
-    spelt = _spelt(one, thinking_ends)
-    return spelt is not None and spelt == _spelt(other, thinking_ends)
+    spelt = _spelt(one, bare)
+    return spelt is not None and spelt == _spelt(other, bare)
 
 
-def _spelt(parts: Sequence[Part], thinking_ends: bool) -> list[tuple[str, ...]] | None:
+def _by_kind(parts: Sequence[Part]) -> list[Part]:
+    """Thinking, text and calls, which many templates write in an order of their own."""
+    kinds = (Reasoning, Text, ToolCall)
+    return sorted(parts, key=lambda part: kinds.index(type(part)) if type(part) in kinds else 3)
+
+
+def _spelt(parts: Sequence[Part], bare: bool) -> list[tuple[str, ...]] | None:
     """An answer in one spelling; None where it can't be said whether another is equal."""
     spelt: list[tuple[str, ...]] = []
     for kind, group in groupby(parts, type):
         if issubclass(kind, Text | Reasoning):
             text = "\n".join(part.text for part in group if isinstance(part, Text | Reasoning))
             if text.strip():
-                bare = issubclass(kind, Text) or not thinking_ends
-                spelt.append((kind.__name__, text.strip() if bare else text))
+                thought = issubclass(kind, Reasoning) and not bare
+                kept = text.strip("\n" if thought else None)
+                spelt.append((kind.__name__, kept))
             continue
         for part in group:
             if not isinstance(part, ToolCall) or not (arguments := one_spelling(part.arguments)):
@@ -236,16 +268,15 @@ def _spelt(parts: Sequence[Part], thinking_ends: bool) -> list[tuple[str, ...]] 
     return spelt
 
 
-def sent_parts(messages: Sequence[Message], markup: Markup) -> tuple[list[Part], bool]:
-    """An answer's parts as its caller sends them, and whether thinking stood in its text."""
+def _sent(messages: Sequence[Message], markup: Markup) -> list[Part]:
+    """An answer's parts as its caller sends them, with thinking that stands in the text."""
     parts = [part for message in messages for part in message.parts]
-    if any(isinstance(part, Reasoning) for part in parts):
-        return parts, False
     if parts and isinstance(parts[0], Text):
-        text, thought, closed = split_reasoning(parts[0].text, markup.reasoning)
-        if thought or closed:
-            return [Reasoning(thought), Text(text), *parts[1:]], True
-    return parts, False
+        text, thought, _ = split_reasoning(parts[0].text, markup.reasoning)
+        # As in a prompt, where it is looked for only if the caller has it nowhere else.
+        if thought and not any(isinstance(part, Reasoning) for part in parts):
+            return [Reasoning(thought), Text(text), *parts[1:]]
+    return parts
 
 
 def _goes_on(written: WrittenRequest, last: int) -> bool:
@@ -277,13 +308,24 @@ def _begin(text: str, opened: Rendered, markup: Markup) -> tuple[int, bool] | No
     Tags and white space that a prompt ends with may not stand in its history: they are the
     prompt's, and the answer's own tokens follow them.
     """
-    reach, at = shared(text, opened.text), len(opened.text)
-    if reach == at:
-        return at, opened.opens_reasoning
-    pieces = (*chain.from_iterable(markup.reasoning), *markup.structural, *" \n\t")
-    edges = [at]
-    while piece := next((each for each in pieces if opened.text.endswith(each, 0, at)), ""):
-        at -= len(piece)
-        edges.append(at)
+    reach = shared(text, opened.text)
+    if reach == len(opened.text):
+        return reach, opened.opens_reasoning
+    edges = _before_tags(opened.text, markup)
     begin = next((edge for edge in edges if edge <= reach), None)
-    return None if begin is None else (begin, leaves_open(opened.text[at:begin], markup))
+    return None if begin is None else (begin, leaves_open(opened.text[edges[-1] : begin], markup))
+
+
+def _before_tags(text: str, markup: Markup) -> list[int]:
+    """Where each of the tags and spaces begins that a text ends with, from its end on."""
+    pieces = (*chain.from_iterable(markup.reasoning), *markup.structural, *" \n\t")
+    edges = [len(text)]
+    while piece := next((each for each in pieces if text.endswith(each, 0, edges[-1])), ""):
+        edges.append(edges[-1] - len(piece))
+    return edges
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    # Of a text and its beginning the whole.
+    longest = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
