@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.parsing.blocks import BlockBuilder
-from mlxd.events import BlockEnd, Finished, Timings, Usage
+from mlxd.events import BlockEnd, Finished, FinishReason, Timings, Usage
 from mlxd.messages import GenerateRequest, OutputPart, Tool
 
 
@@ -23,7 +23,7 @@ def read_answer(
     request = GenerateRequest("answer", "", (), tools=tuple(tools))
     builder = BlockBuilder(markup, request, opens_reasoning=opens_reasoning, mode="separate")
     events = builder.text(text, tokens=1)
-    reason = "stop" if complete else "length"
+    reason: FinishReason = "stop" if complete else "length"
     events += builder.finish(reason, stop_sequence=None, usage=Usage(), timings=Timings())
     finished = events[-1]
     if isinstance(finished, Finished) and finished.notes:

@@ -14,6 +14,7 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from mlxd.engine.interface import Markup
+from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.parsing.whole_answer import read_answer
 from mlxd.engine.prompt.answers import Answer, Answers, scope_of
 from mlxd.engine.prompt.chat_template import TemplateFault
@@ -140,7 +141,7 @@ class Splicer:
         self._markup = markup
         self._answers = answers
         self._ends = frozenset(ends)
-        self._unseen = self._ends | unknown_special_tokens(tokenizer, markup).keys()
+        self._dropped = unknown_special_tokens(tokenizer, markup)
         controls = {*tokenizer.convert_ids_to_tokens(list(ends)), frame.control} - {"", None}
         self._end_texts = _any_of({*controls, frame.end} - {""})
         # Some templates write text and calls as turns of their own.
@@ -190,11 +191,11 @@ class Splicer:
     def _said(self, answer: Answer, tools: Sequence[Tool], opened: Rendered) -> _Said | None:
         tokens = list(answer.tokens[answer.begins :])
         complete = bool(tokens) and tokens[-1] in self._ends
-        text = self._tokenizer.decode(
-            [token for token in tokens if token not in self._unseen],
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-        )
+        length = len(tokens) - complete
+        # As it was shown: `decode` of all at once may give another text.
+        row = RowText(self._tokenizer.detokenizer, (), dropped=self._dropped)
+        pieces = [row.add(token, None) for token in tokens[:length]]
+        text = "".join(piece.text for piece in (*pieces, row.finish()))
         parts = read_answer(
             text,
             self._markup,
@@ -202,7 +203,7 @@ class Splicer:
             opens_reasoning=opened.opens_reasoning,
             complete=complete,
         )
-        return None if parts is None else _Said(text, parts, len(tokens) - complete)
+        return None if parts is None else _Said(text, parts, length)
 
     def _end(
         self, written: WrittenRequest, opened: Rendered, last: int, said: Sequence[OutputPart]

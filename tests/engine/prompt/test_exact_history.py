@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_an_answer_that_came_back_changed_is_read_as_it_came(edit: str) -> None:
     ],
     ids=["another key", "changed tools", "a seed", "another argument"],
 )
-def test_nothing_is_remembered_for_other_keys_tools_and_seeds(more: dict[str, object]) -> None:
+def test_nothing_is_remembered_for_other_keys_tools_and_seeds(more: dict[str, Any]) -> None:
     talk = History(TEMPLATES["open think"])
     request = next_turn(asked_and_said(talk, (CALL,)), (CALL,), **more)
     assert talk.build(request).tokens == talk.forgetful(request)
