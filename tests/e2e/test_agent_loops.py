@@ -16,6 +16,7 @@ from mlxd.api.app import create_app
 from mlxd.config.settings import Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.engine.supervision.supervisor import Supervisor
+from mlxd.messages import Scalar
 from tests.memory_store import MemoryStore
 from tests.tiny_model import make_tiny_model
 
@@ -44,7 +45,7 @@ RESULT = "a.txt\nb.txt"
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QuartClient]:
     folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
     # What it would think could be anything, calls too.
-    quiet = {"enable_thinking": False}
+    quiet: dict[str, Scalar] = {"enable_thinking": False}
     engine = Supervisor(
         (ModelSpec(id="tiny", source=str(folder), template_args=quiet),),
         EngineLimits(prefix_cache_bytes=10**8),

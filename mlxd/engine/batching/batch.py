@@ -31,7 +31,7 @@ from mlxd.engine.batching.sampling import (
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
 from mlxd.engine.models.loading import LoadedModel
-from mlxd.engine.prompt.answers import Answer, Answers, scope_of, token_ids
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 
@@ -227,7 +227,9 @@ class MlxBatch:
         """Note what ended rows said, after each step and before anyone hears of their ends."""
         for row, tokens, _ in self._ended:
             if self._answers is not None and row.before and row.end in WHOLE_ENDS:
-                said = Answer(row.before, token_ids(tokens), len(row.tokens), row.boundaries)
+                said = RememberedAnswer(
+                    row.before, token_ids(tokens), len(row.tokens), row.boundaries
+                )
                 self._answers.add(self._scope(row), said)
 
     def settle(self) -> None:

@@ -16,7 +16,7 @@ OVERHEAD = 500
 """Bytes of an answer besides its tokens, about."""
 
 
-class Answer(NamedTuple):
+class RememberedAnswer(NamedTuple):
     """What one row read and wrote: `tokens` are its prompt and, from `begins` on, its answer.
 
     `before` is what `Prompt.before` was, `boundaries` are those of the prompt.
@@ -49,10 +49,10 @@ class Answers:
         self._limit = limit
         self._lock = threading.Lock()
         self._nbytes = 0
-        self._held: OrderedDict[tuple[str, bytes], list[Answer]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, bytes], list[RememberedAnswer]] = OrderedDict()
         self._scopes: Counter[str] = Counter()
 
-    def add(self, scope: str, answer: Answer) -> None:
+    def add(self, scope: str, answer: RememberedAnswer) -> None:
         """Remember an answer."""
         with self._lock:
             held = self._take(scope, answer.before)
@@ -62,7 +62,7 @@ class Answers:
             while self._nbytes > self._limit:
                 self._take(*next(iter(self._held)))
 
-    def after(self, scope: str, before: bytes) -> tuple[Answer, ...]:
+    def after(self, scope: str, before: bytes) -> tuple[RememberedAnswer, ...]:
         """What was answered to a prompt, the newest first."""
         with self._lock:
             held = self._take(scope, before)
@@ -81,7 +81,7 @@ class Answers:
             for scope, before in [key for key in self._held if key[0].startswith(scope_prefix)]:
                 self._take(scope, before)
 
-    def _take(self, scope: str, before: bytes) -> list[Answer]:
+    def _take(self, scope: str, before: bytes) -> list[RememberedAnswer]:
         held = self._held.pop((scope, before), [])
         if held:
             self._nbytes -= sum(answer.nbytes for answer in held)
@@ -90,7 +90,7 @@ class Answers:
                 del self._scopes[scope]
         return held
 
-    def _put(self, scope: str, before: bytes, held: list[Answer]) -> None:
+    def _put(self, scope: str, before: bytes, held: list[RememberedAnswer]) -> None:
         self._held[scope, before] = held
         self._scopes[scope] += 1
         self._nbytes += sum(answer.nbytes for answer in held)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mlxd.engine.interface import Markup
 from mlxd.engine.parsing.detokenize import RowText
 from mlxd.engine.parsing.whole_answer import read_answer
-from mlxd.engine.prompt.answers import Answer, Answers, scope_of
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of
 from mlxd.engine.prompt.chat_template import TemplateFault
 from mlxd.engine.prompt.rendering import OTHER_WORDS, Rendered, TemplateContext, leaves_open, shared
 from mlxd.engine.prompt.special_tokens import unknown_special_tokens
@@ -188,7 +188,9 @@ class Splicer:
             return Splice(tokens, rest, (*answer.boundaries, len(tokens)))
         return CHANGED
 
-    def _said(self, answer: Answer, tools: Sequence[Tool], opened: Rendered) -> _Said | None:
+    def _said(
+        self, answer: RememberedAnswer, tools: Sequence[Tool], opened: Rendered
+    ) -> _Said | None:
         tokens = list(answer.tokens[answer.begins :])
         complete = bool(tokens) and tokens[-1] in self._ends
         length = len(tokens) - complete

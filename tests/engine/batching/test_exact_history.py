@@ -7,7 +7,7 @@ import pytest
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
-from mlxd.engine.prompt.answers import Answer, Answers, scope_of
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of
 from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.scheduling.scheduler import BatchRow
 from mlxd.messages import Sampling
@@ -71,7 +71,7 @@ def test_the_next_turn_computes_nothing_of_the_answer_again(name: str, tiny: Loa
     assert len(said.tokens) == len(PROMPT) + 12
     assert said.boundaries == (80,)
     # A plain value, which can be made again of what a file holds.
-    assert Answer(b"prompt", array("I", said.tokens), said.begins, (80,)) == said
+    assert RememberedAnswer(b"prompt", array("I", said.tokens), said.begins, (80,)) == said
     known = list(said.tokens)
     after = run(bench, row(loaded, known + REST, (len(known),)))
     assert after.cached == len(known)

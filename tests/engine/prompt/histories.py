@@ -10,7 +10,7 @@ from typing import Any
 
 from mlxd.engine.notations.spelling import spelt
 from mlxd.engine.notations.table import notation_named
-from mlxd.engine.prompt.answers import Answer, Answers, scope_of
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
 from mlxd.engine.protocol import ModelSpec
@@ -99,7 +99,7 @@ class History:
         """An answer of these tokens to a prompt; returns all of it."""
         whole = [*tokens, self.end] if ended else list(tokens)
         kept = array("I", [*prompt.tokens, *whole])
-        answer = Answer(prompt.before, kept, len(prompt.tokens), prompt.boundaries)
+        answer = RememberedAnswer(prompt.before, kept, len(prompt.tokens), prompt.boundaries)
         self.answers.add(scope_of("tiny", key), answer)
         return whole
 

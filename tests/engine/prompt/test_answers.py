@@ -2,13 +2,13 @@
 
 from array import array
 
-from mlxd.engine.prompt.answers import ALIKE, Answer, Answers, scope_of
+from mlxd.engine.prompt.answers import ALIKE, Answers, RememberedAnswer, scope_of
 
 ALICE, BOB = scope_of("m", "alice"), scope_of("m", "bob")
 
 
-def answer(before: bytes, *tokens: int) -> Answer:
-    return Answer(before, array("I", tokens), 1)
+def answer(before: bytes, *tokens: int) -> RememberedAnswer:
+    return RememberedAnswer(before, array("I", tokens), 1)
 
 
 def test_the_newest_answer_to_a_prompt_comes_first_and_each_once() -> None:
