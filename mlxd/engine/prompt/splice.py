@@ -54,17 +54,20 @@ class WrittenRequest:
     def before(self, rendered: Rendered, messages: Sequence[Message]) -> bytes:
         """A name for a prompt, which is the same for the same text and calls only.
 
-        Notations may write 1 and "1" alike, so that calls count besides their text.
+        A template may write 1 and "1" alike, and a call before a text as one behind it, so that
+        calls and their places count besides the text.
         """
         # Marked, because a control text that a caller wrote is not the control token.
         text = self._with(rendered.text, "\ue000{}\ue001")
-        parts = (part for message in messages for part in message.parts)
+        answers = (message.parts for message in messages if message.role == "assistant")
         calls = [
             (part.name, one_spelling(part.arguments) or part.arguments)
-            for part in parts
             if isinstance(part, ToolCall)
+            else "text"
+            for part in chain.from_iterable(answers)
+            if isinstance(part, ToolCall) or (isinstance(part, Text) and part.text.strip())
         ]
-        written = json.dumps([text, calls])
+        written = json.dumps([text, [place for place, _ in groupby(calls)]])
         return hashlib.sha256(written.encode()).digest()
 
     def unescaped(self, text: str) -> str:

@@ -106,6 +106,7 @@ EDITS: dict[str, tuple[Sequence[OutputPart], Sequence[OutputPart]]] = {
     "a call more": ((CALL,), (CALL, RING)),
     "another tool": ((RING,), (ToolCall("a", "lamp", RING.arguments),)),
     "text left out": ((WORDS, CALL), (CALL,)),
+    "text behind its call": ((WORDS, CALL), (CALL, WORDS)),
     "text added": ((CALL,), (WORDS, CALL)),
     "thinking left out": ((THOUGHT, CALL), (CALL,)),
     "thinking added": ((CALL,), (THOUGHT, CALL)),
@@ -122,8 +123,13 @@ def test_an_answer_that_came_back_changed_is_read_as_it_came(edit: str) -> None:
     prompt = talk.build(request)
     assert prompt.tokens == talk.forgetful(request)
     assert prompt.note == CHANGED
-    same = talk.build(next_turn(asked_and_said(talk, said), said))
-    assert same.note == ""
+    # Nor is it gone on from in a later turn, whose own answer is what was said.
+    known = next_turn(asked_and_said(talk, said), said)
+    before = talk.build(known)
+    assert before.note == ""
+    talk.said(before, talk.tokens_of((WORDS,)))
+    later = next_turn(request, (WORDS,))
+    assert talk.build(later).tokens == talk.forgetful(later)
 
 
 @pytest.mark.parametrize(
