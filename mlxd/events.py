@@ -30,6 +30,7 @@ MissReason = Literal[
     "unloaded",
     "never_reused",
     "changed_answer",
+    "rewritten_answer",
     "on_disk",
 ]
 """Why something of a prompt was not in the prefix cache; callers and dashboards count by it."""

@@ -85,7 +85,9 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.scheduling": ("engine.protocol", "engine.parsing"),
     # The engine process.
     "engine.models": (*ENGINE_CONTRACT, "engine.prompt", "engine.model_files"),
-    "engine.batching": ("engine.scheduling", "engine.grammar", "engine.models"),
+    "engine.batching": (
+        *("engine.scheduling", "engine.grammar", "engine.models", "engine.prompt"),
+    ),
     "engine.process": (
         *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),
         *("engine.scheduling", "engine.batching", "engine.models", "engine.model_files"),

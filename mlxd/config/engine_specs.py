@@ -52,6 +52,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         max_queue=settings.server.max_queue,
         prefill_budget=engine.prefill_budget,
         prefix_cache_bytes=engine.prefix_cache_bytes,
+        exact_history=engine.exact_history,
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
     )

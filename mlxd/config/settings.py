@@ -263,6 +263,9 @@ class EngineSettings(Section):
     prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
     """The most memory for KV prefixes of earlier requests; left out: what weights and running
     requests leave of `memory_bytes`. It never is more."""
+    exact_history: bool = True
+    """Go on from an earlier answer in the very tokens in which it was said, where a client sends it
+    back unchanged. Off: every prompt depends on its request alone."""
     memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
 

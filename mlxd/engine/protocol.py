@@ -49,6 +49,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure".
 
     Without `prefix_cache_bytes` prefixes get what weights and running rows leave.
+    With `exact_history` prompts go on from earlier answers in the tokens in which they were said.
     `swap_patience` is how long a model may get new requests while another waits for its memory.
     """
 
@@ -56,6 +57,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     max_queue: int = 64
     prefill_budget: float = 0.25
     prefix_cache_bytes: int | None = None
+    exact_history: bool = True
     memory_bytes: int = 0
     request_seconds: float = 1800.0
     swap_patience: float = 5.0

@@ -31,10 +31,13 @@ from mlxd.engine.batching.sampling import (
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
 from mlxd.engine.models.loading import LoadedModel
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 from mlxd.events import CacheNote
 
+WHOLE_ENDS = ("stop", "length")
+"""The ends of answers that a next turn may go on from: nothing of them was cut off or refused."""
 NEVER_REUSED = CacheNote("never_reused", "this model's KV caches can't be reused")
 """Why nothing of a prompt is cached, where it is that."""
 
@@ -152,12 +155,14 @@ class MlxBatch:
         loaded: LoadedModel,
         prefixes: Prefixes,
         *,
+        answers: Answers | None = None,
         ability: RowAbility = EVERYTHING,
         max_batch: int,
         prefill_budget: float,
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
+        self._answers = answers
         self._prefill = Prefill(prefill_budget)
         self._ability = ability
         self.kv_bytes = 0
@@ -204,6 +209,9 @@ class MlxBatch:
         hit = self._prefixes.find(self._scope(row), row.tokens)
         row.cached = hit.cached
         row.cache_note = hit.note if self._ability.reused else NEVER_REUSED
+        if row.cache_note and row.prompt_note:
+            words = f"{row.cache_note.words}; {row.prompt_note.words}"
+            row.cache_note = CacheNote(row.prompt_note.reason, words)
         self._queue[row.id] = _Queued(row, hit)
 
     def remove(self, row_id: int) -> None:
@@ -216,6 +224,15 @@ class MlxBatch:
 
     def share(self, row_id: int) -> None:
         self._keep_computed(self._uids[row_id])
+
+    def remember(self) -> None:
+        """Note what ended rows said, after each step and before anyone hears of their ends."""
+        for row, tokens, _ in self._ended:
+            if self._answers is not None and row.before and row.end in WHOLE_ENDS:
+                said = RememberedAnswer(
+                    row.before, token_ids(tokens), len(row.tokens), row.boundaries
+                )
+                self._answers.add(self._scope(row), said)
 
     def settle(self) -> None:
         """Keep what ended rows computed, after each step.
@@ -336,7 +353,7 @@ class MlxBatch:
             self._prefixes.put(self._scope(row), tokens, cache, answered=answered)
 
     def _scope(self, row: BatchRow) -> str:
-        return f"{self._loaded.spec.id}\n{row.group}"
+        return scope_of(self._loaded.spec.id, row.group)
 
     def _forget(self, uid: int) -> None:
         running = self._running.pop(uid)

@@ -18,6 +18,7 @@ from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
+from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import (
     Answered,
@@ -93,6 +94,8 @@ class ModelPool:
         self.memory_limit = 0
         """Bytes for weights and KV caches together."""
         self.prefixes = Prefixes(0)
+        self.answers: Answers | None = None
+        """What was said, if prompts go on from that."""
 
     def configure(self, config: Configure) -> None:
         """Take the models and limits of a new process."""
@@ -104,6 +107,7 @@ class ModelPool:
         }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
         self.prefixes = Prefixes(0)
+        self.answers = Answers() if config.limits.exact_history else None
 
     @property
     def limits(self) -> EngineLimits:
@@ -232,7 +236,7 @@ class ModelPool:
         )
         try:
             with blaming("it can't be run", spec):
-                makers = makers_for(loaded)
+                makers = makers_for(loaded, self.answers)
                 ability, _ = self._trials.ability(loaded)
                 resident = self._start(loaded, ability)
         except ModelUnusable:
@@ -286,6 +290,7 @@ class ModelPool:
         batch = MlxBatch(
             loaded,
             self.prefixes,
+            answers=self.answers,
             ability=ability,
             max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
@@ -301,7 +306,10 @@ class ModelPool:
         name = resident.loaded.spec.id
         del self._residents[name]
         self._preparer.remove_model(name)
-        self.prefixes.forget(f"{name}\n")
+        self.prefixes.forget(scope_of(name, ""))
+        if self.answers is not None:
+            # The name may come back with other files, whose tokens are others.
+            self.answers.forget(scope_of(name, ""))
         resident.batch.close()
         unload(resident.loaded)
         self._share_memory()
@@ -321,16 +329,22 @@ class ModelPool:
         self.shrink_prefixes()
 
 
-def makers_for(loaded: LoadedModel) -> tuple[PromptBuilder, Constrainer]:
+def makers_for(loaded: LoadedModel, answers: Answers | None) -> tuple[PromptBuilder, Constrainer]:
     """What the preparing thread needs of a model; raises `ModelUnusable`."""
-    spec, size = loaded.spec, loaded.vocab_size
+    spec, size, ends = loaded.spec, loaded.vocab_size, sorted(loaded.eos_ids)
     try:
         # The fast tokenizers must not be shared between threads.
         tokenizer = copy.deepcopy(loaded.tokenizer)
         builder = PromptBuilder(
-            tokenizer, spec, loaded.context_length, vocab_size=size, known=loaded.format
+            tokenizer,
+            spec,
+            loaded.context_length,
+            vocab_size=size,
+            known=loaded.format,
+            answers=answers,
+            ends=ends,
         )
-        constrainer = Constrainer(tokenizer, builder, ends=sorted(loaded.eos_ids), vocab_size=size)
+        constrainer = Constrainer(tokenizer, builder, ends=ends, vocab_size=size)
     except BaseException as error:  # Tokenizers raise what they like.
         log.exception("preparing prompts for %s failed", spec.id)
         raise ModelUnusable(

@@ -202,6 +202,7 @@ class Worker:
             if admitted.prefill or admitted.waiting:
                 self._server.send(Step(admitted.prefill, waiting=admitted.waiting))
             result = resident.scheduler.step()
+            resident.batch.remember()
         if result is None:
             return
         resident.served = resident.served or bool(result.decode)
@@ -268,6 +269,8 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         ),
         group=request.source.key,
         boundaries=prompt.boundaries,
+        before=prompt.before,
+        prompt_note=prompt.note,
         sampling=request.sampling,
         logprobs=request.logprobs,
     )

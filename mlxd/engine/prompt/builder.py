@@ -6,19 +6,23 @@ Runs in the prep thread: text and token ids only, no MLX array.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, assert_never
 
 from mlxd.engine.notations.table import notation_named
+from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.escaping import Escaper, PlainEncoder, control_tokens
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
-from mlxd.engine.prompt.rendering import Rendered, TemplateContext
+from mlxd.engine.prompt.rendering import TemplateContext
+from mlxd.engine.prompt.splice import Splice, Splicer, WrittenRequest, find_frame
 from mlxd.engine.prompt.template_traits import REQUEST_ARGUMENTS
 from mlxd.engine.prompt.thinking_off import SWITCHES, turns_off
 from mlxd.engine.prompt.turn_layout import TAGS
 from mlxd.engine.prompt.turns import MessageReader
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ContextTooLong, InvalidField
+from mlxd.events import CacheNote
 from mlxd.messages import (
     AllowedTools,
     GenerateRequest,
@@ -53,19 +57,23 @@ class Prompt:
     """A request as the model reads it.
 
     `opens_reasoning` says that the prompt ends inside of a reasoning tag. `boundaries` are numbers
-    of tokens after which other prompts are likely to go on differently, rising.
+    of tokens after which other prompts are likely to go on differently, rising. `before` is what
+    its answer is found by later, and `note` says why an earlier one is not in it as it was said.
     """
 
     tokens: list[int]
     opens_reasoning: bool = False
     boundaries: tuple[int, ...] = ()
+    before: bytes = b""
+    note: CacheNote | None = None
 
 
 class PromptBuilder:
     """Builds prompts for one model; not for several threads at once.
 
     `vocab_size` is the length of the model's logits, if it is less than what the tokenizer knows;
-    `known` is what was found out of its template already.
+    `known` is what was found out of its template already. With `answers` a prompt goes on from
+    those in the tokens in which they were said; `ends` are the tokens that end them.
     """
 
     def __init__(
@@ -76,6 +84,8 @@ class PromptBuilder:
         *,
         vocab_size: int | None = None,
         known: ModelFormat | None = None,
+        answers: Answers | None = None,
+        ends: Sequence[int] = (),
     ) -> None:
         self._spec = spec
         self._context_length = context_length
@@ -91,6 +101,11 @@ class PromptBuilder:
         tokens = max(vocabulary.values(), default=-1) + 1
         self._vocab_size = tokens if vocab_size is None else min(tokens, vocab_size)
         self._longest_token = max(map(len, vocabulary), default=1)
+        self._splicer = None
+        if answers is not None:
+            context = TemplateContext(self._template, self.traits, self.markup, (), {})
+            frame = find_frame(context, self._encoder.first_control)
+            self._splicer = Splicer(tokenizer, self.markup, answers, ends=ends, frame=frame)
 
     def build(self, request: GenerateRequest) -> Prompt:
         """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""
@@ -151,21 +166,38 @@ class PromptBuilder:
         if size > self._context_length * self._longest_token:
             raise ContextTooLong(size // 4, self._context_length)
         escaper = self._encoder.escaper()
-        rendered = self._render(request, escaper, checkpoints)
+        written = self._render(request, escaper, checkpoints)
+        rendered = written.rendered
         if len(rendered.text) > 4 * size + MAX_GROWTH:
             raise InvalidField(
                 "messages", "value", "The model's chat template makes too much of the messages."
             )
+        splice = Splice()
+        if self._splicer is not None and not self._seeded(request):
+            splice = self._splicer.splice(written)
+        rest = rendered.text[splice.rest :]
         if checkpoints:
-            self._check_length(rendered.text)
+            self._check_length(rest)
         tokens, cuts = self._encoder.encode(
-            rendered.text,
-            rendered.marks,
+            rest,
+            [mark - splice.rest for mark in rendered.marks if mark > splice.rest],
             escaper.restore(),
+            begins=not splice.tokens,
             limit=self._context_length if checkpoints else None,
         )
-        boundaries = sorted({cut for cut in cuts if 0 < cut < len(tokens)})
-        return Prompt(tokens, rendered.opens_reasoning, tuple(boundaries))
+        known = len(splice.tokens)
+        boundaries = {*splice.boundaries, *(known + cut for cut in cuts)}
+        return Prompt(
+            [*splice.tokens, *tokens],
+            rendered.opens_reasoning,
+            tuple(sorted(cut for cut in boundaries if 0 < cut < known + len(tokens))),
+            written.before(rendered, request.messages) if self._splicer is not None else b"",
+            splice.note,
+        )
+
+    def _seeded(self, request: GenerateRequest) -> bool:
+        """Whether the same request has to give the same prompt, whatever came before."""
+        return request.sampling.merged(self._spec.sampling).seed is not None
 
     def _check_length(self, text: str) -> None:
         """Give up on a text that can't fit after tokenising little more than would."""
@@ -179,7 +211,9 @@ class PromptBuilder:
             if tokens - done // 1000 > self._context_length:
                 raise ContextTooLong(tokens * len(text) // done, self._context_length)
 
-    def _render(self, request: GenerateRequest, escaper: Escaper, checkpoints: bool) -> Rendered:
+    def _render(
+        self, request: GenerateRequest, escaper: Escaper, checkpoints: bool
+    ) -> WrittenRequest:
         """The conversation as text, in plainer and plainer forms until the template takes it."""
         reader = MessageReader(escaper, self._spec.id, self.markup.reasoning)
         turns = reader.turns(request.messages)
@@ -194,7 +228,8 @@ class PromptBuilder:
                 self._template, traits, self.markup, tools, arguments, command=command
             )
             try:
-                return context.render(turns, checkpoints=checkpoints)
+                rendered = context.render(list(chain.from_iterable(turns)), checkpoints=checkpoints)
+                return WrittenRequest(request, context, turns, rendered, escaper.restore())
             except TemplateFault as refusal:
                 fault = refusal
         raise InvalidField(

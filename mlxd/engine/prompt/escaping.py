@@ -101,6 +101,11 @@ class PlainEncoder:
         """A fresh one for one request."""
         return Escaper(self._pattern)
 
+    def first_control(self, text: str) -> str:
+        """The first control text in `text`, empty if there is none."""
+        found = self._pattern.search(text)
+        return found[0] if found else ""
+
     def count(self, text: str) -> int:
         """About as many tokens as a piece from inside of a text has."""
         return len(self._piece(text, (), begins=True)[0])
@@ -111,11 +116,13 @@ class PlainEncoder:
         marks: Sequence[int],
         restore: Mapping[str, str],
         *,
+        begins: bool = True,
         limit: int | None = None,
     ) -> tuple[list[int], list[int]]:
         """Token ids of a rendered text, and for each mark the token that begins there.
 
         `marks` are positions in `text`, rising; a mark inside of a token is the token's beginning.
+        `begins` is false for a text from the inside of another.
         Raises `ContextTooLong` once there are more tokens than `limit`.
         """
         assert all(one <= other for one, other in pairwise(marks)), "marks rise"
@@ -127,7 +134,7 @@ class PlainEncoder:
             if number % 2:
                 found, inside = self._plain_ids(restore.get(piece, piece)), [0] * len(here)
             else:
-                found, inside = self._piece(piece, here, begins=at == 0)
+                found, inside = self._piece(piece, here, begins=begins and at == 0)
             cuts += [len(ids) + cut for cut in inside]
             ids += found
             at += len(piece)

@@ -128,9 +128,7 @@ class TemplateContext:
             return False
         with suppress(TemplateFault):
             tail = text[shared(text, self.text(turns, open_answer=False)) :][-TAIL:]
-        return any(
-            tail.rfind(opening) > tail.rfind(closing) for opening, closing in self.markup.reasoning
-        )
+        return leaves_open(tail, self.markup)
 
     def _marks(self, text: str, turns: Sequence[ChatTurn]) -> tuple[int, ...]:
         """The ends of the system's part, of the last user turn, and of the last turn."""
@@ -144,6 +142,11 @@ class TemplateContext:
             with suppress(TemplateFault):
                 marks.add(shared(text, self.text(beginning, open_answer=False)))
         return tuple(sorted(marks))
+
+
+def leaves_open(tail: str, markup: Markup) -> bool:
+    """Whether a text that the template wrote ends inside of a reasoning tag."""
+    return any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in markup.reasoning)
 
 
 def shared(one: str, other: str) -> int:

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import notation_named
-from mlxd.engine.parsing.blocks import BlockBuilder
+from mlxd.engine.parsing.whole_answer import read_answer
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.rendering import TemplateContext, shared
 from mlxd.engine.prompt.template_traits import TemplateTraits
-from mlxd.engine.prompt.turns import ChatCall, ChatTurn
-from mlxd.events import BlockEnd, Finished, Timings, Usage
-from mlxd.messages import GenerateRequest, Text, Tool, ToolCall
+from mlxd.engine.prompt.turns import ChatCall, ChatTurn, one_spelling
+from mlxd.messages import Text, Tool, ToolCall
 
 TOOLS = (
     Tool(
@@ -68,7 +67,6 @@ DESCRIBED_TOOLS = [
     }
     for tool in TOOLS
 ]
-REQUEST = GenerateRequest("round-trip", "", (), tools=TOOLS)
 
 
 class Trip(NamedTuple):
@@ -144,25 +142,15 @@ def _dense(text: str) -> str:
 
 
 def _beside(text: str, markup: Markup, calls: Sequence[ChatCall]) -> int | None:
-    builder = BlockBuilder(markup, REQUEST, opens_reasoning=False, mode="separate")
-    events = builder.text(text, tokens=1)
-    events += builder.finish("stop", stop_sequence=None, usage=Usage(), timings=Timings())
-    finished = events[-1]
-    if isinstance(finished, Finished) and finished.notes:
+    parts = read_answer(text, markup, TOOLS)
+    if parts is None:
         return None
-    parts = [event.part for event in events if isinstance(event, BlockEnd)]
     read = [(part.name, part.arguments) for part in parts if isinstance(part, ToolCall)]
     if len(read) != len(calls):
         return None
     for (name, arguments), call in zip(read, calls, strict=True):
-        if name != call.name or _same(arguments) != json.dumps(call.arguments, sort_keys=True):
+        if name != call.name or one_spelling(arguments) != json.dumps(
+            call.arguments, sort_keys=True
+        ):
             return None
     return sum(len(part.text) for part in parts if isinstance(part, Text))
-
-
-def _same(arguments: str) -> str:
-    """Arguments in one spelling, in which 1 is not true and not "1"."""
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True)
-    except ValueError:
-        return ""

@@ -54,21 +54,22 @@ class MessageReader:
     model: str
     reasoning: tuple[tuple[str, str], ...] = ()
 
-    def turns(self, messages: Sequence[Message]) -> list[ChatTurn]:
+    def turns(self, messages: Sequence[Message]) -> list[list[ChatTurn]]:
         """Every message as one turn, and one more for each tool result it holds."""
-        turns: list[ChatTurn] = []
-        for number, message in enumerate(messages):
-            where = f"messages.{number}.content"
-            results = [part for part in message.parts if isinstance(part, ToolResult)]
-            rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-            turns += [self._result(where, result) for result in results]
-            if rest or not results:
-                turns.append(self._turn(where, message.role, rest))
-        return turns
+        return [self._turns(number, message) for number, message in enumerate(messages)]
 
     def tools(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
         """Tools as chat templates expect them; raises `InvalidField` for a broken schema."""
         return [self._tool(number, tool) for number, tool in enumerate(tools)]
+
+    def _turns(self, number: int, message: Message) -> list[ChatTurn]:
+        where = f"messages.{number}.content"
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+        turns = [self._result(where, result) for result in results]
+        if rest or not results:
+            turns.append(self._turn(where, message.role, rest))
+        return turns
 
     def _turn(
         self, where: str, role: Role, parts: Sequence[Text | Reasoning | Image | ToolCall]
@@ -91,7 +92,7 @@ class MessageReader:
                     assert_never(part)
         text, thought, closed = "\n".join(texts), "\n".join(reasoning), False
         if role == "assistant" and not reasoning:
-            text, thought, closed = self._split_reasoning(text)
+            text, thought, closed = split_reasoning(text, self.reasoning)
         text, thought = self.escaper.text(text), self.escaper.text(thought)
         return ChatTurn(role, text, thought, tuple(calls), thought=closed)
 
@@ -115,20 +116,6 @@ class MessageReader:
             text = f"Error: {text}"
         return ChatTurn("tool", text, call_id=self.escaper.text(result.call_id))
 
-    def _split_reasoning(self, text: str) -> tuple[str, str, bool]:
-        """(text, thinking, whether it was closed) of what a caller sends back in tags of thinking.
-
-        Programs write the tags that most models have: a model with others takes them as its own.
-        """
-        trimmed = text.lstrip()
-        common = (COMMON_TAGS,) if self.reasoning and COMMON_TAGS[1] in trimmed else ()
-        for opening, closing in (*self.reasoning, *common):
-            if trimmed.startswith(opening):
-                thought, closed, answer = trimmed.removeprefix(opening).partition(closing)
-                thought = thought.strip("\n") if closed else thought.lstrip("\n")
-                return answer.lstrip("\n"), thought, bool(closed)
-        return text, "", False
-
     def _tool(self, number: int, tool: Tool) -> dict[str, Any]:
         parameters = parse_object(tool.parameters)
         if parameters is None:
@@ -145,6 +132,29 @@ class MessageReader:
     def _no_images(self, image: Image, where: str) -> InvalidField:
         why = f"The model '{self.model}' takes text only; it sees no images."
         return InvalidField(image.place or where, "unsupported", why)
+
+
+def split_reasoning(text: str, tags: Sequence[tuple[str, str]]) -> tuple[str, str, bool]:
+    """(text, thinking, whether it was closed) of what a caller sends back in tags of thinking.
+
+    Programs write the tags that most models have: a model with others takes them as its own.
+    """
+    trimmed = text.lstrip()
+    common = (COMMON_TAGS,) if tags and COMMON_TAGS[1] in trimmed else ()
+    for opening, closing in (*tags, *common):
+        if trimmed.startswith(opening):
+            thought, closed, answer = trimmed.removeprefix(opening).partition(closing)
+            thought = thought.strip("\n") if closed else thought.lstrip("\n")
+            return answer.lstrip("\n"), thought, bool(closed)
+    return text, "", False
+
+
+def one_spelling(arguments: str) -> str:
+    """A call's arguments in one spelling, in which 1 is not 1.0, true or "1"; empty if not JSON."""
+    try:
+        return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        return ""
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

@@ -63,7 +63,9 @@ class BatchRow:
     batch's own: what may be drawn next, None for everything. `guard` ends it where it only repeats
     itself. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
-    `waits` is why it is still waiting, as it was reported last.
+    `waits` is why it is still waiting, as it was reported last. `before` names its prompt for turns
+    that go on from its answer, and `prompt_note` says why an earlier answer is not in the prompt as
+    it was said. `end` is why it ended.
     """
 
     id: int
@@ -72,6 +74,8 @@ class BatchRow:
     text: RowText
     group: str = ""
     boundaries: tuple[int, ...] = ()
+    before: bytes = b""
+    prompt_note: CacheNote | None = None
     sampling: Sampling = Sampling()
     logprobs: int | None = None
     window: bool = False
@@ -89,6 +93,7 @@ class BatchRow:
     awaits: int | None = None
     reached: int = 0
     waits: WaitReason | None = None
+    end: str = ""
 
     @property
     def most_tokens(self) -> int:
@@ -289,6 +294,7 @@ class Scheduler:
 
     def _ended(self, row: BatchRow, piece: FinalText, reason: str) -> DecodeRow:
         del self._rows[row.id]
+        row.end = reason
         now = self._clock()
         timings = Timings(
             queue=row.admitted - row.submitted,

@@ -15,6 +15,7 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import EVERYTHING, RowAbility
 from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.protocol import ModelSpec, PrefillRow
 from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
 from mlxd.events import TokenLogprob
@@ -70,6 +71,7 @@ class Bench:
         loaded: LoadedModel,
         *,
         prefixes: Prefixes | None = None,
+        answers: Answers | None = None,
         prefill_budget: float = 0.25,
         ability: RowAbility = EVERYTHING,
     ) -> None:
@@ -77,6 +79,7 @@ class Bench:
         self.batch = MlxBatch(
             loaded,
             prefixes if prefixes is not None else Prefixes(0),
+            answers=answers,
             ability=ability,
             max_batch=8,
             prefill_budget=prefill_budget,
