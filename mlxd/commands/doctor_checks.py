@@ -28,7 +28,7 @@ from mlxd.config.settings import (
 from mlxd.config.suggested_models import gigabytes
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.prefix_disk import folder
-from mlxd.engine.protocol import ModelSpec
+from mlxd.engine.protocol import FREE_BYTES, ModelSpec
 from mlxd.errors import ConfigError
 from mlxd.status import AnswerFormat
 from mlxd.store.conversations import store_path
@@ -188,8 +188,8 @@ def prefixes_finding(settings: Settings, config_file: Path | None) -> Finding:
         return Finding("warn", "prefixes", f"{there} can't be written", remedy)
     free, held = folder.free_bytes(root), sum(each.bytes for each in folder.summary(root))
     text = f"{root}, {gigabytes(held)} of {gigabytes(limit)}, {gigabytes(free)} of the disk free"
-    if free < folder.FREE_BYTES:
-        least = gigabytes(folder.FREE_BYTES)
+    if free < FREE_BYTES:
+        least = gigabytes(FREE_BYTES)
         return Finding("warn", "prefixes", text, f"Nothing is written below {least} free.")
     return Finding("ok", "prefixes", text)
 

@@ -19,6 +19,8 @@ from mlxd.status import AnswerFormat, EngineFigures, ModelState, RowFigures
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes; a longer frame means the peer is broken."""
 
+FREE_BYTES = 10 * 1024**3
+"""No prefix is written while the disk has fewer bytes free."""
 SAVE_SECONDS = 3.0
 """How long the process may go on to write prefixes to the disk when it is told to end."""
 
@@ -51,13 +53,15 @@ class ModelSpec(msgspec.Struct, frozen=True):
 class PrefixDiskLimits(msgspec.Struct, frozen=True):
     """Prefixes are kept on the disk too: where, and how many bytes of them at once and in a day.
 
-    What leaves memory is written, and all that memory has after `idle_seconds` without a request.
+    What leaves memory is written, and all that memory has after `idle_seconds` without a request;
+    nothing while the disk has less than `free_bytes` free.
     """
 
     path: str
     bytes: int
     daily_bytes: int
     idle_seconds: float = 30.0
+    free_bytes: int = FREE_BYTES
 
 
 class EngineLimits(msgspec.Struct, frozen=True):

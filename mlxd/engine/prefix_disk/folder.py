@@ -16,8 +16,6 @@ from mlxd.engine.prefix_disk.spill_file import FOLDER, Buffer, SpillFile
 LOCK, KEY, LABEL, WRITTEN = "lock", "key", "about.json", "written"
 KEY_BYTES = 32
 UNFINISHED = ".tmp"
-FREE_BYTES = 10 * 1024**3
-"""Nothing is written while the disk has fewer bytes free."""
 
 
 class FolderInUse(Exception):

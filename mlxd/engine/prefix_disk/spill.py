@@ -71,11 +71,10 @@ class PrefixDisk:
         post: Callable[[Callable[[], None]], None],
         *,
         clock: Callable[[], float] = time.time,
-        free: Callable[[Path], int] = folder.free_bytes,
     ) -> None:
         self._root = Path(limits.path)
         self._limits, self._most_queued, self._models, self._post = limits, queued, models, post
-        self._clock, self._free = clock, free
+        self._clock = clock
         self._commands: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         # Guards what both threads touch: index, queue, counts.
         self._changed = threading.Condition()
@@ -294,8 +293,9 @@ class PrefixDisk:
         size, day = sum(map(len, pieces)), self._day.at(self._clock())
         path = self._root / file.place
         try:
-            if self._free(self._root) < folder.FREE_BYTES:
-                return self._pause(f"the disk has less than {folder.FREE_BYTES >> 30} GiB free")
+            if folder.free_bytes(self._root) < self._limits.free_bytes:
+                least = self._limits.free_bytes >> 30
+                return self._pause(f"the disk has less than {least} GiB free")
             if day.written + size > self._limits.daily_bytes:
                 return self._pause("as much as a day may have was written today")
             if size > self._limits.bytes:

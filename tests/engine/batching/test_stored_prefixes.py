@@ -42,8 +42,8 @@ class Run:
         fingerprint: str = "f" * 32,
     ) -> None:
         self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        limits = PrefixDiskLimits(str(root), disk, LIMIT)
-        self.disk = PrefixDisk(limits, LIMIT, ["m"], self._posted.put, free=lambda root: 2**60)
+        limits = PrefixDiskLimits(str(root), disk, LIMIT, free_bytes=0)
+        self.disk = PrefixDisk(limits, LIMIT, ["m"], self._posted.put)
         self.prefixes = Prefixes(memory, self.disk)
         self.prefixes.serve("m", fingerprint, empty)
         assert self.disk.finish(SECONDS)

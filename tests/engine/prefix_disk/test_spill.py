@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mlxd.engine.prefix_disk import folder
-from mlxd.engine.prefix_disk.folder import FREE_BYTES, clear, read_key, summary
+from mlxd.engine.prefix_disk.folder import clear, read_key, summary
 from mlxd.engine.prefix_disk.index import LayerNeeds, Needed, Tokens
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.prefix_disk.spill_file import (
@@ -51,14 +51,12 @@ class Kept:
         daily: int = PLENTY,
         queued: int = PLENTY,
         now: Callable[[], float] = lambda: 1e9,
-        free: int = 2 * FREE_BYTES,
+        free: int = 0,
     ) -> None:
         self.root = root
         self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        limits = PrefixDiskLimits(str(root), most, daily)
-        self.disk = PrefixDisk(
-            limits, queued, ["m"], self._posted.put, clock=now, free=lambda root: free
-        )
+        limits = PrefixDiskLimits(str(root), most, daily, free_bytes=free)
+        self.disk = PrefixDisk(limits, queued, ["m"], self._posted.put, clock=now)
         self.disk.serve(MODEL, "m")
         assert self.disk.finish(SECONDS)
 
@@ -162,9 +160,11 @@ def damage(path: Path, other: Path, rng: random.Random) -> str:
     if what == "remove":
         path.unlink()
         return what
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    cut = content[: rng.randrange(len(content))]
-    path.write_bytes({"flip": content, "cut": cut, "replace": other.read_bytes()}[what])
+    if what == "flip":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    elif what == "cut":
+        del content[rng.randrange(len(content)) :]
+    path.write_bytes(other.read_bytes() if what == "replace" else content)
     return what
 
 
@@ -232,9 +232,9 @@ def test_a_day_has_a_limit_that_restarts_and_clocks_do_not_lift(tmp_path: Path) 
 
 
 def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
-    with kept(tmp_path, free=FREE_BYTES - 1) as run:
+    with kept(tmp_path, free=10 * 2**60) as run:
         run.write(tokens(2 * BLOCK))
-        assert run.disk.figures.problem == "the disk has less than 10 GiB free"
+        assert run.disk.figures.problem == "the disk has less than 10737418240 GiB free"
         assert not run.disk.writes
     assert paths(tmp_path) == []
 
