@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.prefix_disk.test_spill import kept, tokens
+from tests.engine.prefix_disk.test_spill import Kept, tokens
 
 pytestmark = pytest.mark.process
 
@@ -18,7 +18,7 @@ def test_killed_while_it_writes_a_process_leaves_whole_files(tmp_path: Path) -> 
             assert writer.stdout is not None
             done = [int(writer.stdout.readline()) for _ in range(5 * round_)]
             writer.kill()
-        with kept(tmp_path) as run:
+        with Kept(tmp_path) as run:
             assert all(run.known(tokens(64, 100 * talk)) == 64 for talk in done)
             assert run.disk.figures.damaged == 0
         assert not list(tmp_path.rglob("*.tmp"))

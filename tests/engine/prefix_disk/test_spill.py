@@ -6,10 +6,10 @@ import resource
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Self
 
 import numpy as np
 import pytest
@@ -72,9 +72,18 @@ class Kept:
             body = own * (BODY // len(own))
             form = ArrayForm("uint8", (len(body),), len(body))
             header = SpillHeader(file.place, own, (form,), notes={"who": b"me"})
-            self.disk.offer(file, len(body), lambda held=(header, [body]): held)  # type: ignore[misc]
+            self._offer(file, header, body)
             at = end
         assert self.disk.finish(SECONDS)
+
+    def _offer(self, file: SpillFile, header: SpillHeader, body: bytes) -> None:
+        self.disk.offer(file, len(body), lambda: (header, [body]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disk.close()
 
     def known(self, prompt: Tokens, owner: str = "me") -> int:
         """The tokens of a prompt that are read back; wrong ones fail the test."""
@@ -98,23 +107,14 @@ class Kept:
         return needed.tokens
 
 
-@contextmanager
-def kept(root: Path, **limits: object) -> Iterator[Kept]:
-    run = Kept(root, **limits)  # type: ignore[arg-type]
-    try:
-        yield run
-    finally:
-        run.disk.close()
-
-
 def paths(root: Path) -> list[Path]:
     return sorted(root / found.file.place for found in folder.scan(root))
 
 
 def test_what_was_written_is_found_after_a_restart_by_its_owner_alone(tmp_path: Path) -> None:
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(tokens(100))
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         assert run.known(tokens(120)) == 100
         assert run.known(np.concatenate([tokens(40), tokens(40, 7)])) == 32, "whole blocks"
         assert run.known(tokens(120), "you") == 0
@@ -124,7 +124,7 @@ def test_what_was_written_is_found_after_a_restart_by_its_owner_alone(tmp_path: 
 
 
 def test_files_and_folders_are_for_this_account_alone(tmp_path: Path) -> None:
-    with kept(tmp_path / "new") as run:
+    with Kept(tmp_path / "new") as run:
         run.write(tokens(20))
     for path in [tmp_path / "new", *(tmp_path / "new").rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -170,7 +170,7 @@ def damage(path: Path, other: Path, rng: random.Random) -> str:
 
 def test_damaged_and_missing_files_are_misses_and_are_written_anew(tmp_path: Path) -> None:
     rng, prompt, done = random.Random(1), tokens(3 * BLOCK), []
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(prompt)
         for _ in range(100):
             one, other = rng.sample(paths(tmp_path), 2)
@@ -183,7 +183,7 @@ def test_damaged_and_missing_files_are_misses_and_are_written_anew(tmp_path: Pat
 
 
 def test_the_limit_is_passed_by_one_file_at_most_and_what_is_used_stays(tmp_path: Path) -> None:
-    with kept(tmp_path, most=40_000) as run:
+    with Kept(tmp_path, most=40_000) as run:
         old = tokens(5 * BLOCK, 10**6)
         run.write(old)
         for talk in range(30):
@@ -195,17 +195,17 @@ def test_the_limit_is_passed_by_one_file_at_most_and_what_is_used_stays(tmp_path
             assert sum(path.stat().st_size for path in paths(tmp_path)) <= 40_000
         assert run.known(tokens(4 * BLOCK)) == 0
         assert run.known(tokens(4 * BLOCK, 29_000)) == 4 * BLOCK
-    with kept(tmp_path, most=20_000) as run:
+    with Kept(tmp_path, most=20_000) as run:
         assert sum(path.stat().st_size for path in paths(tmp_path)) <= 20_000
         assert run.known(old) == len(old), "the order survives a restart"
 
 
 def test_folders_of_models_that_are_not_served_go_first(tmp_path: Path) -> None:
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(tokens(4 * BLOCK))
     changed = tmp_path / ("b" * 32)
     (tmp_path / MODEL).rename(changed)
-    with kept(tmp_path, most=25_000) as run:
+    with Kept(tmp_path, most=25_000) as run:
         for talk in range(1, 3):
             run.write(tokens(4 * BLOCK, 1000 * talk))
         assert all(run.known(tokens(4 * BLOCK, 1000 * talk)) == 4 * BLOCK for talk in (1, 2))
@@ -215,7 +215,7 @@ def test_folders_of_models_that_are_not_served_go_first(tmp_path: Path) -> None:
 def test_a_day_has_a_limit_that_restarts_and_clocks_do_not_lift(tmp_path: Path) -> None:
     day = 86_400.0
     now = 1000 * day
-    with kept(tmp_path, daily=10_000, now=lambda: now) as run:
+    with Kept(tmp_path, daily=10_000, now=lambda: now) as run:
         run.write(tokens(20 * BLOCK))
         figures = run.disk.figures
         assert figures.written_today <= 10_000
@@ -223,16 +223,16 @@ def test_a_day_has_a_limit_that_restarts_and_clocks_do_not_lift(tmp_path: Path) 
         written = figures.entries
         assert figures.dropped == 20 - written > 0
     for then in (now, now - 40 * day, now - 41 * day):
-        with kept(tmp_path, daily=10_000, now=lambda then=then: then) as run:
+        with Kept(tmp_path, daily=10_000, now=lambda then=then: then) as run:
             run.write(tokens(2 * BLOCK, 5000))
             assert run.disk.figures.entries == written
-    with kept(tmp_path, daily=10_000, now=lambda: now + day) as run:
+    with Kept(tmp_path, daily=10_000, now=lambda: now + day) as run:
         run.write(tokens(2 * BLOCK, 5000))
         assert run.disk.figures.entries == written + 2
 
 
 def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
-    with kept(tmp_path, free=10 * 2**60) as run:
+    with Kept(tmp_path, free=10 * 2**60) as run:
         run.write(tokens(2 * BLOCK))
         assert run.disk.figures.problem == "the disk has less than 10737418240 GiB free"
         assert not run.disk.writes
@@ -241,7 +241,7 @@ def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path: Path) -> Non
 
 def test_a_write_that_fails_leaves_nothing_and_is_said(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
         try:
             run.write(tokens(2 * BLOCK))
@@ -254,11 +254,16 @@ def test_a_write_that_fails_leaves_nothing_and_is_said(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_drops_or_says_when_there_is_room(tmp_path: Path) -> None:
-    with kept(tmp_path, queued=10) as run:
+    with Kept(tmp_path, queued=10) as run:
         run.write(tokens(3 * BLOCK))
         assert run.disk.figures.dropped == 3, "larger than all that may wait"
     goes_on = threading.Event()
-    with kept(tmp_path, queued=BODY, now=lambda: goes_on.wait() and 1e9) as run:
+
+    def now() -> float:
+        goes_on.wait()
+        return 1e9
+
+    with Kept(tmp_path, queued=BODY, now=now) as run:
         files = [SpillFile(MODEL, MODEL, "kv", id_ * 32, "0" * 32, 1) for id_ in "123"]
         room: list[bool] = []
 
@@ -278,7 +283,7 @@ def test_a_full_queue_drops_or_says_when_there_is_room(tmp_path: Path) -> None:
 
 
 def test_a_second_server_uses_nothing_of_the_folder(tmp_path: Path) -> None:
-    with kept(tmp_path) as run, kept(tmp_path) as second:
+    with Kept(tmp_path) as run, Kept(tmp_path) as second:
         run.write(tokens(2 * BLOCK))
         assert second.disk.figures.problem == "another server uses the folder"
         second.write(tokens(2 * BLOCK))
@@ -288,7 +293,7 @@ def test_a_second_server_uses_nothing_of_the_folder(tmp_path: Path) -> None:
 
 def test_clearing_works_beside_a_server_which_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not ours")
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(tokens(3 * BLOCK))
         key = read_key(tmp_path)
         clear(tmp_path)
@@ -301,16 +306,16 @@ def test_clearing_works_beside_a_server_which_begins_anew(tmp_path: Path) -> Non
 
 
 def test_a_key_that_others_may_have_read_is_not_used(tmp_path: Path) -> None:
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(tokens(BLOCK))
     (tmp_path / folder.KEY).chmod(0o644)
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         assert run.known(tokens(BLOCK)) == 0
         assert run.disk.figures.problem == "the folder can't be used: its key can be read by others"
 
 
 def test_a_start_reads_no_files_body(tmp_path: Path) -> None:
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         run.write(tokens(40 * BLOCK))
     opened: list[str] = []
     watching = True
@@ -320,7 +325,7 @@ def test_a_start_reads_no_files_body(tmp_path: Path) -> None:
             opened.append(str(args[0]))
 
     sys.addaudithook(watch)
-    with kept(tmp_path) as run:
+    with Kept(tmp_path) as run:
         assert run.disk.figures.entries == 40
         watching = False
     assert opened
