@@ -174,9 +174,8 @@ class Prefixes:
     def forget(self, scope_prefix: str) -> None:
         """Drop all prompts of the scopes that begin with `scope_prefix` (a model)."""
         for scope, leaf in self._tree.leaves():
-            if scope.startswith(scope_prefix):
-                for node in leaf.path:
-                    self._keep(scope, node)
+            if self._stored is not None and scope.startswith(scope_prefix):
+                self._stored.keep(scope, leaf, path=True)
         self._drop(scope_prefix, "went when the model was unloaded")
 
     def distrust(self) -> None:
@@ -248,29 +247,30 @@ class Prefixes:
     def save(self, emptied: Callable[[], None]) -> None:
         """Have all written that the disk has not, what was used last first.
 
-        Where the queue is full, `emptied` is called when it is time to go on.
+        Where the queue is full, `emptied` is called when it is time to go on. Each block comes
+        before those behind it, so that what is cut short is a beginning.
         """
-        for scope, node in self._to_save():
-            if self._stored is not None and self._stored.keep(scope, node, emptied):
+        if self._stored is None:
+            return
+        for scope, leaf in self._newest():
+            if self._stored.keep(scope, leaf, path=True, emptied=emptied):
                 return
         self.unsaved = False
+        self._stored.disk.then(lambda: None)
 
     def save_within(self, seconds: float) -> None:
         """As `save`, and wait for it, but not for longer."""
         if self._stored is None:
             return
         disk, end = self._stored.disk, time.monotonic() + seconds
-        for scope, node in self._to_save():
-            while left := self._stored.keep(scope, node, lambda: None):
+        for scope, leaf in self._newest():
+            while left := self._stored.keep(scope, leaf, path=True, emptied=lambda: None):
                 if not disk.wait_for_room(left, end - time.monotonic()):
                     return
         disk.finish(end - time.monotonic())
 
-    def _to_save(self) -> list[tuple[str, Node]]:
-        """All nodes, each before those behind it: what is cut short is a beginning."""
-        leaves = sorted(self._tree.leaves(), key=lambda item: -item[1].used)
-        found = {id(node): (scope, node) for scope, leaf in leaves for node in leaf.path}
-        return list(found.values())
+    def _newest(self) -> list[tuple[str, Node]]:
+        return sorted(self._tree.leaves(), key=lambda item: -item[1].used)
 
     def _lost(self, scope: str, why: str) -> None:
         self._losses[scope] = why

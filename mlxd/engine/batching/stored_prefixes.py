@@ -13,7 +13,13 @@ from mlxd.engine.batching.block_tree import Ids, Match, Node
 from mlxd.engine.batching.cache_layers import Arrays, Cache, ComputedCache, Whole
 from mlxd.engine.prefix_disk.index import LayerNeeds
 from mlxd.engine.prefix_disk.spill import PrefixDisk
-from mlxd.engine.prefix_disk.spill_file import ArrayForm, SpillData, SpillFile, SpillHeader
+from mlxd.engine.prefix_disk.spill_file import (
+    ArrayForm,
+    SpillData,
+    SpillFile,
+    SpillHeader,
+    SpillKind,
+)
 
 WORTH_READING = 64
 """Tokens that must be saved for the disk to be asked."""
@@ -102,63 +108,56 @@ class StoredPrefixes:
         self.models[name] = model
         self.disk.serve(model.fingerprint, name)
 
-    def keep(self, scope: str, node: Node, emptied: Callable[[], None] | None = None) -> int:
-        """Have a node written where it is not there yet; bytes that there was no room for.
+    def keep(
+        self,
+        scope: str,
+        node: Node,
+        *,
+        path: bool = False,
+        emptied: Callable[[], None] | None = None,
+    ) -> int:
+        """Have a node written where it is not there yet, or its whole `path`.
 
-        These are dropped, or with `emptied` left to be offered again when that is called.
+        Returns bytes that there was no room for. They are dropped, or with `emptied` left to be
+        offered again when that is called.
         """
         name, _, owner = scope.partition("\n")
         model = self.models.get(name)
         where = self.disk.position(model.fingerprint, owner) if model is not None else None
         if model is None or where is None or not self.disk.writes:
             return 0
-        for file, part in self._parts(model, where, node):
-            if not self.disk.offer(file, part.nbytes, part.content, emptied=emptied):
-                return part.nbytes
-        return 0
-
-    def _parts(
-        self, model: StoredModel, where: Any, node: Node
-    ) -> Iterator[tuple[SpillFile, "_Part"]]:
-        ids, place = where
         tokens = np.concatenate([each.tokens for each in node.path])
-        start = ids.after(tokens[: node.start].tobytes())
-        end = start.after(node.tokens.tobytes())
-
-        def part(kind: Any, length: int, arrays: Sequence[mx.array], layers: Any = None) -> Any:
-            begin = end if kind == "state" else start
-            file = SpillFile(place[0], place[1], kind, end.id, begin.id, length)
-            own = tokens[len(tokens) - length :].tobytes()
-            return file, _Part(file, own, arrays, layers, node.notes)
-
-        yield part("kv", len(node.tokens), cast(Arrays, node.kv).arrays)
-        if node.window is not None and node.window.length:
-            yield part("window", node.window.length, cast(Arrays, node.window).arrays)
-        if node.state is not None:
-            apart = model.taken_apart(cast(Whole, node.state))
-            if apart is not None:
-                yield part("state", min(len(tokens), STATE_TOKENS), *apart)
+        end, place = where
+        for each in node.path:
+            start, end = end, end.after(each.tokens.tobytes())
+            if not path and each is not node:
+                continue
+            for kind, own, arrays, layers in _parts(model, each, tokens):
+                begin = end if kind == "state" else start
+                file = SpillFile(*place, kind, end.id, begin.id, len(own))
+                part = _Part(file, own.tobytes(), arrays, layers, each.notes)
+                if not self.disk.offer(file, part.nbytes, part.content, emptied=emptied):
+                    return part.nbytes
+        return 0
 
     def plan(self, scope: str, tokens: Ids, match: Match, limit: int) -> DiskPlan | None:
         """How the disk knows more of a prompt than memory does; in memory `limit` bytes fit."""
         name, _, owner = scope.partition("\n")
         model = self.models.get(name)
-        if model is None:
+        where = self.disk.position(model.fingerprint, owner) if model is not None else None
+        if model is None or where is None:
             return None
-        for needed, nbytes in self.disk.longest(model.fingerprint, owner, tokens, model.needs):
-            gain = min(needed.tokens, len(tokens) - 1) - match.usable
-            if gain < WORTH_READING:
-                return None
-            if nbytes <= limit:
-                # Of what can be cut, memory has the beginning.
-                files = tuple(
-                    (file, end)
-                    for file, end in needed.files
-                    if file.kind != "kv" or end > match.common
-                )
-                chain = tuple(file for file, _ in needed.files)
-                return DiskPlan(scope, tokens[: needed.tokens], gain, nbytes, files, chain)
-        return None
+        least = match.usable + WORTH_READING
+        needed = self.disk.longest(where, tokens, model.needs, least=least, most_bytes=limit)
+        if needed is None:
+            return None
+        # Of what can be cut, memory has the beginning.
+        files = tuple(
+            (file, end) for file, end in needed.files if file.kind != "kv" or end > match.common
+        )
+        chain = tuple(file for file, _ in needed.files)
+        gain = min(needed.tokens, len(tokens) - 1) - match.usable
+        return DiskPlan(scope, tokens[: needed.tokens], gain, needed.nbytes, files, chain)
 
     def read(
         self, plan: DiskPlan, wanted: Callable[[], bool], then: Callable[[Parts | None], None]
@@ -280,6 +279,19 @@ class _Reading:
             self._then(self._parts)
         else:
             self._next()
+
+
+def _parts(
+    model: StoredModel, node: Node, tokens: Ids
+) -> Iterator[tuple[SpillKind, Ids, Sequence[mx.array], Any]]:
+    """What is kept of a node: its own of `tokens`, arrays, and how a state is made of them."""
+    yield "kv", node.tokens, cast(Arrays, node.kv).arrays, None
+    if node.window is not None and node.window.length:
+        window = cast(Arrays, node.window)
+        yield "window", tokens[node.end - window.length : node.end], window.arrays, None
+    apart = model.taken_apart(cast(Whole, node.state)) if node.state is not None else None
+    if apart is not None:
+        yield "state", tokens[max(node.end - STATE_TOKENS, 0) : node.end], *apart
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What lies on the disk, known from names and sizes alone, and what goes first. Pure."""
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Needed(NamedTuple):
 
     tokens: int
     files: tuple[tuple[SpillFile, int], ...]
+    nbytes: int
 
 
 class _Reached(NamedTuple):
@@ -33,6 +35,8 @@ class _Reached(NamedTuple):
     id: str
     file: SpillFile | None
     before: int
+    nbytes: int
+    """Of the whole chain."""
 
 
 class DiskIndex:
@@ -53,9 +57,6 @@ class DiskIndex:
 
     def __iter__(self) -> Iterator[SpillFile]:
         return iter(self._sizes)
-
-    def size(self, file: SpillFile) -> int:
-        return self._sizes[file]
 
     def add(self, file: SpillFile, size: int) -> None:
         """A file is there now; it was used last."""
@@ -96,26 +97,32 @@ class DiskIndex:
         return file.kind == "kv" and (at in self._next or at in self._at)
 
     def longest(
-        self, ids: PositionIds, place: tuple[str, str], tokens: Tokens, needs: LayerNeeds
-    ) -> Iterator[Needed]:
-        """Beginnings of `tokens` that all is there for, the longest first.
+        self,
+        ids: PositionIds,
+        place: tuple[str, str],
+        tokens: Tokens,
+        needs: LayerNeeds,
+        *,
+        least: int = 1,
+        most_bytes: float = math.inf,
+    ) -> Needed | None:
+        """The longest beginning of `tokens` that all is there for, in at most so many bytes.
 
-        At least one token is left to compute where a cache can't be cut.
+        It has `least` tokens; one is left to compute where a cache can't be cut.
         """
         reached = self._followed(ids, place, tokens)
         most = len(tokens) - 1 if needs.window or needs.state else len(tokens)
         for position in sorted(reached, reverse=True):
-            if not 0 < position <= most:
-                continue
-            besides = self._besides(place, reached, position, needs)
+            if position < least:
+                return None
+            besides = self._besides(place, reached, position, needs) if position <= most else None
             if besides is None:
                 continue
-            chain: list[tuple[SpillFile, int]] = []
-            at = position
-            while (file := reached[at].file) is not None:
-                chain.append((file, at))
-                at = reached[at].before
-            yield Needed(position, (*reversed(chain), *besides))
+            nbytes = reached[position].nbytes + sum(self._sizes[file] for file, _ in besides)
+            if nbytes <= most_bytes:
+                chain = _chain(reached, position)
+                return Needed(position, (*chain, *besides), nbytes)
+        return None
 
     def _followed(
         self, ids: PositionIds, place: tuple[str, str], tokens: Tokens
@@ -124,7 +131,7 @@ class DiskIndex:
 
         Blocks may have been cut elsewhere in another run, so that several chains lead to one.
         """
-        reached = {0: _Reached(ids.id, None, 0)}
+        reached = {0: _Reached(ids.id, None, 0, 0)}
         left = {0: ids}
         while left:
             at = min(left)
@@ -137,7 +144,8 @@ class DiskIndex:
                 there = here.after(tokens[at:end].tobytes())
                 file = SpillFile(*place, "kv", there.id, reached[at].id, length)
                 if file in files:
-                    reached[end], left[end] = _Reached(there.id, file, at), there
+                    nbytes = reached[at].nbytes + self._sizes[file]
+                    reached[end], left[end] = _Reached(there.id, file, at, nbytes), there
         return reached
 
     def _besides(
@@ -166,3 +174,12 @@ class DiskIndex:
     def _belonging(self, place: tuple[str, str], id_: str, kind: str) -> list[SpillFile]:
         files = self._at.get((*place, id_), ())
         return sorted((f for f in files if f.kind == kind), key=lambda file: file.length)
+
+
+def _chain(reached: dict[int, _Reached], position: int) -> list[tuple[SpillFile, int]]:
+    """The files that lead to a position, in their order."""
+    chain: list[tuple[SpillFile, int]] = []
+    while (file := reached[position].file) is not None:
+        chain.append((file, position))
+        position = reached[position].before
+    return chain[::-1]

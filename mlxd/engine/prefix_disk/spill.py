@@ -4,11 +4,12 @@ Other threads only queue work here and look into the index; none of them waits f
 """
 
 import logging
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,21 +122,24 @@ class PrefixDisk:
         """The first position of an owner's prompts, and where they lie; None while it is closed."""
         key = self._key
         if key is None:
+            # Whoever held the folder may have ended.
+            self._commands.put(self._own)
             return None
         scope = scope_id(key, owner)
         return PositionIds(key, model, scope), (model, scope)
 
     def longest(
-        self, model: str, owner: str, tokens: Tokens, needs: LayerNeeds
-    ) -> Iterator[tuple[Needed, int]]:
-        """Beginnings of `tokens` that lie here, the longest first, with the bytes of each."""
-        where = self.position(model, owner)
-        if where is None:
-            return
+        self,
+        where: tuple[PositionIds, tuple[str, str]],
+        tokens: Tokens,
+        needs: LayerNeeds,
+        *,
+        least: int = 1,
+        most_bytes: float = math.inf,
+    ) -> Needed | None:
+        """See `DiskIndex.longest`."""
         with self._changed:
-            found = list(self._index.longest(*where, tokens, needs))
-            sized = [(each, sum(self._index.size(f) for f, _ in each.files)) for each in found]
-        yield from sized
+            return self._index.longest(*where, tokens, needs, least=least, most_bytes=most_bytes)
 
     def seconds(self, nbytes: int) -> float:
         """How long reading so much is likely to take; 0 while that is not known."""
@@ -174,9 +178,12 @@ class PrefixDisk:
         header, arrays = content()
 
         def write() -> None:
-            # A name from before the folder was cleared could not be found again.
-            written = self._own() and self._key == key and self._write(file, header, arrays)
-            self._leave_queue(file, nbytes, dropped=not written)
+            written = False
+            try:
+                # A name from before the folder was cleared could not be found again.
+                written = self._own() and self._key == key and self._write(file, header, arrays)
+            finally:
+                self._leave_queue(file, nbytes, dropped=not written)
 
         self._commands.put(write)
         return True
@@ -209,6 +216,10 @@ class PrefixDisk:
         self._commands.put(done.set)
         return done.wait(max(seconds, 0))
 
+    def then(self, call: Callable[[], None]) -> None:
+        """Have the main thread call a function once all that was queued is done."""
+        self._commands.put(lambda: self._post(call))
+
     def close(self) -> None:
         """Let go of the folder, once all that was queued is done."""
         self._commands.put(None)
@@ -238,15 +249,17 @@ class PrefixDisk:
             self._key, self._index = None, DiskIndex()
         try:
             self._open()
+            self._label()
         except folder.FolderInUse:
-            self._problem = "another server uses the folder"
+            self._report("another server uses the folder")
         except OSError as error:
-            self._problem = f"the folder can't be used: {words_of(error)}"
-        if self._key is None:
-            log.warning("prefixes are not kept on the disk: %s", self._problem)
-            return False
-        self._label()
-        return True
+            self._report(f"the folder can't be used: {words_of(error)}")
+        return self._key is not None
+
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("prefixes are not written to the disk for now: %s", problem)
+        self._problem = problem
 
     def _open(self) -> None:
         if self._lock < 0:
@@ -268,7 +281,9 @@ class PrefixDisk:
         if self._key is None:
             return
         for name, model in self._served.items():
-            folder.label(self._root, model, name)
+            # Without a label its files go early, which is no reason not to use them.
+            with suppress(OSError):
+                folder.label(self._root, model, name)
         for model, name in folder.labels(self._root).items():
             if name not in self._models or self._served.get(name, model) != model:
                 with self._changed:
@@ -303,7 +318,8 @@ class PrefixDisk:
             # Counted first: whoever is killed while writing has written all the same.
             self._day = day._replace(written=day.written + size)
             self._day.write(self._root)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for parent in (path.parent.parent, path.parent):
+                parent.mkdir(exist_ok=True, mode=0o700)
             folder.write_private(path, pieces)
         except OSError as error:
             return self._pause(f"writing failed: {words_of(error)}")
@@ -315,9 +331,7 @@ class PrefixDisk:
         return True
 
     def _pause(self, problem: str) -> bool:
-        if problem != self._problem:
-            log.warning("prefixes are not written to the disk for now: %s", problem)
-        self._problem = problem
+        self._report(problem)
         self._paused = time.monotonic() + PAUSE
         return False
 

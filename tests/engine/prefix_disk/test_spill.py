@@ -7,6 +7,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -87,8 +88,9 @@ class Kept:
 
     def known(self, prompt: Tokens, owner: str = "me") -> int:
         """The tokens of a prompt that are read back; wrong ones fail the test."""
-        found = list(self.disk.longest(MODEL, owner, prompt, LayerNeeds()))
-        return self._read(found[0][0], prompt) if found else 0
+        where = self.disk.position(MODEL, owner)
+        found = self.disk.longest(where, prompt, LayerNeeds()) if where else None
+        return self._read(found, prompt) if found else 0
 
     def call_posted(self) -> None:
         """As the main thread does."""
@@ -189,7 +191,10 @@ def test_the_limit_is_passed_by_one_file_at_most_and_what_is_used_stays(tmp_path
         for talk in range(30):
             run.write(tokens(4 * BLOCK, 1000 * talk))
             assert run.known(old) == len(old)
-            needed, _ = next(iter(run.disk.longest(MODEL, "me", old, LayerNeeds())))
+            where = run.disk.position(MODEL, "me")
+            assert where is not None
+            needed = run.disk.longest(where, old, LayerNeeds())
+            assert needed is not None
             run.disk.used([file for file, _ in needed.files], len(old))
             assert run.disk.finish(SECONDS)
             assert sum(path.stat().st_size for path in paths(tmp_path)) <= 40_000
@@ -223,7 +228,7 @@ def test_a_day_has_a_limit_that_restarts_and_clocks_do_not_lift(tmp_path: Path) 
         written = figures.entries
         assert figures.dropped == 20 - written > 0
     for then in (now, now - 40 * day, now - 41 * day):
-        with Kept(tmp_path, daily=10_000, now=lambda then=then: then) as run:
+        with Kept(tmp_path, daily=10_000, now=partial(float, then)) as run:
             run.write(tokens(2 * BLOCK, 5000))
             assert run.disk.figures.entries == written
     with Kept(tmp_path, daily=10_000, now=lambda: now + day) as run:
