@@ -12,6 +12,7 @@ from mlxd.commands.doctor import doctor
 from mlxd.commands.init import init
 from mlxd.commands.models import models
 from mlxd.commands.options import fail
+from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
 from mlxd.commands.serve import serve
 from mlxd.commands.top import top
@@ -29,7 +30,7 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (init, serve, top, chat, pull, models, doctor, config):
+for command in (init, serve, top, chat, pull, models, prefixes, doctor, config):
     cli.add_command(command)
 
 

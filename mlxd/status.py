@@ -150,6 +150,25 @@ class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+class PrefixDiskFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Prefixes on the disk; a `limit` of 0 says that none are kept.
+
+    `hits` are prompts whose beginning was read from there, with `hit_tokens` that were not in
+    memory. `written_today` are bytes, of a day in UTC. `dropped` files were not written, `damaged`
+    ones were found so and removed. `problem` says why nothing is written, in words.
+    """
+
+    limit: int = 0
+    bytes: int = 0
+    entries: int = 0
+    hits: int = 0
+    hit_tokens: int = 0
+    written_today: int = 0
+    dropped: int = 0
+    damaged: int = 0
+    problem: str = ""
+
+
 class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine process counts of itself: memory, and what prompts found of prefixes.
 
@@ -164,6 +183,7 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     prefix_limit: int = 0
     prefix_hits: int = 0
     prefix_hit_tokens: int = 0
+    prefix_disk: PrefixDiskFigures = PrefixDiskFigures()
 
 
 class EngineStatus(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ SEES: dict[str, tuple[str, ...]] = {
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("tui", "tui.top", "tui.chat"),
+        *("engine.prefix_disk", "tui", "tui.top", "tui.chat"),
     ),
     "config": ("dialects", "engine.protocol"),
     # What is remembered between requests.
@@ -85,12 +85,16 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.scheduling": ("engine.protocol", "engine.parsing"),
     # The engine process.
     "engine.models": (*ENGINE_CONTRACT, "engine.prompt", "engine.model_files"),
+    # Prefixes as files: what the command line sees of them too.
+    "engine.prefix_disk": ("engine.protocol",),
     "engine.batching": (
         *("engine.scheduling", "engine.grammar", "engine.models", "engine.prompt"),
+        "engine.prefix_disk",
     ),
     "engine.process": (
         *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),
         *("engine.scheduling", "engine.batching", "engine.models", "engine.model_files"),
+        "engine.prefix_disk",
     ),
     # What the command line knows of models too: files and downloads.
     "engine.model_files": (),
@@ -122,7 +126,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tokenizers": ("engine.model_files.gguf",),
     "gguf": ("engine.model_files.gguf",),
     "safetensors": ("engine.model_files.gguf",),
-    "numpy": (*WITH_MLX, "engine.grammar.*", "engine.model_files.gguf"),
+    "numpy": (
+        *(*WITH_MLX, "engine.grammar.*", "engine.model_files.gguf", "engine.prefix_disk.index"),
+    ),
     "llguidance": ("engine.grammar.*",),
     "huggingface_hub": ("engine.model_files.library",),
     "quart": ("api.http.*", "api.admin.*", "api.app"),
@@ -142,8 +148,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "jsonschema": ("engine.scripted.json_generator",),
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
-        *("config.load", "engine.model_files.demo_model", "store.conversations"),
-        "engine.process.known_trials",
+        *("config.load", "config.engine_specs", "engine.model_files.demo_model"),
+        *("store.conversations", "engine.process.known_trials"),
         *("tui.chat.input_history", "admin_token"),
     ),
     "click": ("cli", "commands.*", "server.*"),

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from mlxd.commands.engine_probe import EngineMissing, probe
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
-from mlxd.config.engine_specs import model_specs
+from mlxd.config.engine_specs import model_specs, prefix_folder
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import memory_bytes
 from mlxd.config.settings import (
@@ -25,7 +25,8 @@ from mlxd.config.settings import (
     Settings,
 )
 from mlxd.config.suggested_models import gigabytes
-from mlxd.engine.protocol import ModelChanged, Ready
+from mlxd.engine.prefix_disk import folder
+from mlxd.engine.protocol import FREE_BYTES, ModelChanged, Ready
 from mlxd.errors import ConfigError
 from mlxd.status import AnswerFormat
 from mlxd.store.conversations import store_path
@@ -58,6 +59,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     settings = loaded.settings if loaded else Settings()
     yield port_finding(settings.server.host, settings.server.port)
     yield store_finding(settings.conversations, loaded.file if loaded else None)
+    yield prefixes_finding(settings, loaded.file if loaded else None)
     models = settings.models or {"demo": ModelSettings(source="demo")}
     here = {alias: find_model(alias, model) for alias, model in models.items()}
     specs = model_specs(settings.model_copy(update={"models": models}))
@@ -161,6 +163,24 @@ def store_finding(settings: ConversationSettings, config_file: Path | None) -> F
     if not file.bytes:
         return Finding("ok", "store", f"{path} will be made")
     return Finding("ok", "store", f"{path}, {file.bytes / 1e6:.1f} MB, version {file.version}")
+
+
+def prefixes_finding(settings: Settings, config_file: Path | None) -> Finding:
+    """Whether prefixes are kept on the disk, and can be; nothing is made or changed."""
+    limit = settings.engine.prefix_disk_bytes
+    if not limit:
+        return Finding("ok", "prefixes", "in memory; engine.prefix_disk_bytes keeps them on disk")
+    root = prefix_folder(settings, config_file)
+    there = folder.nearest(root)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        remedy = "See engine.prefix_disk_path."
+        return Finding("warn", "prefixes", f"{there} can't be written", remedy)
+    free, held = folder.free_bytes(root), sum(each.bytes for each in folder.summary(root))
+    text = f"{root}, {gigabytes(held)} of {gigabytes(limit)}, {gigabytes(free)} of the disk free"
+    if free < FREE_BYTES:
+        least = gigabytes(FREE_BYTES)
+        return Finding("warn", "prefixes", text, f"Nothing is written below {least} free.")
+    return Finding("ok", "prefixes", text)
 
 
 def _bind(host: str, port: int) -> int | None:

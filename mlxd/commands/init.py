@@ -29,7 +29,8 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
     from mlxd.engine.model_files.library import locate
 
     alias = alias_for(source)
-    text = template({alias: {"source": source}}, _alternatives() if model is None else "")
+    more = _alternatives() if model is None else ""
+    text = template({alias: {"source": source}}, more, {"engine": _about_disk()})
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
@@ -45,6 +46,22 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
         click.echo(f"  mlxd pull {source}")
     click.echo("  mlxd serve" if path == Path("mlxd.toml") else f"  mlxd serve --config {path}")
     return 0
+
+
+def _about_disk() -> str:
+    """What can be kept on the disk of this machine, in words."""
+    from mlxd.config.engine_specs import prefix_folder
+    from mlxd.config.settings import Settings
+    from mlxd.config.suggested_models import gigabytes
+    from mlxd.engine.prefix_disk.folder import free_bytes
+
+    free = free_bytes(prefix_folder(Settings(), None))
+    return (
+        "To let long conversations go on at once after a restart, write prefix_disk_bytes = "
+        f"20_000_000_000 above ({gigabytes(free)} of this disk are free). What is kept there is "
+        "what was said, in the model's own form, for your account alone; `mlxd prefixes` shows how "
+        "much it is, and `mlxd prefixes clear` removes it."
+    )
 
 
 def _alternatives() -> str:

@@ -4,12 +4,14 @@ This merges levels of the configuration only. What a request leaves open is fill
 the engine.
 """
 
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import platformdirs
 
 from mlxd.config.settings import DefaultSettings, SamplingSettings, Settings
-from mlxd.engine.protocol import EngineLimits, ModelSpec
+from mlxd.engine.protocol import EngineLimits, ModelSpec, PrefixDiskLimits
 from mlxd.messages import Sampling
 
 T = TypeVar("T")
@@ -44,9 +46,23 @@ def default_model(settings: Settings) -> str | None:
     return settings.defaults.model or next(iter(settings.models), None)
 
 
-def engine_limits(settings: Settings) -> EngineLimits:
+def prefix_folder(settings: Settings, config_file: Path | None) -> Path:
+    """Where prefixes are kept on the disk, if they are."""
+    if not settings.engine.prefix_disk_path:
+        # No backup takes what is in a cache, and these are people's prompts.
+        return platformdirs.user_cache_path("mlxd", appauthor=False) / "prefixes"
+    base = config_file.absolute().parent if config_file else Path.cwd()
+    return base / Path(settings.engine.prefix_disk_path).expanduser()
+
+
+def engine_limits(settings: Settings, config_file: Path | None = None) -> EngineLimits:
     """How much the engine may take on."""
     engine = settings.engine
+    disk = PrefixDiskLimits(
+        path=str(prefix_folder(settings, config_file)),
+        bytes=engine.prefix_disk_bytes,
+        daily_bytes=engine.prefix_disk_daily_bytes,
+    )
     return EngineLimits(
         max_batch=engine.max_batch,
         max_queue=settings.server.max_queue,
@@ -55,6 +71,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         exact_history=engine.exact_history,
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
+        prefix_disk=disk if disk.bytes else None,
     )
 
 

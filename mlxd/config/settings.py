@@ -268,6 +268,14 @@ class EngineSettings(Section):
     back unchanged. Off: every prompt depends on its request alone."""
     memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
+    prefix_disk_bytes: Annotated[int, Field(ge=0, le=2**62)] = 0
+    """Disk for KV prefixes, so that long conversations go on at once after a restart, such as
+    20_000_000_000; 0: none. They are what was said, in the model's own form: docs/prefixes.md."""
+    prefix_disk_path: str = ""
+    """Their folder; empty: in your cache folder. A relative path starts at the folder of the
+    configuration file."""
+    prefix_disk_daily_bytes: Annotated[int, Field(ge=0, le=2**62)] = 50 * 10**9
+    """The most that is written to it in a day (UTC): flash memory wears out."""
 
 
 class ConversationSettings(Section):

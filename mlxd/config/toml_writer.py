@@ -31,11 +31,15 @@ MODEL_EXAMPLE = {name: example(field) for name, field in ModelSettings.model_fie
 """Every key of a `[models.<alias>]` table with a value that shows its form."""
 
 
-def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str = "") -> str:
+def template(
+    models: Mapping[str, Mapping[str, object]] | None = None,
+    more: str = "",
+    remarks: Mapping[str, str] | None = None,
+) -> str:
     """An annotated file that says what `Settings(models=models)` says.
 
     Without `models` an example stands for them, disabled. `more` is TOML about further models, all
-    of it disabled or comments.
+    of it disabled or comments; `remarks` are about this machine, for the tables of these names.
     """
     plain = plain_keys()
     blocks = [prose(INTRODUCTION), *_keys(Settings, Settings(), plain)]
@@ -45,7 +49,8 @@ def template(models: Mapping[str, Mapping[str, object]] | None = None, more: str
         elif name not in plain:
             values = getattr(Settings(), name)
             first, *others = _keys(type(values), values, list(type(values).model_fields))
-            blocks += [f"{prose(field.description)}\n[{name}]\n{first}", *others]
+            remark = prose((remarks or {}).get(name))
+            blocks += [f"{prose(field.description)}\n[{name}]\n{first}", *others, remark]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 

@@ -19,6 +19,11 @@ from mlxd.status import AnswerFormat, EngineFigures, ModelState, RowFigures
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes; a longer frame means the peer is broken."""
 
+FREE_BYTES = 10 * 1024**3
+"""No prefix is written while the disk has fewer bytes free."""
+SAVE_SECONDS = 3.0
+"""How long the process may go on to write prefixes to the disk when it is told to end."""
+
 _LENGTH = struct.Struct(">I")
 
 
@@ -45,6 +50,20 @@ class ModelSpec(msgspec.Struct, frozen=True):
     stop_repetition: StopRepetition = "tools"
 
 
+class PrefixDiskLimits(msgspec.Struct, frozen=True):
+    """Prefixes are kept on the disk too: where, and how many bytes of them at once and in a day.
+
+    What leaves memory is written, and all that memory has after `idle_seconds` without a request;
+    nothing while the disk has less than `free_bytes` free.
+    """
+
+    path: str
+    bytes: int
+    daily_bytes: int
+    idle_seconds: float = 30.0
+    free_bytes: int = FREE_BYTES
+
+
 class EngineLimits(msgspec.Struct, frozen=True):
     """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure".
 
@@ -61,6 +80,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     request_seconds: float = 1800.0
     swap_patience: float = 5.0
+    prefix_disk: PrefixDiskLimits | None = None
 
 
 class LoadCrash(msgspec.Struct, frozen=True):
@@ -187,14 +207,14 @@ class PrefillRow(msgspec.Struct, frozen=True, array_like=True):
     figures: RowFigures
 
 
-WaitReason = Literal["batch", "memory", "prefix"]
+WaitReason = Literal["batch", "memory", "prefix", "disk"]
 
 
 class WaitRow(msgspec.Struct, frozen=True, array_like=True):
     """Why an accepted submission is still in the queue; told when it is another reason.
 
     `batch`: all places in it are taken. `memory`: there is no room for its KV cache. `prefix`:
-    another submission is computing the beginning of its prompt.
+    another submission is computing the beginning of its prompt. `disk`: that is being read.
     """
 
     id: int

@@ -69,7 +69,7 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
         click.echo(cannot_listen(error, server.host, server.port), err=True)
         return CANNOT_LISTEN
     try:
-        engine = build_engine(settings, scripted)
+        engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
         asyncio.run(ServerProcess(settings, engine, store, sockets).serve(config_file))
     except StoreInUse as error:
@@ -81,9 +81,11 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
     return 0
 
 
-def build_engine(settings: Settings, scripted: str | None) -> Engine:
+def build_engine(
+    settings: Settings, scripted: str | None, config_file: Path | None = None
+) -> Engine:
     """The engine that answers; nothing is started. Raises `ConfigError` for a bad script."""
-    limits, specs = engine_limits(settings), model_specs(settings)
+    limits, specs = engine_limits(settings, config_file), model_specs(settings)
     if scripted is None:
         return Supervisor(
             specs,

@@ -117,7 +117,7 @@ def test_doctor_is_content_with_a_setup_that_works(mlxd: Shell, tmp_path: Path) 
     result = mlxd("doctor")
     assert result.code == 0, result.out
     subjects = re.findall(r"(?m)^(?:ok|warn)  +([\w ]+):", result.out)
-    expected = ["python", "config", "port", "store", "mlx", "memory", "blas"]
+    expected = ["python", "config", "port", "store", "prefixes", "mlx", "memory", "blas"]
     expected += ["model tiny"] * 3
     assert subjects == [name for name in expected if name != "blas" or sys.platform == "linux"]
     assert (

@@ -161,6 +161,11 @@ def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:
     yield "prefix_cache_entries", "KV prefixes in memory.", figures.prefix_entries
     yield "prefix_cache_bytes", "Memory of KV prefixes.", figures.prefix_bytes
     yield "prefix_cache_limit_bytes", "The most they may take.", figures.prefix_limit
+    disk = figures.prefix_disk
+    yield "prefix_disk_bytes", "KV prefixes on the disk.", disk.bytes
+    yield "prefix_disk_entries", "Files of KV prefixes on the disk.", disk.entries
+    yield "prefix_disk_limit_bytes", "The most they may take.", disk.limit
+    yield "prefix_disk_written_today_bytes", "Written there today (UTC).", disk.written_today
     yield "store_bytes", "Size of the conversation store.", store.bytes
     yield "store_responses", "Responses in the store.", store.responses
     yield "store_conversations", "Conversations in the store.", store.conversations
@@ -176,3 +181,8 @@ def _counters(status: Status) -> Iterator[tuple[str, str, float]]:
         "Tokens that were not computed again.",
         figures.prefix_hit_tokens,
     )
+    disk = figures.prefix_disk
+    yield "prefix_disk_hits", "Prompts whose beginning came from the disk.", disk.hits
+    yield "prefix_disk_hit_tokens", "Tokens that came from the disk.", disk.hit_tokens
+    yield "prefix_disk_dropped", "Files of prefixes that were not written.", disk.dropped
+    yield "prefix_disk_damaged", "Files of prefixes that were found damaged.", disk.damaged

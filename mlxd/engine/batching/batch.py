@@ -7,7 +7,7 @@ whole batch in one call; `_Draws` finds out which rows that call is for.
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -28,9 +28,12 @@ from mlxd.engine.batching.sampling import (
     masked,
     resolve,
 )
+from mlxd.engine.batching.stored_prefixes import DiskPlan
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
+from mlxd.engine.models.fingerprint import fingerprint
 from mlxd.engine.models.loading import LoadedModel
+from mlxd.engine.prefix_disk.spill_file import FORMAT
 from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
@@ -203,10 +206,28 @@ class MlxBatch:
         return longest * rows <= self.capacity
 
     def reach(self, row: BatchRow) -> int:
-        return self._prefixes.reach(self._scope(row), row.tokens)
+        return self._prefixes.reach(self._scope(row.group), row.tokens)
+
+    def keep_on_disk(self, weights: str) -> None:
+        """Keep prefixes on the disk too, if there is one; `weights` is the state of the files."""
+        if self._ability.reused:
+            model = self._loaded.model
+            caches = make_prompt_cache(model) if self._ability.together else lone_caches(model)
+            name = fingerprint(self._loaded, weights, caches, FORMAT)
+            self._prefixes.serve(self._loaded.spec.id, name, caches)
+
+    def on_disk(self, group: str, tokens: Sequence[int]) -> DiskPlan | None:
+        """How the disk knows more of a prompt than memory does, if reading it is worth while."""
+        if not self._ability.reused:
+            return None
+        return self._prefixes.on_disk(self._scope(group), tokens, self._prefill.seconds)
+
+    def read(self, plan: DiskPlan, wanted: Callable[[], bool], then: Callable[[], None]) -> None:
+        """See `Prefixes.read`."""
+        self._prefixes.read(plan, wanted, then)
 
     def insert(self, row: BatchRow) -> None:
-        hit = self._prefixes.find(self._scope(row), row.tokens)
+        hit = self._prefixes.find(self._scope(row.group), row.tokens)
         row.cached = hit.cached
         row.cache_note = hit.note if self._ability.reused else NEVER_REUSED
         if row.cache_note and row.prompt_note:
@@ -350,7 +371,7 @@ class MlxBatch:
         self, row: BatchRow, tokens: list[int], cache: Any, *, answered: bool = False
     ) -> None:
         if self._ability.reused:
-            self._prefixes.put(self._scope(row), tokens, cache, answered=answered)
+            self._prefixes.put(self._scope(row.group), tokens, cache, answered=answered)
 
     def _scope(self, row: BatchRow) -> str:
         return scope_of(self._loaded.spec.id, row.group)

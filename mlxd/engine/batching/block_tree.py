@@ -8,7 +8,7 @@ sliding window to the tokens before one. Such a position, where a prompt or an a
 checkpoint; only some of them are kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -100,6 +100,8 @@ class Node:
     """It was used again after it was kept, or goes on from the end of what was."""
     lost: CacheNote | None = None
     """Why it does not go on as it did once."""
+    notes: dict[str, bytes] = field(default_factory=dict)
+    """What is kept on the disk with it, by whom."""
 
     @property
     def end(self) -> int:
@@ -108,6 +110,16 @@ class Node:
     @property
     def nbytes(self) -> int:
         return sum(part.nbytes for part in (self.kv, self.window, self.state) if part is not None)
+
+    @property
+    def path(self) -> "list[Node]":
+        """The nodes from the first tokens up to this one."""
+        nodes: list[Node] = []
+        node = self
+        while node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
 
     @property
     def window_start(self) -> int:
@@ -145,10 +157,11 @@ class Match(NamedTuple):
 
 
 class BlockTree:
-    """The prefixes of all scopes."""
+    """The prefixes of all scopes; `leaving` gets each node that is evicted, while it is whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaving: Callable[[str, Node], None] = lambda scope, node: None) -> None:
         self.nbytes = 0
+        self._leaving = leaving
         self._roots: dict[str, Root] = {}
         self._clock = 0
 
@@ -157,10 +170,11 @@ class BlockTree:
         """The scopes that hold something."""
         return list(self._roots)
 
-    def leaves(self) -> Iterator[Node]:
-        """The ends of all prompts that no other goes on from."""
-        for root in self._roots.values():
-            yield from _leaves(root)
+    def leaves(self) -> Iterator[tuple[str, Node]]:
+        """The ends of all prompts that no other goes on from, with their scopes."""
+        for scope, root in self._roots.items():
+            for leaf in _leaves(root):
+                yield scope, leaf
 
     def match(self, scope: str, tokens: Ids) -> Match:
         """How far `tokens` are known; at least one token is left to compute."""
@@ -284,17 +298,20 @@ class BlockTree:
 
         What was used last goes last, even if it was never used again.
         """
-        leaves = [(leaf, scope) for scope, top in self._roots.items() for leaf in _leaves(top)]
+        leaves = list(self.leaves())
         if not leaves:
             return None
-        newest = max(leaf.used for leaf, _ in leaves)
-        victim, scope = min(
+        newest = max(leaf.used for _, leaf in leaves)
+        scope, victim = min(
             leaves,
-            key=lambda item: (item[0].used == newest, item[0].used + RETURNS * item[0].returned),
+            key=lambda item: (item[1].used == newest, item[1].used + RETURNS * item[1].returned),
         )
-        root, parent = self._roots[scope], self._remove(victim)
+        root = self._roots[scope]
+        self._leaving(scope, victim)
+        parent = self._remove(victim)
         # What is left between two checkpoints serves nobody.
         while parent.parent is not None and not parent.children and not root.serves(parent):
+            self._leaving(scope, parent)
             parent = self._remove(parent)
         parent.lost = why
         if parent.parent is None and not parent.children:

@@ -75,6 +75,11 @@ class ComputedCache:
         # One token more or less, and what begins with it is answered wrongly, in silence.
         assert all(layer.offset == length for layer in self._of("kv"))
 
+    @property
+    def state_layers(self) -> list[Any]:
+        """The layers that can't be cut."""
+        return self._of("state")
+
     @cached_property
     def kv(self) -> Arrays:
         arrays = (array for layer in self._of("kv") for array in _arrays(layer))

@@ -4,8 +4,9 @@ What was computed is kept in a tree of blocks that prompts share, one for each s
 key). What is used least goes first when the byte limit is reached.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,10 @@ import numpy as np
 
 from mlxd.engine.batching.block_tree import BlockTree, Ids, Match, Node
 from mlxd.engine.batching.cache_layers import Arrays, Cache, ComputedCache, Joiner, Whole
+from mlxd.engine.batching.stored_prefixes import DiskPlan, Parts, StoredModel, StoredPrefixes
+from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.events import CacheNote
+from mlxd.status import PrefixDiskFigures
 
 MIN_TOKENS = 4
 """A shorter prefix is not worth keeping."""
@@ -21,6 +25,8 @@ CHECKPOINT_GAP = 64
 """A prompt's checkpoint so few tokens behind another saves less than it takes."""
 LOSSES = 1000
 """Scopes of which is remembered why they lost prefixes."""
+JOINING = 2.0
+"""How much longer than reading alone it takes to have a prefix from the disk in memory."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,19 @@ class PrefixHit:
 
 
 class Prefixes:
-    """The prefix cache of one engine process; `limit` is in bytes and may be changed."""
+    """The prefix cache of one engine process; `limit` is in bytes and may be changed.
 
-    def __init__(self, limit: int) -> None:
+    With a `disk`, what leaves memory is kept there, of the models that `serve` was called for.
+    """
+
+    def __init__(self, limit: int, disk: PrefixDisk | None = None) -> None:
         self.limit = limit
         self.hits = 0
         self.hit_tokens = 0
-        self._tree = BlockTree()
+        self.unsaved = False
+        """Whether there may be something that the disk has not."""
+        self._stored = StoredPrefixes(disk) if disk is not None else None
+        self._tree = BlockTree(self._keep)
         self._joiners: dict[str, Joiner] = {}
         # Why a scope has lost prefixes; the words say what became of them.
         self._losses: OrderedDict[str, CacheNote] = OrderedDict()
@@ -56,7 +68,7 @@ class Prefixes:
     @property
     def longest(self) -> int:
         """What the longest of them takes, and a row that uses it once more."""
-        return max((_path_bytes(leaf) for leaf in self._tree.leaves()), default=0)
+        return max((_path_bytes(leaf) for _, leaf in self._tree.leaves()), default=0)
 
     def reach(self, scope: str, tokens: Sequence[int]) -> int:
         """How many tokens `find` would find, without taking them."""
@@ -115,12 +127,19 @@ class Prefixes:
         return CacheNote("differs", words + others)
 
     def put(
-        self, scope: str, tokens: Sequence[int], cache: Cache, *, answered: bool = False
+        self,
+        scope: str,
+        tokens: Sequence[int],
+        cache: Cache,
+        *,
+        answered: bool = False,
+        notes: dict[str, bytes] | None = None,
     ) -> None:
         """Keep what is not there yet of `cache`, which holds exactly `tokens`.
 
         Of what is longer than the limit its beginning is kept, as far as it can be cut. `answered`
         says that the tokens end with a whole answer, which the next prompt is likely to go on from.
+        `notes` go to the disk with the last of the tokens.
         """
         ids, computed = _ids(tokens), ComputedCache(cache, len(tokens))
         whole = bool(computed.window) or computed.has_state
@@ -134,8 +153,10 @@ class Prefixes:
         near = whole and not answered and self._has_checkpoint(scope, ids)
         self._joiners[scope] = computed.joiner
         last = self._tree.add(scope, ids[:length], computed, checkpoint=not near)
+        last.notes.update(notes or {})
         if length < len(ids):
             last.lost = why
+        self.unsaved = True
         self.shrink(self.limit)
 
     def _fitting(self, computed: ComputedCache, *, whole: bool) -> int:
@@ -158,9 +179,104 @@ class Prefixes:
 
     def forget(self, scope_prefix: str) -> None:
         """Drop all prompts of the scopes that begin with `scope_prefix` (a model)."""
+        for scope, leaf in self._tree.leaves():
+            if self._stored is not None and scope.startswith(scope_prefix):
+                self._stored.keep(scope, leaf, path=True)
+        self._drop(scope_prefix, CacheNote("unloaded", "went when the model was unloaded"))
+
+    def distrust(self) -> None:
+        """Drop all prompts, and keep none of them: a step failed, and they may come out of it."""
+        self._drop("", CacheNote("evicted", "were dropped after a step failed"))
+
+    def _drop(self, scope_prefix: str, why: CacheNote) -> None:
         for scope in [each for each in self._tree.scopes if each.startswith(scope_prefix)]:
             self._tree.forget(scope)
-            self._lost(scope, CacheNote("unloaded", "went when the model was unloaded"))
+            self._lost(scope, why)
+
+    @property
+    def disk(self) -> PrefixDiskFigures:
+        """How the disk is; nothing is kept there by default."""
+        return self._stored.disk.figures if self._stored is not None else PrefixDiskFigures()
+
+    def serve(self, model: str, fingerprint: str, empty: Cache) -> None:
+        """A model's files have this fingerprint: its prompts may be on the disk."""
+        if self._stored is not None:
+            self._stored.serve(model, StoredModel(fingerprint, empty))
+
+    def on_disk(
+        self, scope: str, tokens: Sequence[int], seconds: Callable[[int], float]
+    ) -> DiskPlan | None:
+        """How the disk knows more of a prompt, where computing would take longer than reading.
+
+        `seconds` says how long so many tokens take to compute; 0 while that is not known.
+        """
+        if self._stored is None:
+            return None
+        ids = _ids(tokens)
+        plan = self._stored.plan(scope, ids, self._tree.match(scope, ids), self.limit)
+        if plan is None:
+            return None
+        computing = seconds(plan.gain)
+        reading = JOINING * self._stored.disk.seconds(plan.nbytes)
+        return plan if not computing or reading < computing else None
+
+    def read(self, plan: DiskPlan, wanted: Callable[[], bool], then: Callable[[], None]) -> None:
+        """Take from the disk what a plan says; `then` it can be found, or was not there after all.
+
+        Nothing more is read once it is not `wanted`.
+        """
+        assert self._stored is not None, "a plan is of a disk"
+        stored = self._stored
+
+        def arrived(parts: Parts | None) -> None:
+            if parts is not None:
+                self._restore(stored, plan, parts)
+            then()
+
+        stored.read(plan, wanted, arrived)
+
+    def _restore(self, stored: StoredPrefixes, plan: DiskPlan, parts: Parts) -> None:
+        match = self._tree.match(plan.scope, plan.tokens)
+        cache = stored.put_together(plan, parts, match)
+        if cache is None:
+            return
+        name, _, _ = plan.scope.partition("\n")
+        self._joiners.setdefault(plan.scope, Joiner(stored.models[name].empty))
+        self._tree.add(plan.scope, plan.tokens, cache).notes.update(parts.notes)
+        stored.disk.used(plan.chain, plan.gain)
+        self.shrink(self.limit)
+
+    def _keep(self, scope: str, node: Node) -> None:
+        if self._stored is not None:
+            self._stored.keep(scope, node)
+
+    def save(self, emptied: Callable[[], None]) -> None:
+        """Have all written that the disk has not, what was used last first.
+
+        Where the queue is full, `emptied` is called when it is time to go on. Each block comes
+        before those behind it, so that what is cut short is a beginning.
+        """
+        if self._stored is None:
+            return
+        for scope, leaf in self._newest():
+            if self._stored.keep(scope, leaf, path=True, emptied=emptied):
+                return
+        self.unsaved = False
+        self._stored.disk.then(lambda: None)
+
+    def save_within(self, seconds: float) -> None:
+        """As `save`, and wait for it, but not for longer."""
+        if self._stored is None:
+            return
+        disk, end = self._stored.disk, time.monotonic() + seconds
+        for scope, leaf in self._newest():
+            while left := self._stored.keep(scope, leaf, path=True, emptied=lambda: None):
+                if not disk.wait_for_room(left, end - time.monotonic()):
+                    return
+        disk.finish(end - time.monotonic())
+
+    def _newest(self) -> list[tuple[str, Node]]:
+        return sorted(self._tree.leaves(), key=lambda item: -item[1].used)
 
     def _lost(self, scope: str, why: CacheNote) -> None:
         self._losses[scope] = why

@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlxd.engine.grammar.constrainer import Constrainer, SteeringRecipe
@@ -70,7 +71,14 @@ class WaitingPrompt:
     requested: float = field(default_factory=time.monotonic)
 
 
-Job = TokenizedPrompt | WaitingPrompt | Cancel | Load | Unload | Configure
+@dataclass(frozen=True)
+class Deferred:
+    """What another thread wants to be done by the main thread, which alone touches MLX."""
+
+    run: Callable[[], None]
+
+
+Job = TokenizedPrompt | WaitingPrompt | Cancel | Load | Unload | Configure | Deferred | Shutdown
 """What the main thread takes on."""
 
 
@@ -176,20 +184,23 @@ def read_commands(
     connection: socket.socket, jobs: "queue.SimpleQueue[Job]", preparer: Preparer
 ) -> None:
     """The reading thread's loop: ends the process when the server is gone or talks nonsense."""
-    reader = FrameReader()
+    reader, saves = FrameReader(), False
     try:
         while data := connection.recv(READ_BYTES):
             for body in reader.feed(data):
                 match decode_command(body):
                     case Submit() | Count() as command:
                         preparer.put(command)
-                    case Shutdown():
+                    case Shutdown() if not saves:
                         os._exit(0)
                     case Cancel() as command:
                         # At once, so that what nobody waits for any more is not prepared first.
                         preparer.drop(command.id)
                         jobs.put(command)
-                    case Configure() | Load() | Unload() as command:
+                    case Configure() as command:
+                        saves = command.limits.prefix_disk is not None
+                        jobs.put(command)
+                    case Load() | Unload() | Shutdown() as command:
                         jobs.put(command)
     except (OSError, ValueError):
         log.exception("the supervisor's socket broke")

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
+from mlxd.engine.models.fingerprint import state_of_weights
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
+from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.prompt.answers import Answers, scope_of
@@ -31,6 +34,8 @@ from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 
 GB = 1e9
+QUEUE_SHARE = 0.05
+"""Share of the memory for models that may wait to be written to the disk."""
 CPU_SHARE = 0.75
 """Share of the machine's memory that models may use where the device does not say."""
 FAILURE_WINDOW = 60.0
@@ -82,9 +87,15 @@ class NoRoom(ModelUnusable):
 class ModelPool:
     """The loaded models; every change is sent to the server."""
 
-    def __init__(self, server: EngineSocket, preparer: Preparer) -> None:
+    def __init__(
+        self,
+        server: EngineSocket,
+        preparer: Preparer,
+        post: Callable[[Callable[[], None]], None] = lambda call: None,
+    ) -> None:
         self._server = server
         self._preparer = preparer
+        self._post = post
         self._residents: dict[str, ResidentModel] = {}
         self._specs: dict[str, ModelSpec] = {}
         self._config = Configure(models=())
@@ -106,8 +117,15 @@ class ModelPool:
             for name, crash in config.crashes.items()
         }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
-        self.prefixes = Prefixes(0)
         self.answers = Answers() if config.limits.exact_history else None
+        self.prefixes = Prefixes(0, self._disk())
+
+    def _disk(self) -> PrefixDisk | None:
+        """Where prefixes are kept besides, if they are."""
+        limits = self.limits.prefix_disk
+        if limits is None:
+            return None
+        return PrefixDisk(limits, int(QUEUE_SHARE * self.memory_limit), self._specs, self._post)
 
     @property
     def limits(self) -> EngineLimits:
@@ -130,6 +148,7 @@ class ModelPool:
 
     def recover(self, resident: ResidentModel, error: BaseException) -> None:
         """After a step that failed: go on with an empty batch, or, the second time, without it."""
+        self.prefixes.distrust()
         now = time.monotonic()
         resident.failures.append(now)
         if len(resident.failures) < 2 or now - resident.failures[0] > FAILURE_WINDOW:
@@ -166,10 +185,12 @@ class ModelPool:
         resident.batch.close()
         fresh = self._start(resident.loaded, resident.ability)
         resident.batch, resident.scheduler = fresh.batch, fresh.scheduler
-        # Prefixes may have come out of the step that failed.
-        self.prefixes.shrink(0)
         mx.clear_cache()
         self._share_memory()
+
+    def save_prefixes(self) -> None:
+        """Have what memory has of prompts written to the disk, and go on when there is room."""
+        self.prefixes.save(lambda: self._post(self.save_prefixes))
 
     def shrink_prefixes(self) -> None:
         """Give prefixes no more than weights and running rows leave."""
@@ -227,6 +248,8 @@ class ModelPool:
 
     def _load(self, spec: ModelSpec) -> ResidentModel:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
+        # Before they are read: files that change meanwhile must not name what was read before.
+        weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
         loaded = load(
             spec,
             lambda needed: self._make_room(spec, needed),
@@ -242,6 +265,8 @@ class ModelPool:
         except ModelUnusable:
             unload(loaded)
             raise
+        if weights:
+            resident.batch.keep_on_disk(weights)
         self._residents[spec.id] = resident
         self._failed.pop(spec.id, None)
         self._share_memory()

@@ -1,6 +1,7 @@
 """The engine process's main thread: owns MLX, loads models, runs their schedulers step by step."""
 
 import logging
+import os
 import queue
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ import mlx.core as mx
 from mlxd.engine.models.loading import LoadedModel, lacks_memory
 from mlxd.engine.parsing.blocks import callable_tools, writes_call
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
+from mlxd.engine.process.disk_waits import DiskWaits
 from mlxd.engine.process.input_threads import (
+    Deferred,
     EngineSocket,
     Job,
     Preparer,
@@ -21,12 +24,14 @@ from mlxd.engine.process.input_threads import (
 )
 from mlxd.engine.process.model_pool import ModelPool, NoRoom, ResidentModel
 from mlxd.engine.protocol import (
+    SAVE_SECONDS,
     Answered,
     Cancel,
     Configure,
     Load,
     Postponed,
     Ready,
+    Shutdown,
     Stats,
     Step,
     Unload,
@@ -63,7 +68,8 @@ class Worker:
         self._jobs = jobs
         self._preparer = preparer
         self._blas = blas
-        self._pool = ModelPool(server, preparer)
+        self._pool = ModelPool(server, preparer, lambda call: jobs.put(Deferred(call)))
+        self._disk = DiskWaits(server, preparer, self._pool, self._submit)
         # By the command's id, with the time when it was postponed; in the order of that time, so
         # that the first one's model is the next to get memory.
         self._postponed: dict[int, tuple[WaitingPrompt, float]] = {}
@@ -82,6 +88,7 @@ class Worker:
             for resident in self._pool.busy():
                 self._step(resident)
             self._pool.unload_unwanted()
+            self._disk.give_up()
             # Whoever waits for memory goes first: what is held back was to make way for it.
             for waiting, _ in list(self._postponed.values()):
                 self._provide(waiting)
@@ -94,12 +101,23 @@ class Worker:
     def _wait(self) -> None:
         """Take the next job, and those that come with it: the first would hold the others up."""
         with suppress(queue.Empty):
-            # A model that others wait for may become idle in the preparing thread, without a job.
-            self._handle(self._jobs.get(timeout=GATHER_SECONDS if self._postponed else None))
+            self._handle(self._next_job())
             end = time.monotonic() + GATHER_LIMIT
             while time.monotonic() < end:
                 patience = GATHER_SECONDS if self._preparer.more_to_come else QUIET_SECONDS
                 self._handle(self._jobs.get(timeout=patience))
+
+    def _next_job(self) -> Job:
+        """Wait for a job; raises `queue.Empty` when something else is due."""
+        # A model that others wait for may become idle in the preparing thread, without a job.
+        due = self._disk.patience if not self._postponed else GATHER_SECONDS
+        disk = self._pool.limits.prefix_disk
+        if due is None and disk is not None and self._pool.prefixes.unsaved:
+            try:
+                return self._jobs.get(timeout=disk.idle_seconds)
+            except queue.Empty:
+                self._pool.save_prefixes()
+        return self._jobs.get(timeout=due)
 
     def _handle(self, job: Job) -> None:
         match job:
@@ -120,6 +138,11 @@ class Worker:
                         resident.scheduler.cancel(job.id)
             case Load() | Unload():
                 self._load_or_unload(job)
+            case Deferred():
+                job.run()
+            case Shutdown():
+                self._pool.prefixes.save_within(SAVE_SECONDS)
+                os._exit(0)
             case _:
                 assert_never(job)
 
@@ -135,6 +158,8 @@ class Worker:
             return
         if resident.unloads or self._must_make_way(resident, job.command.id):
             self._held.append(job)
+            return
+        if self._disk.hold(resident, job):
             return
         try:
             row = new_row(resident.loaded, job)
@@ -245,6 +270,7 @@ class Worker:
                     prefix_limit=prefixes.limit,
                     prefix_hits=prefixes.hits,
                     prefix_hit_tokens=prefixes.hit_tokens,
+                    prefix_disk=prefixes.disk,
                 )
             )
         )

@@ -71,5 +71,9 @@ class Prefill:
         pieces = max(1, math.ceil(longest / allowed - PIECE_SLACK))
         return math.ceil(longest / pieces)
 
+    def seconds(self, tokens: int) -> float:
+        """How long so many tokens take in pieces; 0 while the speed is not known."""
+        return tokens * self._pace.each if self._pace.known else 0.0
+
     def _tokens_in(self, seconds: float) -> int:
         return self._pace.tokens_in(seconds) if self._pace.known else FIRST_CHUNK

@@ -25,6 +25,11 @@ class PrefillPace:
         """Whether a piece was computed."""
         return self._weight > 0
 
+    @property
+    def each(self) -> float:
+        """The seconds of a token, its share of a piece's fixed part among them."""
+        return self._seconds / self._tokens
+
     def took(self, tokens: int, seconds: float) -> None:
         """A piece of so many tokens took so long."""
         self.latest = tokens

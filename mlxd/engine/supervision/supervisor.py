@@ -7,7 +7,15 @@ from contextlib import asynccontextmanager, suppress
 
 from mlxd.engine.interface import Generation, Watcher
 from mlxd.engine.parsing.blocks import BlockBuilder
-from mlxd.engine.protocol import Configure, Count, EngineLimits, Load, ModelSpec, Unload
+from mlxd.engine.protocol import (
+    SAVE_SECONDS,
+    Configure,
+    Count,
+    EngineLimits,
+    Load,
+    ModelSpec,
+    Unload,
+)
 from mlxd.engine.supervision.bridge import Bridge, Timeouts
 from mlxd.engine.supervision.call import EngineCall
 from mlxd.engine.supervision.event_buffer import Unread
@@ -73,7 +81,8 @@ class Supervisor:
             async with asyncio.timeout(drain):
                 await bridge.drained.wait()
         bridge.end_all(EngineStopped())
-        await bridge.restart_loop.close(EXIT_SECONDS if bridge.ready else 0.0)
+        saving = SAVE_SECONDS if self._limits.prefix_disk else 0.0
+        await bridge.restart_loop.close(EXIT_SECONDS + saving if bridge.ready else 0.0)
         self._stopped = True
         bridge.close()
 

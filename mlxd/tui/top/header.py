@@ -1,6 +1,6 @@
 """What stands above the tables, as lines of text: the server, its engine, and how busy they are."""
 
-from mlxd.status import EngineStatus, Rates, Status
+from mlxd.status import EngineStatus, PrefixDiskFigures, Rates, Status
 from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
 from mlxd.tui.toned_text import Line, Tone, apart, cleaned, joined
@@ -124,4 +124,21 @@ def _memories(status: Status) -> list[Line]:
         noun = "prefix" if figures.prefix_entries == 1 else "prefixes"
         held = f"{figures.prefix_entries} {noun} {size(figures.prefix_bytes)}"
         groups.append([(held, "dim")])
+    return [*groups, *_disk(figures.prefix_disk)]
+
+
+def _disk(disk: PrefixDiskFigures) -> list[Line]:
+    """Prefixes on the disk, where they are kept: how full it is, and what it has saved."""
+    if not disk.limit:
+        return []
+    parts = [f"disk {size(disk.bytes)}/{size(disk.limit)} in {plural(disk.entries, 'file')}"]
+    if disk.hits:
+        parts.append(f"{plural(disk.hits, 'hit')} of {count(disk.hit_tokens)} tokens")
+    parts.append(f"{size(disk.written_today)} written today" if disk.written_today else "")
+    parts.append(f"{count(disk.dropped)} dropped" if disk.dropped else "")
+    groups: list[Line] = [[(", ".join(filter(None, parts)), "dim")]]
+    if disk.damaged:
+        groups.append([(f"{count(disk.damaged)} damaged on the disk", "warn")])
+    if disk.problem:
+        groups.append([(f"prefixes: {disk.problem}", "warn")])
     return groups

@@ -97,4 +97,5 @@ def test_why_an_answer_is_read_again_stands_beside_why_it_is_not_cached(tiny: Lo
         "changed_answer", f"first prompt of this key; {CHANGED.words}"
     )
     again = run(bench, row(tiny, [*PROMPT, *REST], note=CHANGED))
-    assert again.cache_note is not None and again.cache_note.words.endswith(CHANGED.words)
+    assert again.cache_note is not None
+    assert again.cache_note.words.endswith(CHANGED.words)
