@@ -53,7 +53,7 @@ class Measured:
     again: list[int] = field(default_factory=list)
     """Tokens that a turn read though they were part of an earlier prompt or answer."""
     cpu: list[float] = field(default_factory=list)
-    """Processor time of all agents' turns together."""
+    """Processor time of all agents' turns together; after the restart without the first one's."""
     second_turn: list[dict[str, object]] = field(default_factory=list)
     """What the first agent sent in its second turn."""
     restarted: float = 0.0
@@ -102,29 +102,43 @@ def disk_tier(folder: Path) -> dict[str, str]:
 def conversations(start: Start, plan: Plan, project: str) -> Measured:
     """All turns of all agents at a server that is started anew in the middle."""
     agents = [Agent(project, number) for number in range(AGENTS)]
-    measured, unknown = Measured(), agents[0]
-    for turns in (range(plan.turns // 2), range(plan.turns // 2, plan.turns)):
-        with start() as server:
-            server.wait_for_model()
-            for turn in turns:
-                if turn == 1:
-                    measured.second_turn = list(agents[0].messages)
-                if turn == turns.start > 0:
-                    unknown = agents[0].elsewhere()
-                begun = server.cpu_seconds()
-                replies = []
-                for agent in agents:
-                    replies.append(one_turn(server, agent, plan, measured))
-                    if turn == turns.start > 0 and agent is agents[0]:
-                        measured.restarted = server.cpu_seconds() - begun
-                measured.replies.append(replies)
-                measured.cpu.append(server.cpu_seconds() - begun)
-            if server.name == "mlxd" and turns.start:
-                measured.held = held_bytes(server)
-                begun = server.cpu_seconds()
-                one_turn(server, unknown, plan, Measured())
-                measured.cold = server.cpu_seconds() - begun
+    measured, half = Measured(), plan.turns // 2
+    with start() as server:
+        server.wait_for_model()
+        for _ in range(half):
+            turn_of_all(server, agents, plan, measured)
+    unknown = agents[0].elsewhere()
+    with start() as server:
+        server.wait_for_model()
+        begun = server.cpu_seconds()
+        first = one_turn(server, agents[0], plan, measured)
+        measured.restarted = server.cpu_seconds() - begun
+        turn_of_all(server, agents, plan, measured, done=[first])
+        for _ in range(half + 1, plan.turns):
+            turn_of_all(server, agents, plan, measured)
+        if server.name == "mlxd":
+            measured.held = held_bytes(server)
+            begun = server.cpu_seconds()
+            one_turn(server, unknown, plan, Measured())
+            measured.cold = server.cpu_seconds() - begun
     return measured
+
+
+def turn_of_all(
+    server: Server,
+    agents: Sequence[Agent],
+    plan: Plan,
+    measured: Measured,
+    *,
+    done: Sequence[Reply] = (),
+) -> None:
+    """One turn of each agent, but for the first ones that have theirs already `done`."""
+    if len(measured.replies) == 1:
+        measured.second_turn = list(agents[0].messages)
+    begun = server.cpu_seconds()
+    replies = [*done, *(one_turn(server, agent, plan, measured) for agent in agents[len(done) :])]
+    measured.replies.append(replies)
+    measured.cpu.append(server.cpu_seconds() - begun)
 
 
 def one_turn(server: Server, agent: Agent, plan: Plan, measured: Measured) -> Reply:

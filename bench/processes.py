@@ -173,7 +173,7 @@ class LineProcess:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args} ended; see {LOG}")
+            raise RuntimeError(f"{self._process.args!r} ended; see {LOG}")
         answer: dict[str, float] = json.loads(line)
         return answer
 

@@ -35,7 +35,8 @@ def called() -> dict[str, object]:
 
 def test_each_request_goes_on_from_the_one_before() -> None:
     agent, before = Agent("a project", 1), list[object]()
-    for answer in (called(), {"role": "assistant", "content": "Found it."}, called()):
+    text: dict[str, object] = {"role": "assistant", "content": "Found it."}
+    for answer in (called(), text, called()):
         messages = agent.body(8)["messages"]
         assert isinstance(messages, list)
         assert messages[: len(before)] == before
@@ -83,7 +84,7 @@ def test_all_turns_of_all_agents_are_measured_over_a_restart(tmp_path: Path) -> 
     assert len(measured.again) == 3 * AGENTS
     # The scripted engine counts no answer's words as known, and a prompt but for its last word.
     assert all(reply.cached > 1000 for turn in measured.replies[1:] for reply in turn)
-    assert measured.second_turn[-2]["tool_calls"][0]["function"]["name"] == CALLED  # type: ignore[index]
+    assert f'"name": "{CALLED}"' in json.dumps(measured.second_turn[-2])
     assert len(list(figures([(measured, measured)], [(1.0, 1.0)]))) == 6
 
 
