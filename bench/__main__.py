@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.admin import watching
+from bench.agent import agent_turns
 from bench.ceiling import event_ceiling
 from bench.dashboard import dashboard
 from bench.grammar import grammar_cost
@@ -27,6 +28,7 @@ PARTS: dict[str, Part] = {
     "events": event_ceiling,
     "raw": against_raw,
     "peer": against_peer,
+    "agent": agent_turns,
     "grammar": grammar_cost,
     "admin": watching,
     "top": dashboard,
@@ -37,14 +39,19 @@ def main() -> None:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, end_servers_too)
     LOG.write_bytes(b"")
-    plan = Plan(model=arguments.model, rounds=arguments.rounds, tokens=arguments.tokens)
+    plan = Plan(
+        model=arguments.model,
+        rounds=arguments.rounds,
+        tokens=arguments.tokens,
+        turns=arguments.turns,
+    )
     started = time.perf_counter()
     figures = [figure for name in arguments.parts or PARTS for figure in PARTS[name](plan)]
     minutes = (time.perf_counter() - started) / 60
-    text = f"{heading(arguments.rounds, minutes)}\n\n{table(figures)}"
+    text = f"{heading(plan, minutes)}\n\n{table(figures)}"
     print(f"\n{text}")
     if arguments.write:
-        write_page(text)
+        write_page(text, arguments.parts)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,6 +62,7 @@ def parse_arguments() -> argparse.Namespace:
         "--model", type=Path, default=locate("demo"), help="mlx-lm folder (default: the demo model)"
     )
     parser.add_argument("--tokens", type=int, default=96, help="length of an answer")
+    parser.add_argument("--turns", type=int, default=20, help="turns of an agent's conversation")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
@@ -64,14 +72,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def heading(rounds: int, minutes: float) -> str:
+def heading(plan: Plan, minutes: float) -> str:
     """What was measured, on what, how."""
     day = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     options = [option for option in sys.argv[1:] if option != "--write"]
     command = shlex.join(["make", "bench", *([f"BENCH={shlex.join(options)}"] if options else [])])
     return (
-        f"{day}, `{command}`, medians of {rounds} interleaved rounds in one run of {minutes:.0f} "
-        f"minutes.\n{machine()}.\n{versions()}."
+        f"{day}, `{command}`, medians of {plan.rounds} interleaved rounds in one run of "
+        f"{minutes:.0f} minutes.\n{machine()}.\n{versions()}."
     )
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from bench.prompts import Chat
 
 FIRST_TEXT = re.compile(rb'"content":\s*"[^"]')
+FIRST_PIECE = re.compile(rb'"content":\s*"[^"]|"tool_calls":\s*\[\{|"finish_reason":\s*"')
+"""The first piece of an answer, be it text, a call, or its end."""
+PROMPT = re.compile(rb'"prompt_tokens":\s*(\d+)')
 USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 CACHED = re.compile(rb'"cached_tokens":\s*(\d+)')
 MARK = b"data: "
@@ -29,6 +32,7 @@ class Reply:
     seconds: float
     tokens: int
     cached: int
+    prompt: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,36 +76,42 @@ def chat_body(messages: Chat, max_tokens: int) -> dict[str, object]:
 
 async def stream(port: int, body: dict[str, object]) -> Reply:
     """Ask once and read to the end; raises `RuntimeError` when the answer is not a whole one."""
+    return read_reply(await arrivals(port, body))
+
+
+async def arrivals(port: int, body: dict[str, object]) -> list[tuple[float, bytes]]:
+    """Ask once; the bytes of the answer and the seconds after which each piece of it came."""
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(post(port, body))
-    arrivals: list[tuple[float, bytes]] = []
+    pieces: list[tuple[float, bytes]] = []
     while data := await reader.read(READ_SIZE):
-        arrivals.append((time.perf_counter() - started, data))
+        pieces.append((time.perf_counter() - started, data))
     writer.close()
     await writer.wait_closed()
-    return read_reply(arrivals)
+    return pieces
 
 
-def read_reply(arrivals: list[tuple[float, bytes]]) -> Reply:
-    """Make sense of what arrived when."""
-    whole = b"".join(data for _, data in arrivals)
-    usage, text = USAGE.search(whole), FIRST_TEXT.search(whole)
+def read_reply(pieces: list[tuple[float, bytes]], first: re.Pattern[bytes] = FIRST_TEXT) -> Reply:
+    """Make sense of what arrived when; an answer begins with what `first` finds."""
+    whole = b"".join(data for _, data in pieces)
+    usage, text = USAGE.search(whole), first.search(whole)
     if b"[DONE]" not in whole or usage is None or text is None:
         raise RuntimeError(f"not a whole answer: {whole[:2000]!r}")
     seen = 0
-    first_text = arrivals[-1][0]
-    for at, data in arrivals:
+    first_text = pieces[-1][0]
+    for at, data in pieces:
         seen += len(data)
         if seen >= text.end():
             first_text = at
             break
-    cached = CACHED.search(whole)
+    cached, prompt = CACHED.search(whole), PROMPT.search(whole)
     return Reply(
         first_text=first_text,
-        seconds=arrivals[-1][0],
+        seconds=pieces[-1][0],
         tokens=int(usage[1]),
         cached=int(cached[1]) if cached else 0,
+        prompt=int(prompt[1]) if prompt else 0,
     )
 
 

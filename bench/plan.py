@@ -7,11 +7,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Plan:
-    """`model` is a folder in mlx-lm's format; `tokens` is the length of an answer."""
+    """`model` is a folder in mlx-lm's format; `tokens` is the length of an answer.
+
+    `turns` is how many turns each agent's conversation has.
+    """
 
     model: Path
     rounds: int
     tokens: int
+    turns: int = 20
 
     def say(self, line: str) -> None:
         """Progress, apart from the result."""

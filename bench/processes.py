@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.prompts import Chat, ask
 from mlxd.engine.process.blas import SPIN
@@ -25,7 +26,8 @@ AS_IT_COMES = {SPIN: "26"}
 STOP_LIMIT = 20.0
 """Seconds a process may take to end before it is killed."""
 
-MLXD = [str(Path(sys.executable).with_name("mlxd"))]
+MLXD = [sys.executable, "-m", "mlxd"]
+"""The program beside this file, whatever is installed."""
 WITH_BLAS = [sys.executable, "-m", "bench.with_blas"]
 LOG = Path(tempfile.gettempdir()) / "mlxd-bench.log"
 
@@ -69,6 +71,38 @@ class Server:
         """Memory of the server process alone, without its children."""
         command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
         return int(subprocess.run(command, capture_output=True, check=True).stdout) * 1024
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the server and of the processes below it, so far."""
+        command = ["ps", "-A", "-o", "pid=,ppid=,time="]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        processes = [line.split() for line in done.stdout.splitlines()]
+        family = {str(self.process.pid)}
+        # A child comes after its parent, but for numbers that began anew.
+        for pid, parent, _ in sorted(processes, key=lambda each: int(each[0])):
+            if parent in family:
+                family.add(pid)
+        return sum(cpu_of(pid, shown) for pid, _, shown in processes if pid in family)
+
+
+def cpu_of(pid: str, shown: str) -> float:
+    """Processor time of a process; Linux's `ps`, which has `shown` it, knows whole seconds only."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return seconds_of(shown)
+    # A program's name, in parentheses, may hold spaces.
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_of(shown: str) -> float:
+    """A processor time as `ps` shows it: `1-02:03:04`, or `123:45.67` on macOS."""
+    days, _, clock = shown.rpartition("-")
+    seconds = 86400.0 * int(days or 0)
+    for power, part in enumerate(reversed(clock.split(":"))):
+        seconds += 60**power * float(part)
+    return seconds
 
 
 @contextlib.contextmanager
@@ -121,35 +155,32 @@ def mlx_lm_server(model: Path) -> Iterator[Server]:
         yield server
 
 
-class RawGenerator:
-    """mlx-lm's `BatchGenerator` in a process of its own."""
+class LineProcess:
+    """A process that answers each line of JSON with one; its first line says that it is ready."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._answer()
 
-    def run(self, chats: list[Chat], max_tokens: int) -> tuple[int, float]:
-        """Generate all answers; tokens generated, and tokens per second."""
+    def ask(self, question: dict[str, Any]) -> dict[str, float]:
+        """Send a line and wait for its answer."""
         assert self._process.stdin
-        line = json.dumps({"chats": chats, "max_tokens": max_tokens})
-        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        return int(answer["tokens"]), answer["tokens"] / answer["seconds"]
+        return self._answer()
 
     def _answer(self) -> dict[str, float]:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the raw generator ended; see {LOG}")
+            raise RuntimeError(f"{self._process.args!r} ended; see {LOG}")
         answer: dict[str, float] = json.loads(line)
         return answer
 
 
 @contextlib.contextmanager
-def raw_generator(model: Path) -> Iterator[RawGenerator]:
-    """The process of a `RawGenerator`, with its model loaded."""
-    command = [*WITH_BLAS, "bench.raw_worker", str(model)]
+def line_process(command: list[str]) -> Iterator[LineProcess]:
+    """Start a `LineProcess`; end it at the end of the block."""
     with LOG.open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -159,6 +190,25 @@ def raw_generator(model: Path) -> Iterator[RawGenerator]:
             env={**os.environ, **AS_IT_COMES},
         )
     try:
-        yield RawGenerator(process)
+        yield LineProcess(process)
     finally:
         end(process)
+
+
+class RawGenerator:
+    """mlx-lm's `BatchGenerator` in a process of its own."""
+
+    def __init__(self, process: LineProcess) -> None:
+        self._process = process
+
+    def run(self, chats: list[Chat], max_tokens: int) -> tuple[int, float]:
+        """Generate all answers; tokens generated, and tokens per second."""
+        answer = self._process.ask({"chats": chats, "max_tokens": max_tokens})
+        return int(answer["tokens"]), answer["tokens"] / answer["seconds"]
+
+
+@contextlib.contextmanager
+def raw_generator(model: Path) -> Iterator[RawGenerator]:
+    """The process of a `RawGenerator`, with its model loaded."""
+    with line_process([*WITH_BLAS, "bench.raw_worker", str(model)]) as process:
+        yield RawGenerator(process)

@@ -13,10 +13,11 @@ from statistics import median
 from typing import Literal
 
 PAGE = Path("docs/performance.md")
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures{} -->", "<!-- end of figures{} -->"
+"""Around the figures of a run; those of a run of some parts have these parts' names there."""
 HEADER = ("measured", "streams", "mlxd", "other", "times as fast", "goal", "")
 
-Unit = Literal["tokens/s", "ms", "events/s", "MB", "s", "%", "KB/s"]
+Unit = Literal["tokens/s", "ms", "events/s", "MB", "s", "%", "KB/s", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Figure:
     """One line of the table.
 
     `samples` has a value of mlxd and, where there is an opponent, of the opponent, for each round.
-    With an opponent the goal is on the ratio of speeds, else on mlxd's median; None: no goal.
+    With an opponent the goal is on the ratio of speeds, else, and with `goal_alone`, on mlxd's
+    median; None: no goal.
     """
 
     what: str
@@ -32,10 +34,11 @@ class Figure:
     goal: float | None
     samples: Sequence[tuple[float, float | None]]
     streams: int | None = None
+    goal_alone: bool = False
 
     @property
     def lower_is_better(self) -> bool:
-        return self.unit in ("ms", "MB", "s", "%", "KB/s")
+        return self.unit in ("ms", "MB", "s", "%", "KB/s", "tokens")
 
     @property
     def ours(self) -> float:
@@ -49,7 +52,7 @@ class Figure:
     @property
     def ratio(self) -> float | None:
         """How many times as fast mlxd is: the median of the rounds' own ratios."""
-        ratios = [ours / theirs for ours, theirs in self.samples if theirs]
+        ratios = [ours / theirs for ours, theirs in self.samples if theirs and ours]
         if not ratios:
             return None
         return 1 / median(ratios) if self.lower_is_better else median(ratios)
@@ -58,7 +61,7 @@ class Figure:
         """The goal, and whether it is met."""
         if self.goal is None:
             return "", ""
-        if self.ratio is not None:
+        if self.ratio is not None and not self.goal_alone:
             return f">= {self.goal:.2f}", "met" if self.ratio >= self.goal else "missed"
         if self.lower_is_better:
             return f"<= {self.goal:,.0f}", "met" if self.ours <= self.goal else "missed"
@@ -121,9 +124,17 @@ def blas() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def write_page(text: str) -> None:
-    """Put `text` between the marks of docs/performance.md."""
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+def write_page(text: str, parts: Sequence[str], page: Path = PAGE) -> None:
+    """Put `text` into the page, where the same `parts` were before; none are a whole run.
+
+    Figures of other runs stay: each run says when and how it was made.
+    """
+    written = page.read_text(encoding="utf-8")
+    name = "".join(f" {part}" for part in parts)
+    begin, end = BEGIN.format(name), END.format(name)
+    if begin not in written:
+        last = END.format("")
+        written = written.replace(last, f"{last}\n\n{begin}\n\n{end}")
+    head, _, rest = written.partition(begin)
+    tail = rest.partition(end)[2]
+    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from bench.ceiling import long_script
 from bench.client import ask_all, count_events, read_reply
 from bench.prompts import chats, plain
-from bench.report import Figure, table
+from bench.report import BEGIN, END, Figure, table, write_page
 
 USAGE = b'data: {"usage":{"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":5}}}\n\n'
 FIRST = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -97,6 +98,8 @@ def test_a_ratio_says_how_many_times_as_fast_mlxd_is() -> None:
         (Figure("a", "s", 1, [(0.6, None)]), "met"),
         (Figure("a", "events/s", 30_000, [(29_000.0, None)]), "missed"),
         (Figure("a", "events/s", None, [(29_000.0, None)]), ""),
+        (Figure("a", "tokens", 16, [(0.0, 40.0)], goal_alone=True), "met"),
+        (Figure("a", "tokens", 16, [(32.0, 40.0)], goal_alone=True), "missed"),
     ],
 )
 def test_a_goal_is_met_or_missed(figure: Figure, verdict: str) -> None:
@@ -118,3 +121,17 @@ def test_a_long_script_has_as_many_pieces_as_asked_for(apart: bool) -> None:
     (answer,) = json.loads(long_script(50, apart=apart))
     assert sum(item.get("type") == "block_delta" for item in answer) == 50
     assert sum("pause" in item for item in answer) == (50 if apart else 0)
+
+
+def test_a_run_of_a_part_leaves_the_other_figures_where_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"Head\n{BEGIN.format('')}\nold\n{END.format('')}\nTail\n", encoding="utf-8")
+    for text, parts in (("whole", ()), ("first", ("agent",)), ("second", ("agent",))):
+        write_page(text, parts, page)
+    written = page.read_text("utf-8")
+    assert "Head" in written.partition("whole")[0]
+    assert written.partition("whole")[2].split()[-10:].count("second") == 1
+    assert not {"old", "first"} & set(written.split())
+    write_page("new", (), page)
+    assert "second" in page.read_text("utf-8")
+    assert "whole" not in page.read_text("utf-8")

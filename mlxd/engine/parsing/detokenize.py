@@ -6,9 +6,8 @@ Special tokens that are no part of how a model's answers are read have no text.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.reading.calls import Calls
@@ -140,8 +139,7 @@ class AnswerStops:
         return final, None
 
 
-@dataclass(frozen=True)
-class FinalText:
+class FinalText(NamedTuple):
     """Final text, the logprobs of the tokens it completes, and the stop string that ended it."""
 
     text: str

@@ -10,7 +10,7 @@ final text; the batch computes.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlxd.engine.parsing.detokenize import FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
@@ -23,8 +23,7 @@ SHARED_TOKENS = 64
 """A waiting prompt lets a prefill finish first that shares so much more with it than is cached."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One token of one row; `end` is `stop` at an end token, `length` at the row's limit."""
 
     id: int

@@ -1,20 +1,25 @@
 """Models with sliding windows and recurrent layers: batches and prefixes must not change them."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
+from mlx_lm.models.cache import make_prompt_cache
 
+from mlxd.engine.batching.cache_layers import ComputedCache
+from mlxd.engine.batching.checkpoints import CHECKPOINTS
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
 from mlxd.engine.protocol import ModelSpec
-from tests.engine.batching.test_batch import Bench, Wanted, endless
+from mlxd.messages import Sampling
+from tests.engine.batching.test_batch import Bench, Got, Wanted, endless
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
@@ -123,8 +128,44 @@ ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
     },
 }
 
+ONLY_HELD: Mapping[str, Mapping[str, object]] = {
+    "llama": ATTENTION,
+    "granitemoehybrid": {
+        **ATTENTION,
+        **dict.fromkeys(("embedding_multiplier", "attention_multiplier"), 1.0),
+        **dict.fromkeys(("logits_scaling", "residual_multiplier"), 1.0),
+        **dict.fromkeys(("attention_bias", "mamba_proj_bias", "mlp_bias"), False),
+        "tie_word_embeddings": True,
+        "layer_types": ["mamba", "attention", "mamba"],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_n_groups": 1,
+        "mamba_conv_bias": True,
+        "position_embedding_type": "nope",
+        "time_step_limit": (0.0, float("inf")),
+        "num_local_experts": 0,
+    },
+    "lfm2": {
+        **ATTENTION,
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": 32,
+        "block_ff_dim": 48,
+        "block_multiple_of": 8,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False,
+        "full_attn_idxs": [1],
+    },
+}
+"""Models whose caches are of kinds that others have, in other mixtures."""
+
 
 ALONE = ("gemma2", "llama4", "gpt_bigcode")
+SAYS_7 = Sampling(temperature=0, logit_bias={7: 1000.0})
+"""Answers of which the tokens are known."""
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +182,25 @@ def made(config: dict[str, Any]) -> Any:
     return model
 
 
+Served = Callable[[str], tuple[LoadedModel, RowAbility]]
+
+
+@pytest.fixture(scope="module")
+def served(tiny: LoadedModel) -> Served:
+    """A model of each architecture, made once, and how its rows can be served."""
+
+    @cache
+    def make(name: str) -> tuple[LoadedModel, RowAbility]:
+        loaded = with_architecture(name, tiny)
+        return loaded, try_rows(loaded.model, loaded.vocab_size)
+
+    return make
+
+
 def with_architecture(name: str, tiny: LoadedModel) -> LoadedModel:
     """The tiny model's tokenizer with random weights of another architecture."""
-    model = made({"model_type": name, "vocab_size": tiny.vocab_size, **ARCHITECTURES[name]})
+    config = {**ARCHITECTURES, **ONLY_HELD}[name]
+    model = made({"model_type": name, "vocab_size": tiny.vocab_size, **config})
     # Small random weights would make all prompts alike.
     model.update(tree_map(lambda p: p * 3.0 if p.ndim > 1 else p, model.parameters()))
     model.eval()
@@ -168,9 +225,10 @@ def some_prompts(rng: random.Random, vocabulary: int) -> list[Wanted]:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedModel) -> None:
-    loaded = with_architecture(name, tiny)
-    ability = try_rows(loaded.model, loaded.vocab_size)
+def test_batches_and_prefixes_do_not_change_the_answer(
+    name: str, tiny: LoadedModel, served: Served
+) -> None:
+    loaded, ability = served(name)
     cached = 0
     for schedule in range(2):
         rng = random.Random(schedule)
@@ -197,19 +255,57 @@ def test_batches_and_prefixes_do_not_change_the_answer(name: str, tiny: LoadedMo
     assert cached > 50
 
 
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *ONLY_HELD])
+def test_a_growing_conversation_is_read_once_and_held_once(name: str, served: Served) -> None:
+    loaded, ability = served(name)
+    prefixes, rng = Prefixes(10**9), random.Random(3)
+
+    def some(count: int) -> list[int]:
+        return [rng.randrange(290) for _ in range(count)]
+
+    def ask(tokens: list[int], *, known: Prefixes | None) -> Got:
+        bench = Bench(loaded, prefixes=known, ability=ability)
+        bench.submit(0, Wanted(tuple(tokens), 6, SAYS_7, 2, boundaries=(len(system),)))
+        return bench.run()[0]
+
+    system = some(90)
+    talk, read = system + some(50), []
+    for _ in range(8):
+        got = ask(talk, known=prefixes)
+        read.append(len(talk) - got.cached)
+        talk = [*talk, *[7] * 6, *some(50)]
+    assert read == [140] + [50] * 7
+    last = cache_of(loaded, talk[:-50])
+    states = last.state.nbytes if last.has_state else 0
+    assert prefixes.nbytes <= 1.3 * (last.nbytes - states) + CHECKPOINTS * states
+    # Two others begin with the same system prompt. It is kept for good once two have it.
+    for _ in range(2):
+        prompt = system + some(30)
+        got = ask(prompt, known=prefixes)
+    assert got.cached == 90
+    assert got.output == ask(prompt, known=None).output, "bit for bit"
+
+
+def cache_of(loaded: LoadedModel, tokens: list[int]) -> ComputedCache:
+    layers = make_prompt_cache(loaded.model)
+    loaded.model(mx.array([tokens]), cache=layers)
+    return ComputedCache(layers, len(tokens))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_padding_is_known_to_be_harmless_or_not(name: str, tiny: LoadedModel) -> None:
+def test_padding_is_known_to_be_harmless_or_not(name: str, served: Served) -> None:
     if name not in ALONE:
-        ability = try_rows(with_architecture(name, tiny).model, tiny.vocab_size)
+        _, ability = served(name)
         assert ability == RowAbility(padded=name != "mamba")
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_what_can_not_be_batched_is_served_one_row_at_a_time(name: str, tiny: LoadedModel) -> None:
-    ability = try_rows(with_architecture(name, tiny).model, tiny.vocab_size)
+def test_what_can_not_be_batched_is_served_one_row_at_a_time(name: str, served: Served) -> None:
+    _, ability = served(name)
     assert (ability.together, ability.reused, bool(ability.reason)) == (False, True, True)
 
 
-def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(tiny: LoadedModel) -> None:
-    bench = Bench(with_architecture("mamba2", tiny))
+def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(served: Served) -> None:
+    loaded, _ = served("mamba2")
+    bench = Bench(loaded)
     assert bench.batch.capacity > 10**9
