@@ -63,9 +63,7 @@ def top(
     from mlxd.tui.terminal import terminal_of
     from mlxd.tui.top.app import TopApp
 
-    app = TopApp(connect, terminal_of(os.environ), interval=interval)
-    result = app.run()
-    return app.return_code or 0 if result is None else result
+    return TopApp(connect, terminal_of(os.environ), interval=interval).run_to_end()
 
 
 def _connector(

@@ -138,8 +138,10 @@ class ChatApp(TerminalApp):
         """Whether an answer is running, or a conversation being loaded."""
         return self._work is not None
 
-    def _warn_busy(self) -> None:
-        self.notify(LOADING if self._loading else BUSY, severity="warning", timeout=3)
+    def _refuse(self, written: str, why: str = "") -> None:
+        """Give back what was sent, and say why; because something runs, if nothing else is said."""
+        self.prompt.give_back(written)
+        self.notify(why or (LOADING if self._loading else BUSY), severity="warning", timeout=3)
 
     # What the person does
 
@@ -148,6 +150,7 @@ class ChatApp(TerminalApp):
             case None:
                 await self._send(message.text)
             case UnknownCommand(name, nearest):
+                self.prompt.give_back(message.text)
                 hint = f" Did you mean /{nearest}?" if nearest else " /help shows them."
                 await self._note(f"There is no command /{one_line(name)}.{hint}", "warning")
             case SlashCommand() as command:
@@ -193,10 +196,9 @@ class ChatApp(TerminalApp):
 
     async def _send(self, text: str) -> None:
         if self.busy:
-            self._warn_busy()
+            self._refuse(text)
             return
         self.prompt.remember(text)
-        self.prompt.clear_text()
         view = AnswerView(text)
         await self.talk.mount(view)
         self._begin_answer(text, view)
@@ -256,13 +258,12 @@ class ChatApp(TerminalApp):
 
     async def _command(self, command: SlashCommand, written: str) -> None:
         if wrong := missing(command):
-            self.notify(wrong, severity="warning", timeout=3)
+            self._refuse(written, wrong)
             return
         if self.busy and command.name not in ALWAYS:
-            self._warn_busy()
+            self._refuse(written)
             return
         self.prompt.remember(written)
-        self.prompt.clear_text()
         match command.name:
             case "model":
                 await self._model(command.argument)

@@ -34,8 +34,7 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
         history=InputHistory(default_file()),
         terminal=terminal_of(os.environ),
     )
-    left = app.run()
-    return app.return_code or 0 if left is None else left
+    return app.run_to_end()
 
 
 async def _unfit(url: str, key: str) -> ServerProblem | None:
