@@ -35,8 +35,10 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the supervisor's socket")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     connection = socket.socket(fileno=parser.parse_args().fd)
-    # Ctrl-C in a terminal is the server's to handle; it ends this process when it has drained.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal and a service manager's SIGTERM, which may reach all processes, are
+    # the server's to handle; it ends this process when it has drained.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # A model that is not here is an error, never a download.
     os.environ["HF_HUB_OFFLINE"] = "1"
     # transformers would tell at every start that PyTorch, which nobody needs here, is missing.

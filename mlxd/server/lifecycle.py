@@ -46,7 +46,7 @@ CANNOT_LISTEN = 3
 """Exit code: the address or the store's file is another program's."""
 DID_NOT_END = 75
 """Exit code: shutting down took far longer than it may."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OVERTIME = 10.0
 """Seconds past `drain_seconds` after which the process is ended whatever it still does."""
 FLUSH = 2.0
@@ -116,7 +116,7 @@ def what_to_remember(settings: Settings, scripted: str | None) -> ConversationSe
 
 
 class StopSignals:
-    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry.
+    """SIGTERM, Ctrl-C and a closed terminal: the first asks to finish, the second to hurry.
 
     `limit` seconds after the first, the process ends whatever it is doing.
     """
@@ -133,12 +133,15 @@ class StopSignals:
         """Listen for the signals in the running event loop."""
         loop = asyncio.get_running_loop()
 
-        def pass_on() -> None:
-            (self.hurry if self.stop.is_set() else self.stop).set()
+        def pass_on(number: int) -> None:
+            # A closed terminal sends two, the shell's and the system's: nobody is in a hurry.
+            if self.stop.is_set() and number != signal.SIGHUP:
+                self.hurry.set()
+            self.stop.set()
 
-        def arrived(_number: int, _frame: FrameType | None) -> None:
+        def arrived(number: int, _frame: FrameType | None) -> None:
             self._begun.set()
-            loop.call_soon_threadsafe(pass_on)
+            loop.call_soon_threadsafe(pass_on, number)
 
         def watch() -> None:
             # A thread, not a task: the event loop may be what hangs.
@@ -146,7 +149,9 @@ class StopSignals:
             if not self._over.wait(self._limit):
                 os._exit(DID_NOT_END)
 
-        before = {number: signal.signal(number, arrived) for number in STOP_SIGNALS}
+        # What `nohup` lets a process ignore stays ignored.
+        heeded = [each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+        before = {number: signal.signal(number, arrived) for number in heeded}
         threading.Thread(target=watch, name="shutdown watchdog", daemon=True).start()
         try:
             yield

@@ -24,6 +24,7 @@ stall_timeout = 2.0
 [models.tiny]
 source = "../model"
 """
+PATIENT = TOML.replace("2.0", "120.0")
 RECOVERY = 120.0
 """Seconds that an engine process may take to start and load on a busy machine."""
 
@@ -33,10 +34,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("engine") / "model")
 
 
-def _serve(model: Path, name: str) -> AbstractContextManager[Served]:
+def _serve(model: Path, name: str, toml: str = TOML) -> AbstractContextManager[Served]:
     folder = model.parent / name
     folder.mkdir()
-    return serve(folder, toml=TOML)
+    return serve(folder, toml=toml)
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +140,14 @@ async def test_a_dead_engine_costs_its_requests_an_error_and_comes_back(
     assert content(await served.chat("Hello", max_tokens=2))
 
 
-async def test_sigterm_ends_the_engine_too(model: Path) -> None:
-    with _serve(model, "terminated") as served:
+async def test_a_signal_for_all_processes_lets_the_server_end_the_engine(model: Path) -> None:
+    with _serve(model, "terminated", PATIENT) as served:
         await _until_healthy(served)
         (engine,) = children(served.process.pid)
         client = await _begin_long_answer(served, model)
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(engine, number)
+        await client.reader.readuntil(b'"delta":{"content":')
         served.terminate()
         assert await _error_that_ends(client) == "The server is shutting down."
         await until(lambda: served.over)
