@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from mlxd import called
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
 from mlxd.config.engine_specs import model_specs
@@ -98,7 +99,7 @@ def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Findi
         lines = str(error).splitlines()
         return None, [Finding("fail", "config", line) for line in lines]
     text = str(loaded.file) if loaded.file else "no file, so the defaults"
-    remedy = "" if loaded.file else "`mlxd init` writes one."
+    remedy = "" if loaded.file else f"`{called()} init` writes one."
     return loaded, [Finding("ok", "config", text, remedy)]
 
 
@@ -154,7 +155,7 @@ def port_finding(host: str, port: int) -> Finding:
     if problem == errno.EADDRINUSE:
         if status := running_server(host, port):
             return Finding("ok", "port", f"an mlxd server answers on {where} ({status})")
-        remedy = "Choose another: mlxd serve --port N, or server.port in the file."
+        remedy = f"Choose another: {called()} serve --port N, or server.port in the file."
         return Finding("fail", "port", f"{where} is taken by another program", remedy)
     reason = os.strerror(problem) if problem > 0 else "unknown host"
     return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
@@ -243,7 +244,7 @@ def model_finding(
     """Whether a model is here, whole, and fits into `memory` bytes; how its answers are read."""
     subject = f"model {alias}"
     if here.bytes is None or here.reason:
-        remedy = f"mlxd pull {source}" if can_be_pulled(source) else "Check the folder."
+        remedy = f"{called()} pull {source}" if can_be_pulled(source) else "Check the folder."
         return Finding("fail", subject, f"{source}: {here.reason}", remedy)
     text = f"{source}, {gigabytes(here.bytes)} of {gigabytes(memory)}"
     if here.bytes > memory:
@@ -289,7 +290,7 @@ def rows_findings(spec: ModelSpec, size: int) -> Iterator[Finding]:
     subject = f"model {spec.id}"
     if size > TRIED_BYTES:
         text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
-        yield Finding("ok", subject, text, "The log and `mlxd top` say so.")
+        yield Finding("ok", subject, text, f"The log and `{called()} top` say so.")
         return
     probe_of = [sys.executable, "-m", "mlxd.engine.process.row_probe"]
     command = [*probe_of, msgspec.json.encode(spec).decode()]

@@ -4,10 +4,13 @@ import errno
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
-from mlxd.server.lifecycle import base_url, cannot_listen, model_line
+from mlxd.config.settings import ModelSettings, Settings
+from mlxd.server.announcement import announcement, base_url, model_line
+from mlxd.server.lifecycle import cannot_listen
 from mlxd.status import ModelInfo
 
 HANGING = """
@@ -74,3 +77,24 @@ def test_what_keeps_it_from_listening_is_said_in_one_line(error: OSError, words:
 def test_a_model_is_shown_with_its_names_and_state(model: ModelInfo, words: str) -> None:
     assert words in model_line(model, loads_now=True)
     assert "when first asked for" in model_line(ModelInfo(id="z"), loads_now=False)
+
+
+def test_without_a_model_that_can_answer_nothing_is_there_to_try() -> None:
+    def announced(*names: str, unusable: Mapping[str, str]) -> str:
+        return announcement(
+            "http://127.0.0.1:1",
+            Settings(models={name: ModelSettings(source=name) for name in names}),
+            [ModelInfo(id=name, source=name) for name in names],
+            unusable=unusable,
+            store="",
+            config_file=None,
+        )
+
+    gone = {"a": "no such folder"}
+    said = announced("a", unusable=gone)
+    assert "a  (a; can't be served: no such folder)" in said
+    assert "looked for again" in said
+    assert not any(word in said for word in ("Try it", "loading", "curl", "chat,"))
+    said = announced("a", "b", unusable=gone)
+    assert '{"model":"b","max_tokens":64,"stream":true,' in said
+    assert "looked for again" not in said

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlxd.engine.model_files.model_types import unsupported
 from mlxd.errors import ModelUnusable
 
 MAX_JSON = 256 * 1024 * 1024
@@ -107,6 +108,8 @@ def _check_config(folder: Path, trust_remote_code: bool) -> None:
             f"config.json asks to run code of its own ({Path(str(code)).name!r}); "
             "set trust_remote_code for a model that you trust as a program"
         )
+    if code is None and (reason := unsupported(kind)):
+        raise Unusable(reason)
 
 
 def _check_tokenizer(folder: Path) -> None:

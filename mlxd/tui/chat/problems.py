@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlxd import called
 from mlxd.tui.chat.safe_text import one_line
 from mlxd.tui.problems import (
     ConnectionLost,
@@ -62,7 +63,7 @@ def remedy(code: str, *, models: Sequence[str] = ()) -> str:
     """What helps in the app against a problem; empty if nothing is known to."""
     match code:
         case "not_running":
-            return f"Start one in another terminal: mlxd serve. Then {AGAIN}"
+            return f"Start one in another terminal: {called()} serve. Then {AGAIN}"
         case "model_not_found":
             known = f" There are: {', '.join(models)}." if models else ""
             return f"/model NAME takes another one.{known}"
@@ -77,7 +78,7 @@ def remedy_in_shell(code: str) -> str:
     """What helps on the command line."""
     match code:
         case "not_running":
-            return "Start one in another terminal: mlxd serve"
+            return f"Start one in another terminal: {called()} serve"
         case "not_allowed":
             return "Give one of its keys with --api-key, or in MLXD_API_KEY."
     return ""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from mlxd import __version__
+from mlxd import __version__, called
 from mlxd.tui.format import span
 from mlxd.tui.problems import (
     ConnectionLost,
@@ -66,7 +66,7 @@ def remedy(problem: ServerProblem) -> str:
     """What the person can do."""
     match problem:
         case NotRunning():
-            return "Start one with `mlxd serve`, or name another with --url."
+            return f"Start one with `{called()} serve`, or name another with --url."
         case NotAllowed():
             return "Give its admin token with --token, or run this on the server's account."
         case ServerRefused(status=404):
