@@ -41,6 +41,8 @@ class ConnectionState:
         """For the end of the header."""
         if self.paused:
             return [(f"PAUSED {span(round(now - self.paused))}", "accent")]
+        if self.seen and not self.connected:
+            return [(f"gone {span(round(now - self.seen))}", "bad")]
         if self.is_stale(now) and self.seen:
             return [(f"{span(round(now - self.seen))} old", "bad")]
         if self.problem is not None:

@@ -165,7 +165,8 @@ class Dashboard(Screen[None]):
         if self.status is None:
             self.head.show([apart([("mlxd top", "title")], mark, width, self._glyphs)])
         else:
-            self.head.show(heading(self.status, mark, width, self._glyphs))
+            gone = bool(self.connection.seen) and not self.connection.connected
+            self.head.show(heading(self.status, mark, width, self._glyphs, gone=gone))
 
     def _draw_notice(self, now: float) -> None:
         line = self.connection.notice(now) or self._passing_notice
