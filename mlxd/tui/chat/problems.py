@@ -22,6 +22,7 @@ UNKNOWN_URL = "unknown_url"
 MODEL_NOT_FOUND = "model_not_found"
 CONTEXT_FULL = "context_length_exceeded"
 
+ENDS = (".", "!", "?", "…", ":")
 AGAIN = "/retry asks again."
 LATER = frozenset(
     {
@@ -57,6 +58,13 @@ def words(problem: ServerProblem) -> str:
         case _:
             text = str(problem)
     return one_line(text, 600)
+
+
+def advised(happened: str, helps: str) -> str:
+    """What happened, in the server's words, and what helps: two sentences, whoever wrote them."""
+    if not helps:
+        return happened
+    return f"{happened}{'' if happened.endswith(ENDS) else '.'} {helps}"
 
 
 def remedy(code: str, *, models: Sequence[str] = ()) -> str:

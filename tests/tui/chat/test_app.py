@@ -182,7 +182,7 @@ async def test_an_answer_cut_at_its_limit_says_so() -> None:
     ("reply", "told"),
     [
         (Refusal(503, "engine_failed", "Restarting."), "Restarting. /retry asks again."),
-        (Refusal(503, "queue_full", "Busy."), "Busy. /retry asks again."),
+        (Refusal(503, "queue_full", "Busy"), "Busy. /retry asks again."),
         (
             Refusal(404, "model_not_found", "No such model."),
             "No such model. /model NAME takes another one. There are: demo, other.",
