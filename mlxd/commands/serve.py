@@ -25,6 +25,7 @@ AGENT = "agent"
     metavar="N",
     help="Port to listen on; 0 takes a free one.",
 )
+@click.argument("name", metavar="[MODEL]", required=False)
 @click.option("--model", metavar="ALIAS|SOURCE", help=f"The default model. {SOURCE_HELP}")
 @click.option(
     "--scripted",
@@ -42,11 +43,15 @@ def serve(
     config_file: Path | None,
     host: str | None,
     port: int | None,
+    name: str | None,
     model: str | None,
     scripted: str | None,
     log_level: str | None,
 ) -> int:
-    """Serve the configured models over HTTP."""
+    """Serve the configured models over HTTP; MODEL is short for --model MODEL."""
+    if name and model:
+        raise click.UsageError("Name the model once: as MODEL or with --model.")
+    model = model or name
     if scripted not in (None, AGENT) and not Path(str(scripted)).is_file():
         raise click.BadParameter(f'"{scripted}" is no file.', param_hint="--scripted")
     flags = {"server.host": host, "server.port": port, "log.level": log_level}

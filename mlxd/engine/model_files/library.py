@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxd.engine.model_files import demo_model as demo
-from mlxd.engine.model_files.download_progress import Progress, watching
+from mlxd.engine.model_files.download_progress import Progress, going_on, watching
 from mlxd.engine.model_files.verification import MAX_FILES, weight_files
 from mlxd.errors import ModelUnusable
 
@@ -83,7 +83,7 @@ def downloaded() -> tuple[Downloaded, ...]:
 def download(source: str, progress: Progress) -> Path:
     """Bring a model here and return its folder; raises `ModelUnusable`.
 
-    `progress` is called with the bytes that are done and their number in total.
+    `progress` is called with what goes on and how much of it is done.
     """
     if source == DEMO:
         return demo.pull_demo(progress)
@@ -118,7 +118,8 @@ def _download_from_hub(repository: str, progress: Progress) -> Path:
     disable_progress_bars()
     folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
-        files = fetch(dry_run=True)
+        with going_on("download", progress):
+            files = fetch(dry_run=True)
         if not any(file.filename.endswith(".safetensors") for file in files):
             raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
         total = sum(file.file_size or 0 for file in files if file.will_download)
