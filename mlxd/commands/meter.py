@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-TERMINAL_EVERY, LOG_EVERY = 0.2, 10.0
+TERMINAL_EVERY, LOG_EVERY = 0.2, 2.0
 """Seconds between two pictures of the same phase, on a terminal and elsewhere."""
 BAR = 24
 
@@ -22,7 +22,9 @@ class Meter:
         self._names = names
         self._clock = clock
         self._terminal = sys.stderr.isatty()
+        self._every = TERMINAL_EVERY if self._terminal else LOG_EVERY
         self._phase = ""
+        self._whole = False
         self._begun = self._shown = 0.0
 
     def __enter__(self) -> "Meter":
@@ -37,11 +39,10 @@ class Meter:
         if phase != self._phase:
             self._end_line()
             self._phase, self._begun = phase, now
-        elif now - self._shown < (TERMINAL_EVERY if self._terminal else LOG_EVERY) and (
-            not total or done < total
-        ):
+            self._whole = False
+        elif self._whole or (now - self._shown < self._every and (not total or done < total)):
             return
-        self._shown = now
+        self._shown, self._whole = now, 0 < total == done
         line = f"{self._names[phase]}  {_measure(done, total, now - self._begun)}".rstrip()
         sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
         sys.stderr.flush()

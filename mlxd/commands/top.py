@@ -75,7 +75,7 @@ def _connector(
     has another token, and may have another port.
     """
     from mlxd.admin_token import find
-    from mlxd.commands.chat import find_target
+    from mlxd.commands.conversation import find_target
     from mlxd.tui.client import ServerClient
 
     address = find_target(url, "", config_file).url

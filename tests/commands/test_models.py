@@ -66,7 +66,7 @@ def test_the_meter_has_a_line_for_each_phase_where_there_is_no_terminal(
 ) -> None:
     now = [0.0]
     with Meter({"download": "downloading x", "test": "asking it"}, lambda: now[0]) as meter:
-        for done in (0, 10_000_000, 5, 40_000_000):
+        for done in (0, 10_000_000, 5, 40_000_000, 40_000_000):
             meter.show("download", done, 40_000_000)
         for now[0] in (1.0, 2.0, 13.0):
             meter.show("test", 0, 0)

@@ -1,6 +1,7 @@
 """The pieces of the composition root that no running server shows."""
 
 import errno
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from mlxd.config.settings import ModelSettings, Settings
 from mlxd.server.announcement import announcement, base_url, model_line
 from mlxd.server.lifecycle import cannot_listen
 from mlxd.status import ModelInfo
+from tests.sources import ROOT
 
 HANGING = """
 import asyncio, os, signal, time
@@ -98,3 +100,22 @@ def test_without_a_model_that_can_answer_nothing_is_there_to_try() -> None:
     said = announced("a", "b", unusable=gone)
     assert '{"model":"b","max_tokens":64,"stream":true,' in said
     assert "looked for again" not in said
+
+
+def test_the_readme_shows_what_is_printed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"(?ms)^(mlxd [\d.]+ serves .*?)^```", readme)[0].splitlines()
+    said = announcement(
+        "http://127.0.0.1:8484",
+        Settings(models={"demo": ModelSettings(source="demo")}),
+        [ModelInfo(id="demo", source="demo")],
+        unusable={},
+        store="kept",
+        config_file=None,
+    ).splitlines()
+    # Paths are the reader's own.
+    own = ("store", "config", "chat")
+    for line, printed in zip(shown, said, strict=False):
+        same = line[:10] if line.split()[0] in own else line
+        assert printed.startswith(same)
+    assert len(shown) == said.index("Try it:")

@@ -50,6 +50,10 @@ DEMO = DemoRecipe(
 )
 
 
+CONVERTED = 540_000_000
+"""Bytes that its float32 weights take."""
+
+
 def folder(recipe: DemoRecipe = DEMO) -> Path:
     """Where the model is, or will be."""
     return Path(user_cache_path("mlxd")) / "models" / recipe.name

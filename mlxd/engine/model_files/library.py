@@ -94,6 +94,31 @@ def download(source: str, progress: Progress) -> Path:
     return _download_from_hub(source, progress)
 
 
+def bytes_to_come(source: str) -> int:
+    """How many bytes a model will take on the disk that are not here yet; asks the hub."""
+    if source == DEMO:
+        return demo.DEMO.size + demo.CONVERTED
+    return sum(file.file_size or 0 for file in _listed(source) if file.will_download)
+
+
+def cache_folder(source: str) -> Path:
+    """The folder that a model will go to, or the nearest one to it that is there."""
+    wanted = demo.folder() if source == DEMO else _hub_cache()
+    return next(each for each in (wanted, *wanted.parents) if each.is_dir())
+
+
+def _listed(repository: str) -> list[Any]:
+    """The files of a hub repository that a download would bring; raises `ModelUnusable`."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found: Any = snapshot_download(repository, allow_patterns=list(WANTED), dry_run=True)
+    except Exception as error:
+        # The hub's client raises errors of several libraries; they differ by version.
+        raise ModelUnusable(repository, _hub_reason(error)) from error
+    return list(found)
+
+
 def _local_folder(source: str) -> Path | None:
     try:
         folder = Path(source).expanduser()
@@ -112,19 +137,16 @@ def _download_from_hub(repository: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    def fetch(**options: Any) -> Any:
-        return snapshot_download(repository, allow_patterns=list(WANTED), **options)
-
     disable_progress_bars()
     folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
         with going_on("download", progress):
-            files = fetch(dry_run=True)
+            files = _listed(repository)
         if not any(file.filename.endswith(".safetensors") for file in files):
             raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
         total = sum(file.file_size or 0 for file in files if file.will_download)
         with watching(folder, total, progress):
-            return Path(fetch())
+            return Path(snapshot_download(repository, allow_patterns=list(WANTED)))
     except ModelUnusable:
         raise
     except Exception as error:
