@@ -28,6 +28,7 @@ from mlxd.config.settings import (
 )
 from mlxd.config.suggested_models import gigabytes
 from mlxd.engine.model_files.library import locate
+from mlxd.engine.model_files.model_types import UNKNOWN
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ConfigError
 from mlxd.status import AnswerFormat
@@ -245,6 +246,8 @@ def model_finding(
     subject = f"model {alias}"
     if here.bytes is None or here.reason:
         remedy = f"{called()} pull {source}" if can_be_pulled(source) else "Check the folder."
+        if UNKNOWN in here.reason:
+            remedy = "Choose another model, or a newer version of mlxd."
         return Finding("fail", subject, f"{source}: {here.reason}", remedy)
     text = f"{source}, {gigabytes(here.bytes)} of {gigabytes(memory)}"
     if here.bytes > memory:

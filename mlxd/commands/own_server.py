@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -66,6 +67,8 @@ def own_server(options: Sequence[str], model: str, *, keep: bool) -> Iterator[Ac
             env={**os.environ, "MLXD_ADMIN__ENABLED": "true", "MLXD_ADMIN__TOKEN_FILE": ""},
         )
     kept = False
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     try:
         access = _answering(process, model, log)
         yield access
@@ -92,6 +95,11 @@ def _answering(process: subprocess.Popen[bytes], model: str, log: Path) -> Acces
             time.sleep(POLL)
     last = log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:]
     raise ModelUnusable(model, "the server ended: " + " | ".join(last))
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End in order, so that no server stays that nobody knows of."""
+    raise SystemExit(128 + number)
 
 
 def _reason(health: dict[str, Any]) -> str:

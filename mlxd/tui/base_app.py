@@ -131,6 +131,7 @@ class TerminalApp(App[int]):
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(driver_class=TolerantDriver)
         self.terminal = terminal
+        self._overdue: threading.Timer | None = None
         self._themes = theme_names(terminal)
 
     def run_to_end(self) -> int:
@@ -138,6 +139,10 @@ class TerminalApp(App[int]):
         try:
             result = self.run()
         finally:
+            # Whoever has started the app may have more to do, and has as long as that takes.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            if self._overdue is not None:
+                self._overdue.cancel()
             # Where giving the terminal back failed, Textual's reading thread would read on.
             if isinstance(self._driver, TolerantDriver):
                 self._driver.exit_event.set()
@@ -160,9 +165,10 @@ class TerminalApp(App[int]):
     def leave_lost_terminal(self) -> None:
         """End soon, in order if that is possible; from any thread."""
         # Threads of Textual's that wait for the terminal would keep the process.
-        overdue = threading.Timer(GOODBYE, os._exit, (HUNG_UP,))
-        overdue.daemon = True
-        overdue.start()
+        if self._overdue is None:
+            self._overdue = threading.Timer(GOODBYE, os._exit, (HUNG_UP,))
+            self._overdue.daemon = True
+            self._overdue.start()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.exit, HUNG_UP)
 

@@ -1,5 +1,6 @@
 """`mlxd models` and `mlxd pull`."""
 
+import json
 import re
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def test_pull_refuses_what_is_no_source(mlxd: Shell) -> None:
     result = mlxd("pull", "nonsense")
     assert result.code == 2
     assert '"nonsense" is neither a source nor a configured alias' in result.err
+
+
+def test_scripts_get_the_models_as_json(mlxd: Shell) -> None:
+    Path("mlxd.toml").write_text('[models.d]\nsource = "./nowhere"\n', encoding="utf-8")
+    (listed,) = json.loads(mlxd("models", "--json").out)
+    assert (listed["alias"], listed["state"]) == ("d", "no such folder")
 
 
 def test_the_meter_has_a_line_for_each_phase_where_there_is_no_terminal(

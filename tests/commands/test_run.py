@@ -1,5 +1,6 @@
 """`mlxd run`: everything between a model's name and its answer."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 from mlxd.config.suggested_models import CATALOG, by_short_name, short_name
 from tests.environment import ROOT, spawn
 from tests.tiny_model import make_tiny_model
+from tests.tui.terminal_process import Terminal
 
 pytestmark = pytest.mark.process
 
@@ -62,6 +64,31 @@ def test_a_server_that_runs_is_used_and_its_models_are_named(tmp_path: Path) -> 
             assert server.poll() is None
         finally:
             server.send_signal(signal.SIGTERM)
+
+
+def configure_tiny_model() -> None:
+    make_tiny_model(Path("tiny"))
+    Path("mlxd.toml").write_text('[models.small]\nsource = "./tiny"\n', encoding="utf-8")
+
+
+async def test_a_chat_brings_its_own_server_and_takes_it_away(tmp_path: Path) -> None:
+    configure_tiny_model()
+    with Terminal("chat") as terminal:
+        await terminal.read_until(b"Start one? [Y/n]")
+        terminal.press(b"\r")
+        await terminal.read_until(b"Talking to small")
+        terminal.hang_up()
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(terminal.process.wait) == 128 + signal.SIGHUP
+    assert list((tmp_path / "state" / "mlxd").glob("admin-*.json")) == []
+
+
+async def test_a_chat_starts_nothing_that_is_not_wanted() -> None:
+    with Terminal("chat") as terminal:
+        await terminal.read_until(b"Start one? [Y/n]")
+        terminal.press(b"n\r")
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(terminal.process.wait) == 3
 
 
 def test_what_is_no_model_is_refused_before_anything_is_started() -> None:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "mlx_lm"
+UNKNOWN = "does not know its model_type"
 RENAMED = ("MODEL_REMAPPING", "MODEL_ARCHITECTURE_REMAPPING")
 """Tables of its `utils`: their keys are, or begin with, types that the code of another serves."""
 
@@ -17,7 +18,7 @@ def unsupported(model_type: str) -> str:
     known = _known_types()
     if not known or model_type in known:
         return ""
-    return f"mlx-lm {version('mlx-lm')} does not know its model_type {model_type!r}"
+    return f"mlx-lm {version('mlx-lm')} {UNKNOWN} {model_type!r}"
 
 
 @cache
