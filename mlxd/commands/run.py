@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlxd.admin_token import Access, find
 from mlxd.commands.conversation import (
     NOT_A_TERMINAL,
     NOTHING_ASKED,
@@ -21,6 +20,7 @@ from mlxd.commands.conversation import (
 from mlxd.commands.options import DEMO, config_option, fail, load
 
 if TYPE_CHECKING:
+    from mlxd.admin_token import Access
     from mlxd.config.settings import Settings
 
 ASKED_ABOVE = 2_000_000_000
@@ -53,13 +53,15 @@ def run(
     if not (interactive or question.strip()):
         fail(NOTHING_ASKED)
         return USAGE
+    from mlxd.admin_token import find
+
     target = find_target(None, None, config_file)
     if access := find(target.url) or find():
         return _with_running(access, target.key, name or "", question)
     return with_own(name, question, target.key, config_file=config_file, yes=yes, keep=keep)
 
 
-def _with_running(access: Access, key: str, name: str, question: str) -> int:
+def _with_running(access: "Access", key: str, name: str, question: str) -> int:
     """Talk to the server that runs, if it has the model."""
     from mlxd.commands.own_server import fetched
 

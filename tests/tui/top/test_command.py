@@ -120,6 +120,8 @@ async def test_input_that_is_not_utf_8_ends_nothing(server: FakeAdmin) -> None:
     with on_terminal(server) as terminal:
         await terminal.read_until(b"live")
         terminal.press(b"\x9b31m \xe9\xff")
+        # What is read with it goes with it.
+        await until(lambda: terminal.unread == 0)
         server.tell(IDLE)
         await terminal.read_until(b"no request runs")
         terminal.press(b"q")
