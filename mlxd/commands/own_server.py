@@ -85,12 +85,12 @@ def _answering(process: subprocess.Popen[bytes], model: str, log: Path) -> Acces
     with Meter({"load": f"loading {model}"}) as meter:
         while process.poll() is None:
             meter.show("load", 0, 0)
-            access = next((one for one in (find(),) if one and one.pid == process.pid), None)
-            health = fetched(access.url, "/health") if access else {}
-            match health.get("status"):
-                case "ok" if access is not None:
+            access = find()
+            if access is not None and access.pid == process.pid:
+                health = fetched(access.url, "/health")
+                if health.get("status") == "ok":
                     return access
-                case "failed":
+                if health.get("status") == "failed":
                     raise ModelUnusable(model, _reason(health))
             time.sleep(POLL)
     last = log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:]

@@ -171,7 +171,8 @@ class StopSignals:
             self._over.set()
             self._begun.set()
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # The second of a closed terminal's may still come.
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else handler)
 
 
 @dataclass

@@ -185,6 +185,8 @@ class TerminalApp(App[int]):
                 await super().on_event(event)
 
     async def _press(self, key: events.Key) -> None:
+        # Not every terminal that says that it lost the focus says that it has it again.
+        self.app_focus = True
         focused = self.focused
         if await self._check_bindings(key.key, priority=True):
             return
