@@ -3,23 +3,40 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+SETUP := $(BIN)/python tools/setup.py
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
 
 # The newest of the Pythons that mlxd is tested with; else whatever `python3` is, if new enough.
-CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3.14 python3 python)
 FIND_PYTHON = for python in $(CANDIDATES); do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then break; fi; \
 	python=""; done
 
-.PHONY: help serve test test-fast check bench soak screenshots coverage clean
+.PHONY: help serve install uninstall wheel test test-fast check bench soak screenshots coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-serve: $(VENV)/.installed ## Start the server with the demo model (PORT=8484, ARGS="--log-level debug")
-	@if $(BIN)/mlxd config show 2>/dev/null | grep -q '^# no file'; then $(BIN)/mlxd init | sed -n 1p; fi
+serve: ## Start the server with the demo model (PORT=8484, ARGS="--log-level debug")
+	@# What would end it after minutes is looked at first.
+	@$(FIND_PYTHON); [ -z "$$python" ] || "$$python" tools/setup.py check \
+		"$(or $(PORT),$(patsubst --port=%,%,$(filter --port=%,$(subst --port ,--port=,$(ARGS)))))"
+	@$(MAKE) --no-print-directory $(VENV)/.installed
+	@$(SETUP) run "preparing the configuration" sh -c \
+		"! $(BIN)/mlxd config show 2>/dev/null | grep -q '^# no file' || $(BIN)/mlxd init"
 	@if $(BIN)/mlxd config show 2>/dev/null | grep -q 'source = "demo"'; then $(BIN)/mlxd pull demo; fi
+	@echo "starting the server"
 	@exec $(BIN)/mlxd serve $(if $(PORT),--port $(PORT)) $(ARGS)
+
+install: $(VENV)/.installed ## Put mlxd on your PATH (with uv or pipx if you have one, else a link)
+	@$(SETUP) install
+
+uninstall: ## Take mlxd from your PATH again (not your models or mlxd.toml)
+	@$(FIND_PYTHON); "$$python" tools/setup.py uninstall
+
+wheel: $(VENV)/.installed ## Make dist/mlxd-….whl, which uv tool install and pipx install take
+	@$(SETUP) run "making the wheel" $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
+	@ls dist/mlxd-*.whl
 
 # Two at a time: engines under test have threads of their own. ARGS="-n 0 --pdb" for one.
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
@@ -67,25 +84,20 @@ $(VENV)/.created:
 		echo "or name one you have: make serve PYTHON=python3.12" >&2; \
 		exit 1; \
 	fi; \
-	if [ "$$("$$python" -c 'import platform; print(*platform.uname()[::4])')" = "Darwin x86_64" ]; then \
-		echo "On a Mac, MLX needs Apple silicon and a Python for it; $$python runs on x86_64." >&2; \
-		exit 1; \
-	fi; \
+	"$$python" tools/setup.py check || exit 1; \
 	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
 		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "$$python can't make a virtual environment. On Debian and Ubuntu: apt install python$$version-venv" >&2; \
 		exit 1; \
 	fi; \
-	echo "Creating $(VENV) with $$("$$python" --version)"; \
-	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	rm -rf $(VENV) && "$$python" tools/setup.py run "creating $(VENV) with $$("$$python" --version)" \
+		"$$python" -m venv $(VENV)
 	@echo "$(CURDIR)" > $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
-	@echo "Installing mlxd into $(VENV) (a few minutes the first time)"
-	@$(PIP) -e .
+	@$(SETUP) run "installing mlxd into $(VENV), a few minutes the first time" $(PIP) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
-	@echo "Installing mlxd and its test tools into $(VENV) (a few minutes the first time)"
-	@$(PIP) -e '.[dev]'
+	@$(SETUP) run "installing mlxd and its test tools into $(VENV)" $(PIP) -e '.[dev]'
 	@touch $(VENV)/.installed $@

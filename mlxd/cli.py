@@ -14,6 +14,7 @@ from mlxd.commands.models import models
 from mlxd.commands.options import fail
 from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
+from mlxd.commands.run import run as run_
 from mlxd.commands.serve import serve
 from mlxd.commands.top import top
 
@@ -30,7 +31,7 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (init, serve, top, chat, pull, models, prefixes, doctor, config):
+for command in (run_, init, serve, top, chat, pull, models, prefixes, doctor, config):
     cli.add_command(command)
 
 

@@ -164,6 +164,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     error: ErrorReport
     usage: Usage = Usage()
+    timings: Timings = Timings()
 
 
 Event = Started | Progress | BlockStart | BlockDelta | BlockEnd | Finished | Failed

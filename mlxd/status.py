@@ -315,7 +315,7 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` is `request.queued`, `request.prefill`, `request.decode`, `request.finished`,
     `request.failed`, `request.cancelled`, `request.refused`, `engine.<state>`, `model.<state>` or
-    `log`. `level` is that of a log line.
+    `log`. `level` is that of a log line; `last` how a request stood when it ended.
     """
 
     kind: str
@@ -324,3 +324,4 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     model: str = ""
     level: Literal["info", "warning", "error"] = "info"
+    last: RequestStatus | None = None

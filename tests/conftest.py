@@ -25,6 +25,8 @@ from tests.scripts import SCRIPTS
 # Engine processes beside other tests: two threads of a BLAS that wait for each other on busy cores
 # take several times as long as one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What is shown of commands is for a shell that finds this program by its name.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

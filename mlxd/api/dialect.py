@@ -168,7 +168,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Trial:
-    """A first request for a newcomer, to be sent to the path as JSON."""
+    """A first request for a newcomer, to be sent to the path as JSON.
+
+    Short and streamed: on a slow machine a whole answer without a limit takes minutes.
+    """
 
     path: str
     body: JsonObject

@@ -1,28 +1,26 @@
 """`mlxd chat`: talk to a server, in the terminal or from a script."""
 
+import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 import click
 
-from mlxd.commands.options import config_option, fail, load
+from mlxd.commands.conversation import (
+    NO_SERVER,
+    NOT_A_TERMINAL,
+    USAGE,
+    converse,
+    find_target,
+    is_terminal,
+    question_of,
+    running,
+)
+from mlxd.commands.options import config_option, fail
+from mlxd.commands.run import with_own
 
-if TYPE_CHECKING:
-    from mlxd.config.settings import Settings
-
-USAGE = 2
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-NOT_A_TERMINAL = "stdout is no terminal: give a PROMPT, or pipe text in."
-NOTHING_ASKED = "there is nothing to ask: the PROMPT and stdin are empty."
-
-
-class Target(NamedTuple):
-    """The server to talk to."""
-
-    url: str
-    key: str
+CONNECT_SECONDS = 2.0
 
 
 @click.command()
@@ -54,84 +52,24 @@ def chat(
     """Chat with a model. With a PROMPT or a pipe: print the answer and nothing else."""
     target = find_target(url, api_key, config_file)
     if url is None and config_file is None:
-        target = _running(target)
+        target = running(target)
     if prompt is None and is_terminal(sys.stdin):
-        if is_terminal(sys.stdout):
-            return _full_screen(target, model, system)
-        fail(NOT_A_TERMINAL)
-        return USAGE
-    question = _question(prompt)
-    if not question.strip():
-        fail(NOTHING_ASKED)
-        return USAGE
-    from mlxd.tui.chat.plain_output import run
-    from mlxd.tui.client import ServerClient
-
-    return run(lambda: ServerClient(*target), question, model=model, system=system)
+        if not is_terminal(sys.stdout):
+            fail(NOT_A_TERMINAL)
+            return USAGE
+        if url is None and not _answers(target.url):
+            if click.confirm(f"No server answers at {target.url}. Start one?", default=True):
+                return with_own(model or None, "", target.key, config_file=config_file)
+            return NO_SERVER
+        return converse(target, "", model=model, system=system)
+    return converse(target, question_of(prompt) or " ", model=model, system=system)
 
 
-def _full_screen(target: Target, model: str, system: str) -> int:
-    from mlxd.tui.chat.start import run
-
-    return run(*target, model=model, system=system)
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person is at the other end."""
-    return stream is not None and stream.isatty()
-
-
-def _question(prompt: str | None) -> str:
-    """The prompt, and below it what is piped in."""
-    piped = ""
-    # A process that was started without stdin has None there.
-    if sys.stdin is not None and not is_terminal(sys.stdin):
-        piped = sys.stdin.buffer.read().decode("utf-8", "replace")
-    return "\n\n".join(part for part in (prompt, piped.rstrip("\n")) if part)
-
-
-def find_target(url: str | None, key: str | None, config_file: Path | None) -> Target:
-    """The server to talk to; raises `ConfigError` where only the configuration can tell it.
-
-    A key of the configuration goes to the server of the configuration only.
-    """
-    from mlxd.errors import ConfigError
-
+def _answers(url: str) -> bool:
+    """Whether anything listens there."""
+    parts = urlsplit(url)
     try:
-        settings = load(config_file).settings
-    except ConfigError:
-        if url is None or config_file is not None:
-            raise
-        return Target(_address(url), key or "")
-    own = _configured(settings)
-    address = _address(url) if url else own
-    keys = settings.server.api_keys
-    if key is None and keys and urlsplit(address).netloc == urlsplit(own).netloc:
-        key = keys[0]
-    return Target(address, key or "")
-
-
-def _running(target: Target) -> Target:
-    """`target` if a server runs there, else the server that this account started last."""
-    from mlxd.admin_token import find
-
-    access = None if find(target.url) else find()
-    return Target(access.url, target.key) if access else target
-
-
-def _configured(settings: "Settings") -> str:
-    host = ANY_ADDRESS.get(settings.server.host, settings.server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.server.port}"
-
-
-def _address(url: str) -> str:
-    """The server's root: `localhost:8484` and what other clients call its base URL do too."""
-    whole = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(whole)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
-        raise click.BadParameter(f'"{url}" is no address of a server.', param_hint="--url")
-    return whole.rstrip("/").removesuffix("/v1")
+        with socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False

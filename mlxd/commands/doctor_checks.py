@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mlxd import called
 from mlxd.commands.engine_probe import EngineMissing, probe
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
@@ -25,6 +26,7 @@ from mlxd.config.settings import (
     Settings,
 )
 from mlxd.config.suggested_models import gigabytes
+from mlxd.engine.model_files.model_types import UNKNOWN
 from mlxd.engine.prefix_disk import folder
 from mlxd.engine.protocol import FREE_BYTES, ModelChanged, Ready
 from mlxd.errors import ConfigError
@@ -106,7 +108,7 @@ def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Findi
         lines = str(error).splitlines()
         return None, [Finding("fail", "config", line) for line in lines]
     text = str(loaded.file) if loaded.file else "no file, so the defaults"
-    remedy = "" if loaded.file else "`mlxd init` writes one."
+    remedy = "" if loaded.file else f"`{called()} init` writes one."
     return loaded, [Finding("ok", "config", text, remedy)]
 
 
@@ -145,7 +147,7 @@ def port_finding(host: str, port: int) -> Finding:
     if problem == errno.EADDRINUSE:
         if status := running_server(host, port):
             return Finding("ok", "port", f"an mlxd server answers on {where} ({status})")
-        remedy = "Choose another: mlxd serve --port N, or server.port in the file."
+        remedy = f"Choose another: {called()} serve --port N, or server.port in the file."
         return Finding("fail", "port", f"{where} is taken by another program", remedy)
     reason = os.strerror(problem) if problem > 0 else "unknown host"
     return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
@@ -227,7 +229,9 @@ def model_finding(
     """Whether a model is here, whole, and fits into `memory` bytes; how its answers are read."""
     subject = f"model {alias}"
     if here.bytes is None or here.reason:
-        remedy = f"mlxd pull {source}" if can_be_pulled(source) else "Check the folder."
+        remedy = f"{called()} pull {source}" if can_be_pulled(source) else "Check the folder."
+        if UNKNOWN in here.reason:
+            remedy = "Choose another model, or a newer version of mlxd."
         return Finding("fail", subject, f"{source}: {here.reason}", remedy)
     text = f"{source}, {gigabytes(here.bytes)} of {gigabytes(memory)}"
     if here.bytes > memory:
@@ -276,7 +280,7 @@ def rows_finding(tried: ModelChanged, size: int) -> Finding:
             return Finding("fail", subject, tried.reason)
         case "unloaded":
             text = f"whether it can be batched is tried when it is loaded ({gigabytes(size)})"
-            return Finding("ok", subject, text, "The log and `mlxd top` say so.")
+            return Finding("ok", subject, text, f"The log and `{called()} top` say so.")
     if tried.unbatched:
         return Finding("warn", subject, f"served one request at a time: {tried.unbatched}")
     before = f" ({tried.reason})" if tried.reason else ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from mlxd import called
 from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, fail
 
 
@@ -43,8 +44,9 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
     click.echo(f'Wrote {click.format_filename(path)}: it serves {source} as "{alias}".')
     click.echo("Next:")
     if not locate(source):
-        click.echo(f"  mlxd pull {source}")
-    click.echo("  mlxd serve" if path == Path("mlxd.toml") else f"  mlxd serve --config {path}")
+        click.echo(f"  {called()} pull {source}")
+    where = "" if path == Path("mlxd.toml") else f" --config {path}"
+    click.echo(f"  {called()} serve{where}")
     return 0
 
 

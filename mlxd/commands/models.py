@@ -1,5 +1,6 @@
 """`mlxd models`: what is configured and what is here."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,9 +23,14 @@ class ModelLine(NamedTuple):
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects for scripts.")
 @config_option
-def models(*, config_file: Path | None) -> int:
+def models(*, as_json: bool, config_file: Path | None) -> int:
     """List the models that are configured or downloaded."""
+    if as_json:
+        found = [line._asdict() for line in _lines(load(config_file).settings)]
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
     lines = [ModelLine("ALIAS", "STATE", "SIZE", "SOURCE"), *_lines(load(config_file).settings)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(ModelLine._fields))]
     for line in lines:

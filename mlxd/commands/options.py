@@ -20,7 +20,15 @@ config_option = click.option(
 )
 
 DEMO = "demo"
-SOURCE_HELP = 'A source is "demo", a folder, or a repository of the hub such as owner/name.'
+HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+)"
+    r"(?:/(?:tree|blob)/main(?:/[^?#]*)?)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+"""The address of a repository's page, as a browser shows it."""
+SOURCE_HELP = (
+    'A source is "demo", a folder, or a repository of the hub: owner/name, or its page\'s address.'
+)
 
 
 def load(config_file: Path | None, flags: Mapping[str, object] | None = None) -> "Loaded":
@@ -38,8 +46,10 @@ def as_source(text: str) -> str | None:
     written_as_path = text.startswith(("./", "../", "/", "~"))
     if folder.is_dir() and (written_as_path or (folder / "config.json").is_file()):
         return os.path.abspath(folder)
-    is_repository = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text, re.ASCII)
-    return text if is_repository else None
+    page = HUB_PAGE.fullmatch(text)
+    name = page[1] if page else text
+    is_repository = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII)
+    return name if is_repository else None
 
 
 def alias_for(source: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlxd import called
 from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ AGENT = "agent"
     metavar="N",
     help="Port to listen on; 0 takes a free one.",
 )
+@click.argument("name", metavar="[MODEL]", required=False)
 @click.option("--model", metavar="ALIAS|SOURCE", help=f"The default model. {SOURCE_HELP}")
 @click.option(
     "--scripted",
@@ -41,11 +43,15 @@ def serve(
     config_file: Path | None,
     host: str | None,
     port: int | None,
+    name: str | None,
     model: str | None,
     scripted: str | None,
     log_level: str | None,
 ) -> int:
-    """Serve the configured models over HTTP."""
+    """Serve the configured models over HTTP; MODEL is short for --model MODEL."""
+    if name and model:
+        raise click.UsageError("Name the model once: as MODEL or with --model.")
+    model = model or name
     if scripted not in (None, AGENT) and not Path(str(scripted)).is_file():
         raise click.BadParameter(f'"{scripted}" is no file.', param_hint="--scripted")
     flags = {"server.host": host, "server.port": port, "log.level": log_level}
@@ -55,22 +61,25 @@ def serve(
         loaded = load(config_file, {**flags, **chosen})
     if not model and "models" in chosen:
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
-    if scripted is None:
-        _warn_of_missing(loaded.settings)
+    unusable = _unusable(loaded.settings) if scripted is None else {}
     from mlxd.server.lifecycle import run
 
-    return run(loaded.settings, config_file=loaded.file, scripted=scripted)
+    return run(loaded.settings, config_file=loaded.file, scripted=scripted, unusable=unusable)
 
 
-def _warn_of_missing(settings: "Settings") -> None:
-    """Say before the engine does that a model is not here, where looking costs nothing."""
-    from mlxd.commands.local_models import find_model, is_hub_model
+def _unusable(settings: "Settings") -> Mapping[str, str]:
+    """Why models can't be served, by alias; said at once, before the engine finds it out."""
+    from mlxd.commands.local_models import can_be_pulled, find_model
 
+    reasons = {}
     for alias, model in settings.models.items():
-        # Looking into the hub's cache takes its library, which is slow to load.
-        if not is_hub_model(model.source) and (reason := find_model(alias, model).reason):
-            remedy = f" Fetch it: mlxd pull {DEMO}" if model.source == DEMO else ""
-            fail(f"the model {alias} can't be served: {reason}.{remedy}")
+        found = find_model(alias, model)
+        if found.reason:
+            reasons[alias] = found.reason
+            fetched = found.bytes is None and can_be_pulled(model.source)
+            remedy = f" Fetch it: {called()} pull {model.source}" if fetched else ""
+            fail(f"the model {alias} can't be served: {found.reason}.{remedy}")
+    return reasons
 
 
 def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:

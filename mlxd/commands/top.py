@@ -63,9 +63,7 @@ def top(
     from mlxd.tui.terminal import terminal_of
     from mlxd.tui.top.app import TopApp
 
-    app = TopApp(connect, terminal_of(os.environ), interval=interval)
-    result = app.run()
-    return app.return_code or 0 if result is None else result
+    return TopApp(connect, terminal_of(os.environ), interval=interval).run_to_end()
 
 
 def _connector(
@@ -77,7 +75,7 @@ def _connector(
     has another token, and may have another port.
     """
     from mlxd.admin_token import find
-    from mlxd.commands.chat import find_target
+    from mlxd.commands.conversation import find_target
     from mlxd.tui.client import ServerClient
 
     address = find_target(url, "", config_file).url

@@ -1,11 +1,14 @@
 """A few current models of the hub, for people who have not chosen one yet."""
 
+import re
 from typing import NamedTuple
 
 GB = 1_000_000_000
 OVERHEAD = 1.25
 """Weights times this leaves room for the KV cache of a few requests."""
 CHOICES = 6
+UNSAID = re.compile(r"-(?:instruct|it|mlx|\d{4}|\d+bit|mxfp4|q\d+)(?=-|$)")
+"""Parts of a repository's name that tell variants apart."""
 
 
 class HubModel(NamedTuple):
@@ -31,6 +34,16 @@ CATALOG = (
     HubModel("mlx-community/gpt-oss-120b-MXFP4-Q4", int(62.4 * GB), "thinking, agents"),
 )
 """By size."""
+
+
+def short_name(source: str) -> str:
+    """What people call a model: `qwen3-4b` of `mlx-community/Qwen3-4B-Instruct-2507-4bit`."""
+    return UNSAID.sub("", source.rpartition("/")[2].lower())
+
+
+def by_short_name(name: str) -> HubModel | None:
+    """The model of the catalogue that people call so."""
+    return next((model for model in CATALOG if short_name(model.source) == name.lower()), None)
 
 
 def fitting(memory: int, *, quick: bool) -> tuple[HubModel, ...]:

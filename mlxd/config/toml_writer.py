@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlxd.config.problems import dotted, plain_keys
-from mlxd.config.settings import DefaultSettings, ModelSettings, SamplingSettings, Settings
+from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
 
 INTRODUCTION = """\
-Configuration of mlxd: every key with its default value. A key right behind a # has no default, is
-an example, or gives way to the model's own generation_config.json. Flags beat MLXD_* environment
-variables (MLXD_SERVER__PORT=9000), and those beat this file. It is looked for as ./mlxd.toml, then
-in your configuration folder; `--config` names another. `mlxd config show` prints what is in effect,
-`mlxd doctor` checks it.
+Configuration of mlxd: every key, right behind a #, with its default value, or with an example where
+it has none. Take the # off those that shall differ: the others follow the defaults of the version
+that is installed. Flags beat MLXD_* environment variables (MLXD_SERVER__PORT=9000), and those beat
+this file. It is looked for as ./mlxd.toml, then in your configuration folder; `--config` names
+another. `mlxd config show` prints what is in effect, `mlxd doctor` checks it.
 """
 
 
@@ -36,7 +36,7 @@ def template(
     more: str = "",
     remarks: Mapping[str, str] | None = None,
 ) -> str:
-    """An annotated file that says what `Settings(models=models)` says.
+    """An annotated file that sets `models`, and nothing else.
 
     Without `models` an example stands for them, disabled. `more` is TOML about further models, all
     of it disabled or comments; `remarks` are about this machine, for the tables of these names.
@@ -90,17 +90,11 @@ def _value(value: object) -> str:
 
 
 def _keys(table: type[BaseModel], values: BaseModel, names: Sequence[str]) -> Iterator[str]:
-    """Each key with its docstring, disabled where it has no value or must not be written."""
+    """Each key with its docstring, disabled: what is written stays when a default changes."""
     for name in names:
         value = getattr(values, name)
-        if value is None:
-            written = disabled(entry(name, example(table.model_fields[name])))
-        elif name in SamplingSettings.model_fields:
-            # Written, it would beat what comes with each model.
-            written = disabled(entry(name, value))
-        else:
-            written = entry(name, value)
-        yield f"{prose(meaning(table, name))}\n{written}"
+        shown = example(table.model_fields[name]) if value is None else value
+        yield f"{prose(meaning(table, name))}\n{disabled(entry(name, shown))}"
 
 
 def _models(models: Mapping[str, Mapping[str, object]]) -> Iterator[str]:

@@ -18,6 +18,14 @@ MLX_LM_FILES = 4096
 """The limit of open files that mlx-lm sets when it is imported, whether it may or not."""
 
 
+class OutputLines(logging.Formatter):
+    """Each line with its level and logger, by which the server logs it as what it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n".join(f"{record.levelname} {record.name}: {line}" for line in lines)
+
+
 def keep_file_limit() -> None:
     """Let mlx-lm be imported where the limit of open files is lower and must stay so."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,10 +41,15 @@ def main() -> None:
     """Serve one supervisor on the socket it passed, until that socket closes."""
     parser = argparse.ArgumentParser(prog="python -m mlxd.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the supervisor's socket")
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig()
+    logging.getLogger().handlers[0].setFormatter(OutputLines())
+    # The server, which has the level that is configured, leaves out what is not to be seen.
+    logging.getLogger("mlxd.engine.models").setLevel(logging.DEBUG)
     connection = socket.socket(fileno=parser.parse_args().fd)
-    # Ctrl-C in a terminal is the server's to handle; it ends this process when it has drained.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal and a service manager's SIGTERM, which may reach all processes, are
+    # the server's to handle; it ends this process when it has drained.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # A model that is not here is an error, never a download.
     os.environ["HF_HUB_OFFLINE"] = "1"
     # transformers would tell at every start that PyTorch, which nobody needs here, is missing.

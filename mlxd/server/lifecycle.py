@@ -6,15 +6,13 @@ the engine, their last words are written, the handlers end, and only then what t
 
 import asyncio
 import errno
-import json
 import logging
 import os
-import shlex
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,9 @@ from types import FrameType
 
 import click
 
-from mlxd import __version__
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import ServerFacts, new_token
-from mlxd.api.app import create_app, dialects_for
+from mlxd.api.app import create_app
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine
@@ -36,6 +33,7 @@ from mlxd.engine.supervision.allocator import return_freed_memory
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.history import Store
 from mlxd.server import logs
+from mlxd.server.announcement import announcement, base_url
 from mlxd.server.connection import Limits
 from mlxd.server.listener import Listener, bind, raise_file_limit
 from mlxd.status import ModelInfo
@@ -48,17 +46,27 @@ CANNOT_LISTEN = 3
 """Exit code: the address or the store's file is another program's."""
 DID_NOT_END = 75
 """Exit code: shutting down took far longer than it may."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OVERTIME = 10.0
 """Seconds past `drain_seconds` after which the process is ended whatever it still does."""
 FLUSH = 2.0
 """Seconds for the last bytes of answers to reach clients that read."""
+NOTHING: Mapping[str, str] = {}
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
 
 
-def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -> int:
-    """Serve until told to stop; the exit code. `scripted` is `agent` or a script's file."""
+def run(
+    settings: Settings,
+    *,
+    config_file: Path | None,
+    scripted: str | None,
+    unusable: Mapping[str, str] = NOTHING,
+) -> int:
+    """Serve until told to stop; the exit code.
+
+    `scripted` is `agent` or a script's file; `unusable` has why models can't be served now.
+    """
     logs.setup(settings.log.level, settings.log.format)
     return_freed_memory()
     server = settings.server
@@ -71,7 +79,8 @@ def run(settings: Settings, *, config_file: Path | None, scripted: str | None) -
     try:
         engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
-        asyncio.run(ServerProcess(settings, engine, store, sockets).serve(config_file))
+        process = ServerProcess(settings, engine, store, sockets, unusable)
+        asyncio.run(process.serve(config_file))
     except StoreInUse as error:
         click.echo(f"mlxd: {error}", err=True)
         return CANNOT_LISTEN
@@ -120,7 +129,7 @@ def what_to_remember(settings: Settings, scripted: str | None) -> ConversationSe
 
 
 class StopSignals:
-    """SIGTERM and Ctrl-C: the first asks to finish, the second to hurry.
+    """SIGTERM, Ctrl-C and a closed terminal: the first asks to finish, the second to hurry.
 
     `limit` seconds after the first, the process ends whatever it is doing.
     """
@@ -137,12 +146,15 @@ class StopSignals:
         """Listen for the signals in the running event loop."""
         loop = asyncio.get_running_loop()
 
-        def pass_on() -> None:
-            (self.hurry if self.stop.is_set() else self.stop).set()
+        def pass_on(number: int) -> None:
+            # A closed terminal sends two, the shell's and the system's: nobody is in a hurry.
+            if self.stop.is_set() and number != signal.SIGHUP:
+                self.hurry.set()
+            self.stop.set()
 
-        def arrived(_number: int, _frame: FrameType | None) -> None:
+        def arrived(number: int, _frame: FrameType | None) -> None:
             self._begun.set()
-            loop.call_soon_threadsafe(pass_on)
+            loop.call_soon_threadsafe(pass_on, number)
 
         def watch() -> None:
             # A thread, not a task: the event loop may be what hangs.
@@ -150,7 +162,9 @@ class StopSignals:
             if not self._over.wait(self._limit):
                 os._exit(DID_NOT_END)
 
-        before = {number: signal.signal(number, arrived) for number in STOP_SIGNALS}
+        # What `nohup` lets a process ignore stays ignored.
+        heeded = [each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+        before = {number: signal.signal(number, arrived) for number in heeded}
         threading.Thread(target=watch, name="shutdown watchdog", daemon=True).start()
         try:
             yield
@@ -159,7 +173,8 @@ class StopSignals:
             self._over.set()
             self._begun.set()
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # The second of a closed terminal's may still come.
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else handler)
 
 
 @dataclass
@@ -170,6 +185,7 @@ class ServerProcess:
     engine: Engine
     store: Store
     sockets: Sequence[socket.socket]
+    unusable: Mapping[str, str] = field(default_factory=dict)
     _ending: ExitStack = field(default_factory=ExitStack)
 
     async def serve(self, config_file: Path | None) -> None:
@@ -205,7 +221,7 @@ class ServerProcess:
             self._publish(facts, config_file)
             # Nobody may be reading; that is no reason not to serve.
             with suppress(OSError):
-                click.echo(self.announcement(config_file))
+                click.echo(self._announcement(config_file))
             await signals.stop.wait()
         finally:
             # First, so that no program finds a token of a server that is about to end.
@@ -245,56 +261,16 @@ class ServerProcess:
         await stopping
         await listener.close(FLUSH)
 
-    def announcement(self, config_file: Path | None) -> str:
-        """What a newcomer wants to know, as a block of text."""
-        url = base_url(self.settings.server.host, self.sockets)
-        served = dialects_for(self.settings)
-        dialects = [f"{each.name:<16} {url}{each.base_path}" for each in served]
-        default = default_model(self.settings)
-        models = [
-            model_line(model, loads_now=model.id == default) for model in self.engine.models()
-        ]
-        rows = [
-            ("APIs", dialects),
-            ("models", models or ["none; `mlxd init` writes a configuration with one"]),
-            ("store", [self.store.status().path or "in memory, gone when the server ends"]),
-            ("config", [str(config_file or "none; built-in defaults")]),
-            ("log", [f"stderr, {self.settings.log.level} and above"]),
-        ]
-        lines = [
-            f"  {label if number == 0 else '':<8} {text}"
-            for label, texts in rows
-            for number, text in enumerate(texts)
-        ]
-        key = ' -H "authorization: Bearer $YOUR_KEY"' if self.settings.server.api_keys else ""
-        trials = (each.trial(default or "default") for each in served)
-        trial = next(filter(None, trials), None)
-        curl = trial and [
-            "Try it (Ctrl-C stops the server):",
-            f"  curl {url}{trial.path} -H 'content-type: application/json'{key} \\",
-            f"    -d {shlex.quote(json.dumps(trial.body, separators=(',', ':')))}",
-        ]
-        return "\n".join([f"mlxd {__version__} serves {url}", *lines, *(curl or ()), ""])
-
-
-def base_url(host: str, sockets: Sequence[socket.socket]) -> str:
-    """Where a program on this machine reaches the server."""
-    port = sockets[0].getsockname()[1]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-
-
-def model_line(model: ModelInfo, *, loads_now: bool) -> str:
-    """A model with its other names and what becomes of it."""
-    names = ", ".join([model.id, *model.aliases])
-    match model.state:
-        case "unloaded":
-            state = "loading" if loads_now else "loads when first asked for"
-        case "failed":
-            state = f"failed: {model.reason}"
-        case "loading" | "loaded" as state:
-            pass
-    return f"{names}  ({model.source}; {state})"
+    def _announcement(self, config_file: Path | None) -> str:
+        settings = self.settings
+        return announcement(
+            base_url(settings.server.host, self.sockets),
+            settings,
+            self.engine.models(),
+            unusable=self.unusable,
+            store=self.store.status().path,
+            config_file=config_file,
+        )
 
 
 def cannot_listen(error: OSError, host: str, port: int) -> str:

@@ -109,8 +109,8 @@ class ServerClient:
     @asynccontextmanager
     async def stream(
         self, method: str, path: str, body: object = None
-    ) -> AsyncIterator[AsyncIterator[ServerEvent]]:
-        """The events that `path` sends; entering waits for the answer's status.
+    ) -> AsyncIterator[tuple[Mapping[str, str], AsyncIterator[ServerEvent]]]:
+        """Headers and the events that `path` sends; entering waits for the answer's status.
 
         The events end with the answer's last byte. Whether that was too early is for the caller to
         know, who can tell the last event.
@@ -124,7 +124,7 @@ class ServerClient:
                     await response.aread()
                 raise self._refusal(response)
             async with aclosing(self._events(response)) as events:
-                yield events
+                yield response.headers, events
         finally:
             await response.aclose()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mlxd.commands.chat import Target, find_target, is_terminal
+from mlxd.commands.conversation import Target, find_target, is_terminal
 from mlxd.errors import ConfigError
 
 KEYED = '[server]\nhost = "0.0.0.0"\nport = 9000\napi_keys = ["first", "second"]\n'

@@ -1,11 +1,12 @@
 """`mlxd models` and `mlxd pull`."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from mlxd.commands.pull import Meter
+from mlxd.commands.meter import Meter
 from tests.environment import Shell, spawn
 from tests.tiny_model import make_tiny_model
 
@@ -61,13 +62,24 @@ def test_pull_refuses_what_is_no_source(mlxd: Shell) -> None:
     assert '"nonsense" is neither a source nor a configured alias' in result.err
 
 
-def test_the_meter_is_one_line_where_there_is_no_terminal(
+def test_scripts_get_the_models_as_json(mlxd: Shell) -> None:
+    Path("mlxd.toml").write_text('[models.d]\nsource = "./nowhere"\n', encoding="utf-8")
+    (listed,) = json.loads(mlxd("models", "--json").out)
+    assert (listed["alias"], listed["state"]) == ("d", "no such folder")
+
+
+def test_the_meter_has_a_line_for_each_phase_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Meter("Downloading x") as meter:
-        for done in (0, 10, 5, 100, 100):
-            meter.show(done, 100)
-    assert capsys.readouterr().err.strip() == "Downloading x"
-    with Meter("Nothing to do") as meter:
-        meter.show(0, 0)
-    assert capsys.readouterr().err == ""
+    now = [0.0]
+    with Meter({"download": "downloading x", "test": "asking it"}, lambda: now[0]) as meter:
+        for done in (0, 10_000_000, 5, 40_000_000, 40_000_000):
+            meter.show("download", done, 40_000_000)
+        for now[0] in (1.0, 2.0, 13.0):
+            meter.show("test", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "downloading x  [........................] 0 of 40 MB, 0%",
+        "downloading x  [########################] 40 of 40 MB, 100%",
+        "asking it",
+        "asking it  12 s",
+    ]

@@ -69,6 +69,28 @@ def test_serve_refuses_what_is_no_source(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "page",
+    [
+        *("https://huggingface.co/owner/name", "http://hf.co/owner/name/", "HF.co/owner/name"),
+        *("huggingface.co/owner/name/tree/main", "https://hf.co/owner/name?library=mlx#files"),
+    ],
+)
+def test_the_address_of_a_repository_is_a_source(page: str) -> None:
+    assert as_source(page) == "owner/name"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("https://hf.co/owner", "https://hf.co/owner/name/tree/v2", "https://example.org/a/b"),
+        *("https://hf.co.example/a/b", "https://huggingface.co/datasets/a/b"),
+    ],
+)
+def test_other_addresses_are_no_sources(other: str) -> None:
+    assert as_source(other) is None
+
+
+@pytest.mark.parametrize(
     ("source", "alias"),
     [
         ("demo", "demo"),

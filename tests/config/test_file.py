@@ -42,15 +42,21 @@ def test_the_shipped_file_is_made_from_the_tree() -> None:
     assert DEFAULT_FILE.read_text(encoding="utf-8") == template(), hint
 
 
-def test_the_shipped_file_writes_every_key_that_has_a_default() -> None:
-    origins = load(DEFAULT_FILE, {}).origins
-    unwritten = {key for key, origin in origins.items() if origin == "default"}
-    assert unwritten == {
-        "engine.prefix_cache_bytes",
-        "engine.memory_bytes",
-        "azure.deployments",
-        *(f"defaults.{name}" for name in SamplingSettings.model_fields),
-    }
+def test_the_file_sets_only_what_was_chosen_so_that_later_defaults_arrive() -> None:
+    assert set(load(DEFAULT_FILE, {}).origins.values()) == {"default"}
+    set_here = from_text(template({"a": {"source": "demo"}})).origins
+    assert {key for key, origin in set_here.items() if origin != "default"} == {"models.a.source"}
+
+
+def test_every_key_stands_in_the_file_with_its_default() -> None:
+    enabled = re.sub(r"(?m)^#(?! )", "", template())
+    shown = from_text(enabled)
+    assert {key for key, origin in shown.origins.items() if origin == "default"} == set()
+    for table in ("server", "engine", "log", "conversations"):
+        written, usual = getattr(shown.settings, table), getattr(Settings(), table)
+        for name in type(usual).model_fields:
+            value = getattr(usual, name)
+            assert value is None or getattr(written, name) == value
 
 
 def test_a_template_for_models_says_what_a_tree_with_them_says() -> None:

@@ -190,7 +190,7 @@ def test_every_key_has_an_origin() -> None:
     loaded = load(DEFAULT_FILE, {"models": {"m.x": {"source": "demo"}}})
     assert set(loaded.origins) == {dotted(leaf) for leaf in leaves(loaded.settings)}
     assert loaded.origins['models."m.x".source'] == "flag"
-    assert loaded.origins["dialects"] == "file"
+    assert loaded.origins["dialects"] == "default"
 
 
 def test_a_variable_about_a_model_does_not_change_which_one_is_first(

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ stall_timeout = 6.0
 [models.tiny]
 source = "../model"
 """
+PATIENT = TOML.replace("2.0", "120.0")
 RECOVERY = 120.0
 """Seconds that an engine process may take to start and load on a busy machine."""
 
@@ -33,10 +36,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("engine") / "model")
 
 
-def _serve(model: Path, name: str) -> AbstractContextManager[Served]:
+def _serve(model: Path, name: str, toml: str = TOML) -> AbstractContextManager[Served]:
     folder = model.parent / name
     folder.mkdir()
-    return serve(folder, toml=TOML)
+    return serve(folder, toml=toml)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +54,13 @@ async def _health(served: Served) -> str:
 
 
 async def _until_healthy(served: Served) -> None:
+    await _until_health(served, "ok")
+
+
+async def _until_health(served: Served, wanted: str) -> None:
     async with asyncio.timeout(RECOVERY):
         while True:
-            if await _health(served) == "ok":
+            if await _health(served) == wanted:
                 return
             await asyncio.sleep(0.05)
 
@@ -139,16 +146,46 @@ async def test_a_dead_engine_costs_its_requests_an_error_and_comes_back(
     assert content(await served.chat("Hello", max_tokens=2))
 
 
-async def test_sigterm_ends_the_engine_too(model: Path) -> None:
-    with _serve(model, "terminated") as served:
+async def test_a_signal_for_all_processes_lets_the_server_end_the_engine(model: Path) -> None:
+    with _serve(model, "terminated", PATIENT) as served:
         await _until_healthy(served)
         (engine,) = children(served.process.pid)
         client = await _begin_long_answer(served, model)
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(engine, number)
+        await client.reader.readuntil(b'"delta":{"content":')
         served.terminate()
         assert await _error_that_ends(client) == "The server is shutting down."
         await until(lambda: served.over)
         assert served.process.wait() == 0
         assert not _runs(engine)
+
+
+async def test_models_that_cannot_be_served_are_said_in_a_line_and_heal(model: Path) -> None:
+    def edited(name: str, **changes: object) -> str:
+        """A model of its own, whose configuration says something else."""
+        shutil.copytree(model, model.parent / name, dirs_exist_ok=True)
+        config = json.loads((model / "config.json").read_text())
+        (model.parent / name / "config.json").write_text(json.dumps({**config, **changes}))
+        return f'[models.{name}]\nsource = "../{name}"\n'
+
+    toml = edited("strange", model_type="zorblax") + edited("torn", vocab_size=17)
+    folder = model.parent / "unusable"
+    folder.mkdir()
+    with serve(folder, toml=toml, expected="can't be used: ") as served:
+        reason = "does not know its model_type 'zorblax'"
+        assert f"can't be served: mlx-lm {version('mlx-lm')} {reason}" in served.announcement
+        assert '"model":"torn"' in served.announcement
+        answer = await served.chat("Hi", model="torn")
+        assert answer.status != 200
+        await _until_health(served, "failed")
+        assert (await served.get("/health")).status == 503
+        for name in ("strange", "torn"):
+            said = [line for line in served.log.splitlines() if f" {name}" in line]
+            assert len([line for line in said if "can't be used" in line]) == 1, said
+        edited("strange")
+        assert content(await served.chat("Hi", model="strange", max_tokens=2))
+        await _until_health(served, "ok")
 
 
 async def test_the_engine_does_not_outlive_a_killed_server(model: Path) -> None:

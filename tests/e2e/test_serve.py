@@ -187,15 +187,24 @@ class TestTheEnd:
             with pytest.raises(ConnectionRefusedError):
                 await patient.connect()
 
-    async def test_a_second_signal_does_not_wait(self, patient: Served) -> None:
-        async with await patient.connect() as client:
+    async def test_a_closed_terminal_asks_to_finish_and_a_second_signal_to_hurry(
+        self, patient: Served
+    ) -> None:
+        async with await patient.connect() as client, await patient.connect() as other:
+            await other.get("/health")
             await _begin(client, "endless")
-            patient.terminate()
+            patient.terminate(signal.SIGHUP)
             await until(lambda: "stopping" in patient.log)
-            assert not patient.over
+            # The shell sends one, and the system another.
+            patient.terminate(signal.SIGHUP)
+            other.send(chat("Hi"))
+            assert (await other.answer()).status == 503
+            # That one has ended, and no other.
+            assert patient.log.count("finish=") <= 1
             patient.terminate()
             assert "The server is shutting down." in (await client.rest()).decode()
         assert await _exit_code(patient) == 0
+        assert patient.log.rstrip().endswith("stopped")
 
 
 class TestWhenItCannotStart:

@@ -1,16 +1,14 @@
 """What `mlxd serve` proposes to try works, whichever APIs are on."""
 
-import re
 import shlex
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlxd.api.app import create_app
 from mlxd.config.settings import Settings
-from mlxd.server.lifecycle import ServerProcess, build_engine
+from mlxd.server.announcement import announcement
+from mlxd.server.lifecycle import build_engine
 from tests.memory_store import MemoryStore
 
 MODELS = {"demo": {"source": "org/demo"}}
@@ -31,14 +29,14 @@ async def test_the_line_to_try_is_that_of_the_first_dialect_and_is_answered(
     settings = Settings.model_validate(
         {"models": MODELS, "dialects": dialects, "azure": {"deployments": deployments}}
     )
-    engine, store = build_engine(settings, "agent"), MemoryStore()
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        process = ServerProcess(settings, engine, store, [sock])
-        said = process.announcement(Path("mlxd.toml"))
+    engine = build_engine(settings, "agent")
+    said = announcement(
+        "http://127.0.0.1:8484", settings, engine.models(), unusable={}, store="", config_file=None
+    )
     command = said[said.index("curl ") :].replace("\\\n", " ")
-    _, url, _, field, _, body = shlex.split(command)
-    assert re.sub(r"^http://127\.0\.0\.1:\d+", "", url) == path
-    client = create_app(settings, engine, store=store).test_client()
+    _, url, _, field, _, body, *_ = shlex.split(command.partition("\nCtrl-C")[0])
+    assert url.removeprefix("http://127.0.0.1:8484") == path
+    client = create_app(settings, engine, store=MemoryStore()).test_client()
     name, _, value = field.partition(": ")
     answer = await client.post(path, data=body, headers={name: value})
     assert answer.status_code == 200, await answer.get_data()

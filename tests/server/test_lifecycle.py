@@ -1,14 +1,19 @@
 """The pieces of the composition root that no running server shows."""
 
 import errno
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
-from mlxd.server.lifecycle import base_url, cannot_listen, model_line
+from mlxd.config.settings import ModelSettings, Settings
+from mlxd.server.announcement import announcement, base_url, model_line
+from mlxd.server.lifecycle import cannot_listen
 from mlxd.status import ModelInfo
+from tests.sources import ROOT
 
 HANGING = """
 import asyncio, os, signal, time
@@ -74,3 +79,43 @@ def test_what_keeps_it_from_listening_is_said_in_one_line(error: OSError, words:
 def test_a_model_is_shown_with_its_names_and_state(model: ModelInfo, words: str) -> None:
     assert words in model_line(model, loads_now=True)
     assert "when first asked for" in model_line(ModelInfo(id="z"), loads_now=False)
+
+
+def test_without_a_model_that_can_answer_nothing_is_there_to_try() -> None:
+    def announced(*names: str, unusable: Mapping[str, str]) -> str:
+        return announcement(
+            "http://127.0.0.1:1",
+            Settings(models={name: ModelSettings(source=name) for name in names}),
+            [ModelInfo(id=name, source=name) for name in names],
+            unusable=unusable,
+            store="",
+            config_file=None,
+        )
+
+    gone = {"a": "no such folder"}
+    said = announced("a", unusable=gone)
+    assert "a  (a; can't be served: no such folder)" in said
+    assert "looked for again" in said
+    assert not any(word in said for word in ("Try it", "loading", "curl", "chat,"))
+    said = announced("a", "b", unusable=gone)
+    assert '{"model":"b","max_tokens":64,"stream":true,' in said
+    assert "looked for again" not in said
+
+
+def test_the_readme_shows_what_is_printed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"(?ms)^(mlxd [\d.]+ serves .*?)^```", readme)[0].splitlines()
+    said = announcement(
+        "http://127.0.0.1:8484",
+        Settings(models={"demo": ModelSettings(source="demo")}),
+        [ModelInfo(id="demo", source="demo")],
+        unusable={},
+        store="kept",
+        config_file=None,
+    ).splitlines()
+    # Paths are the reader's own.
+    own = ("store", "config", "chat")
+    for line, printed in zip(shown, said, strict=False):
+        same = line[:10] if line.split()[0] in own else line
+        assert printed.startswith(same)
+    assert len(shown) == said.index("Try it:")

@@ -54,6 +54,12 @@ class Terminal:
     def press(self, key: bytes) -> None:
         os.write(self.master, key)
 
+    @property
+    def unread(self) -> int:
+        """Bytes of what was typed that the app has not read yet."""
+        count = fcntl.ioctl(self.slave, termios.FIONREAD, b"\0" * 4)
+        return int.from_bytes(count, sys.byteorder)
+
     async def until_left(self) -> None:
         """Wait until the app has given the screen and the cursor back."""
         await self.read_until(LEAVES_THE_SCREEN)

@@ -79,7 +79,7 @@ async def events_of(pieces: Sequence[bytes]) -> list[ServerEvent]:
     async with (
         serving(saying(*pieces)) as (_, url),
         ServerClient(url) as client,
-        client.stream("GET", "/admin/events") as events,
+        client.stream("GET", "/admin/events") as (_, events),
     ):
         return [event async for event in events]
 
@@ -122,7 +122,7 @@ def test_events_do_not_depend_on_any_cuts(cuts: list[int]) -> None:
 async def test_leaving_a_stream_closes_its_connection(read: int) -> None:
     endless = saying(STREAM.encode(), b"data: 1\n\n", end=False)
     async with serving(endless) as (canned, url), ServerClient(url) as client:
-        async with client.stream("POST", "/v1/responses", {"stream": True}) as events:
+        async with client.stream("POST", "/v1/responses", {"stream": True}) as (_, events):
             for _ in range(read):
                 assert (await anext(events)).data == "1"
             assert not canned.left.is_set()
@@ -134,7 +134,7 @@ async def test_cancelling_whoever_reads_closes_the_connection_too() -> None:
     seen = asyncio.Event()
 
     async def read(client: ServerClient) -> None:
-        async with client.stream("GET", "/admin/events") as events:
+        async with client.stream("GET", "/admin/events") as (_, events):
             async for _ in events:
                 seen.set()
 
@@ -189,7 +189,7 @@ async def test_a_page_instead_of_events_is_not_understood() -> None:
     page = whole("200 OK", "<html>", "content-type: text/html")
     async with serving(page) as (_, url), ServerClient(url) as client:
         with pytest.raises(NotUnderstood, match="text/event-stream"):
-            async with client.stream("GET", "/admin/events") as events:
+            async with client.stream("GET", "/admin/events") as (_, events):
                 await anext(events)
 
 
@@ -206,7 +206,7 @@ async def test_a_stream_that_breaks_off_is_a_lost_connection() -> None:
     async with (
         serving(short) as (_, url),
         ServerClient(url) as client,
-        client.stream("GET", "/admin/events") as events,
+        client.stream("GET", "/admin/events") as (_, events),
     ):
         assert (await anext(events)).data == "1"
         with pytest.raises(ConnectionLost):

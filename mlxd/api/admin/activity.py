@@ -109,7 +109,7 @@ class Activity:
         self.metrics.ended(status, usage, end)
         kind, words, level = _end_event(end)
         words = f"{words}; {usage.completion} tokens in {status.age:.1f} s"
-        self._publish(kind, words, request=status.id, model=status.model, level=level)
+        self._publish(kind, words, request=status.id, model=status.model, level=level, last=status)
 
     def changed(self) -> None:
         """See `Watcher.changed`."""
@@ -169,6 +169,7 @@ class Activity:
         request: str = "",
         model: str = "",
         level: Level = "info",
+        last: RequestStatus | None = None,
     ) -> None:
         self.version += 1
         self.feed.publish(
@@ -179,6 +180,7 @@ class Activity:
                 request=request,
                 model=model,
                 level=level,
+                last=last,
             )
         )
 

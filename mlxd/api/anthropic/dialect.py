@@ -131,7 +131,7 @@ class Anthropic(Dialect):
     def trial(self, model: str) -> Trial:
         """See `Dialect.trial`."""
         messages = [{"role": "user", "content": "Hello!"}]
-        body = {"model": model, "max_tokens": 1000, "messages": messages}
+        body = {"model": model, "max_tokens": 64, "stream": True, "messages": messages}
         return Trial("/v1/messages", body)
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:

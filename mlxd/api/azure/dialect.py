@@ -134,7 +134,9 @@ class Azure(Dialect):
         deployment = (names or list(self._deployments) or [model])[0]
         trial = self._chat.trial(deployment)
         path = f"/openai/deployments/{quote(deployment)}/chat/completions"
-        return replace(trial, path=path, body={"messages": trial.body["messages"]})
+        # The deployment is in the path.
+        body = {name: value for name, value in trial.body.items() if name != "model"}
+        return replace(trial, path=path, body=body)
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
         """See `Dialect.model_list`."""

@@ -1,6 +1,8 @@
 """What is logged of a request: one line at its end, with counts and times, never text or keys."""
 
 import logging
+import time
+from collections.abc import Callable
 
 from mlxd.api.http.client_info import NOBODY, ClientInfo
 from mlxd.events import Failed, Finished, Timings, Usage, total_usage
@@ -14,8 +16,15 @@ MAX_NAME = 80
 class Record:
     """Gathers what is known of one request as it goes."""
 
-    def __init__(self, request_id: str, client: ClientInfo = NOBODY) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        client: ClientInfo = NOBODY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.id = request_id
+        self._clock = clock
+        self._arrived = clock()
         self.client = client
         self.dialect = ""
         self.requested_model = ""
@@ -45,7 +54,7 @@ class Record:
 
     def timings(self) -> Timings:
         """The longest of each phase; the choices run side by side."""
-        timings = [event.timings for event in self._finished()]
+        timings = [event.timings for event in self.terminals.values()]
         return Timings(
             queue=max((each.queue for each in timings), default=0.0),
             prefill=max((each.prefill for each in timings), default=0.0),
@@ -83,6 +92,8 @@ class Record:
                 facts |= {"uncached": note.reason, "uncached_note": note.words}
             facts |= {"completion": usage.completion}
             facts |= {f"{name}_ms": round(1000 * getattr(timings, name)) for name in PHASES}
+        # Of every request: one whose client left has nothing else that says how long it took.
+        facts["ms"] = round(1000 * (self._clock() - self._arrived))
         facts["finish"] = self.finish()
         if self.refused:
             facts["refused"] = self.refused

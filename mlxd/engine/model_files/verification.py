@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlxd.engine.model_files.model_types import unsupported
 from mlxd.errors import ModelUnusable
 
 MAX_JSON = 256 * 1024 * 1024
@@ -68,7 +69,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _check_entries(folder: Path) -> None:
-    """Regular files only, and no link out of the folder but into the hub cache's own store."""
+    """Regular files only, and no link out of the folder but to what people share among folders."""
     if not folder.is_dir():
         raise Unusable("its folder is missing")
     homes = [folder.resolve()]
@@ -86,12 +87,20 @@ def _check_entries(folder: Path) -> None:
             target = path.resolve(strict=True)
         except (OSError, RuntimeError):
             raise Unusable(f"{path.name} is a link that leads nowhere") from None
-        if not any(target.is_relative_to(home) for home in homes):
+        inside = any(target.is_relative_to(home) for home in homes)
+        if not inside and not _is_shared(path, target):
             raise Unusable(f"{path.name} is a link to a place outside of the model's folder")
         # Reading a pipe or a device may never end.
         mode = target.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise Unusable(f"{path.name} is not a regular file")
+
+
+def _is_shared(path: Path, target: Path) -> bool:
+    """Whether a link leads to weights, or to a file of the hub's cache: never to a secret."""
+    blobs = target.parent
+    cached = blobs.name == "blobs" and blobs.parent.name.startswith("models--")
+    return cached or path.suffix == target.suffix == ".safetensors"
 
 
 def _check_config(folder: Path, trust_remote_code: bool) -> None:
@@ -107,6 +116,8 @@ def _check_config(folder: Path, trust_remote_code: bool) -> None:
             f"config.json asks to run code of its own ({Path(str(code)).name!r}); "
             "set trust_remote_code for a model that you trust as a program"
         )
+    if code is None and (reason := unsupported(kind)):
+        raise Unusable(reason)
 
 
 def _check_tokenizer(folder: Path) -> None:

@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model, load_tokenizer
 
+from mlxd import called
 from mlxd.engine.interface import Markup
 from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
@@ -99,7 +100,7 @@ def load(
     """
     folder = locate(spec.source)
     if folder is None:
-        raise ModelUnusable(spec.id, f"it is not on this machine; `mlxd pull {spec.source}`")
+        raise ModelUnusable(spec.id, f"it is not on this machine; `{called()} pull {spec.source}`")
     check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
     if taken := RESERVED.intersection(spec.template_args):
         raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
@@ -206,7 +207,7 @@ def blaming(fault: str, spec: ModelSpec, folder: Path | None = None) -> Iterator
     except ModelUnusable:
         raise
     except BaseException as error:
-        log.warning("loading %s failed", spec.id, exc_info=True)
+        log.debug("loading %s failed", spec.id, exc_info=True)
         where = folder or Path(spec.source)
         raise ModelUnusable(spec.id, f"{fault}: {_reason(error, where)}") from error
 

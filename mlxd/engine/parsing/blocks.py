@@ -44,6 +44,7 @@ from mlxd.messages import (
     ToolCall,
 )
 
+UNTIMED = Timings()
 _DROPPED = "the model went on after its call; parallel calls are off, so the rest was dropped"
 
 
@@ -159,10 +160,11 @@ class BlockBuilder:
         )
         return [*self._layout.blocks.drain(), finished]
 
-    def fail(self, error: MlxdError, usage: Usage) -> list[Event]:
+    def fail(self, error: MlxdError, usage: Usage, timings: Timings = UNTIMED) -> list[Event]:
         """The last events of an answer that will not become whole."""
         self._end(complete=False, failed=True)
-        return [*self._layout.blocks.drain(), Failed(error.report(), self._counted(usage))]
+        failed = Failed(error.report(), self._counted(usage), timings)
+        return [*self._layout.blocks.drain(), failed]
 
     def _counted(self, usage: Usage) -> Usage:
         return replace(usage, reasoning=min(self.reasoning_tokens, usage.completion))

@@ -23,13 +23,7 @@ from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
-from mlxd.engine.protocol import (
-    Answered,
-    Configure,
-    EngineLimits,
-    ModelChanged,
-    ModelSpec,
-)
+from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 

@@ -25,6 +25,7 @@ from mlxd.events import (
     OrderChecker,
     Progress,
     Started,
+    Timings,
     Usage,
 )
 from mlxd.messages import GenerateRequest, Reasoning, ToolCall
@@ -82,9 +83,10 @@ class Filler:
         if not self.ended:
             yield self._add(Finished("tool_calls" if self._called_tools else "stop"))
 
-    def failure(self, error: MlxdError) -> list[Event]:
+    def failure(self, error: MlxdError, timings: Timings) -> list[Event]:
         """The end of a stream that `error` breaks off."""
-        return [self._add(event) for event in (*self._checker.cut(), Failed(error.report()))]
+        failed = Failed(error.report(), timings=timings)
+        return [self._add(event) for event in (*self._checker.cut(), failed)]
 
     def _add(self, event: Event) -> Event:
         match event:
@@ -234,6 +236,9 @@ class Playback:
         self._prefilled += more
         return more
 
+    def _spent(self) -> Timings:
+        return self._times.spent(time.monotonic())
+
     def _report_end(self, end: Finished | Failed | None) -> None:
         if self._entered and not self._end_reported:
             self._end_reported = True
@@ -243,7 +248,7 @@ class Playback:
         """The events up to the next wait, the end, or `limit`."""
         batch: list[Event] = []
         if self._error is not None and not self.ended:
-            return self._filler.failure(self._error)
+            return self._filler.failure(self._error, self._spent())
         try:
             while self._wait is None and not self.ended and len(batch) < limit:
                 item = next(self._items)
@@ -254,7 +259,7 @@ class Playback:
         except MlxdError as error:
             if not self._filler.started:
                 raise
-            batch += self._filler.failure(error)
+            batch += self._filler.failure(error, self._spent())
         return batch
 
     def _pause(self, item: Pause | Gate) -> None:

@@ -28,6 +28,7 @@ EXIT_GRACE = 0.15
 OUTPUT_GRACE = 0.05
 
 _LEVELS = logging.getLevelNamesMapping()
+_LOGGED = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): (.*)")
 # What may be told of the last lines of a dying process, the most telling first: fixed words and
 # names of exception classes. The rest of a line can hold what a caller wrote.
 _FATAL = (
@@ -147,9 +148,12 @@ class EngineProcess:
 
     def _note(self, lines: list[str]) -> None:
         for line in filter(None, map(str.rstrip, lines)):
-            self._last_lines.append(line[:LINE_CHARS])
-            level = _LEVELS.get(line.partition(" ")[0], logging.INFO)
-            logger.log(level, "%s", line[:LINE_CHARS])
+            # What its own loggers say has its level and logger in front; all else is output.
+            level, name, text = "INFO", logger.name, line[:LINE_CHARS]
+            if logged := _LOGGED.fullmatch(text):
+                level, name, text = logged.groups()
+            self._last_lines.append(text)
+            logging.getLogger(name).log(_LEVELS[level], "%s", text)
 
 
 @dataclass(frozen=True)

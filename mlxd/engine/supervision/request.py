@@ -153,7 +153,8 @@ class PendingRequest:
     def fail(self, error: MlxdError) -> None:
         """End now; the caller gets `error` when entering, or as the last event."""
         if (builder := self._builder) is not None:
-            self._guarded(lambda: builder.fail(error, self._figures.usage))
+            spent = self._times.spent(_now())
+            self._guarded(lambda: builder.fail(error, self._figures.usage, spent))
         self._close(error)
 
     def abandon(self) -> None:
@@ -210,7 +211,8 @@ class PendingRequest:
     def _break_off(self, error: MlxdError) -> None:
         """End without the builder, which may be in no state to end the blocks it opened."""
         if self._builder is not None:
-            for event in (*self._checker.cut(), Failed(error.report(), self._figures.usage)):
+            failed = Failed(error.report(), self._figures.usage, self._times.spent(_now()))
+            for event in (*self._checker.cut(), failed):
                 self._put(event)
         self._close(error)
 

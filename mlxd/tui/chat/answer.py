@@ -116,6 +116,7 @@ class StreamedAnswer:
     """One answer: what came so far, and how it stands.
 
     `problem` says what went wrong in the server's words, `code` is the server's name for it.
+    `model` is the name as the answer has it, `served_by` the name of the model that it stands for.
     Times are in seconds: `sent_at` on the clock, the others since then.
     """
 
@@ -123,6 +124,7 @@ class StreamedAnswer:
     state: AnswerState = "waiting"
     parts: list[AnswerPart] = field(default_factory=list)
     model: str = ""
+    served_by: str = ""
     problem: str = ""
     code: str = ""
     reason: str = ""
@@ -135,6 +137,11 @@ class StreamedAnswer:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def answering(self) -> str:
+        """The model that answers, as far as that is known."""
+        return self.served_by or self.model
 
     @property
     def text(self) -> str:

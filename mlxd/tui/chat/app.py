@@ -4,13 +4,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, assert_never
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 from textual.worker import Worker
@@ -21,7 +20,8 @@ from mlxd.tui.chat.answer import StreamedAnswer
 from mlxd.tui.chat.help import HELP
 from mlxd.tui.chat.input_history import InputHistory
 from mlxd.tui.chat.message_input import MessageInput
-from mlxd.tui.chat.problems import code_of, remedy, words
+from mlxd.tui.chat.messages import AnswerEnded, SessionRemark
+from mlxd.tui.chat.problems import advised, code_of, remedy, words
 from mlxd.tui.chat.redraw_pace import RedrawPace
 from mlxd.tui.chat.safe_text import count, one_line
 from mlxd.tui.chat.session import Session
@@ -47,16 +47,7 @@ class ChatApp(TerminalApp):
     """A conversation with a prompt below it."""
 
     TITLE = "mlxd chat"
-    CSS = """
-    #talk { height: 1fr; padding: 1 0 0 0; scrollbar-size-vertical: 1; }
-    #choices { height: auto; max-height: 8; padding: 0 2; color: $text-muted; display: none; }
-    #prompt { height: auto; max-height: 8; border: round $primary; padding: 0 1; }
-    #bottom { height: 1; padding: 0 2; }
-    .-ascii #prompt { border: ascii $primary; }
-    .-ascii Question { border-left: ascii $primary; }
-    #figures { width: 1fr; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
-    #model { width: auto; max-width: 40%; color: $text-muted; text-wrap: nowrap; }
-    """
+    CSS_PATH = Path(__file__).with_name("chat.tcss")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Stop", priority=True, show=False),
         Binding("ctrl+t", "thoughts", "Reasoning", priority=True, show=False),
@@ -64,19 +55,6 @@ class ChatApp(TerminalApp):
         Binding("pageup", "scroll('up')", priority=True, show=False),
         Binding("pagedown", "scroll('down')", priority=True, show=False),
     ]
-
-    @dataclass
-    class Answered(Message):
-        """An answer has ended, one way or another."""
-
-        answer: StreamedAnswer
-        view: AnswerView
-
-    @dataclass
-    class Remark(Message):
-        """The session has something to say."""
-
-        text: str
 
     def __init__(
         self,
@@ -101,6 +79,8 @@ class ChatApp(TerminalApp):
         self._view: AnswerView | None = None
         self._ticker: Timer | None = None
         self._leave_until = 0.0
+        self._answering = ""
+        """The model that answers, which need not have the name that was asked for."""
         # Held, not looked up: what is still on its way when the app ends finds no screen.
         self._figures_line = Static(id="figures", markup=False)
         self._model_line = Static(id="model", markup=False)
@@ -119,7 +99,7 @@ class ChatApp(TerminalApp):
         self._ticker = self.set_interval(TICK, self._tick, pause=True)
         self.prompt.focus()
         self.talk.anchor()
-        await self._note(f"Talking to {self.client.url}. /help shows keys and commands.")
+        await self._note(self._greeting())
         self.run_worker(self._fetch_state())
 
     async def on_unmount(self) -> None:
@@ -138,8 +118,10 @@ class ChatApp(TerminalApp):
         """Whether an answer is running, or a conversation being loaded."""
         return self._work is not None
 
-    def _warn_busy(self) -> None:
-        self.notify(LOADING if self._loading else BUSY, severity="warning", timeout=3)
+    def _refuse(self, written: str, why: str = "") -> None:
+        """Give back what was sent, and say why; because something runs, if nothing else is said."""
+        self.prompt.give_back(written)
+        self.notify(why or (LOADING if self._loading else BUSY), severity="warning", timeout=3)
 
     # What the person does
 
@@ -148,6 +130,7 @@ class ChatApp(TerminalApp):
             case None:
                 await self._send(message.text)
             case UnknownCommand(name, nearest):
+                self.prompt.give_back(message.text)
                 hint = f" Did you mean /{nearest}?" if nearest else " /help shows them."
                 await self._note(f"There is no command /{one_line(name)}.{hint}", "warning")
             case SlashCommand() as command:
@@ -193,10 +176,9 @@ class ChatApp(TerminalApp):
 
     async def _send(self, text: str) -> None:
         if self.busy:
-            self._warn_busy()
+            self._refuse(text)
             return
         self.prompt.remember(text)
-        self.prompt.clear_text()
         view = AnswerView(text)
         await self.talk.mount(view)
         self._begin_answer(text, view)
@@ -215,10 +197,10 @@ class ChatApp(TerminalApp):
         try:
             async with aclosing(self.session.ask(question)) as steps:
                 async for answer in steps:
-                    self.answer = answer
+                    self.answer, self._answering = answer, answer.answering
         finally:
             if self.answer is not None:
-                self.post_message(self.Answered(self.answer, view))
+                self.post_message(AnswerEnded(self.answer, view))
 
     async def _tick(self) -> None:
         if self.answer is None or self._view is None or not self.busy:
@@ -228,7 +210,7 @@ class ChatApp(TerminalApp):
             await self._view.show(self.answer, self._clock())
             self._pace.shown()
 
-    async def on_chat_app_answered(self, message: Answered) -> None:
+    async def on_answer_ended(self, message: AnswerEnded) -> None:
         self._work = None
         if self._ticker is not None:
             self._ticker.pause()
@@ -240,15 +222,14 @@ class ChatApp(TerminalApp):
         await view.end(answer)
         self._show_figures()
         if answer.problem:
-            note = f"{answer.problem} {remedy(answer.code, models=self.models)}".rstrip()
+            note = advised(answer.problem, remedy(answer.code, models=self.models))
             await view.mount(Note(note, "error"))
 
     def _show_figures(self) -> None:
         line = figures(self.answer, self._clock()) if self.answer else ""
         # Laying everything out many times a second is too much for a line of fixed size.
         self._figures_line.update(line, layout=False)
-        requested = self.session.model or (self.models[0] if self.models else "")
-        name = one_line((self.answer.model if self.answer else "") or requested, 60)
+        name = one_line(self._answering or self._usual_model, 60)
         if str(self._model_line.content) != name:
             self._model_line.update(name)
 
@@ -256,16 +237,15 @@ class ChatApp(TerminalApp):
 
     async def _command(self, command: SlashCommand, written: str) -> None:
         if wrong := missing(command):
-            self.notify(wrong, severity="warning", timeout=3)
+            self._refuse(written, wrong)
             return
         if self.busy and command.name not in ALWAYS:
-            self._warn_busy()
+            self._refuse(written)
             return
         self.prompt.remember(written)
-        self.prompt.clear_text()
         match command.name:
             case "model":
-                await self._model(command.argument)
+                await self._model(command)
             case "system":
                 await self._system(command.argument)
             case "clear":
@@ -283,18 +263,25 @@ class ChatApp(TerminalApp):
             case _:
                 assert_never(command.name)
 
-    async def _model(self, name: str) -> None:
-        if name:
-            self.session.model = name
-            known = not self.models or name in self.models
-            warning = "" if known else f" The server lists only: {', '.join(self.models)}."
-            await self._note(f"{name} answers from now on.{warning}")
-            return
+    async def _model(self, command: SlashCommand) -> None:
         with suppress(ServerProblem):
             await self._fetch_models()
-        current = self.session.model or "the server's default"
+        name = command.argument
         listed = "".join(f"\n  {model}" for model in self.models) or " none"
-        await self._note(f"Asking {current}. There are:{listed}")
+        if not name:
+            current = self.session.model or "the server's default"
+            await self._note(f"Asking {current}. There are:{listed}")
+        elif self.models and name not in self.models and not command.force:
+            how = f"/model! {name} asks for it all the same."
+            await self._note(f"The server has no {name}; {how} There are:{listed}", "warning")
+        else:
+            self._ask_model(name)
+            await self._note(f"{name} is asked from now on.")
+
+    def _ask_model(self, name: str) -> None:
+        self.session.model = name
+        self._answering = ""
+        self._show_figures()
 
     async def _system(self, text: str) -> None:
         if text:
@@ -315,8 +302,12 @@ class ChatApp(TerminalApp):
         if not question or not views:
             await self._note("There is nothing to answer again.", "warning")
             return
-        await views[-1].take_back()
-        self._begin_answer(question, views[-1])
+        view = views[-1]
+        await view.take_back()
+        # Below them the answer would grow out of sight.
+        later = self.talk.children[self.talk.children.index(view) + 1 :]
+        await self.talk.remove_children([each for each in later if isinstance(each, Note)])
+        self._begin_answer(question, view)
 
     async def _save(self, command: SlashCommand) -> None:
         if not self.session.turns:
@@ -352,7 +343,7 @@ class ChatApp(TerminalApp):
             await self.session.load(transcript)
         except ServerProblem as problem:
             tone = "error"
-            note = f"{words(problem)} {remedy(code_of(problem), models=self.models)}"
+            note = advised(words(problem), remedy(code_of(problem), models=self.models))
         else:
             note = f"Going on from {name}. {self._adopt_model(transcript.model)}"
         finally:
@@ -366,8 +357,7 @@ class ChatApp(TerminalApp):
         if self.session.model or named not in self.models:
             current = self.session.model or "the server's default"
             return f"The file's model is {one_line(named)}; {current} is asked."
-        self.session.model = named
-        self._show_figures()
+        self._ask_model(named)
         return f"{named} is asked, as in the file."
 
     # The server
@@ -376,6 +366,7 @@ class ChatApp(TerminalApp):
         """What models there are, and whether the usual one is ready."""
         with suppress(ServerProblem):
             await self._fetch_models()
+        self.query(Note).first().update(self._greeting())
         try:
             health = await self.client.get("/health", dict[str, object])
         except ServerProblem:
@@ -383,16 +374,25 @@ class ChatApp(TerminalApp):
         if health.get("status") == "loading":
             await self._note("The model is loading; the first answer waits for it.")
 
+    @property
+    def _usual_model(self) -> str:
+        return self.session.model or (self.models[0] if self.models else "")
+
     async def _fetch_models(self) -> None:
         self.models = await self.session.models()
         self.prompt.models = self.models
         self._show_figures()
 
-    async def on_chat_app_remark(self, message: Remark) -> None:
+    async def on_session_remark(self, message: SessionRemark) -> None:
         await self._note(message.text, "warning")
 
     def _remark(self, text: str) -> None:
-        self.post_message(self.Remark(text))
+        self.post_message(SessionRemark(text))
+
+    def _greeting(self) -> str:
+        model = one_line(self._usual_model, 60)
+        where = f"{model} at {self.client.url}" if model else self.client.url
+        return f"Talking to {where}. /help shows keys and commands."
 
     async def _note(self, text: str, tone: NoteTone = "info") -> None:
         await self.talk.mount(Note(text, tone))

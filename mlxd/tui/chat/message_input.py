@@ -13,6 +13,7 @@ from mlxd.tui.chat.input_history import InputHistory
 from mlxd.tui.chat.slash_commands import common, completions
 
 NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter")
+OWN_KEYS = ("enter", "tab", *NEW_LINE)
 
 
 class MessageInput(TextArea):
@@ -20,7 +21,7 @@ class MessageInput(TextArea):
 
     @dataclass
     class Sent(Message):
-        """Enter was pressed on `text`."""
+        """Enter was pressed on `text`, which is not in the input any more."""
 
         text: str
 
@@ -49,16 +50,25 @@ class MessageInput(TextArea):
         """Empty it."""
         self.text = ""
 
+    def give_back(self, text: str) -> None:
+        """What was sent and can't be taken now, before what was written since."""
+        self.write(text + self.text)
+
     def write(self, text: str) -> None:
         """Replace all of it, with the cursor at the end."""
         self.text = text
         self.move_cursor(self.document.end)
 
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        return key in OWN_KEYS or super().check_consume_key(key, character)
+
     async def _on_key(self, event: events.Key) -> None:
         match event.key:
             case "enter":
                 if self.text.strip():
+                    # Taken out at once: what is written from now on belongs to the next message.
                     self.post_message(self.Sent(self.text))
+                    self.clear_text()
             case key if key in NEW_LINE:
                 self.replace("\n", *self.selection, maintain_selection_offset=False)
             case "tab":

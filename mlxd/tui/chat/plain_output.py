@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import BinaryIO
 
 from mlxd.tui.chat.answer import StreamedAnswer
-from mlxd.tui.chat.problems import NOT_RUNNING, remedy_in_shell
+from mlxd.tui.chat.problems import NOT_RUNNING, advised, remedy_in_shell
 from mlxd.tui.chat.safe_text import harmless, one_line
 from mlxd.tui.chat.session import Session
 from mlxd.tui.client import ServerClient
@@ -98,7 +98,7 @@ def _exit_code(answer: StreamedAnswer) -> int:
         case "incomplete":
             _complain(CUT)
             return OK
-    _complain(f"{answer.problem} {remedy_in_shell(answer.code)}".rstrip())
+    _complain(advised(answer.problem, remedy_in_shell(answer.code)))
     return NO_SERVER if answer.code == NOT_RUNNING else FAILED
 
 

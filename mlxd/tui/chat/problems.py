@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlxd import called
 from mlxd.tui.chat.safe_text import one_line
 from mlxd.tui.problems import (
     ConnectionLost,
@@ -21,6 +22,7 @@ UNKNOWN_URL = "unknown_url"
 MODEL_NOT_FOUND = "model_not_found"
 CONTEXT_FULL = "context_length_exceeded"
 
+ENDS = (".", "!", "?", "…", ":")
 AGAIN = "/retry asks again."
 LATER = frozenset(
     {
@@ -58,11 +60,18 @@ def words(problem: ServerProblem) -> str:
     return one_line(text, 600)
 
 
+def advised(happened: str, helps: str) -> str:
+    """What happened, in the server's words, and what helps: two sentences, whoever wrote them."""
+    if not helps:
+        return happened
+    return f"{happened}{'' if happened.endswith(ENDS) else '.'} {helps}"
+
+
 def remedy(code: str, *, models: Sequence[str] = ()) -> str:
     """What helps in the app against a problem; empty if nothing is known to."""
     match code:
         case "not_running":
-            return f"Start one in another terminal: mlxd serve. Then {AGAIN}"
+            return f"Start one in another terminal: {called()} serve. Then {AGAIN}"
         case "model_not_found":
             known = f" There are: {', '.join(models)}." if models else ""
             return f"/model NAME takes another one.{known}"
@@ -77,7 +86,7 @@ def remedy_in_shell(code: str) -> str:
     """What helps on the command line."""
     match code:
         case "not_running":
-            return "Start one in another terminal: mlxd serve"
+            return f"Start one in another terminal: {called()} serve"
         case "not_allowed":
             return "Give one of its keys with --api-key, or in MLXD_API_KEY."
     return ""

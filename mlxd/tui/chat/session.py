@@ -167,7 +167,9 @@ class Session:
         return self._forget_expired(problem)
 
     async def _streamed(self, question: str, answer: StreamedAnswer) -> AsyncGenerator[None, None]:
-        async with self.client.stream("POST", "/v1/responses", self._body(question)) as events:
+        body = self._body(question)
+        async with self.client.stream("POST", "/v1/responses", body) as (headers, events):
+            answer.served_by = headers.get("x-mlxd-model", "")
             async for event in events:
                 if event.data == "[DONE]":
                     continue

@@ -42,7 +42,7 @@ class CommandUsage:
 
 
 COMMANDS: dict[CommandName, CommandUsage] = {
-    "model": CommandUsage("[NAME]", "ask another model; alone: the models there are"),
+    "model": CommandUsage("[NAME]", "ask another model, /model! one not listed; alone: list them"),
     "system": CommandUsage("[TEXT]", "set the system prompt; - takes it away; alone: show it"),
     "clear": CommandUsage("", "begin a new conversation"),
     "retry": CommandUsage("", "take the last answer back and ask again"),

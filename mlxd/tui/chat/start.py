@@ -6,7 +6,7 @@ import sys
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory, default_file
-from mlxd.tui.chat.problems import NOT_RUNNING, code_of, remedy_in_shell, words
+from mlxd.tui.chat.problems import NOT_RUNNING, advised, code_of, remedy_in_shell, words
 from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import ConnectionLost, ServerProblem
 from mlxd.tui.terminal import terminal_of
@@ -25,7 +25,7 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
     problem = asyncio.run(_unfit(url, key))
     if problem is not None:
         code = code_of(problem)
-        sys.stderr.write(f"mlxd: {words(problem)} {remedy_in_shell(code)}".rstrip() + "\n")
+        sys.stderr.write(f"mlxd: {advised(words(problem), remedy_in_shell(code))}\n")
         return NO_SERVER if code == NOT_RUNNING else FAILED
     app = ChatApp(
         ServerClient(url, key),
@@ -34,8 +34,7 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
         history=InputHistory(default_file()),
         terminal=terminal_of(os.environ),
     )
-    left = app.run()
-    return app.return_code or 0 if left is None else left
+    return app.run_to_end()
 
 
 async def _unfit(url: str, key: str) -> ServerProblem | None:

@@ -35,6 +35,8 @@ LOG_LINES = 1000
 """Events that are kept."""
 NOTICE_SECONDS = 6.0
 """Seconds that a line about what was done stays."""
+PHASES = ("request.queued", "request.prefill", "request.decode")
+"""Events that the table of requests shows better than a log."""
 ENDINGS = ("request.finished", "request.failed", "request.cancelled", "request.refused")
 
 
@@ -105,7 +107,8 @@ class TopApp(TerminalApp):
         self._show()
 
     def on_event_arrived(self, message: EventArrived) -> None:
-        self._record(message.event)
+        if message.event.kind not in PHASES:
+            self._record(message.event)
 
     def on_disconnected(self, message: Disconnected) -> None:
         now = self._clock()
@@ -212,14 +215,19 @@ class TopApp(TerminalApp):
             nonlocal seen
             # A request that has ended stays as it was seen last.
             seen = next((each for each in self._requests() if each.id == key), seen)
-            return request_lines(seen, self._ending(key), width, self._glyphs)
+            if (ending := self._ending(key)) is not None:
+                # The last status of all is often older than the last tokens.
+                seen = ending.last or seen
+                screen.end()
+            return request_lines(seen, ending, width, self._glyphs)
 
         def left(cancel: bool | None) -> None:
             if cancel:
                 self._confirm_cancel(seen)
 
         title = f"Request {self._glyphs.clean(key)}"
-        self._open_detail(DetailScreen(title, lines, cancels=True), left)
+        screen = DetailScreen(title, lines, cancels=True)
+        self._open_detail(screen, left)
 
     def _open(self, title: str, lines: Callable[[int], list[Line]]) -> None:
         self._open_detail(DetailScreen(title, lines), lambda _: None)
@@ -264,6 +272,8 @@ class TopApp(TerminalApp):
         self._events.append(LogLine(self._numbers, event))
         if not self._connection.paused:
             self.dashboard.show_log(tuple(self._events))
+            if self._detail is not None and event.request:
+                self._detail.update()
 
     def _show(self) -> None:
         self.dashboard.show_connection(self._connection)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from mlxd import __version__
+from mlxd import __version__, called
 from mlxd.tui.format import span
 from mlxd.tui.problems import (
     ConnectionLost,
@@ -41,6 +41,8 @@ class ConnectionState:
         """For the end of the header."""
         if self.paused:
             return [(f"PAUSED {span(round(now - self.paused))}", "accent")]
+        if self.seen and not self.connected:
+            return [(f"gone {span(round(now - self.seen))}", "bad")]
         if self.is_stale(now) and self.seen:
             return [(f"{span(round(now - self.seen))} old", "bad")]
         if self.problem is not None:
@@ -66,7 +68,7 @@ def remedy(problem: ServerProblem) -> str:
     """What the person can do."""
     match problem:
         case NotRunning():
-            return "Start one with `mlxd serve`, or name another with --url."
+            return f"Start one with `{called()} serve`, or name another with --url."
         case NotAllowed():
             return "Give its admin token with --token, or run this on the server's account."
         case ServerRefused(status=404):

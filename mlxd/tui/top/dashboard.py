@@ -37,6 +37,15 @@ TALL, WIDE, VERY_TALL = 32, 110, 46
 AnyTable = LiveTable[Any]
 
 
+class Filter(Input):
+    """The words that rows must hold. Its ends are the screen's keys, in order with the letters."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "screen.end_filter", show=False),
+        Binding("escape", "screen.clear_filter", show=False),
+    ]
+
+
 TITLES = ("Running", "Queue", "Conversations", "Models", "Log")
 
 
@@ -107,12 +116,12 @@ class Dashboard(Screen[None]):
             yield Container(self.running, classes="row")
             yield Container(self.waiting, self.conversations, classes="row")
             yield Container(self.models, self.log_table, classes="row")
-        yield Input(placeholder="words to look for; escape shows all", id="filter")
+        yield Filter(placeholder="words to look for; escape shows all", id="filter")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.query_one("#filter").display = False
-        self.running.focus()
+        self.set_focus(self.running)
 
     def show_status(self, status: Status) -> None:
         """Show the newest status."""
@@ -156,7 +165,8 @@ class Dashboard(Screen[None]):
         if self.status is None:
             self.head.show([apart([("mlxd top", "title")], mark, width, self._glyphs)])
         else:
-            self.head.show(heading(self.status, mark, width, self._glyphs))
+            gone = bool(self.connection.seen) and not self.connection.connected
+            self.head.show(heading(self.status, mark, width, self._glyphs, gone=gone))
 
     def _draw_notice(self, now: float) -> None:
         line = self.connection.notice(now) or self._passing_notice
@@ -211,7 +221,7 @@ class Dashboard(Screen[None]):
     def _turn_to(self, table: AnyTable) -> None:
         self.active = table
         self._arrange()
-        table.focus()
+        self.set_focus(table)
         self._draw_titles()
 
     def action_pane(self, pane: int) -> None:
@@ -239,25 +249,29 @@ class Dashboard(Screen[None]):
 
     def action_filter(self) -> None:
         """Ask for the words that rows must hold."""
-        box = self.query_one("#filter", Input)
+        box = self.query_one(Filter)
         box.value = self.active.words
+        box.cursor_position = len(box.value)
         box.display = True
-        box.focus()
+        # `focus()` comes a little later, and the letters that follow would be taken as commands.
+        self.set_focus(box)
 
     def action_clear_filter(self) -> None:
         """Show all rows, and end asking for words."""
-        self.active.keep_matching("")
-        self._end_filter()
+        self.query_one(Filter).value = ""
+        self.action_end_filter()
+
+    def action_end_filter(self) -> None:
+        """End asking for words, and keep those that were given."""
+        box = self.query_one(Filter)
+        self._keep_matching(box.value)
+        box.display = False
+        self.set_focus(self.active)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.has_focus:
-            self.active.keep_matching(event.value)
-            self._draw_titles()
+            self._keep_matching(event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        self._end_filter()
-
-    def _end_filter(self) -> None:
-        self.query_one("#filter").display = False
-        self.active.focus()
+    def _keep_matching(self, words: str) -> None:
+        self.active.keep_matching(words)
         self._draw_titles()

@@ -12,16 +12,29 @@ GOOD_STATES = ("serving", "ok", "ready", "running")
 BAD_STATES = ("failed", "stalled", "stopped")
 
 
-def heading(status: Status, connection: Line, width: int, glyphs: Glyphs) -> list[Line]:
-    """Three lines; `connection` says how fresh they are."""
+def heading(
+    status: Status, connection: Line, width: int, glyphs: Glyphs, *, gone: bool = False
+) -> list[Line]:
+    """Three lines; `connection` says how fresh they are.
+
+    What is known of a server that is `gone` was true once, and looks so.
+    """
     name: Line = [("mlxd ", "title"), (status.server.version, "plain")]
-    server = [cleaned(group, glyphs) for group in (name, *_server(status))]
-    first = joined(server, max(0, width - sum(len(text) for text, _ in connection) - 2), glyphs)
-    return [
-        apart(first, connection, width, glyphs),
-        joined([cleaned(group, glyphs) for group in _engine(status, glyphs)], width, glyphs),
-        joined([cleaned(group, glyphs) for group in _traffic(status)], width, glyphs),
-    ]
+    server, engine, traffic = _server(status), _engine(status, glyphs), _traffic(status)
+    if gone:
+        server = [[(status.server.url, "dim")]]
+        engine, traffic = _dimmed(engine), _dimmed(traffic)
+    room = max(0, width - sum(len(text) for text, _ in connection) - 2)
+    rows = (([name, *server], room), (engine, width), (traffic, width))
+    first, *others = (
+        joined([cleaned(group, glyphs) for group in groups], cells, glyphs)
+        for groups, cells in rows
+    )
+    return [apart(first, connection, width, glyphs), *others]
+
+
+def _dimmed(groups: list[Line]) -> list[Line]:
+    return [[(text, "dim") for text, _ in group] for group in groups]
 
 
 def state_tone(state: str) -> Tone:

@@ -104,6 +104,12 @@ class DetailScreen(Sheet):
             box.border_subtitle = "c cancels, escape closes" if self._cancels else "escape closes"
             yield self._shown
 
+    def end(self) -> None:
+        """There is nothing to cancel any more."""
+        self._cancels = False
+        for box in self.query(VerticalScroll):
+            box.border_subtitle = "escape closes"
+
     def update(self) -> None:
         """Show what is known now."""
         lines = self._lines(max(1, self._shown.size.width))

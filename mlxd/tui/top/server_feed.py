@@ -68,7 +68,7 @@ class ServerFeed:
             try:
                 async with asyncio.timeout(self._silence):
                     history = await client.get("/admin/history", ThroughputHistory)
-                async with client.stream("GET", self._events) as events:
+                async with client.stream("GET", self._events) as (_, events):
                     self._post(Connected(history))
                     await self._follow(client.url, events)
             except TimeoutError:

@@ -9,7 +9,8 @@ import pytest
 
 from mlxd.api.http.framework import Tuning
 from mlxd.engine.scripted.engine import Gate
-from mlxd.events import Finished, Timings, Usage
+from mlxd.errors import EngineStopped
+from mlxd.events import Failed, Finished, Timings, Usage
 from tests.api.support import CHAT, DEMO, HELLO, OTHER, front, settings_for
 from tests.scripts import FAILING, SCRIPTS, STARTED, call, text
 
@@ -39,7 +40,8 @@ async def test_one_line_says_what_a_request_cost(
 ) -> None:
     server = front(STARTED, *text(0, "Hello"), FINISHED)
     await (await server.ask(model="gpt-4o", stream=live)).get_data()
-    assert lines(caplog) == [
+    (line,) = lines(caplog)
+    assert [re.sub(r" ms=\d+ ", " ", line)] == [
         "id=req_0123456789abcdef0123456789abcdef status=200 dialect=openai_chat "
         f"model=gpt-4o->demo stream={'true' if live else 'false'} prompt=12 cached=8 completion=7 "
         'queue_ms=500 prefill_ms=250 decode_ms=2000 finish=stop notes="prefix: 8 of 12; seeded"'
@@ -61,12 +63,14 @@ async def test_a_refusal_is_logged_by_its_name(caplog: pytest.LogCaptureFixture)
     await server.post({"messages": HELLO, "model": "a b\\r\\nc"}, x_api_key="k")
     await server.get("/v1/models", x_api_key="k")
     first, second, third, fourth = lines(caplog)
-    assert "status=401 finish=Unauthorized" in first
-    assert "status=400 dialect=openai_chat finish=InvalidField" in second
+    assert "status=401 " in first
+    assert "status=400 dialect=openai_chat " in second
     assert "status=404 dialect=openai_chat" in third
     assert "finish=ModelNotFound" in third
     assert third.isprintable()
-    assert fourth.endswith("status=200")
+    assert re.search(r"status=200 ms=\d+$", fourth)
+    assert first.endswith("finish=Unauthorized")
+    assert second.endswith("finish=InvalidField")
     levels = [record.levelname for record in caplog.records if record.name == "mlxd.request"]
     assert levels == ["INFO", "INFO", "INFO", "DEBUG"]
 
@@ -77,15 +81,20 @@ async def test_a_failure_and_a_client_that_left_are_told_apart(
     failing = front(*FAILING["failure_inside_a_block"])
     await (await failing.ask(stream=True)).get_data()
     await failing.ask()
+    slow = Timings(queue=0.25, prefill=3.0, decode=600.0)
+    ended = Failed(EngineStopped().report(), timings=slow)
+    await front(STARTED, *text(0, "One"), ended).ask()
     server = front(STARTED, *text(0, "One"), Gate(asyncio.Event()))
     async with server.connection(stream=True) as client:
         await client.receive()
         await client.disconnect()
-    streamed, whole, left = lines(caplog)
+    streamed, whole, stopped, left = lines(caplog)
+    assert "queue_ms=250 prefill_ms=3000 decode_ms=600000" in stopped
     assert "status=200" in streamed
     assert streamed.endswith("finish=EngineCrashed")
     assert "status=503" in whole
     assert whole.endswith("finish=EngineCrashed")
+    assert re.search(r" ms=\d+ finish=disconnected$", left)
     assert "status=200" in left
     assert left.endswith("finish=disconnected")
 

@@ -27,7 +27,7 @@ from mlxd.engine.model_files import library
 from mlxd.errors import ModelUnusable
 seen = []
 try:
-    folder = library.download(sys.argv[1], lambda done, total: seen.append((done, total)))
+    folder = library.download(sys.argv[1], lambda *report: seen.append(report))
     print(json.dumps({"folder": str(folder), "seen": seen}))
 except ModelUnusable as error:
     print(json.dumps({"reason": error.reason}))
@@ -134,9 +134,11 @@ def test_a_hub_model_is_downloaded_found_and_listed(tmp_path: Path) -> None:
         *("evil.py", "pytorch_model.bin", "consolidated.safetensors")
     }
     total = sum((made / name).stat().st_size for name in names)
-    assert done["seen"][0] == [0, total]
-    assert done["seen"][-1] == [total, total]
-    assert again == {"folder": str(folder), "seen": [[0, 0], [0, 0]]}
+    measured = [report for report in done["seen"] if report[2]]
+    assert measured[0] == ["download", 0, total]
+    assert measured[-1] == ["download", total, total]
+    assert again["folder"] == str(folder)
+    assert all(report == ["download", 0, 0] for report in again["seen"])
 
     here = run(LOOK, REPOSITORY, tmp_path, "http://127.0.0.1:9")
     assert here == {

@@ -1,5 +1,6 @@
 """The headers of weights files, damaged in many ways: none may reach MLX and break it."""
 
+import json
 import random
 import struct
 from pathlib import Path
@@ -92,3 +93,35 @@ def test_weights_that_mlx_saved_without_metadata_are_taken(folder: Path) -> None
     arrays = {name: mx.array(array) for name, array in load_file(weights).items()}
     mx.save_safetensors(str(weights), arrays)
     check(folder, "tiny", trust_remote_code=False)
+
+
+def test_weights_may_be_linked_from_elsewhere_and_nothing_else(folder: Path) -> None:
+    shared = folder.parent / "shared" / "some.safetensors"
+    shared.parent.mkdir()
+    weights = folder / "model.safetensors"
+    weights.rename(shared)
+    weights.symlink_to(shared)
+    check(folder, "m")
+    cached = folder.parent / "models--a--b" / "blobs" / "0123"
+    cached.parent.mkdir(parents=True)
+    (folder / "tokenizer.json").rename(cached)
+    (folder / "tokenizer.json").symlink_to(cached)
+    check(folder, "m")
+    secret = folder.parent / "secret.json"
+    secret.write_text("{}")
+    (folder / "notes.json").symlink_to(secret)
+    with pytest.raises(ModelUnusable, match="notes.json is a link to a place outside"):
+        check(folder, "m")
+
+
+def test_a_type_that_mlx_lm_does_not_know_is_refused_and_renamed_ones_are_not(folder: Path) -> None:
+    def typed(kind: str) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+
+    for known in ("llama", "mistral", "kimi_k2", "bailing_hybrid"):
+        typed(known)
+        check(folder, "m")
+    typed("zorblax")
+    with pytest.raises(ModelUnusable, match=r"mlx-lm [\d.]+ does not know its model_type 'zorb"):
+        check(folder, "m")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory
@@ -53,6 +53,18 @@ async def test_ctrl_c_stops_the_answer_and_closes_its_stream() -> None:
         assert desk.notes[-1] == "Stopped."
         await desk.ask("Go on?")
         assert desk.answers == ["Once upon", "Hello there."]
+
+
+async def test_what_is_written_behind_enter_belongs_to_the_next_message() -> None:
+    async with chatting(HELD) as desk:
+        for written in "One?\rTwo":
+            key = Key("enter", None) if written == "\r" else Key(written, written)
+            desk.app.post_message(key)
+        await desk.saying()
+        assert desk.questions == ["One?"]
+        assert desk.app.prompt.text == "Two"
+        await desk.press("enter")
+        assert desk.app.prompt.text == "Two"
 
 
 async def test_an_answer_can_be_stopped_at_once() -> None:
@@ -170,7 +182,7 @@ async def test_an_answer_cut_at_its_limit_says_so() -> None:
     ("reply", "told"),
     [
         (Refusal(503, "engine_failed", "Restarting."), "Restarting. /retry asks again."),
-        (Refusal(503, "queue_full", "Busy."), "Busy. /retry asks again."),
+        (Refusal(503, "queue_full", "Busy"), "Busy. /retry asks again."),
         (
             Refusal(404, "model_not_found", "No such model."),
             "No such model. /model NAME takes another one. There are: demo, other.",

@@ -9,6 +9,7 @@ from mlxd.tui.chat.message_input import MessageInput
 from tests.server.support import until
 from tests.tui.chat.desk import HELD, chatting
 from tests.tui.chat.server import Reply
+from tests.tui.top.watching import text_of
 
 
 async def test_retry_replaces_the_last_answer() -> None:
@@ -18,6 +19,18 @@ async def test_retry_replaces_the_last_answer() -> None:
         assert desk.questions == ["Hello"]
         assert desk.answers == ["Hello there."]
         assert desk.moody.texts() == [["Hello", "Hello there."]]
+
+
+async def test_an_answer_that_is_tried_again_is_in_view_whatever_was_said_since() -> None:
+    async with chatting(Reply(("word " * 900,))) as desk:
+        await desk.ask("Hello")
+        for command in ("/help", "/model", "/nosuch", "/help"):
+            await desk.enter(command)
+            desk.app.prompt.clear_text()
+        await desk.ask("/retry")
+        await desk.settled()
+        assert desk.notes[1:] == []
+        assert "Hello there." in text_of(desk.app)
 
 
 async def test_retry_has_nothing_to_do_where_nothing_was_asked() -> None:
@@ -47,9 +60,14 @@ async def test_model_and_system_count_from_the_next_question() -> None:
         await desk.enter("/model")
         assert desk.notes[-1] == "Asking the server's default. There are:\n  demo\n  other"
         await desk.enter("/model other")
-        assert desk.notes[-1] == "other answers from now on."
+        assert desk.notes[-1] == "other is asked from now on."
+        assert desk.line("model") == "other"
         await desk.enter("/model nope")
-        assert desk.notes[-1] == ("nope answers from now on. The server lists only: demo, other.")
+        assert desk.notes[-1].startswith("The server has no nope; /model! nope asks for it all")
+        assert desk.notes[-1].endswith("There are:\n  demo\n  other")
+        assert (desk.app.session.model, desk.line("model")) == ("other", "other")
+        await desk.enter("/model! nope")
+        assert desk.notes[-1] == "nope is asked from now on."
         await desk.enter("/system")
         assert desk.notes[-1] == "There is no system prompt."
         await desk.enter("/system Be brief.\nVery.")
@@ -57,6 +75,7 @@ async def test_model_and_system_count_from_the_next_question() -> None:
         await desk.ask("Hello")
         assert desk.moody.asked[0]["instructions"] == "Be brief.\nVery."
         assert desk.moody.asked[0]["model"] == "nope"
+        assert desk.line("model") == "demo"
         await desk.enter("/system -")
         assert desk.notes[-1] == "There is no system prompt."
 

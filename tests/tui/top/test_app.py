@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from mlxd.status import RowFigures
 from mlxd.tui.terminal import FEW, Terminal
 from mlxd.tui.top.screens import DetailScreen, HelpScreen
 from tests.tui.pictures import (
@@ -266,10 +267,25 @@ async def test_details_stay_when_the_request_ends_and_say_how() -> None:
     async with seeing(BUSY) as watch:
         await watch.press("enter")
         await watch.until_shown("state         decode")
-        over = event("request.finished", "stop after 312 tokens", request="req_00000000")
-        watch.server.happen(over)
+        await watch.until_shown("c cancels")
+        last = replace(BUSY.running[0], figures=RowFigures(completion_tokens=777))
+        over = event("request.finished", "stop; 777 tokens", request="req_00000000")
+        watch.server.happen(replace(over, last=last))
         await watch.tell(with_running())
-        await watch.until_shown("state         stop after 312 tokens", "Request req_00000000")
+        await watch.until_shown("state         stop; 777 tokens", "Request req_00000000")
+        await watch.until_shown("answer        777 tokens")
+        await watch.until_gone("c cancels")
+        await watch.press("c")
+        await watch.until(lambda: isinstance(watch.app.screen, DetailScreen))
+
+
+async def test_the_log_has_one_line_a_request() -> None:
+    async with seeing(BUSY) as watch:
+        for phase in ("queued", "prefill", "decode", "finished"):
+            watch.server.happen(event(f"request.{phase}", f"now {phase}", request="req_1"))
+        await watch.press("5")
+        await watch.until_shown("now finished")
+        assert "now decode" not in watch.text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mlxd.cli import main
 from mlxd.status import Status
 from mlxd.tui.base_app import Crash
 from mlxd.tui.top.app import TopApp
+from tests.server.support import until
 from tests.tui.pictures import BUSY, IDLE
 from tests.tui.terminal_process import Terminal
 from tests.tui.top.fake_admin import TOKEN, FakeAdmin, fake_admin
@@ -119,11 +120,27 @@ async def test_input_that_is_not_utf_8_ends_nothing(server: FakeAdmin) -> None:
     with on_terminal(server) as terminal:
         await terminal.read_until(b"live")
         terminal.press(b"\x9b31m \xe9\xff")
+        # What is read with it goes with it.
+        await until(lambda: terminal.unread == 0)
         server.tell(IDLE)
         await terminal.read_until(b"no request runs")
         terminal.press(b"q")
         assert await terminal.end() == 0
         assert b"Error" not in terminal.output
+
+
+async def test_keys_written_at_once_have_their_effects_in_order(server: FakeAdmin) -> None:
+    with on_terminal(server) as terminal:
+        await terminal.read_until(b"live")
+        terminal.press(b"/queue c/x")
+        await terminal.read_until(b"0 of 6: queue c/x")
+        terminal.press(b"\x7f" * len("queue c/x") + b"beef0001\rcy?q")
+        await until(lambda: server.posted == ["/admin/requests/req_beef0001/cancel"])
+        terminal.press(b"2/zq\x1b[200~more\x1b[201~!")
+        await terminal.read_until(b"0 of 3: zqmore!")
+        assert terminal.process.poll() is None
+        terminal.press(b"\rq")
+        assert await terminal.end() == 0
 
 
 async def test_a_crash_is_one_line_without_a_traceback(

@@ -31,8 +31,10 @@ async def test_a_lost_server_leaves_an_old_picture_that_says_its_age() -> None:
         await watch.until_shown("No server answers")
         watch.now[0] += 65
         watch.app.second_passed()
-        await watch.until_shown("1m05s old", "beef0001")
+        await watch.until_shown("gone 1m05s", "beef0001")
+        await watch.until_gone("serving", "up 3h12m")
         assert watch.app.dashboard.running.stale
+        assert {tone for line in watch.app.dashboard.head.lines[1:] for _, tone in line} == {"dim"}
         await watch.server.start()
         await watch.until_shown("live")
         assert not watch.app.dashboard.running.stale

@@ -104,7 +104,8 @@ class OpenAIChat(ListsModels, Dialect):
     def trial(self, model: str) -> Trial:
         """See `Dialect.trial`."""
         messages = [{"role": "user", "content": "Hello!"}]
-        return Trial("/v1/chat/completions", {"model": model, "messages": messages})
+        body = {"model": model, "max_tokens": 64, "stream": True, "messages": messages}
+        return Trial("/v1/chat/completions", body)
 
 
 def _requests(

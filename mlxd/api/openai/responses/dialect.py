@@ -82,7 +82,8 @@ class OpenAIResponses(ListsModels, Dialect):
 
     def trial(self, model: str) -> Trial:
         """See `Dialect.trial`."""
-        return Trial("/v1/responses", {"model": model, "input": "Hello!"})
+        body = {"model": model, "max_output_tokens": 64, "stream": True, "input": "Hello!"}
+        return Trial("/v1/responses", body)
 
     def response_call(self, body: JsonObject, caller: Caller) -> UnresolvedCall:
         """A body of `POST /v1/responses`, understood; raises `InvalidField`."""
