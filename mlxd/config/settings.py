@@ -107,6 +107,9 @@ NonEmpty = Annotated[
 ]
 Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
 
+PathText = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a path without control characters")]
+"""A path as it is written in the file; empty for the usual place."""
+
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 
@@ -271,7 +274,7 @@ class EngineSettings(Section):
     prefix_disk_bytes: Annotated[int, Field(ge=0, le=2**62)] = 0
     """Disk for KV prefixes, so that long conversations go on at once after a restart, such as
     20_000_000_000; 0: none. They are what was said, in the model's own form: docs/prefixes.md."""
-    prefix_disk_path: str = ""
+    prefix_disk_path: PathText = ""
     """Their folder; empty: in your cache folder. A relative path starts at the folder of the
     configuration file."""
     prefix_disk_daily_bytes: Annotated[int, Field(ge=0, le=2**62)] = 50 * 10**9
@@ -281,7 +284,7 @@ class EngineSettings(Section):
 class ConversationSettings(Section):
     store: Literal["sqlite", "memory"] = "sqlite"
     """Where responses and conversations are kept: a file that outlives the server, or memory."""
-    path: str = ""
+    path: PathText = ""
     """The store's file; empty: in the user's data folder. A relative path starts at the folder of
     the configuration file."""
     ttl: Seconds = 3600.0
@@ -305,7 +308,7 @@ class AdminSettings(Section):
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
     token: Annotated[AdminToken, Field(repr=False)] = ""
     """A token of your own, the same after every start; empty: a new one is made at each."""
-    token_file: str = ""
+    token_file: PathText = ""
     """File that the token is written to, readable by you alone; empty: in the user's state
     folder."""
     show_text: bool = False

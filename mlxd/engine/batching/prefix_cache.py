@@ -261,7 +261,8 @@ class Prefixes:
         for scope, leaf in self._newest():
             if self._stored.keep(scope, leaf, path=True, emptied=emptied):
                 return
-        self.unsaved = False
+        # A disk that takes nothing just now may do so later.
+        self.unsaved = not self._stored.disk.writes
         self._stored.disk.then(lambda: None)
 
     def save_within(self, seconds: float) -> None:

@@ -112,7 +112,7 @@ class Worker:
         # A model that others wait for may become idle in the preparing thread, without a job.
         due = self._disk.patience if not self._postponed else GATHER_SECONDS
         disk = self._pool.limits.prefix_disk
-        if due is None and disk is not None and self._pool.prefixes.unsaved:
+        while due is None and disk is not None and self._pool.prefixes.unsaved:
             try:
                 return self._jobs.get(timeout=disk.idle_seconds)
             except queue.Empty:

@@ -55,7 +55,10 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "config is a list": (write("config.json", b"[]"), "config.json does not hold"),
     "deep config": (write("config.json", b"[" * 100_000), "config.json is not valid JSON"),
     "no model type": (edit("config.json", model_type=None), "no usable model_type"),
-    "unknown model type": (edit("config.json", model_type="nonsense"), "nonsense not supported"),
+    "unknown model type": (
+        edit("config.json", model_type="nonsense"),
+        "know its model_type 'nonsense'",
+    ),
     "no hidden size": (edit("config.json", hidden_size=None), "hidden_size"),
     "wrong hidden size": (edit("config.json", hidden_size=128), "shape"),
     "hidden size is text": (edit("config.json", hidden_size="large"), "config.json don't make"),

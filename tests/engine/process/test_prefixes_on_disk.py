@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlxd.engine.batching.block_tree import BLOCK
-from mlxd.engine.prefix_disk.folder import scan
+from mlxd.engine.prefix_disk.folder import scan, summary
 from mlxd.engine.protocol import EngineLimits, ModelSpec, PrefixDiskLimits
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.events import Answer
@@ -83,7 +83,12 @@ async def test_a_killed_process_loses_nothing_that_was_written_and_damage_is_a_m
     prefixes = tmp_path / "prefixes"
     async with engine(tmp_path, idle=0.01) as made:
         first = await answer_of(made, ask(LONG))
-        await until(lambda: len(list(scan(prefixes))) > first.finished.usage.prompt // BLOCK)
+        await until(
+            lambda: (
+                sum(each.entries for each in summary(prefixes))
+                > first.finished.usage.prompt // BLOCK
+            )
+        )
         pid = made.status().pid
         os.kill(pid, signal.SIGKILL)
         await until(lambda: made.status().pid not in (0, pid))

@@ -61,7 +61,8 @@ async def test_an_answer_comes_as_one_stream(lab: Lab) -> None:
     assert "".join(deltas) == "> hello there "
     finished = events[-1]
     assert isinstance(finished, Finished)
-    assert (finished.reason, finished.usage) == ("stop", Usage(3, 1, 4))
+    usage = Usage(3, 1, 4, cache_note=SHARED.cache_note)
+    assert (finished.reason, finished.usage) == ("stop", usage)
     assert (finished.timings.prefill, finished.timings.decode) == (2.0, 3.0)
 
 

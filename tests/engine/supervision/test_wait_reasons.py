@@ -19,7 +19,7 @@ def lab(tmp_path: Path) -> Lab:
 @pytest.mark.parametrize(
     ("words", "model", "note"),
     [
-        ("wait", "small", "another request computes the beginning of its prompt"),
+        ("wait", "small", "the beginning of its prompt is read from the disk"),
         ("postpone", "small", "its model waits for memory that other models use"),
         ("a", "slow", "its model is being loaded"),
     ],
