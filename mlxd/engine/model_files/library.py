@@ -51,7 +51,13 @@ def state_of_files(source: str) -> str:
     folder = locate(source)
     if folder is None:
         return ""
-    paths = (Path(parent) / name for parent, _, files in os.walk(folder) for name in files)
+    # Python compiles a model's own code beside it: that changes nothing.
+    paths = (
+        Path(parent) / name
+        for parent, _, files in os.walk(folder)
+        for name in files
+        if Path(parent).name != "__pycache__"
+    )
     state = hashlib.sha256()
     for path in sorted(islice(paths, MAX_FILES)):
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlxd.engine.model_files.library import locate, size_on_disk
+from mlxd.engine.model_files.library import locate, size_on_disk, state_of_files
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
@@ -174,6 +174,17 @@ def test_a_hub_out_of_reach_is_said_in_words(tmp_path: Path) -> None:
 def test_what_is_no_model_is_not_found_and_not_asked_for(source: str, tmp_path: Path) -> None:
     assert locate(source) is None
     assert "neither a folder" in run(DOWNLOAD, source, tmp_path, "http://127.0.0.1:9")["reason"]
+
+
+def test_compiled_code_beside_a_model_changes_none_of_its_files(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path)
+    (folder / "own.py").write_text("Model = None\n")
+    before = state_of_files(str(folder))
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "own.cpython-311.pyc").write_bytes(b"compiled")
+    assert state_of_files(str(folder)) == before
+    (folder / "own.py").write_text("Model = dict\n")
+    assert state_of_files(str(folder)) != before
 
 
 def test_a_folder_is_found_as_it_is(tmp_path: Path) -> None:
