@@ -193,6 +193,8 @@ def _read(parameters: Any, report: Callable[[int, int], None]) -> None:
             done, piece = done + piece, 0
             report(done, total)
     mx.eval(parameters)
+    if piece:
+        report(total, total)
 
 
 @contextmanager

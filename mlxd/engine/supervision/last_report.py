@@ -14,6 +14,8 @@ from mlxd.messages import ReasoningMode, Sampling
 from mlxd.status import EngineFigures, ModelInfo
 
 STEPS_REMEMBERED = 64
+LOADING_SAID_EVERY = 2.0
+"""Seconds after which the log says how far a model is read; a person waits for it."""
 GB = 1e9
 
 log = logging.getLogger("mlxd.engine")
@@ -38,6 +40,7 @@ class LastReport:
         """What the process that is alive said when it was ready for commands."""
         self.figures = EngineFigures()
         self._ready_at = 0.0
+        self._said_at = 0.0
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:
@@ -104,7 +107,8 @@ class LastReport:
             unbatched=change.unbatched if change.state == "loaded" else before.unbatched,
             answers=change.answers or before.answers,
         )
-        if change.state != before.state:
+        if change.state != before.state or self._long_silent(change):
+            self._said_at = time.monotonic()
             _log_change(change)
         self._files[change.model] = change.files or self._files.get(change.model, "")
         if change.state == "loaded":
@@ -114,6 +118,11 @@ class LastReport:
             self._wanted[change.model] = None
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)
+
+    def _long_silent(self, change: ModelChanged) -> bool:
+        """Whether it is time to tell a person again that a model is being loaded."""
+        silent = time.monotonic() - self._said_at
+        return change.state == "loading" and (change.progress == 1 or silent >= LOADING_SAID_EVERY)
 
     def not_loaded(self, name: str, reason: str) -> None:
         """What needed the model was refused; if it was loading, that has failed."""
@@ -165,6 +174,11 @@ def _log_change(change: ModelChanged) -> None:
                 )
         case "failed":
             log.error("model %s can't be used: %s", change.model, change.reason)
+        case "loading" if change.progress == 1:
+            log.info("model %s: %.1f GB read, trying it out", change.model, change.bytes / GB)
+        case "loading" if change.progress:
+            read = (change.model, 100 * change.progress, change.bytes / GB)
+            log.info("model %s: %.0f %% of %.1f GB read", *read)
         case "loading" | "unloaded" as state:
             log.info("model %s: %s", change.model, state)
 

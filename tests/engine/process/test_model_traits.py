@@ -24,8 +24,9 @@ async def test_a_model_that_can_not_be_batched_serves_one_request_after_the_othe
     codes = {"plain": PLAIN, "lone": REFUSES_TWO}
     async with engine_of(tmp_path, codes) as engine:
         expected = [(await answer_of(engine, ask(f"q {n}", model="plain"))).text for n in range(5)]
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.INFO):
             await engine.load("lone")
+        assert "model lone: 0.0 GB read, trying it out" in caplog.text
         assert "model lone is served one request at a time: ValueError" in caplog.text
         unbatched = {model.id: bool(model.unbatched) for model in engine.models()}
         assert unbatched == {"tiny": False, "plain": False, "lone": True}
