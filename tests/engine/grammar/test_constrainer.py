@@ -131,9 +131,9 @@ def output(schema: Schema) -> JsonSchemaOutput:
     return JsonSchemaOutput(json.dumps(schema), strict=True)
 
 
-@pytest.mark.parametrize("seed", range(7, 10))
+@pytest.mark.parametrize("seed", range(7, 9))
 def test_answers_to_random_schemas_are_valid_alone_and_in_batches(bench: Bench, seed: int) -> None:
-    wanted = schemas(25, seed)
+    wanted = schemas(14, seed)
     requests = [ask(number, output=output(schema)) for number, schema in enumerate(wanted)]
     for start in range(0, len(wanted), 7):
         group = requests[start : start + 7]

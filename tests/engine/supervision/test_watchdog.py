@@ -1,15 +1,36 @@
 """When silence is a stall, and how long a dead process rests: without any process."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
 
 import pytest
 
 from mlxd.engine.supervision.process import exit_words, fatal_category
 from mlxd.engine.supervision.restarts import Failures, RestartPolicy
 from mlxd.engine.supervision.watchdog import Watchdog
-from tests.engine.support import until
 
-SHORT = 0.02
+PATIENCE = 10.0
+
+
+class HandClock(asyncio.SelectorEventLoop):
+    """A loop whose time passes when a test says so: a busy machine changes nothing."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def by_hand(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    """Run a test on such a loop."""
+
+    @wraps(test)
+    def run() -> None:
+        with asyncio.Runner(loop_factory=HandClock) as runner:
+            runner.run(test())
+
+    return run
 
 
 class Guarded:
@@ -25,70 +46,78 @@ class Guarded:
         self.dog.update()
 
     async def pass_time(self, seconds: float) -> None:
-        """Let so much time pass on the loop's own clock."""
+        """Let so much time pass, and what waited for it happen."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        await until(lambda: loop.time() >= end)
+        assert isinstance(loop, HandClock)
+        loop.now += seconds
+        for _ in range(2):
+            await asyncio.sleep(0)
 
 
+@by_hand
 async def test_silence_with_work_is_a_stall_once() -> None:
     guarded = Guarded()
-    guarded.set(SHORT)
-    await until(lambda: bool(guarded.stalls))
-    await guarded.pass_time(2 * SHORT)
-    assert len(guarded.stalls) == 1
-    assert guarded.stalls[0] >= SHORT
+    guarded.set(PATIENCE)
+    await guarded.pass_time(PATIENCE - 1)
+    assert guarded.stalls == []
+    await guarded.pass_time(1)
+    await guarded.pass_time(2 * PATIENCE)
+    assert guarded.stalls == [PATIENCE]
     assert guarded.dog.silence == 0
 
 
+@by_hand
 async def test_silence_without_work_is_none() -> None:
     guarded = Guarded()
-    guarded.set(SHORT)
+    guarded.set(PATIENCE)
     guarded.set(None)
-    await guarded.pass_time(3 * SHORT)
+    await guarded.pass_time(3 * PATIENCE)
     assert guarded.stalls == []
     assert guarded.dog.silence == 0
 
 
+@by_hand
 async def test_progress_puts_the_stall_off() -> None:
     guarded = Guarded()
-    guarded.set(5 * SHORT)
+    guarded.set(PATIENCE)
     for _ in range(10):
-        await guarded.pass_time(SHORT)
+        await guarded.pass_time(PATIENCE - 1)
         guarded.dog.moved()
     assert guarded.stalls == []
-    await until(lambda: bool(guarded.stalls))
+    await guarded.pass_time(PATIENCE)
+    assert guarded.stalls == [PATIENCE]
 
 
+@by_hand
 async def test_new_work_starts_with_full_patience() -> None:
     guarded = Guarded()
-    guarded.set(5 * SHORT)
-    await guarded.pass_time(4 * SHORT)
+    guarded.set(PATIENCE)
+    await guarded.pass_time(PATIENCE - 1)
     guarded.set(None)
-    guarded.set(5 * SHORT)
-    assert guarded.dog.silence < SHORT
-    await guarded.pass_time(2 * SHORT)
+    guarded.set(PATIENCE)
+    assert guarded.dog.silence == 0
+    await guarded.pass_time(PATIENCE - 1)
     assert guarded.stalls == []
-    guarded.set(None)
 
 
+@by_hand
 async def test_less_patience_counts_from_the_last_progress() -> None:
     guarded = Guarded()
-    guarded.set(60.0)
-    await guarded.pass_time(2 * SHORT)
-    guarded.set(SHORT)
-    await until(lambda: bool(guarded.stalls))
-    assert guarded.stalls[0] >= 2 * SHORT
+    guarded.set(6 * PATIENCE)
+    await guarded.pass_time(2 * PATIENCE)
+    guarded.set(PATIENCE)
+    await guarded.pass_time(0)
+    assert guarded.stalls == [2 * PATIENCE]
 
 
+@by_hand
 async def test_more_patience_replaces_the_shorter_one() -> None:
     guarded = Guarded()
-    guarded.set(SHORT)
-    guarded.set(60.0)
-    await guarded.pass_time(3 * SHORT)
+    guarded.set(PATIENCE)
+    guarded.set(6 * PATIENCE)
+    await guarded.pass_time(3 * PATIENCE)
     assert guarded.stalls == []
-    assert guarded.dog.silence >= 3 * SHORT
-    guarded.set(None)
+    assert guarded.dog.silence == 3 * PATIENCE
 
 
 def test_restarts_wait_longer_with_every_failure_of_a_window() -> None:
