@@ -6,55 +6,89 @@ const PAUSE = { ok: 5000, other: 2000 };
 const PATIENCE = 10_000;
 const base = new URL(".", location.href).href.replace(/\/$/, "");
 
-// One entry a client: the APIs that it can use, and what to type. `key` is a way to write the key.
+// One entry a client: the APIs that it can use, and what to type. `key` has the ways to write a key.
 const CLIENTS = [
-  { name: "curl", apis: ["openai_chat"], note: "", text: (url, model, key) => `curl ${url}/chat/completions \\
-  -H 'content-type: application/json' \\${key.shell && `
-  -H "authorization: Bearer ${key.shell}" \\`}
+  {
+    name: "curl", apis: ["openai_chat"], note: "In a terminal",
+    text: (url, model, key) => `curl ${url}/chat/completions \\
+  -H 'content-type: application/json' \\${header("authorization: Bearer ", key)}
   -d '{"model": "${model}", "stream": true, "max_tokens": 200,
-       "messages": [{"role": "user", "content": "Hello"}]}'` },
-  { name: "curl", apis: ["anthropic"], note: "", text: (url, model, key) => `curl ${url}/v1/messages \\
-  -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\${key.shell && `
-  -H "x-api-key: ${key.shell}" \\`}
+       "messages": [{"role": "user", "content": "Hello"}]}'`,
+  },
+  {
+    name: "curl", apis: ["anthropic"], note: "In a terminal",
+    text: (url, model, key) => `curl ${url}/v1/messages \\
+  -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\${header("x-api-key: ", key)}
   -d '{"model": "${model}", "stream": true, "max_tokens": 200,
-       "messages": [{"role": "user", "content": "Hello"}]}'` },
-  { name: "curl", apis: ["openai_responses"], note: "", text: (url, model, key) => `curl ${url}/responses \\
-  -H 'content-type: application/json' \\${key.shell && `
-  -H "authorization: Bearer ${key.shell}" \\`}
-  -d '{"model": "${model}", "stream": true, "max_output_tokens": 200, "input": "Hello"}'` },
-  { name: "OpenAI, Python", apis: ["openai_chat"], note: "pip install openai", text: (url, model, key) => `${key.imports}from openai import OpenAI
+       "messages": [{"role": "user", "content": "Hello"}]}'`,
+  },
+  {
+    name: "curl", apis: ["openai_responses"], note: "In a terminal",
+    text: (url, model, key) => `curl ${url}/responses \\
+  -H 'content-type: application/json' \\${header("authorization: Bearer ", key)}
+  -d '{"model": "${model}", "stream": true, "max_output_tokens": 200, "input": "Hello"}'`,
+  },
+  {
+    name: "OpenAI, Python", apis: ["openai_chat"], note: "pip install openai",
+    text: (url, model, key) => `${key.imports}from openai import OpenAI
 
 client = OpenAI(base_url="${url}", api_key=${key.python})
 answer = client.chat.completions.create(
     model="${model}", messages=[{"role": "user", "content": "Hello"}]
 )
-print(answer.choices[0].message.content)` },
-  { name: "OpenAI, Python", apis: ["openai_responses"], note: "pip install openai", text: (url, model, key) => `${key.imports}from openai import OpenAI
+print(answer.choices[0].message.content)`,
+  },
+  {
+    name: "OpenAI, Python", apis: ["openai_responses"], note: "pip install openai",
+    text: (url, model, key) => `${key.imports}from openai import OpenAI
 
 client = OpenAI(base_url="${url}", api_key=${key.python})
 answer = client.responses.create(model="${model}", input="Hello")
-print(answer.output_text)` },
-  { name: "Anthropic, Python", apis: ["anthropic"], note: "pip install anthropic", text: (url, model, key) => `${key.imports}from anthropic import Anthropic
+print(answer.output_text)`,
+  },
+  {
+    name: "Anthropic, Python", apis: ["anthropic"], note: "pip install anthropic",
+    text: (url, model, key) => `${key.imports}from anthropic import Anthropic
 
 client = Anthropic(base_url="${url}", api_key=${key.python})
 message = client.messages.create(
     model="${model}", max_tokens=200, messages=[{"role": "user", "content": "Hello"}]
 )
-print(message.content[0].text)` },
-  { name: "Environment", apis: ["openai_chat", "openai_responses", "anthropic"], note: "For most other tools and agents.", text: (_, model, key) => [
-    ...(has("openai_chat") || has("openai_responses") ? [`export OPENAI_BASE_URL=${base}/v1`, `export OPENAI_API_KEY=${key.env}`, `export OPENAI_MODEL=${model}`] : []),
-    ...(has("anthropic") ? [`export ANTHROPIC_BASE_URL=${base}`, `export ANTHROPIC_AUTH_TOKEN=${key.env}`, `export ANTHROPIC_MODEL=${model}`] : []),
-  ].join("\n") },
+print(message.content[0].text)`,
+  },
+  {
+    name: "Environment", apis: ["openai_chat", "openai_responses", "anthropic"],
+    note: "For most other tools and agents",
+    text: (_, model, key) => [
+      ...(has("openai_chat") || has("openai_responses") ? [
+        `export OPENAI_BASE_URL=${base}/v1`,
+        `export OPENAI_API_KEY=${key.env}`,
+        `export OPENAI_MODEL=${model}`,
+      ] : []),
+      ...(has("anthropic") ? [
+        `export ANTHROPIC_BASE_URL=${base}`,
+        `export ANTHROPIC_AUTH_TOKEN=${key.env}`,
+        `export ANTHROPIC_MODEL=${model}`,
+      ] : []),
+    ].join("\n"),
+  },
 ];
-const TITLES = { openai_chat: "OpenAI Chat Completions", openai_responses: "OpenAI Responses", anthropic: "Anthropic Messages", azure: "Azure OpenAI" };
+const header = (name, key) => (key.shell ? `\n  -H "${name}${key.shell}" \\` : "");
+const TITLES = {
+  openai_chat: "OpenAI Chat Completions", openai_responses: "OpenAI Responses",
+  anthropic: "Anthropic Messages", azure: "Azure OpenAI",
+};
 const NO_KEY = { shell: "", env: "unused", python: '"unused"', imports: "" };
-const BY_NAME = { shell: "$MLXD_API_KEY", env: '"$MLXD_API_KEY"', python: 'os.environ["MLXD_API_KEY"]', imports: "import os\n\n" };
+const BY_NAME = {
+  shell: "$MLXD_API_KEY", env: '"$MLXD_API_KEY"',
+  python: 'os.environ["MLXD_API_KEY"]', imports: "import os\n\n",
+};
 const STATES = {
   ok: "Ready", loading: "Loading", restarting: "Restarting", stalled: "Stalled", failed: "Failed",
   draining: "Shutting down", gone: "No answer", key: "Key needed", refused: "Refused",
 };
 
-const page = { key: "", health: null, model: "", client: "curl", gone: 0, timer: 0 };
+const page = { key: "", health: null, shown: "", model: "", client: "curl", gone: 0, timer: 0 };
 const has = (api) => page.health?.apis.some((each) => each.name === api);
 const auth = () => (page.key ? { authorization: `Bearer ${page.key}` } : {});
 
@@ -65,12 +99,17 @@ function make(tag, text = "", attributes = {}) {
   return node;
 }
 
+function copyButton(source, label) {
+  return make("button", "Copy", { type: "button", "data-copy": source, "aria-label": label });
+}
+
 // --- How the server is
 
 async function look() {
   clearTimeout(page.timer);
   try {
-    const reply = await fetch("health", { headers: auth(), cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const signal = AbortSignal.timeout(PATIENCE);
+    const reply = await fetch("health", { headers: auth(), cache: "no-store", signal });
     const health = await reply.json();
     if (typeof health.status !== "string") show("refused", wordsOf(health, reply.status));
     else seen(health);
@@ -79,7 +118,8 @@ async function look() {
   }
   // Two may have been under way; and nobody watches a page in the background.
   clearTimeout(page.timer);
-  if (!document.hidden || chat.running) page.timer = setTimeout(look, page.state === "ok" ? PAUSE.ok : PAUSE.other);
+  const pause = page.state === "ok" && !chat.running ? PAUSE.ok : PAUSE.other;
+  if (!document.hidden || chat.running) page.timer = setTimeout(look, pause);
 }
 
 function seen(health) {
@@ -99,12 +139,14 @@ function seen(health) {
   }
   const updated = page.health && page.health.version !== health.version;
   if (updated && !chat.turns.length && !chat.running) location.reload();
-  const changed = JSON.stringify([page.health?.models, page.health?.apis]) !== JSON.stringify([health.models, health.apis]);
-  page.health = health;
+  const shown = JSON.stringify([health.models, health.apis]);
+  const changed = shown !== page.shown;
+  Object.assign(page, { health, shown });
   $("wrong").textContent = "";
   $("version").textContent = health.version;
   if (changed) { showModels(); showBases(); showExample(); openChat(); showRoutes(); }
-  show(health.status, `${back}${updated ? "Reload this page, which is of an earlier version. " : ""}${detail(health)}`);
+  const reload = updated ? "Reload this page, which is of an earlier version. " : "";
+  show(health.status, `${back}${reload}${detail(health)}`);
 }
 
 function lost() {
@@ -176,13 +218,15 @@ function showModels() {
 // One line for all APIs of one address.
 function showBases() {
   const titles = new Map();
-  for (const { name, title, base_path } of page.health.apis) titles.set(base_path, [...titles.get(base_path) ?? [], TITLES[name] ?? title]);
+  for (const { name, title, base_path } of page.health.apis) {
+    titles.set(base_path, [...titles.get(base_path) ?? [], TITLES[name] ?? title]);
+  }
   $("bases").replaceChildren(...[...titles].flatMap(([path, names]) => {
     const id = `base${path.replaceAll("/", "-")}`;
     const url = make("dd");
     url.append(make("code", base + path, { id }));
     const copy = make("dd");
-    copy.append(make("button", "Copy", { type: "button", "data-copy": id, "aria-label": `Copy the base URL for ${names.join(", ")}` }));
+    copy.append(copyButton(id, `Copy the base URL for ${names.join(", ")}`));
     return [make("dt", names.join(", ")), url, copy];
   }));
 }
@@ -192,7 +236,8 @@ function showRoutes() {
 }
 
 function showExample() {
-  const usable = CLIENTS.filter((each, at) => each.apis.some(has) && CLIENTS.findIndex((other) => other.name === each.name && other.apis.some(has)) === at);
+  // Of several ways to use one client the first that the enabled APIs allow.
+  const usable = CLIENTS.filter((each) => each === usableClient(each.name));
   const chosen = usable.find((each) => each.name === page.client) ?? usable[0];
   $("clients").replaceChildren($("clients").firstElementChild, ...usable.map((each) => {
     const label = make("label");
@@ -201,6 +246,10 @@ function showExample() {
     return label;
   }));
   fillExample(chosen);
+}
+
+function usableClient(name) {
+  return CLIENTS.find((each) => each.name === name && each.apis.some(has));
 }
 
 function fillExample(client) {
@@ -230,7 +279,7 @@ async function copy(button, source) {
 
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const HEADING = /^#{1,6}\s+(.*)$/;
-const FENCE = /^ {0,3}(```+|~~~+)\s*([^`]*)$/;
+const FENCE = /^ {0,3}(```+|~~~+)([^`]*)$/;
 
 // The pieces of a text as lists of lines; a fence that is still open goes to the end.
 function blocks(text) {
@@ -239,12 +288,19 @@ function blocks(text) {
   for (const line of text.split("\n")) {
     if (open?.fence) {
       open.lines.push(line);
-      if (line.trim().startsWith(open.fence) && !line.trim().replaceAll(open.fence[0], "")) { open.closed = true; open = null; }
+      const bare = line.trim();
+      if (bare.startsWith(open.fence) && !bare.replaceAll(open.fence[0], "")) {
+        open.closed = true;
+        open = null;
+      }
       continue;
     }
     const fence = line.match(FENCE);
-    const kind = fence ? "fence" : HEADING.test(line) ? "heading" : ITEM.test(line) ? "list" : line.trim() ? "text" : "gap";
-    const goesOn = open && ((kind === "text" && open.kind !== "heading" && open.kind !== "gap") || (kind === "list" && open.kind === "list") || (kind === "gap" && open.kind === "gap"));
+    let kind = line.trim() ? "text" : "gap";
+    if (fence) kind = "fence";
+    else if (HEADING.test(line)) kind = "heading";
+    else if (ITEM.test(line)) kind = "list";
+    const goesOn = kind === open?.kind ? kind !== "heading" : kind === "text" && open?.kind === "list";
     if (goesOn) open.lines.push(line);
     else found.push(open = { kind, lines: [line], fence: fence?.[1] ?? "" });
   }
@@ -270,7 +326,7 @@ function drawn({ kind, lines, closed }) {
   if (kind === "fence") {
     const box = make("div", "", { class: "code" });
     const bar = make("div", "", { class: "bar" });
-    bar.append(make("span", lines[0].match(FENCE)[2].trim()), make("button", "Copy", { type: "button", "data-copy": "", "aria-label": "Copy the code" }));
+    bar.append(make("span", lines[0].match(FENCE)[2].trim()), copyButton("", "Copy the code"));
     box.append(bar, make("pre", lines.slice(1, closed ? -1 : undefined).join("\n"), { tabindex: 0 }));
     return box;
   }
@@ -281,7 +337,8 @@ function drawn({ kind, lines, closed }) {
     else {
       const depth = ["", "deep", "deeper"][Math.min(2, item[1].length >> 1)];
       const mark = /\d/.test(item[2]) ? { value: parseInt(item[2]) } : {};
-      list.append(inline(make("li", "", { class: `${depth}${"value" in mark ? "" : " dot-item"}`, ...mark }), item[3]));
+      const dot = "value" in mark ? "" : " dot-item";
+      list.append(inline(make("li", "", { class: depth + dot, ...mark }), item[3]));
     }
   }
   return list;
@@ -302,6 +359,8 @@ class Text {
 
 // --- The chat
 
+const LOST = "The connection was lost.";
+const STOPPED = "Stopped.";
 // `previous` is what the server goes on from; `unsent` has turns that it does not know.
 const chat = { running: null, previous: null, unsent: [], turns: [] };
 
@@ -319,7 +378,8 @@ async function* events(body) {
     const frames = (rest + value).split("\n\n");
     rest = frames.pop();
     for (const frame of frames) {
-      const data = frame.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+      const lines = frame.split("\n").filter((line) => line.startsWith("data: "));
+      const data = lines.map((line) => line.slice(6)).join("\n");
       if (data && data !== "[DONE]") yield JSON.parse(data);
     }
   }
@@ -334,7 +394,8 @@ function addAnswer(question) {
   thought.append(make("summary", "Thinking"), make("div"));
   answer.append(thought, said, note);
   $("log").append(make("div", question, { class: "question" }), answer);
-  return { answer, thought, note, text: new Text(said), waiting: "", thinking: "", began: Date.now(), first: 0, frame: 0, state: "" };
+  const began = Date.now();
+  return { answer, thought, note, text: new Text(said), waiting: "", thinking: "", began, first: 0, frame: 0 };
 }
 
 // What has arrived is drawn once a frame of the screen, however many pieces it came in.
@@ -380,7 +441,9 @@ async function request(turn, input, model, retry = true) {
 
 async function ask(input) {
   const turn = Object.assign(addAnswer(input), { abort: new AbortController(), model: page.model });
-  const ticking = setInterval(() => { if (!turn.first) turn.note.textContent = `waiting, ${secondsSince(turn.began)} s`; }, 1000);
+  const ticking = setInterval(() => {
+    turn.note.textContent = `${turn.first ? "" : "waiting, "}${secondsSince(turn.began)} s`;
+  }, 1000);
   chat.running = turn;
   busy(true);
   let problem = "";
@@ -390,9 +453,11 @@ async function ask(input) {
     if (answered) turn.model = answered;
     for await (const event of events(reply.body)) take(turn, event);
     const { status, error } = turn.response ?? {};
-    if (!["completed", "incomplete"].includes(status)) throw new Error(error?.message ?? "The connection was lost in the middle of the answer.");
+    if (!["completed", "incomplete"].includes(status)) throw new Error(error?.message ?? LOST);
   } catch (error) {
-    problem = turn.abort.signal.aborted ? "Stopped." : error instanceof TypeError ? "The connection was lost." : error.message;
+    // What a browser says of a connection differs, and is no sentence.
+    problem = error instanceof TypeError ? LOST : error.message;
+    if (turn.abort.signal.aborted) problem = STOPPED;
   }
   clearInterval(ticking);
   cancelAnimationFrame(turn.frame);
@@ -409,10 +474,16 @@ function end(turn, input, problem) {
   if (text.whole || !problem) chat.turns.push(...pair);
   const tokens = response?.usage?.output_tokens ?? 0;
   const seconds = (Date.now() - turn.first) / 1000;
-  const figures = tokens && turn.first ? [`${tokens} tokens`, seconds > 0.05 && `${(tokens / seconds).toFixed(1)} tokens/s`, `first after ${((turn.first - turn.began) / 1000).toFixed(1)} s`] : [];
-  if (response?.status === "incomplete") figures.unshift("cut at the limit of tokens");
-  note.textContent = problem || [turn.model, ...figures].filter(Boolean).join(" · ");
-  note.classList.toggle("problem", Boolean(problem) && problem !== "Stopped.");
+  const figures = [turn.model];
+  if (response?.status === "incomplete") figures.push("cut at the limit of tokens");
+  if (tokens && turn.first) {
+    figures.push(`${tokens} tokens`);
+    // Of an answer that came in one piece there is no speed to tell.
+    if (seconds > 0.05) figures.push(`${(tokens / seconds).toFixed(1)} tokens/s`);
+    figures.push(`first after ${((turn.first - turn.began) / 1000).toFixed(1)} s`);
+  }
+  note.textContent = problem || figures.join(" · ");
+  note.classList.toggle("problem", Boolean(problem) && problem !== STOPPED);
   turn.answer.removeAttribute("aria-busy");
   chat.running = null;
   busy(false);
@@ -434,9 +505,10 @@ $("door").addEventListener("submit", (event) => {
   event.preventDefault();
   const key = $("key").value.trim();
   $("key").value = "";
-  if (!/^[\x21-\x7e]+$/.test(key)) { $("wrong").textContent = "A key has visible ASCII characters only, without spaces."; return; }
-  page.key = key;
-  look();
+  if (/^[\x21-\x7e]+$/.test(key)) {
+    page.key = key;
+    look();
+  } else $("wrong").textContent = "A key has visible ASCII characters only, without spaces.";
 });
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -469,7 +541,7 @@ document.addEventListener("change", ({ target }) => {
     for (const select of document.querySelectorAll("select.model")) select.value = page.model;
   } else if (target.name === "client") page.client = target.value;
   else return;
-  fillExample(CLIENTS.find((each) => each.name === page.client && each.apis.some(has)));
+  fillExample(usableClient(page.client));
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 addEventListener("hashchange", openRoutes);

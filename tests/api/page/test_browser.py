@@ -2,23 +2,27 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from msgspec.structs import replace
 
 from mlxd.api.app import create_app
+from mlxd.config.settings import ServerSettings, Settings
+from mlxd.dialects import DIALECTS
 from mlxd.engine.scripted.answers import block
 from mlxd.engine.scripted.engine import Gate, ScriptedEngine, ScriptItem
 from mlxd.events import Finished
 from mlxd.messages import GenerateRequest, Reasoning, Text
 from mlxd.status import EngineStatus
 from tests.api.page.browser import Tab, browser, tab
-from tests.api.support import DEMO, listening, settings_for
+from tests.api.support import DEMO, listening
 from tests.memory_store import MemoryStore
 from tests.scripts import STARTED
 
@@ -98,9 +102,12 @@ async def address(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def stage(address: str, path: str = "/", **server: Any) -> AsyncIterator[Stage]:
+async def stage(
+    address: str, path: str = "/", dialects: tuple[str, ...] = tuple(DIALECTS), **server: Any
+) -> AsyncIterator[Stage]:
     engine, store = Actor(), MemoryStore()
-    app = create_app(settings_for(**server), engine, store=store)
+    settings = Settings(dialects=dialects, server=ServerSettings(**server))
+    app = create_app(settings, engine, store=store)
     async with listening(app) as url, tab(address) as page:
         await page.open(url + path)
         yield Stage(engine, store, url, page)
@@ -258,3 +265,24 @@ async def test_examples_are_for_the_chosen_model_and_client(address: str) -> Non
         await page.tab.until(f"{snippet}.includes('model=\"other\"')")
         await page.ask("hello")
         await page.tab.until(f"{LAST_NOTE}?.startsWith('other')")
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic"])
+async def test_the_line_to_try_is_answered_whichever_api_is_on(address: str, dialect: str) -> None:
+    async with stage(address, dialects=(dialect,), api_keys=("a-secret-key",)) as page:
+        await page.see("Key needed")
+        await page.tab.write("a-secret-key")
+        await page.tab.press("Enter")
+        await page.see("Ready")
+        command = await page.tab.value("document.getElementById('snippet').textContent")
+        _, url, *options = shlex.split(command.replace("\\\n", ""))
+        *fields, flag, body = options
+        assert (flag, set(fields[::2])) == ("-d", {"-H"})
+        headers = dict(field.split(": ", 1) for field in fields[1::2])
+        headers = {k: v.replace("$MLXD_API_KEY", "a-secret-key") for k, v in headers.items()}
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(url, headers=headers, content=body)
+        assert (answer.status_code, answer.headers.get("x-mlxd-ignored")) == (200, None)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        shown = "document.getElementById('prompt').checkVisibility()"
+        assert await page.tab.value(shown) == (dialect == "openai_responses")
