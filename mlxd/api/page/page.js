@@ -131,10 +131,11 @@ function seen(health) {
     page.key = "";
     $("wrong").textContent = "The server does not take this key.";
   }
+  const asks = locked && $("door").hidden;
   $("door").hidden = !locked;
   document.querySelector("main").classList.toggle("closed", locked);
   if (locked) {
-    if (!page.health && document.activeElement === document.body) $("key").focus();
+    if (asks) $("key").focus();
     return show("key", health.status === "ok" ? "" : `The server is ${health.status}.`);
   }
   const updated = page.health && page.health.version !== health.version;

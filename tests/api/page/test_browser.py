@@ -263,6 +263,10 @@ async def test_examples_are_for_the_chosen_model_and_client(address: str) -> Non
         change = "s => { s.value = 'other'; s.dispatchEvent(new Event('change', {bubbles: true})) }"
         await page.tab.value(f"({change})(document.querySelector('#connect select'))")
         await page.tab.until(f"{snippet}.includes('model=\"other\"')")
+        copy = "document.querySelector('#connect .bar button')"
+        await page.tab.value(f"{copy}.focus()")
+        await page.tab.press("Enter")
+        await page.tab.until(f"{copy}.textContent === 'Copied'")
         await page.ask("hello")
         await page.tab.until(f"{LAST_NOTE}?.startsWith('other')")
 
