@@ -88,7 +88,7 @@ const STATES = {
   draining: "Shutting down", gone: "No answer", key: "Key needed", refused: "Refused",
 };
 
-const page = { key: "", health: null, shown: "", model: "", client: "curl", gone: 0, timer: 0 };
+const page = { key: "", health: null, version: "", shown: "", model: "", client: "curl", gone: 0, timer: 0 };
 const has = (api) => page.health?.apis.some((each) => each.name === api);
 const auth = () => (page.key ? { authorization: `Bearer ${page.key}` } : {});
 
@@ -138,14 +138,17 @@ function seen(health) {
     if (asks) $("key").focus();
     return show("key", health.status === "ok" ? "" : `The server is ${health.status}.`);
   }
-  const updated = page.health && page.health.version !== health.version;
+  page.version ||= health.version;
+  const updated = page.version !== health.version;
   if (updated && !chat.turns.length && !chat.running) location.reload();
-  const shown = JSON.stringify([health.models, health.apis]);
+  // What people work with is made anew only when it must be: the focus would be lost.
+  const shown = JSON.stringify([health.models.map((each) => each.id), health.apis]);
   const changed = shown !== page.shown;
   Object.assign(page, { health, shown });
   $("wrong").textContent = "";
   $("version").textContent = health.version;
-  if (changed) { showModels(); showBases(); showExample(); openChat(); showRoutes(); }
+  showModels();
+  if (changed) { offerModels(); showBases(); showExample(); openChat(); showRoutes(); }
   const reload = updated ? "Reload this page, which is of an earlier version. " : "";
   show(health.status, `${back}${reload}${detail(health)}`);
 }
@@ -208,7 +211,10 @@ function showModels() {
     row.append(name, state, cell("In memory", size(model.bytes)), cell("Window", window));
     return row;
   }));
-  const names = models.map((model) => model.id);
+}
+
+function offerModels() {
+  const names = page.health.models.map((model) => model.id);
   if (!names.includes(page.model)) page.model = names[0] ?? "";
   for (const select of document.querySelectorAll("select.model")) {
     select.replaceChildren(...names.map((name) => make("option", name, { value: name })));

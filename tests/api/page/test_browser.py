@@ -46,13 +46,16 @@ def texts_of(request: GenerateRequest) -> list[str]:
     return [part.text for part in parts if isinstance(part, Text)]
 
 
+AT_REST = replace(DEMO, id="other", aliases=(), state="unloaded")
+
+
 class Actor(ScriptedEngine):
     """Plays what it is given, and says of itself what it is told to say."""
 
     def __init__(self) -> None:
         self.gate = Gate(asyncio.Event())
         self.state: dict[str, Any] = {}
-        super().__init__(self._play, models=(DEMO, replace(DEMO, id="other", aliases=())))
+        super().__init__(self._play, models=(DEMO, AT_REST))
 
     def _play(self, request: GenerateRequest) -> Iterator[ScriptItem]:
         question = texts_of(request)[-1]
@@ -168,8 +171,9 @@ async def test_an_answer_stays_text_whatever_is_in_it(address: str) -> None:
 
 
 async def test_the_state_is_shown_as_it_changes(address: str) -> None:
-    loading = (replace(DEMO, state="loading", progress=0.4, context_length=0),)
-    failed = (replace(DEMO, state="failed", reason="its files are damaged"),)
+    loading = (replace(DEMO, state="loading", progress=0.4, context_length=0), AT_REST)
+    damaged = replace(DEMO, state="failed", reason="its files are damaged")
+    failed = (damaged, replace(AT_REST, state="failed"))
     states: list[tuple[str, str, dict[str, Any]]] = [
         ("Loading", "demo, 40 %", {"models": loading}),
         ("Failed", "its files are damaged", {"models": failed}),
@@ -183,10 +187,13 @@ async def test_the_state_is_shown_as_it_changes(address: str) -> None:
     ]
     async with stage(address) as page:
         await page.see("Ready")
+        await page.tab.value("document.querySelector('[name=client]').focus()")
         for word, detail, state in states:
             page.engine.state = state
             await page.look()
             await page.see(word, detail)
+            # Whoever is in the middle of choosing an example stays there.
+            assert await page.tab.value("document.activeElement.value") == "curl"
         # What the table shows comes and goes with it.
         rows = "document.querySelector('#models tbody').innerText"
         assert "8,192" in await page.tab.value(rows)
