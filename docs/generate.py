@@ -1,6 +1,7 @@
-"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`.
+"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`,
+and for the page its routes and `openapi.json`.
 
-Run `python -m docs.generate` after a change of a setting, a constant or the command line.
+Run `python -m docs.generate` after a change of a setting, a constant, a route or the command line.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ import click
 from pydantic import BaseModel
 
 from docs.constants import constants_md
+from docs.openapi import openapi_json
+from docs.routes import routes_html
 from mlxd.cli import cli
 from mlxd.config.problems import plain_keys, sections
 from mlxd.config.settings import ModelSettings, Settings
 from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "mlxd" / "api" / "page"
 
 INTRODUCTION = """\
 # Configuration
@@ -122,3 +126,6 @@ if __name__ == "__main__":
     (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")
     (ROOT / "docs" / "constants.md").write_text(constants_md(), encoding="utf-8")
+    (PAGE / "openapi.json").write_text(openapi_json(), encoding="utf-8")
+    index = PAGE / "index.html"
+    index.write_text(routes_html(index.read_text(encoding="utf-8")), encoding="utf-8")

@@ -41,7 +41,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "api.endpoints": (*CONTRACT, "engine.interface", "api.http"),
     "api.model_names": (),
     "api.app": (
-        *(*CONTRACT, "api.endpoints", "api.http", "api.admin"),
+        *(*CONTRACT, "api.endpoints", "api.http", "api.admin", "api.page"),
         *("dialects", "config", "engine.interface"),
     ),
     "api.wire": (*CONTRACT, "api.model_names"),
@@ -67,6 +67,8 @@ SEES: dict[str, tuple[str, ...]] = {
         "api.wire",
         "config",
     ),
+    # Static files for browsers; not in `/admin`, which web pages may not call.
+    "api.page": ("api.http",),
     # What everyone sees of an engine, and the messages on its socket.
     "engine": (),
     "engine.interface": (),
@@ -131,7 +133,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     ),
     "llguidance": ("engine.grammar.*",),
     "huggingface_hub": ("engine.model_files.library",),
-    "quart": ("api.http.*", "api.admin.*", "api.app"),
+    "quart": ("api.http.*", "api.admin.*", "api.page.*", "api.app"),
     "werkzeug": ("api.http.*",),
     "hypercorn": ("server.*",),
     "h11": ("server.http11", "server.connection"),

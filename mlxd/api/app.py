@@ -48,7 +48,7 @@ from mlxd.api.http.framework import (
     current_request,
     current_socket,
 )
-from mlxd.api.http.health import SERVING, health_body, health_of
+from mlxd.api.http.health import SERVING, ApiHealth, health_of, health_report
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.refusals import RefusalLog
 from mlxd.api.http.request_log import Record
@@ -59,6 +59,7 @@ from mlxd.api.http.request_reader import (
     repaired_header,
 )
 from mlxd.api.http.url_rules import MatchedRule
+from mlxd.api.page.endpoints import PageEndpoints
 from mlxd.config.settings import Settings
 from mlxd.dialects import DIALECTS
 from mlxd.engine.interface import Engine
@@ -68,14 +69,6 @@ from mlxd.history import Store
 USUAL = Tuning()
 HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
-
-GREETINGS = ("/", "/docs", "/api/hello")
-"""What people and programs knock at: browsers, and agents that connect before they ask."""
-NEXT_STEPS = (
-    "In a terminal: `mlxd chat` talks to the model, `mlxd top` shows what the server does.",
-    "What is served is described in the docs folder of mlxd; `/health` says how it is.",
-    "",
-)
 
 Endpoint = Callable[..., Awaitable[Response]]
 
@@ -125,6 +118,7 @@ class ApiServer:
         self._created = int(tuning.clock())
         self._activity = Activity(engine, show_text=settings.admin.show_text)
         self._facts = replace(facts, dialects={each.name: each.title for each in dialects})
+        self._apis = tuple(ApiHealth(each.name, each.title, each.base_path) for each in dialects)
         self._reader = RequestReader(settings, engine)
         self._refusals = RefusalLog(time.monotonic)
         self.app = self._bare_app()
@@ -167,9 +161,7 @@ class ApiServer:
         app.unread = self._unread
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
-        for path in GREETINGS:
-            app.add_url_rule(path, "index", self.index, methods=["GET"])
-        app.add_url_rule("/favicon.ico", "icon", self.icon, methods=["GET"])
+        PageEndpoints(shown=self._settings.server.page).add_rules(app)
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
             AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
@@ -245,28 +237,12 @@ class ApiServer:
 
         return serve
 
-    async def index(self) -> Response:
-        """Something to answer at once: clients knock here before their first call."""
-        request = current_request()
-        if "text/html" not in request.headers.get("Accept", ""):
-            return json_response({"object": "server", "name": "mlxd"})
-        # Someone looks with a browser, and wants to know what to do with this address.
-        bases = (
-            f"  {each.title}: http://{request.host}{each.base_path}" for each in self._dialects
-        )
-        lines = ("mlxd is running. Base URLs for clients:", "", *bases, "", *NEXT_STEPS)
-        return Response("\n".join(lines), content_type="text/plain; charset=utf-8")
-
-    async def icon(self) -> Response:
-        """Nothing, which spares browsers an error and the log a line."""
-        return Response(status=204)
-
     async def health(self) -> Response:
         """200 while requests are taken, 503 otherwise; details for callers with a key."""
         status = self._engine.status()
         health = health_of(status, self._settings.engine.stall_timeout)
         in_detail = current_request().authorized
-        body = health_body(status, health) if in_detail else {"status": health}
+        body = health_report(status, health, self._apis) if in_detail else {"status": health}
         if health in SERVING:
             return json_response(body)
         return json_response(body, 503, {"retry-after": retry_after(HEALTH_RETRY)})

@@ -157,6 +157,8 @@ class ServerSettings(Section):
     """How long running requests may go on after SIGTERM or Ctrl-C."""
     validation_status: Literal[400, 422] = 400
     """HTTP status of a malformed request; 400 is what the vendors send."""
+    page: bool = True
+    """Show browsers a page at `/`: state, addresses, models, and a small chat."""
 
 
 class SamplingSettings(Section):

@@ -11,13 +11,13 @@ from quart import Response
 from mlxd.api.http.admin_gate import AdminGate, is_admin
 from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.http.framework import IncomingRequest, current_incoming
-from mlxd.api.http.origins import HostList, OriginList, preflight_headers
+from mlxd.api.http.origins import HostList, OriginList, is_own_page, preflight_headers
 from mlxd.api.http.refusals import RefusalLog
 from mlxd.config.settings import ServerSettings
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
-OPEN_ENDPOINTS = frozenset({"health", "index", "icon"})
-"""Answered without a key: probes have none."""
+OPEN_ENDPOINTS = frozenset({"health", "index", "docs", "page", "icon"})
+"""Answered without a key: probes have none, nor has a browser before a person gives it one."""
 
 
 class AccessGate:
@@ -46,7 +46,7 @@ class AccessGate:
             return None
         if origins := request.headers.getlist("Origin"):
             origin = ", ".join(origins)
-            if not self._origins.allows(origin):
+            if not (is_own_page(origin, host) or self._origins.allows(origin)):
                 self._refusals.origin(request.record, origin)
                 raise Forbidden("This Origin may not call here (see server.cors_origins).")
             request.allowed_origin = origin

@@ -115,6 +115,15 @@ class OriginList:
         return address is not None and is_loopback(address.name)
 
 
+def is_own_page(origin: str, host: str) -> bool:
+    """Whether a page of `origin` calls the very `host` that it came from; that host is served.
+
+    So the page at `/` works under every name that the server has, with nothing to configure.
+    """
+    match = _ORIGIN.fullmatch(origin)
+    return match is not None and match["host"].lower() == host.lower()
+
+
 def cors_headers(origin: str) -> dict[str, str]:
     """What lets a page of `origin` read the response."""
     return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED}

@@ -61,6 +61,9 @@ FAILED = EngineStatus(
 )
 
 
+KNOWN = {"aliases": ["gpt-4o", "claude-*"], "context_length": 8192}
+
+
 async def test_details_say_what_happened() -> None:
     response = await serving(FAILED).get("/health")
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
@@ -68,7 +71,7 @@ async def test_details_say_what_happened() -> None:
     assert body["status"] == "failed"
     assert body["engine"]["state"] == "failed"
     assert (body["engine"]["reason"], body["engine"]["restarts"]) == ("killed by signal 9", 3)
-    assert body["models"] == [{"id": "demo", "state": "loaded"}]
+    assert body["models"] == [{"id": "demo", "state": "loaded", **KNOWN}]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ async def test_a_model_that_failed_to_load_says_why() -> None:
     response = await serving(EngineStatus("ready", models=(failed,))).get("/health")
     assert response.status_code == 503
     told = (await response.get_json())["models"]
-    assert told == [{"id": "demo", "state": "failed", "reason": "config.json is missing"}]
+    assert told == [{"id": "demo", "state": "failed", "reason": "config.json is missing", **KNOWN}]
 
 
 @pytest.mark.parametrize("headers", [{}, {"x_api_key": "wrong"}])

@@ -276,17 +276,19 @@ def test_after_a_while_refused_names_are_logged_again() -> None:
         assert muted[minute * 12 : minute * 12 + 12].count(False) == LINES
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/api/hello"])
-async def test_who_knocks_gets_an_answer_and_who_looks_gets_words(path: str) -> None:
-    server = serving()
-    assert (await server.client.head(path)).status_code == 200
-    assert await (await server.get(path)).get_json() == {"object": "server", "name": "mlxd"}
-    page = await server.get(path, accept="text/html,*/*;q=0.8", host="localhost:8484")
-    assert page.content_type.startswith("text/plain")
-    text = await page.get_data(as_text=True)
-    assert "http://localhost:8484/v1" in text
-    assert "mlxd chat" in text
-    assert (await server.get("/favicon.ico")).status_code == 204
+async def test_a_page_may_call_the_host_that_it_came_from_and_no_other() -> None:
+    server = front(*SCRIPTS["text"], settings=settings_for(allowed_hosts=("box.lan",)))
+    own = {"host": "box.lan:8484", "origin": "http://Box.lan:8484"}
+    answer = await server.post({"messages": HELLO}, **own)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "http://Box.lan:8484"
+    for origin in ("http://box.lan", "http://box.lan:8485", "http://box.lan:8484.evil.example"):
+        assert (
+            await server.post({"messages": HELLO}, **own | {"origin": origin})
+        ).status_code == 403
+    # A name that only an attacker gave this machine is no host of ours, whatever it is equal to.
+    evil = {"host": "evil.example:8484", "origin": "http://evil.example:8484"}
+    assert (await server.post({"messages": HELLO}, **evil)).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/v1/v1/messages", "/v1/v1/responses"])
