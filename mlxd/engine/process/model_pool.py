@@ -193,9 +193,7 @@ class ModelPool:
         # A row that goes on from the longest of them will hold a copy of its own.
         copy = max(self.prefixes.longest - active, 0)
         left = max(self.memory_limit - self._weights() - active - copy, 0)
-        most = self.limits.prefix_cache_bytes
-        self.prefixes.limit = left if most is None else min(most, left)
-        self.prefixes.shrink(self.prefixes.limit)
+        self.prefixes.allow(left, self.limits.prefix_cache_bytes)
 
     def provide(self, name: str, *, requested: float | None = None) -> ResidentModel:
         """The loaded model `name`, loading it now if need be.
