@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(BIN)/python tools/setup.py
+# What MLX computes with on Linux: cpu, cuda12 or cuda13.
+BACKEND :=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
 
 # The newest of the Pythons that mlxd is tested with; else whatever `python3` is, if new enough.
@@ -22,6 +24,7 @@ serve: ## Start the server with the demo model (PORT=8484, ARGS="--log-level deb
 	@$(FIND_PYTHON); [ -z "$$python" ] || "$$python" tools/setup.py check \
 		"$(or $(PORT),$(patsubst --port=%,%,$(filter --port=%,$(subst --port ,--port=,$(ARGS)))))"
 	@$(MAKE) --no-print-directory $(VENV)/.installed
+	@$(if $(BACKEND),$(SETUP) backend $(BACKEND))
 	@$(SETUP) run "preparing the configuration" sh -c \
 		"! $(BIN)/mlxd config show 2>/dev/null | grep -q '^# no file' || $(BIN)/mlxd init"
 	@if $(BIN)/mlxd config show 2>/dev/null | grep -q 'source = "demo"'; then $(BIN)/mlxd pull demo; fi

@@ -1,6 +1,7 @@
 """What `make` does before mlxd is there: look at this machine, install, put it on the PATH.
 
-Only Python's own library is used: `check [PORT]`, `run WORDS COMMAND…`, `install`, `uninstall`.
+Only Python's own library is used: `check [PORT]`, `run WORDS COMMAND…`, `backend NAME`, `install`,
+`uninstall`.
 """
 
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import tomllib
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 14)
@@ -24,6 +26,8 @@ EVERY = 1.0
 HERE = Path.cwd()
 OWN = HERE / ".venv" / "bin" / "mlxd"
 USUAL = Path.home() / ".local" / "bin" / "mlxd"
+BACKENDS = {"cpu": "mlx-cpu", "cuda12": "mlx-cuda-12", "cuda13": "mlx-cuda-13"}
+"""The packages with which MLX computes on Linux. They own one file, so there may be one of them."""
 MANAGED = ("uv/tools/mlxd/bin/mlxd", "pipx/venvs/mlxd/bin/mlxd")
 
 
@@ -127,6 +131,30 @@ def _show(words: str, seconds: float, last: str) -> None:
     sys.stderr.flush()
 
 
+def backend(name: str) -> int:
+    """Have MLX compute with this backend and no other; nothing is done where it does already."""
+    if name not in BACKENDS:
+        sys.stderr.write(f"BACKEND is one of {', '.join(BACKENDS)}, not {name}.\n")
+        return 2
+    if platform.system() != "Linux":
+        sys.stderr.write("BACKEND is for Linux; on a Mac, MLX computes with Metal.\n")
+        return 2
+    if _installed_backends() == [BACKENDS[name]]:
+        return 0
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    remove = [*pip, "uninstall", "--yes", *BACKENDS.values()]
+    if code := run("taking out the other backends", remove):
+        return code
+    # One of the same version, whose parts fit together.
+    wanted = f"{BACKENDS[name]}=={version('mlx')}"
+    return run(f"installing {wanted}", [*pip, "install", wanted])
+
+
+def _installed_backends() -> list[str]:
+    found = {each.metadata["Name"].lower().replace("_", "-") for each in distributions()}
+    return [package for package in BACKENDS.values() if package in found]
+
+
 def install() -> int:
     """Put `mlxd` on the PATH, with the tool that is here for that; never over another program."""
     if _foreign(USUAL):
@@ -184,6 +212,8 @@ def main(arguments: list[str]) -> int:
             return check(port[0] if port else None)
         case ["run", words, *command] if command:
             return run(words, command)
+        case ["backend", name]:
+            return backend(name)
         case ["install"]:
             return install()
         case ["uninstall"]:

@@ -18,7 +18,7 @@ from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
 from mlxd.config.engine_specs import model_specs, prefix_folder
 from mlxd.config.load import Loaded, load
-from mlxd.config.machine import memory_bytes
+from mlxd.config.machine import backends, memory_bytes
 from mlxd.config.settings import (
     ConversationSettings,
     DefaultSettings,
@@ -72,7 +72,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     ]
     reports = probe(usable)
     engine = next(reports)
-    yield engine_finding(engine)
+    yield engine_finding(engine, backends())
     ready = engine if isinstance(engine, Ready) else None
     yield memory_finding(memory_bytes(), ready.memory_limit if ready else None)
     if ready and sys.platform == "linux":
@@ -112,12 +112,16 @@ def config_findings(config_file: Path | None) -> tuple[Loaded | None, list[Findi
     return loaded, [Finding("ok", "config", text, remedy)]
 
 
-def engine_finding(engine: Ready | EngineMissing | ModelChanged) -> Finding:
-    """Whether MLX loads, and what it computes on."""
+def engine_finding(engine: Ready | EngineMissing | ModelChanged, backends: list[str]) -> Finding:
+    """Whether MLX loads and computes a product, what it computes on, and with which package."""
     if not isinstance(engine, Ready):
         remedy = "Install mlxd again: pip install --force-reinstall mlxd"
         return Finding("fail", "mlx", engine.reason, remedy)
     text = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}, on {engine.device}"
+    if len(backends) > 1:
+        remedy = f"Keep one: pip uninstall {' '.join(backends)}, then pip install the one you want."
+        return Finding("warn", "mlx", f"{text}, {' and '.join(backends)} in one file", remedy)
+    text += f" with {backends[0]}" if backends else ""
     if engine.device == "cpu" and sys.platform == "darwin":
         return Finding("warn", "mlx", text, "Metal is not available; it needs Apple silicon.")
     return Finding("ok", "mlx", text)

@@ -70,6 +70,7 @@ def engine_limits(settings: Settings, config_file: Path | None = None) -> Engine
         prefix_cache_bytes=engine.prefix_cache_bytes,
         exact_history=engine.exact_history,
         memory_bytes=engine.memory_bytes or 0,
+        wired=engine.wired,
         request_seconds=settings.server.request_seconds,
         prefix_disk=disk if disk.bytes else None,
     )

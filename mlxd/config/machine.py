@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CGROUP_LIMITS = (
@@ -10,6 +11,7 @@ CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 STATM = Path("/proc/self/statm")
+BACKENDS = ("mlx-metal", "mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
 GPU_SHARE = 0.75
 """Of unified memory; about what macOS lets the GPU keep wired."""
 
@@ -44,6 +46,19 @@ def model_memory_bytes() -> int:
     return int(memory_bytes() * GPU_SHARE)
 
 
+def backends() -> list[str]:
+    """The packages with which MLX computes that are installed, of which there should be one."""
+    return [name for name in BACKENDS if _is_installed(name)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def has_gpu() -> bool:
-    """Whether MLX computes on a GPU here: always on a Mac, elsewhere with the CUDA extra only."""
-    return sys.platform == "darwin"
+    """Whether MLX computes on a GPU here: always on a Mac, elsewhere with a backend for CUDA."""
+    return sys.platform == "darwin" or any(name.startswith("mlx-cuda") for name in backends())

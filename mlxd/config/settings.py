@@ -273,6 +273,9 @@ class EngineSettings(Section):
     back unchanged. Off: every prompt depends on its request alone."""
     memory_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[12 * 10**9])] = None
     """Memory for weights and KV cache together; left out: what the device recommends."""
+    wired: bool = False
+    """On a Mac: keep the memory of models wired, so that macOS does not compress it while they are
+    idle. Off, because Macs under load were reported to panic with it: docs/models.md."""
     prefix_disk_bytes: Annotated[int, Field(ge=0, le=2**62)] = 0
     """Disk for KV prefixes, so that long conversations go on at once after a restart, such as
     20_000_000_000; 0: none. They are what was said, in the model's own form: docs/prefixes.md."""

@@ -69,6 +69,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
 
     Without `prefix_cache_bytes` prefixes get what weights and running rows leave.
     With `exact_history` prompts go on from earlier answers in the tokens in which they were said.
+    `wired` sets the wired limit of a Mac once, which else is left alone.
     `swap_patience` is how long a model may get new requests while another waits for its memory.
     """
 
@@ -78,6 +79,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     prefix_cache_bytes: int | None = None
     exact_history: bool = True
     memory_bytes: int = 0
+    wired: bool = False
     request_seconds: float = 1800.0
     swap_patience: float = 5.0
     prefix_disk: PrefixDiskLimits | None = None

@@ -199,11 +199,11 @@ class MlxBatch:
     @property
     def capacity(self) -> int:
         """Tokens of one row whose KV cache fits into `kv_bytes`."""
-        return self.kv_bytes // self._loaded.kv_bytes_per_token
+        return self._loaded.cache_cost.capacity(self.kv_bytes)
 
     def fits(self, longest: int, rows: int) -> bool:
         # A batch is padded to its longest row.
-        return longest * rows <= self.capacity
+        return rows * self._loaded.cache_cost.row(longest) <= self.kv_bytes
 
     def reach(self, row: BatchRow) -> int:
         return self._prefixes.reach(self._scope(row.group), row.tokens)
@@ -233,6 +233,7 @@ class MlxBatch:
         if row.cache_note and row.prompt_note:
             words = f"{row.cache_note.words}; {row.prompt_note.words}"
             row.cache_note = CacheNote(row.prompt_note.reason, words)
+        self._prefixes.yield_to(self._loaded.cache_cost.row(len(row.tokens)))
         self._queue[row.id] = _Queued(row, hit)
 
     def remove(self, row_id: int) -> None:

@@ -46,6 +46,9 @@ class Prefixes:
 
     def __init__(self, limit: int, disk: PrefixDisk | None = None) -> None:
         self.limit = limit
+        """Bytes that they may take, which is no more than `left`."""
+        self.left = limit
+        """Bytes that weights and rows leave."""
         self.hits = 0
         self.hit_tokens = 0
         self.unsaved = False
@@ -176,6 +179,18 @@ class Prefixes:
         why = CacheNote("evicted", "were dropped to free memory")
         while self.nbytes > nbytes and (scope := self._tree.evict(why)) is not None:
             self._lost(scope, why)
+
+    def allow(self, left: int, most: int | None) -> None:
+        """Take what weights and rows leave now, and no more than `most`."""
+        self.left = left
+        self.limit = left if most is None else min(most, left)
+        self.shrink(self.limit)
+
+    def yield_to(self, nbytes: int) -> None:
+        """Leave so much more to rows, until what they take is measured again."""
+        self.left = max(self.left - nbytes, 0)
+        self.limit = min(self.limit, self.left)
+        self.shrink(self.limit)
 
     def forget(self, scope_prefix: str) -> None:
         """Drop all prompts of the scopes that begin with `scope_prefix` (a model)."""

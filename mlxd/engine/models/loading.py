@@ -21,6 +21,7 @@ from mlxd.engine.interface import Markup
 from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
+from mlxd.engine.models.cache_cost import CacheCost, cache_cost
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
 from mlxd.engine.prompt.special_tokens import unknown_special_tokens
@@ -44,8 +45,6 @@ WARM_UP = 8
 """Tokens of the forward pass that a model has to do before it serves."""
 PIECES = 50
 """Reports of how much is read while a model loads."""
-STRIDE = 1024
-"""Tokens between two measurements of a KV cache."""
 NO_MEMORY = re.compile(
     r"\[\S*malloc\S*\]|unable to allocate|out of ?memory|insufficient memory|bad_alloc", re.I
 )
@@ -59,7 +58,7 @@ RESERVED = frozenset(
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model that serves: `bytes` of weights, `kv_bytes_per_token` of a growing KV cache.
+    """A model that serves: `bytes` of weights, `cache_cost` of its rows.
 
     `vocab_size` is the length of its logits; no token id may reach it.
     """
@@ -71,7 +70,7 @@ class LoadedModel:
     context_length: int
     eos_ids: frozenset[int]
     bytes: int
-    kv_bytes_per_token: int
+    cache_cost: CacheCost
     vocab_size: int
     format: ModelFormat
     dropped: Mapping[int, str] = field(default_factory=dict)
@@ -139,7 +138,7 @@ def _load(
         make_room(_bytes(model.parameters()))
         _read(model.parameters(), report)
         vocab_size = _warm_up(spec, model)
-        kv_bytes = kv_bytes_per_token(model)
+        cost = cache_cost(model)
     with blaming("its tokenizer can't be loaded", spec, folder):
         tokenizer = load_tokenizer(
             folder,
@@ -155,7 +154,7 @@ def _load(
         context_length=_context_length(spec, config, tokenizer),
         eos_ids=_eos_ids(folder, tokenizer, vocab_size),
         bytes=_bytes(model.parameters()),
-        kv_bytes_per_token=kv_bytes,
+        cache_cost=cost,
         vocab_size=vocab_size,
         format=format_,
         dropped=unknown_special_tokens(tokenizer, format_.markup),
@@ -238,21 +237,6 @@ def _warm_up(spec: ModelSpec, model: Any) -> int:
     if spoilt.item():
         raise ModelUnusable(spec.id, "it computes values that are not finite numbers")
     return int(logits.shape[-1])
-
-
-def kv_bytes_per_token(model: Any) -> int:
-    """How much a KV cache grows with each token once its sliding windows are full, at least 1.
-
-    Nothing is computed: MLX knows the shapes of what it was not asked for yet.
-    """
-    cache = make_prompt_cache(model)
-    # The first growth may be a sliding window that fills up; the second one goes on for ever.
-    sizes: list[int] = []
-    for _ in range(3):
-        model(mx.zeros((1, STRIDE), dtype=mx.int32), cache=cache)
-        sizes.append(sum(layer.nbytes for layer in cache))
-    # A recurrent state does not grow at all.
-    return max(1, int(sizes[2] - sizes[1]) // STRIDE)
 
 
 def _bytes(tree: Any) -> int:

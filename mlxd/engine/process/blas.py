@@ -17,6 +17,8 @@ from pathlib import Path
 SWITCH = "MLXD_BLAS"
 """Environment variable; `reference` keeps the BLAS that MLX was linked with."""
 REMEDY = "install OpenBLAS, for example `apt install libopenblas0`"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+"""There where a driver has found GPUs."""
 SPIN = "OPENBLAS_THREAD_TIMEOUT"
 """OpenBLAS's environment variable for how long an idle thread spins until it sleeps: 2^n cycles."""
 SPIN_BITS = "18"
@@ -31,6 +33,8 @@ def load_blas() -> str:
     """Load the best BLAS there is and say which; must run before MLX is imported. Never raises."""
     if sys.platform == "darwin":
         return "Accelerate"
+    if NVIDIA.exists() and not _is_installed("mlx-cpu"):
+        return "none: the GPU computes"
     if os.environ.get(SWITCH) == "reference":
         return f"reference ({SWITCH}=reference)"
     if "mlx.core" in sys.modules:
@@ -42,6 +46,14 @@ def load_blas() -> str:
         if library is not None and hasattr(library, "cblas_sgemm"):
             return describe(library)
     return f"reference (slow): {REMEDY}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def describe(library: ctypes.CDLL) -> str:

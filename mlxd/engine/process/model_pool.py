@@ -21,6 +21,7 @@ from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load,
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
+from mlxd.engine.process.wired_memory import RECOMMENDED
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
@@ -30,8 +31,8 @@ from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 GB = 1e9
 QUEUE_SHARE = 0.05
 """Share of the memory for models that may wait to be written to the disk."""
-CPU_SHARE = 0.75
-"""Share of the machine's memory that models may use where the device does not say."""
+CPU_SHARE, CUDA_SHARE = 0.75, 0.9
+"""Share of the machine's, or of the GPU's own, memory that models may use."""
 FAILURE_WINDOW = 60.0
 """A model whose steps fail twice within so many seconds is not trusted any more."""
 
@@ -192,9 +193,7 @@ class ModelPool:
         # A row that goes on from the longest of them will hold a copy of its own.
         copy = max(self.prefixes.longest - active, 0)
         left = max(self.memory_limit - self._weights() - active - copy, 0)
-        most = self.limits.prefix_cache_bytes
-        self.prefixes.limit = left if most is None else min(most, left)
-        self.prefixes.shrink(self.prefixes.limit)
+        self.prefixes.allow(left, self.limits.prefix_cache_bytes)
 
     def provide(self, name: str, *, requested: float | None = None) -> ResidentModel:
         """The loaded model `name`, loading it now if need be.
@@ -384,9 +383,11 @@ def device_computes() -> bool:
 def measured_memory() -> int:
     """Bytes that weights and KV cache may take together on this machine."""
     if mx.default_device().type != mx.cpu:
-        recommended = mx.device_info().get("max_recommended_working_set_size")
-        if recommended:
+        info = mx.device_info()
+        if recommended := info.get(RECOMMENDED):
             return int(recommended)
+        if own := info.get("total_memory"):
+            return int(int(own) * CUDA_SHARE)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # In a container `sysconf` still says what the whole machine has.
     container = Path("/sys/fs/cgroup/memory.max")

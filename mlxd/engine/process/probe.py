@@ -19,6 +19,9 @@ from mlxd.engine.protocol import ModelChanged, ModelSpec, Ready
 from mlxd.errors import ModelUnusable
 from mlxd.status import AnswerFormat
 
+SIDE = 64
+"""Rows and columns of the matrices that are tried."""
+
 
 def tried(spec: ModelSpec) -> ModelChanged:
     """What comes of loading a model as the engine process does."""
@@ -56,6 +59,15 @@ def answer_format(spec: ModelSpec) -> AnswerFormat | None:
         return None
 
 
+def check_product() -> None:
+    """End the process with the reason where a product of matrices comes out wrong."""
+    import mlx.core as mx
+
+    found = mx.ones((SIDE, SIDE)) @ mx.ones((SIDE, SIDE))
+    if not mx.all(found == SIDE).item():
+        sys.exit(f"a product of matrices is wrong on {mx.default_device()}: {found[0, 0].item()}")
+
+
 def main() -> None:
     """Answer for this machine and for the models on standard input."""
     models = msgspec.json.decode(sys.stdin.buffer.read(), type=list[tuple[ModelSpec, bool]])
@@ -64,7 +76,10 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with engine_imports() as blas:
         from mlxd.engine.process.model_pool import measured_memory
+        from mlxd.engine.process.wired_memory import hold_wired_limit
         from mlxd.engine.process.worker import device_name
+    hold_wired_limit(wired=False)
+    check_product()
     lines.write(msgspec.json.encode(Ready(device_name(), blas, measured_memory())) + b"\n")
     for spec, load in models:
         told = (

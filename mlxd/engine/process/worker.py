@@ -23,6 +23,7 @@ from mlxd.engine.process.input_threads import (
     WaitingPrompt,
 )
 from mlxd.engine.process.model_pool import ModelPool, NoRoom, ResidentModel
+from mlxd.engine.process.wired_memory import hold_wired_limit
 from mlxd.engine.protocol import (
     SAVE_SECONDS,
     Answered,
@@ -122,6 +123,7 @@ class Worker:
     def _handle(self, job: Job) -> None:
         match job:
             case Configure():
+                hold_wired_limit(wired=job.limits.wired)
                 self._pool.configure(job)
                 self._server.send(Ready(device_name(), self._blas, self._pool.memory_limit))
                 if job.preload is not None:

@@ -16,7 +16,8 @@ from mlxd.engine.batching.cache_layers import ComputedCache
 from mlxd.engine.batching.checkpoints import CHECKPOINTS
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility, try_rows
-from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
+from mlxd.engine.models.cache_cost import cache_cost
+from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Sampling
 from tests.engine.batching.test_batch import Bench, Got, Wanted, endless
@@ -205,7 +206,7 @@ def with_architecture(name: str, tiny: LoadedModel) -> LoadedModel:
     model.update(tree_map(lambda p: p * 3.0 if p.ndim > 1 else p, model.parameters()))
     model.eval()
     mx.eval(model.parameters())
-    return replace(tiny, model=model, kv_bytes_per_token=kv_bytes_per_token(model))
+    return replace(tiny, model=model, cache_cost=cache_cost(model))
 
 
 def some_prompts(rng: random.Random, vocabulary: int) -> list[Wanted]:
@@ -309,3 +310,27 @@ def test_a_state_that_does_not_grow_leaves_room_for_any_prompt(served: Served) -
     loaded, _ = served("mamba2")
     bench = Bench(loaded)
     assert bench.batch.capacity > 10**9
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "qwen3_next", "mamba2", "llama"])
+def test_rows_never_take_more_memory_than_they_may(name: str, served: Served) -> None:
+    loaded, ability = served(name)
+    rng = random.Random(5)
+    prefixes = Prefixes(10**9)
+    bench = Bench(loaded, prefixes=prefixes, ability=ability)
+    bench.batch.kv_bytes = limit = 3 * loaded.cache_cost.row(300)
+    together = 0
+    for number in range(12):
+        tokens = tuple(rng.randrange(290) for _ in range(rng.choice([5, 40, 280])))
+        bench.submit(number, Wanted(tokens, rng.choice([1, 6, 20]), SAYS_7))
+    while bench.scheduler.busy:
+        bench.step()
+        assert bench.batch.active_bytes <= limit
+        together = max(together, len(bench.scheduler.ids))
+    assert together > 1
+    # What a row will take is taken from what prefixes may, before it begins.
+    prefixes.allow(limit, None)
+    assert prefixes.nbytes > 0
+    bench.submit(12, Wanted(tuple([3] * 2800), 1, SAYS_7))
+    bench.step()
+    assert prefixes.nbytes <= max(limit - loaded.cache_cost.row(2800), 0)

@@ -13,7 +13,8 @@ from mlx_lm.models.llama import Model, ModelArgs
 
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility, try_rows
-from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
+from mlxd.engine.models.cache_cost import cache_cost
+from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.protocol import ModelSpec
 from tests.engine.batching.test_batch import Bench, Wanted, endless
 from tests.tiny_model import make_tiny_model
@@ -128,7 +129,7 @@ def as_kind(tiny: LoadedModel, kind: Callable[[ModelArgs], Any]) -> LoadedModel:
     model = kind(ModelArgs.from_dict(tiny.config))
     model.update(tiny.model.parameters())
     model.eval()
-    return replace(tiny, model=model, kv_bytes_per_token=kv_bytes_per_token(model))
+    return replace(tiny, model=model, cache_cost=cache_cost(model))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -240,7 +240,7 @@ def test_a_loaded_model_knows_its_measures(folder: Path) -> None:
     assert loaded.bytes == sum(
         array.nbytes for array in load_file(folder / "model.safetensors").values()
     )
-    assert loaded.kv_bytes_per_token == 2 * LAYERS * KV_HEADS * (HIDDEN // HEADS) * 4
+    assert loaded.cache_cost == (0, 2 * LAYERS * KV_HEADS * (HIDDEN // HEADS) * 4, ())
     assert loaded.markup.reasoning == (("<think>", "</think>"),)
     assert loaded.markup.tool_format == "json_tools"
     assert loaded.traits.thinking_switch == "enable_thinking"
