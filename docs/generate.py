@@ -1,6 +1,6 @@
-"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`.
+"""Writes what is made from the code: `config/mlxd.toml` and pages of `docs`.
 
-Run `python -m docs.generate` after a change of a setting, a constant or the command line.
+Run `python -m docs.generate` after a change of a setting, a constant, an agent or the command line.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from docs.agents import agents_md
 from docs.constants import constants_md
 from mlxd.cli import cli
 from mlxd.config.problems import plain_keys, sections
@@ -121,4 +122,5 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 if __name__ == "__main__":
     (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")
+    (ROOT / "docs" / "agents.md").write_text(agents_md(), encoding="utf-8")
     (ROOT / "docs" / "constants.md").write_text(constants_md(), encoding="utf-8")
