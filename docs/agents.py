@@ -20,37 +20,38 @@ mlxd launch claude
 starts an agent on a model of this server; `mlxd launch --list` has the others. `python -m
 docs.generate` writes this page from the table that the command uses.
 
-**Which model.** `--model NAME` is one of the server's; without it, its default. If no server runs, one
-is started as by `mlxd run`, and stopped when the agent ends, unless it is answering something else then
-or `--keep` is given. The model is loaded first, because only then the size of its window is known, and
-the agent is told that size: most guess too much. An agent's first prompt has thousands of tokens, which
-have to be read once; later turns read only what is new. A window that is smaller than the first prompt
-stops the launch (`--force`); give the model a larger `context_length`. Names for which agents send
-other tools and prompts (`gpt-5*`, `gpt-6*`, `claude-*`), or take another model (`opus`, `default`), are
-refused: use a name of your own.
+**Which model.** `--model NAME` is one of the server's; without it, its default. If no server runs,
+one is started as by `mlxd run`, and stopped when the agent ends, unless it is answering something
+else then or `--keep` is given. The model is loaded first, because only then the size of its window
+is known, and the agent is told that size: most guess too much. An agent's first prompt has
+thousands of tokens, which have to be read once; later turns read only what is new. A window that is
+smaller than the first prompt stops the launch (`--force`); give the model a larger
+`context_length`. Names for which agents send other tools and prompts (`gpt-5*`, `gpt-6*`,
+`claude-*`), or take another model (`opus`, `default`), are refused: use a name of your own.
 
-**What is changed: nothing of yours.** A launch is an environment, flags, and files in mlxd's own state
-folder; what is behind `--` is for the agent. Where a proxy is set, this server is made an exception of
-it. The first of `server.api_keys` goes along in the environment (in a file that only you can read
-where the agent takes it from nowhere else), never in the command line. pi alone takes models only from
-a file of yours, and you are asked first.
+**What is changed: nothing of yours.** A launch is an environment, flags, and files in mlxd's own
+state folder; what is behind `--` is for the agent. Where a proxy is set, this server is made an
+exception of it. The first of `server.api_keys` goes along in the environment (in a file that only
+you can read where the agent takes it from nowhere else), never in the command line. Codex's
+profile is a file of ours beside its own, `mlxd.config.toml`. pi alone takes models only from a file
+of yours, and you are asked first.
 
-**To have it in the agent's own configuration,** `mlxd launch AGENT --config-only` adds one entry named
-`mlxd`, changes no default, and prints the command that uses it. No key is written: the entry names
-`MLXD_API_KEY`. Every other byte of the file stays as it is. A file is left alone, and the lines are shown
-instead, if it is not understood (comments in JSON, or broken), is read-only or another account's, has
-a second hard link, or has an entry `mlxd` already that is somebody's own. `--undo` brings back the file
-as it was, or takes out only the entry if you have changed the file since. `--print` shows what would be
-done and does nothing.
+**To have it in the agent's own configuration,** `mlxd launch AGENT --config-only` adds one entry
+named `mlxd`, changes no default, and prints the command that uses it. No key is written: the entry
+names `MLXD_API_KEY`. Every other byte of the file stays as it is. A file is left alone, and the
+lines are shown instead, if it is not understood (comments in JSON, or broken), is read-only or
+another account's, has a second hard link, or has an entry `mlxd` already that is somebody's own.
+`--undo` brings back the file as it was, or takes out only the entry if you have changed the file
+since. `--print` shows what would be done and does nothing.
 
-It ends with 2 for a name that can't be used, 4 if the agent is not installed (mlxd runs no installer),
-1 for whatever else keeps it from starting, and else as the agent does.
+It ends with 2 for a name that can't be used, 4 if the agent is not installed (mlxd runs no
+installer), 1 for whatever else keeps it from starting, and else as the agent does.
 
-In a container on this machine the base URL is `http://host.docker.internal:8484`, or what the container's
-engine calls its host; all names below `.internal` are served. Desktop apps may call by their own origins
-(`app://`, `file://`, `tauri://`, `vscode-webview://`, `vscode-file://`, `capacitor://localhost`). Other names
-and origins are refused; the log says which, and what to set. `/v1` in the base URL too few or too many
-does no harm.
+In a container on this machine the base URL is `http://host.docker.internal:8484`, or what the
+container's engine calls its host; all names below `.internal` are served. Desktop apps may call by
+their own origins (`app://`, `file://`, `tauri://`, `vscode-webview://`, `vscode-file://`,
+`capacitor://localhost`). Other names and origins are refused; the log says which, and what to set.
+`/v1` in the base URL too few or too many does no harm.
 
 | agent | run with mlxd | first prompt, tokens | install |
 |---|---|---|---|

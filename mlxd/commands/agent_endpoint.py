@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlxd import called
 from mlxd.commands.conversation import USAGE, Target, find_target
 from mlxd.commands.meter import Meter
 from mlxd.commands.options import fail, load
 from mlxd.commands.own_server import POLL, fetched, own_server
 from mlxd.commands.run import prepared
-from mlxd.errors import ModelUnusable
 from mlxd.launch.agent import Endpoint
 
 if TYPE_CHECKING:
@@ -135,34 +133,28 @@ def _served(access: "Access", key: str, model: str | None) -> Endpoint | int:
         return found
     name = str(found["id"])
     window = found.get("max_input_tokens") or _loaded(access, key, name)
-    if window is None:
-        fail(f"the window of {name} is not known before it is loaded: ask it something first.")
+    if isinstance(window, str):
+        fail(window)
         return FAILED
     return Endpoint(access.url, name, int(window), key)
 
 
-def _loaded(access: "Access", key: str, model: str) -> int | None:
-    """The window of a model that is loaded for this; None if the server lets nobody do that."""
-    path = f"/admin/models/{quote(model, safe='')}/load"
+def _loaded(access: "Access", key: str, model: str) -> int | str:
+    """The window of a model that is loaded for this, or why there is none."""
+    if not access.token:
+        return f"the window of {model} is not known before it is loaded: ask it something first."
+    name = quote(model, safe="")
+    answer = fetched(access.url, f"/admin/models/{name}/load", access.token, method="POST")
+    if "error" in answer:
+        return str(answer["error"].get("message") or f"{model} can't be loaded.")
     with Meter({"load": f"loading {model}"}) as meter:
-        answer = fetched(access.url, path, access.token, method="POST") if access.token else {}
-        while answer and "error" not in answer:
+        while status := fetched(access.url, "/admin/status", access.token):
             meter.show("load", 0, 0)
-            found = fetched(access.url, f"/v1/models/{quote(model, safe='')}", key)
+            found = fetched(access.url, f"/v1/models/{name}", key)
             if window := found.get("max_input_tokens"):
                 return int(window)
-            _check(access, model)
+            for each in status["engine"]["models"]:
+                if model in (each["id"], *each["aliases"]) and each["state"] == "failed":
+                    return f"{model} can't be loaded: {each['reason']}"
             time.sleep(POLL)
-    if answer:
-        raise ModelUnusable(model, str(dict(answer["error"]).get("message", "it can't be loaded")))
-    return None
-
-
-def _check(access: "Access", model: str) -> None:
-    """Raise `ModelUnusable` when a model will not be loaded any more."""
-    engine = fetched(access.url, "/admin/status", access.token).get("engine")
-    if engine is None:
-        raise ModelUnusable(model, f"the server is gone; `{called()} doctor` may say why")
-    for each in engine.get("models", ()):
-        if model in (each["id"], *each.get("aliases", ())) and each["state"] == "failed":
-            raise ModelUnusable(model, str(each.get("reason") or "it failed"))
+    return f"the server at {access.url} is gone."

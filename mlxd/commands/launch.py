@@ -59,6 +59,10 @@ def launch(
     A server is started if none runs. Nothing of the agent's own configuration is changed, and its
     key goes to it in the environment.
     """
+    if as_json and not listed:
+        raise click.UsageError("--json goes with --list.")
+    if undone and (config_only or printed):
+        raise click.UsageError("--undo goes alone.")
     if listed:
         return _list(as_json=as_json)
     agent = _agent(name)

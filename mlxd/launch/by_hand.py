@@ -30,13 +30,13 @@ def command_by_hand(command: Command, at: Places) -> str:
 def _lines(command: Command, at: Places) -> Iterator[str]:
     if command.unset:
         yield f"unset {' '.join(command.unset)}"
+    if f"${KEY}" in command.environment.values():
+        yield f'export {KEY}="${{{KEY}:?is to be one of server.api_keys}}"'
     for name, value in command.environment.items():
         if value != f"${KEY}":
             yield f"export {name}={_quoted(value, at)}"
-        elif name == KEY:
-            yield f"export {name}=...  # one of server.api_keys"
-        else:
-            yield f'export {name}="${KEY}"  # one of server.api_keys'
+        elif name != KEY:
+            yield f'export {name}="${KEY}"'
     yield " ".join(_quoted(word, at) for word in command.words)
 
 

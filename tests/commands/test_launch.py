@@ -102,6 +102,8 @@ def test_a_window_below_the_first_prompt_and_odd_names_stop_it(
     absent = mlxd("launch", "goose")
     assert (absent.code, "brew install" in absent.err) == (4, True)
     assert "--config-only" in mlxd("launch", "zed").err
+    for odd in (("pi", "--json"), ("pi", "--undo", "--print"), ()):
+        assert mlxd("launch", *odd).code == 2
     nobody = mlxd("launch", "cloude")
     assert (nobody.code, 'Did you mean "claude"?' in nobody.err) == (2, True)
 
