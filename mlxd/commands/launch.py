@@ -274,6 +274,8 @@ def _start(agent: "Agent", to: "Endpoint", call: list[str], *, wait: bool) -> in
     sys.stdout.flush()
     try:
         if not wait:
+            # Python ignores it, and what is ignored stays so in the program that takes over.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execve(program, words, variables)
         # Ctrl-C is for the agent, which has it from the terminal too.
         signal.signal(signal.SIGINT, lambda *_: None)

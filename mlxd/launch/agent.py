@@ -141,11 +141,11 @@ def environment_for(
     """The whole environment of an agent's process."""
     kept = {name: value for name, value in variables.items() if name not in command.unset}
     names = {name for each in PROXIES for name in (each, each.upper())}
-    host = urlsplit(endpoint.url).hostname or ""
     if names & kept.keys():
         # Agents send what is for this machine through a proxy as well, unless they are told.
-        for name in ("no_proxy", "NO_PROXY"):
-            kept[name] = ",".join(filter(None, (kept.get(name, ""), host)))
+        past = kept.get("no_proxy") or kept.get("NO_PROXY")
+        hosts = ",".join(filter(None, (past, urlsplit(endpoint.url).hostname)))
+        kept |= {"no_proxy": hosts, "NO_PROXY": hosts}
     return {**kept, **command.environment}
 
 

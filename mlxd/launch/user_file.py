@@ -42,23 +42,23 @@ def add(file: Path, edit: Edit, folder: Path) -> bool:
     it is somebody's work: `HasEntry`. Raises `LeftAlone`.
     """
     current = _read(file)
+    found = edit.entry(current or "")
     change = _change(folder)
-    text = current or ""
-    found = edit.entry(text)
-    if change is None or change.file != str(file):
-        if change is not None and _read(Path(change.file)) is not None:
+    if change is not None and change.file != str(file):
+        if _read(Path(change.file)) is not None:
             raise LeftAlone(f"is not where the last entry was put, {change.file}: undo that first")
+        change = None
+    if change is None or current is None:
         if found is not None:
             raise HasEntry("has an entry mlxd already that was not put there by this")
-        base = current
+        base, made = current, _missing_folders(file)
     else:
         if found is not None and found != change.entry:
             raise HasEntry("has an entry mlxd that was changed by hand since")
-        base = _undone(change, text, edit, folder)
+        base, made = _undone(change, current, edit, folder), change.folders
     new = edit.put(base or "")
     if new == current:
         return False
-    made = change.folders if change and change.file == str(file) else _missing_folders(file)
     after = Change(str(file), _hash(base), _hash(new) or "", edit.entry(new), made)
     _refuse_obstacles(file)
     # First what undoes it.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.launch.edit import HasEntry, LeftAlone, WholeFile
+from mlxd.launch.edit import Edit, HasEntry, LeftAlone, WholeFile
 from mlxd.launch.json_entry import JsonEntry
 from mlxd.launch.user_file import COPY, add, undo
 
@@ -75,6 +75,18 @@ def test_a_new_file_goes_with_the_folders_that_were_made_for_it(
         undo(edit(), record)
         assert not new.exists()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "mine", "state"]
+
+
+@pytest.mark.parametrize("entry", [edit(), WholeFile("a = 1\n")], ids=["entry", "whole"])
+def test_a_file_that_is_gone_since_is_made_anew(entry: Edit, tmp_path: Path, record: Path) -> None:
+    file = tmp_path / "config"
+    for _ in range(2):
+        assert add(file, entry, record)
+        file.unlink()
+    assert undo(entry, record) == file
+    assert add(file, entry, record)
+    undo(entry, record)
+    assert not file.exists()
 
 
 def test_a_file_that_is_all_ours_is_not_written_over_by_hand_made_changes(
