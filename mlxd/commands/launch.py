@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,7 +209,8 @@ def _undo(agent: "Agent") -> int:
     addition = agent.addition(nowhere, places)
     for file in agent.start(nowhere, places).files if agent.start else ():
         # Some have a key in them.
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
     try:
         undone = undo(addition.edit, places.own) if addition.edit else None
     except LeftAlone as reason:
