@@ -1,7 +1,8 @@
-"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`,
-and for the page its routes and `openapi.json`.
+"""Writes what is made from the code: `config/mlxd.toml`, pages of `docs`, and for the page at `/`
+its routes and `openapi.json`.
 
-Run `python -m docs.generate` after a change of a setting, a constant, a route or the command line.
+Run `python -m docs.generate` after a change of a setting, a constant, a route, an agent or the
+command line.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from docs.agents import agents_md
 from docs.constants import constants_md
 from docs.openapi import openapi_json
 from docs.routes import routes_html
@@ -125,6 +127,7 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 if __name__ == "__main__":
     (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")
+    (ROOT / "docs" / "agents.md").write_text(agents_md(), encoding="utf-8")
     (ROOT / "docs" / "constants.md").write_text(constants_md(), encoding="utf-8")
     (PAGE / "openapi.json").write_text(openapi_json(), encoding="utf-8")
     index = PAGE / "index.html"

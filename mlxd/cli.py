@@ -10,6 +10,7 @@ from mlxd.commands.chat import chat
 from mlxd.commands.config import config
 from mlxd.commands.doctor import doctor
 from mlxd.commands.init import init
+from mlxd.commands.launch import launch
 from mlxd.commands.models import models
 from mlxd.commands.options import fail
 from mlxd.commands.prefixes import prefixes
@@ -31,7 +32,7 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (run_, init, serve, top, chat, pull, models, prefixes, doctor, config):
+for command in (run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config):
     cli.add_command(command)
 
 

@@ -26,8 +26,10 @@ SEES: dict[str, tuple[str, ...]] = {
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("engine.prefix_disk", "tui", "tui.top", "tui.chat"),
+        *("engine.prefix_disk", "tui", "tui.top", "tui.chat", "launch"),
     ),
+    # Other people's agents and their files: it knows the server as an address.
+    "launch": (),
     "config": ("dialects", "engine.protocol"),
     # What is remembered between requests.
     "store": ("config",),
@@ -145,7 +147,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic": WITH_PYDANTIC,
     "pydantic_core": WITH_PYDANTIC,
     "pydantic_settings": ("config.*",),
-    "tomli_w": ("config.toml_writer",),
+    "tomli_w": ("config.toml_writer", "launch.list_entry"),
+    "yaml": ("launch.list_entry",),
     "prometheus_client": ("api.admin.metrics",),
     "jsonschema": ("engine.scripted.json_generator",),
     "referencing": ("engine.scripted.json_generator",),

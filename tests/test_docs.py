@@ -6,6 +6,7 @@ import shlex
 import click
 import pytest
 
+from docs.agents import agents_md
 from docs.constants import constants_md
 from docs.generate import commands, configuration_md
 from mlxd.cli import cli
@@ -83,6 +84,11 @@ def test_the_check_of_commands_can_fail() -> None:
     for line in ("mlxd srve", "mlxd serve --prot 1", "mlxd serve --port x", "mlxd pull"):
         with pytest.raises((click.ClickException, KeyError)):
             parse(line)
+
+
+def test_the_page_about_agents_is_made_from_their_table() -> None:
+    page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    assert agents_md() == page, "run `python -m docs.generate`"
 
 
 def test_the_table_of_constants_is_made_from_the_code() -> None:

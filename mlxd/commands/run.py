@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 ASKED_ABOVE = 2_000_000_000
 """Bytes from which a download is asked about first."""
 DISK_MARGIN, MEMORY_MARGIN = 1.05, 1.25
+
+
+class Start(NamedTuple):
+    """How a server for one model is started: the options of `mlxd serve`, and the model's alias."""
+
+    options: list[str]
+    alias: str
 
 
 @click.command()
@@ -83,11 +90,21 @@ def with_own(
     keep: bool = False,
 ) -> int:
     """Talk to a server that is started for this."""
+    start = prepared(name, config_file, yes=yes)
+    if isinstance(start, int):
+        return start
+    from mlxd.commands.own_server import own_server
+
+    with own_server(start.options, start.alias, keep=keep) as access:
+        return converse(Target(access.url, key), question, model=start.alias)
+
+
+def prepared(name: str | None, config_file: Path | None, *, yes: bool) -> Start | int:
+    """What a server for a model is started with, once its files are here; else an exit code."""
     settings = load(config_file).settings
     wanted = _wanted(settings, name)
     if wanted is None:
         return USAGE
-    from mlxd.commands.own_server import own_server
     from mlxd.commands.serve import choose
 
     chosen = {**settings.model_dump(include={"models"}), **choose(settings, wanted)}
@@ -99,10 +116,9 @@ def with_own(
     from mlxd.commands.doctor_checks import port_finding
 
     if port_finding(settings.server.host, settings.server.port).level == "fail":
-        # Another program's: any port will do for a chat.
+        # Another program's: any port will do.
         options += ["--port", "0"]
-    with own_server(options, alias, keep=keep) as access:
-        return converse(Target(access.url, key), question, model=alias)
+    return Start(options, alias)
 
 
 def _wanted(settings: "Settings", name: str | None) -> str | None:
