@@ -16,6 +16,10 @@ from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
 from mlxd.commands.run import run as run_
 from mlxd.commands.serve import serve
+from mlxd.commands.servers.logs import logs
+from mlxd.commands.servers.ps import ps
+from mlxd.commands.servers.service import service
+from mlxd.commands.servers.stop import stop
 from mlxd.commands.top import top
 
 INTERRUPTED = 130
@@ -32,6 +36,8 @@ def cli() -> None:
 
 
 for command in (run_, init, serve, top, chat, pull, models, prefixes, doctor, config):
+    cli.add_command(command)
+for command in (ps, stop, logs, service):
     cli.add_command(command)
 
 

@@ -22,12 +22,13 @@ SEES: dict[str, tuple[str, ...]] = {
     "kernel": (),
     "admin_token": (),
     "dialects": (),
-    "cli": ("commands",),
+    "cli": ("commands", "commands.servers"),
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
         *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat"),
     ),
+    "commands.servers": ("admin_token", "commands", "config", "server", "service", "tui"),
     "config": ("dialects", "engine.protocol"),
     # What a server of this account is to systemd and launchd, and to other processes.
     "service": ("admin_token",),

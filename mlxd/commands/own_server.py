@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from mlxd import called
 from mlxd.admin_token import Access, find, folder
 from mlxd.commands.meter import Meter
 from mlxd.errors import ModelUnusable
@@ -74,8 +75,7 @@ def own_server(options: Sequence[str], model: str, *, keep: bool) -> Iterator[Ac
         yield access
         kept = keep or _used_by_others(access)
         if kept:
-            where = f"process {process.pid}, log {log}"
-            click.echo(f"The server goes on ({where}); `kill {process.pid}` stops it.", err=True)
+            click.echo(f"The server goes on (log {log}); `{called()} stop` ends it.", err=True)
     finally:
         if not kept:
             _stop(process)
