@@ -105,7 +105,6 @@ def manager_for(platform: str, home: Path, *, needed: bool = True) -> Manager:
 
 def systemd(home: Path) -> Manager:
     """The systemd of this account."""
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
 
     def step(*words: str, may_fail: bool = False) -> ManagerStep:
         return ManagerStep(("systemctl", "--user", *words), may_fail)
@@ -114,7 +113,8 @@ def systemd(home: Path) -> Manager:
     forgive = step("reset-failed", UNIT, may_fail=True)
     return Manager(
         name="systemd",
-        unit_file=folder / "systemd" / "user" / UNIT,
+        # Whatever XDG_CONFIG_HOME is in a shell: systemd was there before it, and has its own.
+        unit_file=home / ".config" / "systemd" / "user" / UNIT,
         unit=systemd_unit,
         install=(step("daemon-reload"), forgive, step("enable", "--now", UNIT)),
         remove=(step("disable", "--now", UNIT),),

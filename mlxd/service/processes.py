@@ -13,9 +13,9 @@ STATE, BEGUN = 0, 19
 
 
 def birth(pid: int) -> str:
-    """When a process began, as the system says it; empty for one that is over or not to be seen.
+    """What no other process has; empty for one that is over or not to be seen.
 
-    It is for comparing only: no two processes have the same number and the same birth.
+    It is for comparing only: the number, and when the process began in the system's own words.
     """
     if (PROC / "self").exists():
         try:
@@ -24,13 +24,13 @@ def birth(pid: int) -> str:
         except OSError:
             return ""
         fields = words.split()
-        return "" if fields[STATE] in "ZX" else fields[BEGUN]
+        return "" if fields[STATE] in "ZX" else f"{pid} {fields[BEGUN]}"
     # Words and times in this form whatever the language and the time zone of who asks.
     neutral = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
-    command = ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)]
+    command = ["/bin/ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, env=neutral)
     state, _, begun = shown.stdout.strip().partition(" ")
-    return "" if state.startswith("Z") else " ".join(begun.split())
+    return "" if not begun or state.startswith("Z") else f"{pid} {' '.join(begun.split())}"
 
 
 def lives(access: Access) -> bool:

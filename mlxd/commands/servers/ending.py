@@ -1,10 +1,10 @@
-"""The end of a server: it is asked to, and what it still waits for is shown until it is gone."""
+"""The end of servers: they are asked to, and what they wait for is shown until they are gone."""
 
 import http.client
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,24 +29,27 @@ SHOWN = 3
 """Requests that are named of those that are waited for."""
 
 
-def end(access: Access, ask: Callable[[], None], *, now: bool) -> bool:
-    """Have a server end, by `ask`; whether it has.
+def end(asks: Mapping[Access, Callable[[], None]], *, now: bool) -> list[Access]:
+    """Have servers end, by what asks each of them; those that have not.
 
-    `now` does not wait for its requests, and kills a process that hangs.
+    `now` does not wait for their requests, and kills a process that hangs.
     """
-    drain = _drain_seconds(access)
-    # Before it is asked: it takes no new connections after that.
-    news = _News(access)
-    with closing(news), _interrupts(access):
-        ask()
-        if now:
-            send(access, signal.SIGINT)
-        ended = _gone(access, news, OVERTIME + (0.0 if now else drain))
-    if not ended and now:
+    limits = {each: OVERTIME + (0.0 if now else _drain_seconds(each)) for each in asks}
+    with ExitStack() as stack:
+        # Before they are asked: they take no new connections after that.
+        news = {each: stack.enter_context(closing(_News(each))) for each in asks}
+        stack.enter_context(_interrupts(asks))
+        for access, ask in asks.items():
+            ask()
+            if now:
+                send(access, signal.SIGINT)
+        left = [each for each in asks if not _gone(each, news[each], limits[each])]
+    if not now:
+        return left
+    for access in left:
         fail(f"process {access.pid} does not end: it is killed.")
         send(access, signal.SIGKILL)
-        ended = _gone(access, None, OVERTIME)
-    return ended
+    return [each for each in left if not _gone(each, None, OVERTIME)]
 
 
 def _gone(access: Access, news: "_News | None", limit: float) -> bool:
@@ -79,8 +82,8 @@ def waits_for(requests: tuple[RequestStatus, ...]) -> str:
 
 
 @contextmanager
-def _interrupts(access: Access) -> Iterator[None]:
-    """Ctrl-C asks to be sure, then has the server hurry, then gives up waiting for it."""
+def _interrupts(asked: Iterable[Access]) -> Iterator[None]:
+    """Ctrl-C asks to be sure, then has the servers hurry, then gives up waiting for them."""
     pressed = 0
 
     def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -88,9 +91,10 @@ def _interrupts(access: Access) -> Iterator[None]:
         pressed += 1
         match pressed:
             case 1:
-                click.echo("  Ctrl-C again ends its requests now.", err=True)
+                click.echo("  Ctrl-C again ends what still runs now.", err=True)
             case 2:
-                send(access, signal.SIGINT)
+                for access in asked:
+                    send(access, signal.SIGINT)
             case _:
                 raise KeyboardInterrupt
 

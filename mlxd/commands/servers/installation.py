@@ -69,7 +69,7 @@ def planned(environment: Mapping[str, str]) -> Plan:
 
 def entry(home: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The program that stays when mlxd is updated, and what is wrong with it."""
-    own = Path(sys.prefix).resolve()
+    own = Path(sys.prefix).resolve() if sys.prefix != sys.base_prefix else None
     for found in (home / ".local" / "bin" / "mlxd", shutil.which("mlxd")):
         if not found or not os.access(found, os.X_OK):
             continue
@@ -129,7 +129,7 @@ def end_service(manager: Manager) -> bool:
         return True
     click.echo("Stopping the service.", err=True)
     if access := service_access(pid):
-        return end(access, lambda: carry_out(manager.stop), now=False)
+        return not end({access: lambda: carry_out(manager.stop)}, now=False)
     # Its admin endpoint is off: only the manager sees it.
     carry_out(manager.stop)
     until = time.monotonic() + STARTS

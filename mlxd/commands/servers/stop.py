@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,42 +42,46 @@ def stop(*, port: int | None, every: bool, now: bool, config_file: Path | None) 
         for access in found:
             click.echo(f"  {access.url}  process {access.pid}", err=True)
         return WHICH
-    ended = [_stopped(access, now=now) for access in found]
-    return 0 if all(ended) else NOT_STOPPED
-
-
-def _stopped(access: "Access", *, now: bool) -> bool:
-    """Whether a server has ended, after having been asked to."""
     from mlxd.commands.servers.ending import end
-    from mlxd.service.managers import ManagerFailed, carry_out
-    from mlxd.service.processes import lives, send
+    from mlxd.service.managers import ManagerFailed
+    from mlxd.service.processes import lives
 
-    name = f"{access.url} (process {access.pid})"
-    if not lives(access):
-        # The number may be another process's by now, or mean another one outside a container.
-        fail(f"{name} can't be told to be that server; it is left alone.")
-        return False
-    click.echo(f"Stopping {name}.", err=True)
-    manager = _manager_of(access)
-
-    def ask() -> None:
-        if manager:
-            carry_out(manager.stop)
+    known = [access for access in found if lives(access)]
+    for access in found:
+        if access in known:
+            click.echo(f"Stopping {_name(access)}.", err=True)
         else:
-            send(access, signal.SIGTERM)
-
+            # Its number may be another process's by now, or mean another one out of a container.
+            fail(f"{_name(access)} can't be told to be that server; it is left alone.")
+    managers = {access: manager for access in known if (manager := _manager_of(access))}
+    asks = {access: partial(_ask, access, managers.get(access)) for access in known}
     try:
-        ended = end(access, ask, now=now)
+        left = end(asks, now=now)
     except ManagerFailed as error:
         fail(str(error))
-        return False
-    if not ended:
-        fail(f"{name} does not end; --now ends it whatever it does.")
-        return False
-    click.echo("Stopped.", err=True)
-    if manager:
+        return NOT_STOPPED
+    for access in left:
+        fail(f"{_name(access)} does not end; --now ends it whatever it does.")
+    if len(left) < len(known):
+        click.echo("Stopped.", err=True)
+    if managers:
         click.echo("It starts at the next login; `mlxd service uninstall` ends that.", err=True)
-    return True
+    return NOT_STOPPED if left or len(known) < len(found) else 0
+
+
+def _name(access: "Access") -> str:
+    return f"{access.url} (process {access.pid})"
+
+
+def _ask(access: "Access", manager: "Manager | None") -> None:
+    """Ask a server to end, through whoever would start it anew."""
+    from mlxd.service.managers import carry_out
+    from mlxd.service.processes import send
+
+    if manager:
+        carry_out(manager.stop)
+    else:
+        send(access, signal.SIGTERM)
 
 
 def _manager_of(access: "Access") -> "Manager | None":

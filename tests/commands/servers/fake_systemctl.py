@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOME = Path(os.environ["HOME"])
 CALLS, PID, ENABLED = HOME / "calls", HOME / "service.pid", HOME / "enabled"
-UNIT = Path(os.environ["XDG_CONFIG_HOME"]) / "systemd" / "user" / "mlxd.service"
+UNIT = HOME / ".config" / "systemd" / "user" / "mlxd.service"
 
 
 def running() -> int:

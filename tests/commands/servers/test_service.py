@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def unit() -> Path:
-    return Path(os.environ["XDG_CONFIG_HOME"]) / "systemd" / "user" / "mlxd.service"
+    return Path.home() / ".config" / "systemd" / "user" / "mlxd.service"
 
 
 def configure(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -109,14 +108,6 @@ def test_an_end_for_good_is_written_down() -> None:
     assert last is not None
     assert last.code == 2
     assert f"{own_file()}:1: server.prot: unknown key" in last.reason
-    configure("")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = spawn("serve", "--service", "--scripted", "agent", "--port", str(port))
-    assert done.returncode == 3
-    last = last_exit.read()
-    assert last is not None
-    assert (last.code, last.reason) == (3, done.stderr.strip().removeprefix("mlxd: "))
 
 
 def test_the_log_is_followed_until_an_interrupt(mlxd: Shell) -> None:
