@@ -102,6 +102,8 @@ def _read(path: Path) -> Access | None:
             if known.st_uid != os.getuid() or known.st_mode & 0o077 or not _held(opened):
                 return None
             entry = json.load(opened)
+            # Raises for what is no address, as of no server.
+            _place(str(entry["url"]))
             return Access(
                 *(str(entry["url"]), str(entry["token"])),
                 *(int(entry["pid"]), float(entry["started"])),
