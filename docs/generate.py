@@ -38,8 +38,8 @@ The variable for a key is its path in capitals behind `MLXD_`, with two undersco
 `server.port` is `MLXD_SERVER__PORT`, and `top_p` of the model `qwen3-4b` is
 `MLXD_MODELS__QWEN3_4B__TOP_P`. Lists are written with commas or in JSON, tables in JSON. A few
 variables are no settings: `MLXD_DEBUG=1` ends unexpected errors in a traceback,
-`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with, and `MLXD_URL` and `MLXD_API_KEY` say
-which server `mlxd chat` talks to.
+`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with, `MLXD_URL` and `MLXD_API_KEY` say
+which server `mlxd chat` talks to, `MLXD_URL` and `MLXD_ADMIN_TOKEN` which one `mlxd top` shows.
 
 A key that is not known, a value of the wrong type or out of range, and settings that contradict
 each other end the command with exit code 2 and a line for each problem:

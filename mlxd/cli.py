@@ -17,6 +17,10 @@ from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
 from mlxd.commands.run import run as run_
 from mlxd.commands.serve import serve
+from mlxd.commands.servers.logs import logs
+from mlxd.commands.servers.ps import ps
+from mlxd.commands.servers.service import service
+from mlxd.commands.servers.stop import stop
 from mlxd.commands.top import top
 
 INTERRUPTED = 130
@@ -33,6 +37,8 @@ def cli() -> None:
 
 
 for command in (run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config):
+    cli.add_command(command)
+for command in (ps, stop, logs, service):
     cli.add_command(command)
 
 

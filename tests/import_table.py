@@ -22,19 +22,23 @@ SEES: dict[str, tuple[str, ...]] = {
     "kernel": (),
     "admin_token": (),
     "dialects": (),
-    "cli": ("commands",),
+    "cli": ("commands", "commands.servers"),
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("engine.prefix_disk", "tui", "tui.top", "tui.chat", "launch"),
+        *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat", "launch"),
     ),
+    "commands.servers": ("admin_token", "commands", "config", "server", "service", "tui"),
     # Other people's agents and their files: it knows the server as an address.
     "launch": (),
     "config": ("dialects", "engine.protocol"),
+    # What a server of this account is to systemd and launchd, and to other processes.
+    "service": ("admin_token",),
     # What is remembered between requests.
     "store": ("config",),
     "server": (
-        *("admin_token", "config", "store", "api.app", "api.admin", "api.dialect"),
+        *("admin_token", "config", "service", "store"),
+        *("api.app", "api.admin", "api.dialect", "api.http"),
         *("engine.interface", "engine.supervision", "engine.scripted"),
     ),
     # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
@@ -155,7 +159,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "platformdirs": (
         *("config.load", "config.engine_specs", "engine.model_files.demo_model"),
         *("store.conversations", "engine.process.known_trials"),
-        *("tui.chat.input_history", "admin_token"),
+        *("tui.chat.input_history", "admin_token", "service.log_files"),
     ),
     "click": ("cli", "commands.*", "server.*"),
     "msgspec": ("*",),

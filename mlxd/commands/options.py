@@ -31,11 +31,14 @@ SOURCE_HELP = (
 )
 
 
-def load(config_file: Path | None, flags: Mapping[str, object] | None = None) -> "Loaded":
-    """The effective configuration; raises `ConfigError`."""
+def load(
+    config_file: Path | None, flags: Mapping[str, object] | None = None, *, service: bool = False
+) -> "Loaded":
+    """The effective configuration, for a `service` without `./mlxd.toml`; raises `ConfigError`."""
     from mlxd.config import load as files
 
-    return files.load(config_file, flags or {})
+    places = (files.own_file(),) if service else None
+    return files.load(config_file, flags or {}, places=places)
 
 
 def as_source(text: str) -> str | None:

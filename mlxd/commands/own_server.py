@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from mlxd import called
 from mlxd.admin_token import Access, find, folder
 from mlxd.commands.meter import Meter
 from mlxd.errors import ModelUnusable
@@ -79,8 +80,7 @@ def own_server(
         yield access
         kept = keep or _used_by_others(access, by_running=for_agent)
         if kept:
-            where = f"process {process.pid}, log {log}"
-            click.echo(f"The server goes on ({where}); `kill {process.pid}` stops it.", err=True)
+            click.echo(f"The server goes on (log {log}); `{called()} stop` ends it.", err=True)
     finally:
         if not kept:
             _stop(process)

@@ -1,5 +1,6 @@
 """`mlxd serve`: the server."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,11 @@ from mlxd import called
 from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
 
 if TYPE_CHECKING:
+    from mlxd.config.load import Loaded
     from mlxd.config.settings import Settings
 
+TAKEN = 3
+"""Exit code: the address or the store's file is another program's."""
 LEVELS = ("debug", "info", "warning", "error")
 AGENT = "agent"
 
@@ -38,8 +42,14 @@ AGENT = "agent"
     metavar="LEVEL",
     help=f"Least important messages to print: {', '.join(LEVELS)}.",
 )
+@click.option(
+    "--service",
+    is_flag=True,
+    help="As systemd or launchd runs it: log to a file, read the configuration folder's file.",
+)
 def serve(
     *,
+    service: bool,
     config_file: Path | None,
     host: str | None,
     port: int | None,
@@ -51,20 +61,63 @@ def serve(
     """Serve the configured models over HTTP; MODEL is short for --model MODEL."""
     if name and model:
         raise click.UsageError("Name the model once: as MODEL or with --model.")
-    model = model or name
     if scripted not in (None, AGENT) and not Path(str(scripted)).is_file():
         raise click.BadParameter(f'"{scripted}" is no file.', param_hint="--scripted")
     flags = {"server.host": host, "server.port": port, "log.level": log_level}
-    loaded = load(config_file, flags)
-    chosen = choose(loaded.settings, model)
-    if chosen:
-        loaded = load(config_file, {**flags, **chosen})
+    from mlxd.errors import ConfigError
+
+    try:
+        return _serve(config_file, flags, model or name, scripted=scripted, service=service)
+    except ConfigError as error:
+        if not service:
+            raise
+        click.echo(str(error), err=True)
+        return _ended(2, str(error))
+
+
+def _serve(
+    config_file: Path | None,
+    flags: Mapping[str, object],
+    model: str | None,
+    *,
+    scripted: str | None,
+    service: bool,
+) -> int:
+    def read(file: Path | None) -> "tuple[Loaded, Mapping[str, object]]":
+        loaded = load(file, flags, service=service)
+        chosen = choose(loaded.settings, model)
+        if chosen:
+            loaded = load(file, {**flags, **chosen}, service=service)
+        return loaded, chosen
+
+    loaded, chosen = read(config_file)
     if not model and "models" in chosen:
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
     unusable = _unusable(loaded.settings) if scripted is None else {}
-    from mlxd.server.lifecycle import run
+    from mlxd.server.lifecycle import Taken, run
 
-    return run(loaded.settings, config_file=loaded.file, scripted=scripted, unusable=unusable)
+    try:
+        run(
+            loaded.settings,
+            config_file=loaded.file,
+            scripted=scripted,
+            unusable=unusable,
+            # The same file: without it, as while it is written anew, keys would be gone.
+            reread=lambda: read(loaded.file)[0].settings,
+            service=service,
+        )
+    except Taken as error:
+        click.echo(str(error), err=True)
+        return _ended(TAKEN, str(error)) if service else TAKEN
+    return 0
+
+
+def _ended(code: int, reason: str) -> int:
+    """The exit code of a service that no other start would help."""
+    from mlxd.service import last_exit
+
+    last_exit.write(code, reason.removeprefix("mlxd: "))
+    return last_exit.exit_code(code, sys.platform)
 
 
 def _unusable(settings: "Settings") -> Mapping[str, str]:
