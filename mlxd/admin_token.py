@@ -76,11 +76,16 @@ def find(url: str | None = None, file: Path | None = None) -> Access | None:
     The token of a server on this machine is never given for an address that is not this machine.
     `file` is where the configuration has it, if it says so.
     """
-    files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
-    found = [access for each in files if (access := _read(each)) is not None]
+    found = running(file)
     if url is not None:
         found = [access for access in found if _same_place(access.url, url)]
     return max(found, key=lambda access: access.started, default=None)
+
+
+def running(file: Path | None = None) -> list[Access]:
+    """The access to every server of this account that lives, also one that left it in `file`."""
+    files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
+    return [access for each in files if (access := _read(each)) is not None]
 
 
 def _read(path: Path) -> Access | None:

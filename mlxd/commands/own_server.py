@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mlxd.admin_token import Access, find, folder
-from mlxd.commands.meter import Meter
+from mlxd.commands.output.meter import Meter
 from mlxd.errors import ModelUnusable
 
 POLL = 0.2
