@@ -114,21 +114,31 @@ def _added(config_file: Path | None, named: NamedModel, *, as_json: bool) -> Pat
 
 
 def _say_done(named: NamedModel, folder: Path, written: Path | None, *, as_json: bool) -> None:
+    from mlxd.commands.local_models import find_model
     from mlxd.commands.output.json_forms import PullDone, print_line
     from mlxd.config.catalogue import gigabytes
+    from mlxd.config.settings import ModelSettings
     from mlxd.engine.model_files.library import size_on_disk
 
     size = size_on_disk(folder)
+    problem = find_model(named.alias, ModelSettings(source=named.source)).reason
     if as_json:
         alias = None if written is None else named.alias
         config = None if written is None else str(written)
         print_line(
             PullDone(
-                source=named.source, folder=str(folder), bytes=size, alias=alias, config=config
+                source=named.source,
+                folder=str(folder),
+                bytes=size,
+                problem=problem,
+                alias=alias,
+                config=config,
             )
         )
         return
     click.echo(f"{named.source}: {gigabytes(size)} in {folder}")
+    if problem:
+        fail(f"it is here, but can't be served: {problem}.")
     if written is not None:
         click.echo(
             f'Added to {written} as "{named.alias}"; a server that runs has to be restarted.'

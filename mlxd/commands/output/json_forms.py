@@ -172,11 +172,13 @@ class PullProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
 
 
 class PullDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="done"):
-    """The last line, if all went well; `alias` is the table's that was added."""
+    """The last line, if all went well; `alias` is the table's that was added, `problem` why the
+    model can't be served although it is here."""
 
     source: str
     folder: str
     bytes: int
+    problem: str = ""
     alias: str | None = None
     config: str | None = None
 

@@ -106,7 +106,7 @@ class HubDownload:
                     snapshot_download(
                         self.repository.name,
                         revision=self.repository.revision or None,
-                        allow_patterns=[file.name for file in self.files],
+                        allow_patterns=list(WANTED),
                     )
                 )
 
@@ -137,15 +137,15 @@ class HubDownload:
             return
         self._blobs.mkdir(parents=True, exist_ok=True)
         with self._part(file).open("ab") as part:
-            # Who comes second waits, and finds it done. The system lets go however this ends.
-            fcntl.flock(part, fcntl.LOCK_EX)
-            if self._is_complete(file):
-                self._part(file).unlink(missing_ok=True)
-                return
-            if part.tell() > file.size:
-                part.seek(0)
-                part.truncate()
             with watching(self._blobs, self.total, progress, self.here):
+                # Who comes second waits, and finds it done. The system lets go however this ends.
+                fcntl.flock(part, fcntl.LOCK_EX)
+                if self._is_complete(file):
+                    self._part(file).unlink(missing_ok=True)
+                    return
+                if part.seek(0, os.SEEK_END) > file.size:
+                    part.seek(0)
+                    part.truncate()
                 http_get(
                     hf_hub_url(self.repository.name, file.name, revision=self.commit),
                     part,
