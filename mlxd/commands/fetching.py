@@ -102,6 +102,6 @@ def run(wanted: Need, show: "Progress", stopped: Callable[[str], None]) -> Path:
     try:
         return wanted.fetch.run(note)
     except KeyboardInterrupt:
-        kept = done if wanted.source != DEMO else 0
-        stopped(f"stopped; {gigabytes(kept)} of {gigabytes(total)} are here and stay.")
+        kept = f"{gigabytes(done)} of {gigabytes(total)} are here and stay"
+        stopped(f"stopped; {'nothing of it is kept' if wanted.source == DEMO else kept}.")
         raise

@@ -63,7 +63,7 @@ class _Listed(msgspec.Struct, frozen=True):
     """A model as the hub's search lists it."""
 
     id: str
-    downloads: int = 0
+    downloads: int | None = None
     gated: bool | str = False
     safetensors: _Tensors | None = None
 
@@ -175,7 +175,10 @@ def look_up(wanted: Repository) -> HubDownload:
 
     with _hub_errors(wanted):
         info: Any = HfApi().model_info(
-            wanted.name, revision=wanted.revision or None, files_metadata=True
+            wanted.name,
+            revision=wanted.revision or None,
+            files_metadata=True,
+            timeout=ANSWERS,
         )
         files = tuple(_remote_file(each) for each in info.siblings or ())
     files = tuple(file for file in files if any(fnmatch(file.name, each) for each in WANTED))
@@ -188,7 +191,8 @@ def look_up(wanted: Repository) -> HubDownload:
 
 def _remote_file(sibling: Any) -> RemoteFile:
     lfs = sibling.lfs
-    blob = str(lfs.sha256 if lfs is not None else sibling.blob_id)
+    blob = lfs.sha256 if lfs is not None else sibling.blob_id or ""
+    # It becomes the name of a file.
     return RemoteFile(sibling.rfilename, sibling.size or 0, re.sub(r"[^0-9a-f]", "", blob) or "-")
 
 
@@ -214,7 +218,7 @@ def search(words: str) -> list[FoundModel]:
         hf_raise_for_status(answer)
         found = msgspec.json.decode(answer.content, type=list[_Listed])
     return [
-        FoundModel(each.id, each.downloads, _bytes(each.safetensors), each.gated is not False)
+        FoundModel(each.id, each.downloads or 0, _bytes(each.safetensors), each.gated is not False)
         for each in found
         if repository(each.id) is not None
     ]
@@ -278,6 +282,5 @@ def hub_reason(error: BaseException) -> str:
         return "HF_HUB_OFFLINE keeps it from asking the hub"
     if any("Timeout" in name or "Connect" in name for name in names):
         return "the hub can't be reached; check the network connection"
-    if isinstance(error, OSError) and error.strerror:
-        return f"the download failed ({error.strerror})"
-    return f"the download failed ({type(error).__name__})"
+    reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    return f"the exchange with the hub failed ({reason})"

@@ -14,6 +14,8 @@ from tests.engine.model_files.test_library import DOWNLOAD, run
 from tests.fake_hub import COMMIT, REPOSITORY, blob_of, fake_hub
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.process
+
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"
 PULLS = """
 import json, sys
