@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_ctrl_c_says_how_to_go_on_and_the_next_pull_does(tmp_path: Path, home: Path) -> None:
     made = make_tiny_model(tmp_path / "made")
-    (made / f"model-00002-of-00002{LARGE}").write_bytes(os.urandom(HELD + 1000))
+    (made / f"model-00002-of-00002{LARGE}").write_bytes(bytes(HELD + 1000))
     with fake_hub(made, holds_at=HELD) as hub:
         environment = {**os.environ, **hub.environment(home), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(
