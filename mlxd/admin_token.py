@@ -89,7 +89,7 @@ def find(url: str | None = None, file: Path | None = None) -> Access | None:
 
 
 def running(file: Path | None = None) -> list[Access]:
-    """The access to each server of this account that runs."""
+    """The access to every server of this account that lives, also one that left it in `file`."""
     files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
     return [access for each in files if (access := _read(each)) is not None]
 

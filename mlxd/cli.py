@@ -7,11 +7,12 @@ import click
 
 from mlxd import __version__
 from mlxd.commands.chat import chat
+from mlxd.commands.completion import completion
 from mlxd.commands.config import config
 from mlxd.commands.doctor import doctor
 from mlxd.commands.init import init
 from mlxd.commands.launch import launch
-from mlxd.commands.models import models
+from mlxd.commands.models.listing import models
 from mlxd.commands.options import fail
 from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
@@ -36,9 +37,10 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config):
-    cli.add_command(command)
-for command in (ps, stop, logs, service):
+for command in (
+    *(run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config),
+    *(ps, stop, logs, service, completion),
+):
     cli.add_command(command)
 
 

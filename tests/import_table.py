@@ -22,13 +22,21 @@ SEES: dict[str, tuple[str, ...]] = {
     "kernel": (),
     "admin_token": (),
     "dialects": (),
-    "cli": ("commands", "commands.servers"),
+    "cli": ("commands", "commands.models", "commands.servers"),
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat", "launch"),
+        *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat", "commands.output"),
+        "launch",
     ),
-    "commands.servers": ("admin_token", "commands", "config", "server", "service", "tui"),
+    "commands.models": (
+        *("admin_token", "commands", "commands.output", "config"),
+        *("engine.model_files", "engine.protocol"),
+    ),
+    "commands.output": (),
+    "commands.servers": (
+        *("admin_token", "commands", "commands.output", "config", "server", "service", "tui"),
+    ),
     # Other people's agents and their files: it knows the server as an address.
     "launch": (),
     "config": ("dialects", "engine.protocol"),
@@ -119,7 +127,7 @@ SEES: dict[str, tuple[str, ...]] = {
 # Functions may import late only here: the command line and the server start fast, the engine
 # process loads the BLAS before MLX.
 LATE_IMPORTS = (
-    *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
+    *("cli", "commands.*", "engine.model_files.hub", "engine.model_files.demo_model"),
     *("engine.__main__", "engine.process.probe", "engine.process.smoke_test"),
     "engine.scripted.json_generator",
 )
@@ -138,7 +146,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         *(*WITH_MLX, "engine.grammar.*", "engine.model_files.gguf", "engine.prefix_disk.index"),
     ),
     "llguidance": ("engine.grammar.*",),
-    "huggingface_hub": ("engine.model_files.library",),
+    "huggingface_hub": ("engine.model_files.hub",),
     "quart": ("api.http.*", "api.admin.*", "api.page.*", "api.app"),
     "werkzeug": ("api.http.*",),
     "hypercorn": ("server.*",),
@@ -157,7 +165,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "jsonschema": ("engine.scripted.json_generator",),
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
-        *("config.load", "config.engine_specs", "engine.model_files.demo_model"),
+        *("config.places", "config.engine_specs", "engine.model_files.demo_model"),
         *("store.conversations", "engine.process.known_trials"),
         *("tui.chat.input_history", "admin_token", "service.log_files"),
     ),

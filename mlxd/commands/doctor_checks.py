@@ -18,6 +18,7 @@ from mlxd.commands.engine_probe import EngineMissing, probe
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
 from mlxd.commands.own_server import fetched
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
+from mlxd.config.catalogue import gigabytes
 from mlxd.config.engine_specs import model_specs, prefix_folder
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import backends, memory_bytes
@@ -27,7 +28,6 @@ from mlxd.config.settings import (
     ModelSettings,
     Settings,
 )
-from mlxd.config.suggested_models import gigabytes
 from mlxd.engine.model_files.model_types import UNKNOWN
 from mlxd.engine.prefix_disk import folder
 from mlxd.engine.protocol import FREE_BYTES, ModelChanged, Ready

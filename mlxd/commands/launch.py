@@ -1,6 +1,5 @@
 """`mlxd launch`: a coding agent on this server, without a change to its own configuration."""
 
-import json
 import os
 import shutil
 import signal
@@ -115,6 +114,7 @@ def _places(agent: "Agent") -> "Places":
 
 
 def _list(*, as_json: bool) -> int:
+    from mlxd.commands.output.json_forms import LaunchableAgent, print_as
     from mlxd.launch.agents import AGENTS
 
     rows = [
@@ -130,7 +130,7 @@ def _list(*, as_json: bool) -> int:
         for agent in AGENTS
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_as(list[LaunchableAgent], rows)
         return 0
     for row in rows:
         here = "installed" if row["program"] else row["install"]

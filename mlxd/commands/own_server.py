@@ -18,7 +18,7 @@ import click
 
 from mlxd import called
 from mlxd.admin_token import Access, find, folder
-from mlxd.commands.meter import Meter
+from mlxd.commands.output.meter import Meter
 from mlxd.errors import ModelUnusable
 
 POLL = 0.2

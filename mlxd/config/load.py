@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import ValidationError
 
+from mlxd.config.places import find
 from mlxd.config.problems import conflicts, dotted, hidden_values, problems
 from mlxd.config.settings import Settings
 from mlxd.config.sources import Layer, environment, leaves, nested, source_of, together
 from mlxd.errors import ConfigError
 
-FILE_NAME = "mlxd.toml"
 MAX_FILE = 1024 * 1024
 """Bytes; a longer file is no configuration."""
 
@@ -54,22 +53,6 @@ def load(
         for leaf in leaves(settings)
     }
     return Loaded(settings, file, origins)
-
-
-def candidates() -> tuple[Path, ...]:
-    """Where a file is looked for when none is named, in this order."""
-    return Path(FILE_NAME), own_file()
-
-
-def own_file() -> Path:
-    """The file in the user's configuration folder: the one for a service, which has no folder."""
-    return platformdirs.user_config_path("mlxd") / FILE_NAME
-
-
-def find(places: Sequence[Path] | None = None) -> Path | None:
-    """The file that is read when none is named."""
-    looked_at = candidates() if places is None else places
-    return next((path for path in looked_at if os.path.lexists(path)), None)
 
 
 def read(path: Path) -> Layer:

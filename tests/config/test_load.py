@@ -7,7 +7,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mlxd.config.load import find, load
+from mlxd.config.load import load
+from mlxd.config.places import find
 from mlxd.config.problems import dotted
 from mlxd.config.settings import Settings
 from mlxd.config.sources import leaves

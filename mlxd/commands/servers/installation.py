@@ -19,7 +19,8 @@ from mlxd.commands.options import fail, load
 from mlxd.commands.own_server import fetched
 from mlxd.commands.servers.ending import OVERTIME, end
 from mlxd.commands.servers.found import servers, statuses
-from mlxd.config.load import Loaded, own_file
+from mlxd.config.load import Loaded
+from mlxd.config.places import own_file
 from mlxd.service import last_exit
 from mlxd.service.environment import copied
 from mlxd.service.log_files import server_log

@@ -1,6 +1,5 @@
 """`mlxd ps`: the servers of this account that run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,14 @@ HEADS = ("PID", "URL", "VERSION", "UP", "RUN", "WAIT", "MEMORY", "STARTED BY", "
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ps(*, config_file: Path | None, as_json: bool) -> int:
     """List the servers of this account that run."""
+    from mlxd.commands.output.json_forms import RunningServers, print_as
     from mlxd.commands.servers.found import servers, statuses
     from mlxd.server.logs import printable
 
     found = servers(config_file)
     rows = [row(*pair) for pair in zip(found, statuses(found), strict=True)]
     if as_json:
-        click.echo(json.dumps({"servers": rows}))
+        print_as(RunningServers, {"servers": rows})
         return 0
     if not rows:
         click.echo("No server of this account runs.")

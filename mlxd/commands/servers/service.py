@@ -1,6 +1,5 @@
 """`mlxd service`: have systemd or launchd run the server of this account."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -107,11 +106,12 @@ def status(*, as_json: bool) -> int:
 
     Ends with 0 when it runs, 3 when it does not, 4 when it is not installed.
     """
+    from mlxd.commands.output.json_forms import ServiceReport, print_as
     from mlxd.commands.servers.installation import facts_of
 
     facts = facts_of(_manager())
     if as_json:
-        click.echo(json.dumps(facts))
+        print_as(ServiceReport, facts)
     else:
         for line in _status_lines(facts):
             click.echo(line)

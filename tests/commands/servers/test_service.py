@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.config.load import own_file
+from mlxd.config.places import own_file
 from mlxd.service.log_files import server_log
 from tests.commands.servers.running import own_account
 from tests.environment import Shell
