@@ -67,6 +67,7 @@ def engine_limits(settings: Settings, config_file: Path | None = None) -> Engine
         max_batch=engine.max_batch,
         max_queue=settings.server.max_queue,
         prefill_budget=engine.prefill_budget,
+        decode_share=engine.decode_share,
         prefix_cache_bytes=engine.prefix_cache_bytes,
         exact_history=engine.exact_history,
         memory_bytes=engine.memory_bytes or 0,

@@ -258,6 +258,9 @@ class EngineSettings(Section):
     """Requests decoded together."""
     prefill_budget: Seconds = 0.25
     """Seconds of prefill between two decode steps, so that running streams keep moving."""
+    decode_share: Annotated[float, Field(ge=0, le=10)] = 0.34
+    """Seconds of decoding after each second of prefill beside running streams: more for streams
+    that slow down less, less for first tokens that come sooner."""
     stall_timeout: Seconds = 60.0
     """Seconds without progress, work being queued, after which the engine process is replaced.
     While it starts, it may take twice as long."""

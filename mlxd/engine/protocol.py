@@ -75,6 +75,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     max_batch: int = 32
     max_queue: int = 64
     prefill_budget: float = 0.25
+    decode_share: float = 0.34
     prefix_cache_bytes: int | None = None
     exact_history: bool = True
     memory_bytes: int = 0

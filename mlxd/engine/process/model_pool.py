@@ -313,6 +313,7 @@ class ModelPool:
             ability=ability,
             max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
+            decode_share=limits.decode_share,
         )
         scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic)
         return ResidentModel(loaded, ability, batch, scheduler)
