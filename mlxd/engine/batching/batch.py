@@ -87,7 +87,7 @@ class MlxBatch:
         self._uids: dict[int, int] = {}
         self._ended: list[tuple[BatchRow, list[int], Any]] = []
         self._draws = Draws(self._generator, self._running)
-        self._text = TokenText(loaded.tokenizer)
+        self.text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
         self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
 
@@ -205,7 +205,7 @@ class MlxBatch:
                 # The end token has no text, so it is not among the logprobs either.
                 if row.logprobs is not None and end != "stop":
                     top = drawn.top[index][: row.logprobs] if row.logprobs else []
-                    logprob = self._text.logprob(response.token, drawn.chosen[index], top)
+                    logprob = self.text.logprob(response.token, drawn.chosen[index], top)
                 tokens.append(Token(row.id, response.token, logprob, end))
                 if end is not None:
                     self._ended.append((row, response.all_tokens, response.prompt_cache))
@@ -223,6 +223,8 @@ class MlxBatch:
         Says whether cached prefixes are to be merged with it, which takes longer than the piece.
         """
         decoding = self._generator._generation_batch.uids
+        if not self._queue and len(self._running) == len(decoding):
+            return False
         prefilling = [row for uid, row in self._running.items() if uid not in decoding]
         begun = self._next_prompts(prefilling)
         left = [row.to_prefill for row in prefilling] + [self._begin(queued) for queued in begun]

@@ -10,9 +10,11 @@ final text; the batch computes.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from mlxd.engine.parsing.detokenize import FinalText, RowText
+import msgspec
+
+from mlxd.engine.parsing.detokenize import NO_TEXT, FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
 from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.events import CacheNote, Timings, TokenLogprob
@@ -23,7 +25,7 @@ SHARED_TOKENS = 64
 """A waiting prompt lets a prefill finish first that shares so much more with it than is cached."""
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """One token of one row; `end` is `stop` at an end token, `length` at the row's limit."""
 
     id: int
@@ -144,6 +146,9 @@ class StepResult:
     waiting: tuple[WaitRow, ...] = ()
 
 
+_NOTHING = StepResult()
+
+
 class Scheduler:
     """Admits rows fairly, keeps the batch full, ends rows."""
 
@@ -176,6 +181,8 @@ class Scheduler:
 
     def admit(self) -> StepResult:
         """Let in what fits; what these rows begin with, and why the others still wait."""
+        if not self._waiting:
+            return _NOTHING
         prefill: list[PrefillRow] = []
         while len(self._rows) < self._max_batch and (row := self._next()) is not None:
             self._waiting.remove(row)
@@ -273,14 +280,14 @@ class Scheduler:
         if row.generated == 0:
             row.first_token = self._clock()
         row.generated += 1
+        end = token.end
         # An end token has no text of its own.
-        piece = FinalText("") if token.end == "stop" else row.text.add(token.token, token.logprob)
+        piece = NO_TEXT if end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
             # Where the batch has ended the row by itself it has removed it too.
-            if token.end is None:
+            if end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
-        end = token.end
         if end is None and row.guard is not None and row.guard.add(token.token):
             self._batch.remove(row.id)
             end = "repetition"

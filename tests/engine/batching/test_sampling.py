@@ -195,8 +195,14 @@ def test_a_rows_draw_is_the_same_whatever_its_neighbours_ask_for() -> None:
     logits = mx.array(numbers.normal(size=(40, 700)).astype(np.float32))
     logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     kinds: list[dict[str, float]] = [
-        *({"top_k": 5}, {"top_k": 5, "top_p": 0.7}, {"top_p": 0.8}, {"top_k": 200}, {"min_p": 0.1}),
-        *({}, {"temperature": 0}, {"min_p": 0.1, "top_p": 0.9, "top_k": 30, "temperature": 0.6}),
+        {"top_k": 5},
+        {"top_k": 5, "top_p": 0.7},
+        {"top_p": 0.8},
+        {"top_k": 200},
+        {"min_p": 0.1},
+        {},
+        {"temperature": 0},
+        {"min_p": 0.1, "top_p": 0.9, "top_k": 30, "temperature": 0.6},
     ]
 
     def rows() -> list[RowSampling]:

@@ -20,19 +20,11 @@ from mlxd.engine.scheduling.scheduler import (
 class Letters:
     """Detokenizer: token n is the letter n."""
 
-    def __init__(self) -> None:
-        self._text = ""
+    def add(self, token: int) -> str:
+        return chr(token)
 
-    def add_token(self, token: int) -> None:
-        self._text += chr(token)
-
-    def finalize(self) -> None:
-        self._text += ""
-
-    @property
-    def last_segment(self) -> str:
-        segment, self._text = self._text, ""
-        return segment
+    def finish(self) -> str:
+        return ""
 
 
 class CountingBatch:
