@@ -28,6 +28,7 @@ from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.prefix_disk.spill_file import FORMAT
 from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
 from mlxd.engine.scheduling.decode_share import DecodeShare
+from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 from mlxd.events import CacheNote
@@ -64,6 +65,7 @@ class MlxBatch:
         max_batch: int,
         prefill_budget: float,
         decode_share: float = 0.0,
+        fairness: Fairness | None = None,
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
@@ -71,6 +73,7 @@ class MlxBatch:
         self._prefill = Prefill(prefill_budget)
         self._decode_share = DecodeShare(decode_share)
         self._max_batch = max_batch
+        self._fairness = fairness or Fairness({})
         self._ability = ability
         self.kv_bytes = 0
         self._generator = BatchGenerator(
@@ -238,7 +241,7 @@ class MlxBatch:
 
     def _next_prompts(self, prefilling: Sequence[RunningRow]) -> list[_Queued]:
         """Those of the queue that begin now, beside those that are being prefilled."""
-        queue = list(self._queue.values())
+        queue = self._fair_queue()
         if not self._ability.padded:
             # Padding beside a longer prompt would get into the state of this one.
             return queue[: 0 if prefilling else 1]
@@ -256,6 +259,15 @@ class MlxBatch:
             else:
                 ahead.append(queued)
         return begun
+
+    def _fair_queue(self) -> list[_Queued]:
+        """The queue as its keys' shares order it; one key's rows in the order of their coming."""
+        queue = list(self._queue.values())
+        if len({queued.row.group for queued in queue}) > 1:
+            begun = [running.row for running in self._running.values()]
+            loads = self._fairness.loads(begun)
+            queue.sort(key=lambda queued: loads.get(queued.row.group, 0.0))
+        return queue
 
     def _begin(self, queued: _Queued) -> int:
         """Hand a row over to mlx-lm; its tokens to prefill."""

@@ -24,6 +24,7 @@ from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
+from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 
@@ -304,7 +305,7 @@ class ModelPool:
         return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
 
     def _start(self, loaded: LoadedModel, ability: RowAbility) -> ResidentModel:
-        limits = self.limits
+        limits, fairness = self.limits, Fairness(self.limits.keys)
         max_batch = limits.max_batch if ability.together else 1
         batch = MlxBatch(
             loaded,
@@ -314,8 +315,9 @@ class ModelPool:
             max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
             decode_share=limits.decode_share,
+            fairness=fairness,
         )
-        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic)
+        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic, fairness=fairness)
         return ResidentModel(loaded, ability, batch, scheduler)
 
     def unload(self, resident: ResidentModel) -> None:

@@ -295,6 +295,7 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
             dropped=loaded.dropped,
         ),
         group=request.source.key,
+        priority=request.priority,
         boundaries=prompt.boundaries,
         before=prompt.before,
         prompt_note=prompt.note,
