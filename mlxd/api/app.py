@@ -159,7 +159,7 @@ class ApiServer:
     def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
-        gate = AccessGate(self._settings.server, AdminGate(self._facts.token), self._refusals)
+        gate = AccessGate(self._settings, AdminGate(self._facts.token), self._refusals)
         app.before_request(gate.check)
         app.before_websocket(gate.check)
         app.register_error_handler(Exception, self._refuse)

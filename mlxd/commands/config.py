@@ -20,7 +20,7 @@ def show(*, config_file: Path | None) -> int:
     from mlxd.commands.sampling_defaults import TABLE, sampling_defaults
     from mlxd.config.load import candidates
     from mlxd.config.problems import dotted, follow
-    from mlxd.config.settings import without_secrets
+    from mlxd.config.secrets import without_secrets
     from mlxd.config.sources import leaves
 
     loaded = load(config_file)

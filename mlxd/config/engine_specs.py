@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 import platformdirs
 
+from mlxd.config.api_keys import key_shares
 from mlxd.config.settings import DefaultSettings, SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec, PrefixDiskLimits
 from mlxd.messages import Sampling
@@ -73,6 +74,7 @@ def engine_limits(settings: Settings, config_file: Path | None = None) -> Engine
         memory_bytes=engine.memory_bytes or 0,
         request_seconds=settings.server.request_seconds,
         prefix_disk=disk if disk.bytes else None,
+        keys=key_shares(settings),
     )
 
 

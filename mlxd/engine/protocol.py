@@ -65,11 +65,13 @@ class PrefixDiskLimits(msgspec.Struct, frozen=True):
 
 
 class KeyShare(msgspec.Struct, frozen=True):
-    """What an API key may take: its weight beside other keys, and its rows in a batch at most."""
+    """What an API key may take: its weight beside other keys, its rows in a batch at most, and the
+    tokens that are computed for it in a minute."""
 
     name: str = ""
     weight: float = 1.0
     max_rows: int | None = None
+    tokens_per_minute: int | None = None
 
 
 class EngineLimits(msgspec.Struct, frozen=True):

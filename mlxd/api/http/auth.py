@@ -13,7 +13,8 @@ from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.http.framework import IncomingRequest, current_incoming
 from mlxd.api.http.origins import HostList, OriginList, preflight_headers
 from mlxd.api.http.refusals import RefusalLog
-from mlxd.config.settings import ServerSettings
+from mlxd.config.api_keys import all_keys, best_priorities
+from mlxd.config.settings import Settings
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
 OPEN_ENDPOINTS = frozenset({"health", "index", "icon"})
@@ -23,12 +24,14 @@ OPEN_ENDPOINTS = frozenset({"health", "index", "icon"})
 class AccessGate:
     """Runs before every request and every handshake; what it raises becomes the response."""
 
-    def __init__(self, server: ServerSettings, admin: AdminGate, refusals: RefusalLog) -> None:
+    def __init__(self, settings: Settings, admin: AdminGate, refusals: RefusalLog) -> None:
+        server = settings.server
         self._admin = admin
         self._refusals = refusals
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)
-        self._keys = KeyRing(server.api_keys)
+        self._keys = KeyRing(all_keys(settings))
+        self._priorities = best_priorities(settings)
         self._failures = FailureLimit(time.monotonic)
 
     async def check(self) -> Response | None:
@@ -57,6 +60,7 @@ class AccessGate:
             request.authorized = self._recognises(request)
         else:
             request.key = self._identify(request)
+            request.best_priority = self._priorities.get(request.key, 0)
             request.authorized = True
         return None
 

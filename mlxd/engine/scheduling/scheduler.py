@@ -258,9 +258,7 @@ class Scheduler:
         counts = Counter(row.group for row in self._rows.values())
         limits = {group: self._fairness.share(group).max_rows for group in counts}
         return {
-            group
-            for group, most in limits.items()
-            if most is not None and counts[group] >= most
+            group for group, most in limits.items() if most is not None and counts[group] >= most
         }
 
     def _next(self) -> BatchRow | None:

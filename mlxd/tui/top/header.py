@@ -111,6 +111,9 @@ def _traffic(status: Status) -> list[Line]:
     errors = minute.errors_per_minute
     if errors:
         groups.append([(f"{count(errors)} failed/min", "bad")])
+    if keys := status.engine.keys:
+        shares = " ".join(f"{key.name} {100 * key.share:.0f}%" for key in keys)
+        groups.append([("keys ", "dim"), (shares, "plain")])
     return [*groups, *_memories(status)]
 
 
