@@ -11,10 +11,13 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from mlxd.config.secrets import SECRETS
-from mlxd.config.settings import NAMED, Section, Settings
+from mlxd.config.settings import KeySettings, ModelSettings, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""
+
+NAMED: dict[str, type[Section]] = {"models": ModelSettings, "keys": KeySettings}
+"""What holds tables of names that the user gives, and what stands in each of these."""
 
 _EXPECTED = {
     "int_type": "a whole number",

@@ -397,7 +397,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments alone: `mlxd.config.load.load` gives it other sources."""
         return (init_settings,)
-
-
-NAMED: dict[str, type[Section]] = {"models": ModelSettings, "keys": KeySettings}
-"""What holds tables of names that the user gives, and what stands in each of these."""

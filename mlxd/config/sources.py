@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, InitSettingsSource
 
 from mlxd.config.line_numbers import key_lines
-from mlxd.config.problems import KeyPath, Problem, dotted, follow, nearest, sections
-from mlxd.config.settings import NAMED, Section, Settings
+from mlxd.config.problems import NAMED, KeyPath, Problem, dotted, follow, nearest, sections
+from mlxd.config.settings import Section, Settings
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
