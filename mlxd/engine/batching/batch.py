@@ -66,6 +66,7 @@ class MlxBatch:
         prefill_budget: float,
         decode_share: float = 0.0,
         fairness: Fairness | None = None,
+        after_piece: Callable[[int, float], None] = lambda tokens, seconds: None,
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
@@ -73,6 +74,7 @@ class MlxBatch:
         self._prefill = Prefill(prefill_budget)
         self._decode_share = DecodeShare(decode_share)
         self._max_batch = max_batch
+        self._after_piece = after_piece
         self._fairness = fairness or Fairness({})
         self._ability = ability
         self.kv_bytes = 0
@@ -191,8 +193,9 @@ class MlxBatch:
             spent = self._decode_share.stepped(decode, spent if prompts else 0.0)
         else:
             self._decode_share.nothing_decodes()
-        if not merged:
+        if computed and not merged:
             self._prefill.took(computed, spent)
+            self._after_piece(computed, spent)
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
         for response in generated:
