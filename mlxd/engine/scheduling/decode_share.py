@@ -28,11 +28,14 @@ class DecodeShare:
 
         Returns the seconds that the piece took by itself.
         """
-        self._seconds = FORGET * self._seconds + decode
-        self._steps = FORGET * self._steps + (not self._behind_piece)
+        # Behind a piece a decode step was computed with it, and its time says nothing.
+        if not self._behind_piece:
+            self._seconds = FORGET * self._seconds + decode
+            self._steps = FORGET * self._steps + 1
         self._behind_piece = piece > 0
         each = self._seconds / self._steps if self._steps else 0.0
-        own = max(0.0, piece - each)
+        # The rows may be fewer by now than when a step was timed: no piece is taken for free.
+        own = max(piece / 2, piece - each)
         if piece or self._owed > 0:
             # What was decoded beyond the share counts for the next piece, but no older credit.
             self._owed = max(self._owed + self._share * own - each, -each)
