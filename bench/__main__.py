@@ -12,6 +12,7 @@ from types import FrameType
 
 from bench.admin import watching
 from bench.agent import agent_turns
+from bench.beside import beside_a_prompt
 from bench.ceiling import event_ceiling
 from bench.dashboard import dashboard
 from bench.grammar import grammar_cost
@@ -28,6 +29,7 @@ PARTS: dict[str, Part] = {
     "events": event_ceiling,
     "raw": against_raw,
     "peer": against_peer,
+    "beside": beside_a_prompt,
     "agent": agent_turns,
     "grammar": grammar_cost,
     "admin": watching,

@@ -14,7 +14,7 @@ from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.models.loading import LoadedModel, load
-from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.parsing.detokenize import RowText, Streamed
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
@@ -95,7 +95,7 @@ class Worker:
             id=number,
             tokens=list(prompt.tokens),
             max_tokens=STEPS,
-            text=RowText(self._loaded.tokenizer.detokenizer, ()),
+            text=RowText(Streamed(self._loaded.tokenizer.detokenizer), ()),
             sampling=Sampling(temperature=0.0, logit_bias=never),
             steering=recipe.start(STEPS) if recipe else None,
         )

@@ -17,7 +17,7 @@ BEGIN, END = "<!-- figures{} -->", "<!-- end of figures{} -->"
 """Around the figures of a run; those of a run of some parts have these parts' names there."""
 HEADER = ("measured", "streams", "mlxd", "other", "times as fast", "goal", "")
 
-Unit = Literal["tokens/s", "ms", "events/s", "MB", "s", "%", "KB/s", "tokens"]
+Unit = Literal["tokens/s", "ms", "events/s", "MB", "s", "%", "% of alone", "KB/s", "tokens"]
 
 
 @dataclass(frozen=True)

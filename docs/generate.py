@@ -20,8 +20,8 @@ from docs.routes import routes_html
 from mlxd.cli import cli
 from mlxd.commands.output.json_forms import FORMS
 from mlxd.config.problems import plain_keys, sections
-from mlxd.config.settings import ModelSettings, Settings
-from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
+from mlxd.config.settings import KeySettings, ModelSettings, Settings
+from mlxd.config.toml_writer import KEY_EXAMPLE, MODEL_EXAMPLE, entry, meaning, template
 
 LINE = 96
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +71,21 @@ A source that begins with `./` or `../` is a folder next to the file.
 """
 
 
+KEYS = """\
+## `[keys.<name>]`
+
+One table for each API key that has a name and limits of its own, besides those of
+`server.api_keys`, which weigh 1 and have no limits. The name is what `mlxd top` and `/metrics`
+show. How requests share the engine stands in [fairness.md](fairness.md).
+
+```toml
+[keys.laptop]
+key = "a-long-random-text"
+weight = 3.0
+```
+"""
+
+
 def configuration_md() -> str:
     """The reference of all keys and commands."""
     parts = [INTRODUCTION, "## Top level\n", _table(Settings, Settings(), plain_keys())]
@@ -81,7 +96,12 @@ def configuration_md() -> str:
         f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {_words(ModelSettings, name)} |\n"
         for name in ModelSettings.model_fields
     )
-    parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
+    parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}"]
+    rows = "".join(
+        f"| `{name}` | `{entry(name, shown)}` | {_words(KeySettings, name)} |\n"
+        for name, shown in KEY_EXAMPLE.items()
+    )
+    parts += [KEYS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
     return "\n".join(parts)
 
 

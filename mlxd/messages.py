@@ -218,6 +218,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     reasoning: ReasoningOptions = ReasoningOptions()
     logprobs: int | None = None
     template_args: dict[str, Scalar] = {}
+    priority: int = 0
+    """Among the requests of one API key: those with more go first."""
     source: Source = Source()
 
     def belongs_to(self, request: str) -> bool:

@@ -187,6 +187,21 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     prefix_disk: PrefixDiskFigures = PrefixDiskFigures()
 
 
+class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API key has of the engine; `name` is its table's, or else its short hash.
+
+    `tokens` were computed for it since the server started, of prompts and of answers, and `share`
+    is its part, 0 to 1, of those of all keys in about the last minute.
+    """
+
+    name: str
+    weight: float = 1.0
+    tokens: int = 0
+    share: float = 0.0
+    running: int = 0
+    waiting: int = 0
+
+
 class EngineStatus(msgspec.Struct, frozen=True):
     """The truth about the engine now; `requests` and `models` in their order of arrival.
 
@@ -207,6 +222,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     figures: EngineFigures = EngineFigures()
     models: tuple[ModelInfo, ...] = ()
     requests: tuple[RequestStatus, ...] = ()
+    keys: tuple[KeyStatus, ...] = ()
     last_restarts: tuple[Restart, ...] = ()
 
 

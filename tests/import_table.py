@@ -105,7 +105,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "engine.prefix_disk": ("engine.protocol",),
     "engine.batching": (
         *("engine.scheduling", "engine.grammar", "engine.models", "engine.prompt"),
-        "engine.prefix_disk",
+        *("engine.parsing", "engine.prefix_disk"),
     ),
     "engine.process": (
         *("engine.protocol", "engine.parsing", "engine.prompt", "engine.grammar"),

@@ -153,7 +153,7 @@ class ApiServer:
     def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
-        self._gate = AccessGate(self._settings.server, AdminGate(self._facts.token), self._refusals)
+        self._gate = AccessGate(self._settings, AdminGate(self._facts.token), self._refusals)
         app.before_request(self._gate.check)
         app.before_websocket(self._gate.check)
         app.register_error_handler(Exception, self._refuse)
@@ -180,7 +180,7 @@ class ApiServer:
 
     def _configure(self, settings: Settings) -> None:
         """See `Api.configure`."""
-        self._gate.configure(settings.server)
+        self._gate.configure(settings)
         self._admin.settings = settings
 
     def _services(self, store: Store | None) -> Services:

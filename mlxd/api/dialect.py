@@ -46,10 +46,12 @@ class Caller:
 
     `key` is a short hash of the API key, empty when none is configured; `created` is when the
     request arrived, in seconds since 1970; `rule` is the route's, and `path_args` its arguments.
+    `best_priority` is the most that its requests get of `GenerateRequest.priority`.
     """
 
     request_id: str
     key: str = ""
+    best_priority: int = 0
     created: int = 0
     path_args: Mapping[str, str] = field(default_factory=dict)
     validation_status: int = 400

@@ -60,6 +60,7 @@ def find_target(url: str | None, key: str | None, config_file: Path | None) -> T
 
     A key of the configuration goes to the server of the configuration only.
     """
+    from mlxd.config.api_keys import all_keys
     from mlxd.errors import ConfigError
 
     try:
@@ -70,7 +71,7 @@ def find_target(url: str | None, key: str | None, config_file: Path | None) -> T
         return Target(_address(url), key or "")
     own = _configured(settings)
     address = _address(url) if url else own
-    keys = settings.server.api_keys
+    keys = all_keys(settings)
     if key is None and keys and urlsplit(address).netloc == urlsplit(own).netloc:
         key = keys[0]
     return Target(address, key or "")

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 import platformdirs
 
+from mlxd.config.api_keys import key_shares
 from mlxd.config.settings import DefaultSettings, SamplingSettings, Settings
 from mlxd.engine.protocol import EngineLimits, ModelSpec, PrefixDiskLimits
 from mlxd.messages import Sampling
@@ -67,12 +68,14 @@ def engine_limits(settings: Settings, config_file: Path | None = None) -> Engine
         max_batch=engine.max_batch,
         max_queue=settings.server.max_queue,
         prefill_budget=engine.prefill_budget,
+        decode_share=engine.decode_share,
         prefix_cache_bytes=engine.prefix_cache_bytes,
         exact_history=engine.exact_history,
         memory_bytes=engine.memory_bytes or 0,
         wired=engine.wired,
         request_seconds=settings.server.request_seconds,
         prefix_disk=disk if disk.bytes else None,
+        keys=key_shares(settings),
     )
 
 

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlxd.config.settings import SECRETS, ModelSettings, Section, Settings
+from mlxd.config.secrets import SECRETS
+from mlxd.config.settings import KeySettings, ModelSettings, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""
+
+NAMED: dict[str, type[Section]] = {"models": ModelSettings, "keys": KeySettings}
+"""What holds tables of names that the user gives, and what stands in each of these."""
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -115,6 +119,8 @@ def _problem(error: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             return Problem(path, f"must be {words} {facts[name]}{got}")
         case "model_type" if path[:1] == ("models",):
             return Problem(path, f"expected a table{got}", "Write [models.<alias>] and a source.")
+        case "model_type" if path[:1] == ("keys",):
+            return Problem(path, f"expected a table{got}", "Write [keys.<name>] and a key.")
         case _ if kind in _EXPECTED and "template_args" in path[:-1]:
             return Problem(path, f"expected a string, a number, true or false{got}")
         case _ if kind in _EXPECTED:
@@ -155,7 +161,10 @@ def hidden_values(
 
 def _got(path: KeyPath, value: object) -> str:
     """ ", got …" with the value, unless it is or may hold a secret."""
-    shown = not any(path[: len(each)] == each or each[: len(path)] == path for each in SECRETS)
+    named = ("keys", *path[1:2], "key")
+    shown = not any(
+        path[: len(each)] == each or each[: len(path)] == path for each in (*SECRETS, named)
+    )
     return f", got {describe(value, shown=shown)}"
 
 
@@ -206,8 +215,8 @@ def _meant_key(path: KeyPath) -> str:
 
 def keys_at(path: KeyPath) -> tuple[str, ...]:
     """The keys that may stand in the table at `path`."""
-    if path[:1] == ("models",):
-        return tuple(ModelSettings.model_fields) if len(path) == 2 else ()
+    if path and (table := NAMED.get(str(path[0]))) is not None:
+        return tuple(table.model_fields) if len(path) == 2 else ()
     return next((keys for parent, keys in _tables() if parent == path), ())
 
 
@@ -234,19 +243,25 @@ def is_loopback(host: str) -> bool:
 
 def plain_keys() -> list[str]:
     """The keys of the file that stand in no table."""
-    return [name for name in Settings.model_fields if name not in (*dict(sections()), "models")]
+    return [name for name in Settings.model_fields if name not in (*dict(sections()), *NAMED)]
 
 
 def conflicts(settings: Settings) -> Iterator[Problem]:
     """Settings that are fine alone and contradict each other; the path is of the one to change."""
     server = settings.server
     configured = f"Configured: {', '.join(settings.models) or 'no model'}."
-    if not is_loopback(server.host) and not server.api_keys:
+    if not is_loopback(server.host) and not server.api_keys and not settings.keys:
         yield Problem(
             ("server", "host"),
             f'"{server.host}" can be reached from the network: server.api_keys must not be empty',
             "Add a key, or listen on 127.0.0.1.",
         )
+    owners = dict.fromkeys(server.api_keys, "server.api_keys")
+    for name, table in settings.keys.items():
+        if table.key in owners:
+            reason = f"is the key of {owners[table.key]} already"
+            yield Problem(("keys", name, "key"), reason)
+        owners[table.key] = dotted(("keys", name))
     if server.max_bodies < server.max_body:
         yield Problem(
             ("server", "max_bodies"),

@@ -109,7 +109,6 @@ Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as
 
 PathText = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a path without control characters")]
 """A path as it is written in the file; empty for the usual place."""
-
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 
@@ -255,11 +254,28 @@ class ModelSettings(SamplingSettings, _ModelSource):
         return left_open | values if isinstance(values, dict) else values
 
 
+class KeySettings(Section):
+    """A `[keys.<name>]` table: an API key with a name, and what it may take of the engine."""
+
+    key: Annotated[ApiKey, Field(repr=False, examples=["a-long-random-text"])]
+    """The key that callers present."""
+    weight: Annotated[float, Field(ge=0.01, le=1000, examples=[3.0])] = 1.0
+    """Its share of a busy engine's tokens, beside the weights of the other keys that wait."""
+    priority: Annotated[Literal["low", "normal", "high"], Field(examples=["normal"])] = "normal"
+    """The most that its requests get with `service_tier`, among the requests of this key."""
+    max_rows: Annotated[int | None, Field(ge=1, le=1024, examples=[4])] = None
+    """Requests of it that are computed at once; left out: as many as fit."""
+    tokens_per_minute: Annotated[int | None, Field(ge=1, le=2**31 - 1, examples=[100_000])] = None
+    """Tokens computed for it in a minute; past it callers get 429. Left out: no limit."""
+
+
 class EngineSettings(Section):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     """Requests decoded together."""
     prefill_budget: Seconds = 0.25
     """Seconds of prefill between two decode steps, so that running streams keep moving."""
+    decode_share: Annotated[float, Field(ge=0, le=10)] = 0.34
+    """Seconds of decoding after each second of prefill beside running streams."""
     stall_timeout: Seconds = 60.0
     """Seconds without progress, work being queued, after which the engine process is replaced.
     While it starts, it may take twice as long."""
@@ -361,6 +377,8 @@ class Settings(BaseSettings):
     generation_config.json where they are written, which beats their default values."""
     models: dict[Alias, ModelSettings] = {}
     """The models to serve, one table each; none at all serves the demo model."""
+    keys: dict[Alias, KeySettings] = {}
+    """API keys with names and limits of their own, one table each, besides `server.api_keys`."""
     engine: EngineSettings = EngineSettings()
     """The process that runs the models."""
     conversations: ConversationSettings = ConversationSettings()
@@ -384,16 +402,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments alone: `mlxd.config.load.load` gives it other sources."""
         return (init_settings,)
-
-
-SECRETS = (("server", "api_keys"), ("admin", "token"))
-"""Settings that are shown to nobody."""
-
-
-def without_secrets(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values, what is secret masked."""
-    tree = settings.model_dump(mode="json")
-    for section, key in SECRETS:
-        value = tree[section][key]
-        tree[section][key] = ["****"] * len(value) if isinstance(value, list) else value and "****"
-    return tree

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, InitSettingsSource
 
 from mlxd.config.line_numbers import key_lines
-from mlxd.config.problems import KeyPath, Problem, dotted, follow, nearest, sections
+from mlxd.config.problems import NAMED, KeyPath, Problem, dotted, follow, nearest, sections
 from mlxd.config.settings import Section, Settings
 from mlxd.errors import ConfigError
 
@@ -189,8 +189,8 @@ def leaves(table: BaseModel, above: KeyPath = ()) -> Iterator[KeyPath]:
         match value:
             case Section():
                 yield from leaves(value, (*above, name))
-            case dict() if name == "models":
-                for alias, model in value.items():
-                    yield from leaves(model, (*above, name, alias))
+            case dict() if not above and name in NAMED:
+                for alias, named in value.items():
+                    yield from leaves(named, (*above, name, alias))
             case _:
                 yield (*above, name)

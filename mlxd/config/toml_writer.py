@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlxd.config.problems import dotted, plain_keys
-from mlxd.config.settings import DefaultSettings, ModelSettings, Settings
+from mlxd.config.settings import DefaultSettings, KeySettings, ModelSettings, Settings
 
 INTRODUCTION = """\
 Configuration of mlxd: every key, right behind a #, with its default value, or with an example where
@@ -27,6 +27,8 @@ def example(field: FieldInfo) -> object:
     return field.examples[0]
 
 
+KEY_EXAMPLE = {name: example(field) for name, field in KeySettings.model_fields.items()}
+"""The same of a `[keys.<name>]` table."""
 MODEL_EXAMPLE = {name: example(field) for name, field in ModelSettings.model_fields.items()}
 """Every key of a `[models.<alias>]` table with a value that shows its form."""
 
@@ -46,6 +48,12 @@ def template(
     for name, field in Settings.model_fields.items():
         if name == "models":
             blocks += [prose(field.description), *_models(models or {}), more.strip()]
+        elif name == "keys":
+            lines = [
+                f"{prose(meaning(KeySettings, key))}\n{entry(key, KEY_EXAMPLE[key])}"
+                for key in KEY_EXAMPLE
+            ]
+            blocks += [prose(field.description), disabled("\n".join(["[keys.laptop]", *lines]))]
         elif name not in plain:
             values = getattr(Settings(), name)
             first, *others = _keys(type(values), values, list(type(values).model_fields))

@@ -64,6 +64,16 @@ class PrefixDiskLimits(msgspec.Struct, frozen=True):
     free_bytes: int = FREE_BYTES
 
 
+class KeyShare(msgspec.Struct, frozen=True):
+    """What an API key may take: its weight beside other keys, its rows in a batch at most, and the
+    tokens that are computed for it in a minute."""
+
+    name: str = ""
+    weight: float = 1.0
+    max_rows: int | None = None
+    tokens_per_minute: int | None = None
+
+
 class EngineLimits(msgspec.Struct, frozen=True):
     """How much the engine may take on. Seconds and bytes; 0 bytes of memory means "measure".
 
@@ -71,11 +81,13 @@ class EngineLimits(msgspec.Struct, frozen=True):
     With `exact_history` prompts go on from earlier answers in the tokens in which they were said.
     `wired` sets the wired limit of a Mac once, which else is left alone.
     `swap_patience` is how long a model may get new requests while another waits for its memory.
+    `keys` are by the short hash that is a `Source.key`.
     """
 
     max_batch: int = 32
     max_queue: int = 64
     prefill_budget: float = 0.25
+    decode_share: float = 0.34
     prefix_cache_bytes: int | None = None
     exact_history: bool = True
     memory_bytes: int = 0
@@ -83,6 +95,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     request_seconds: float = 1800.0
     swap_patience: float = 5.0
     prefix_disk: PrefixDiskLimits | None = None
+    keys: dict[str, KeyShare] = {}
 
 
 class LoadCrash(msgspec.Struct, frozen=True):
@@ -209,14 +222,15 @@ class PrefillRow(msgspec.Struct, frozen=True, array_like=True):
     figures: RowFigures
 
 
-WaitReason = Literal["batch", "memory", "prefix", "disk"]
+WaitReason = Literal["batch", "memory", "prefix", "disk", "key"]
 
 
 class WaitRow(msgspec.Struct, frozen=True, array_like=True):
     """Why an accepted submission is still in the queue; told when it is another reason.
 
     `batch`: all places in it are taken. `memory`: there is no room for its KV cache. `prefix`:
-    another submission is computing the beginning of its prompt. `disk`: that is being read.
+    another submission is computing the beginning of its prompt. `disk`: that is being read. `key`:
+    its API key has as many rows as it may.
     """
 
     id: int

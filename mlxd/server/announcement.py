@@ -9,6 +9,7 @@ from pathlib import Path
 from mlxd import __version__, called
 from mlxd.api.app import dialects_for
 from mlxd.api.dialect import Trial
+from mlxd.config.api_keys import all_keys
 from mlxd.config.engine_specs import default_model
 from mlxd.config.settings import Settings
 from mlxd.status import ModelInfo
@@ -55,7 +56,7 @@ def announcement(
     tried = default if default in usable else next(iter(usable), None)
     trials = (each.trial(tried) for each in dialects_for(settings)) if tried else ()
     trial = next(filter(None, trials), None)
-    curl = _curl(url, trial, keyed=bool(settings.server.api_keys)) if trial else []
+    curl = _curl(url, trial, keyed=bool(all_keys(settings))) if trial else []
     return "\n".join([f"mlxd {__version__} serves {url}", *written, *curl, *_hints(), ""])
 
 

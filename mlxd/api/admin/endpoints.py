@@ -25,7 +25,8 @@ from mlxd.api.http.error_replies import json_response, retry_after
 from mlxd.api.http.framework import UNBUFFERED, Api, current_request
 from mlxd.api.model_names import find_model, listed_names
 from mlxd.api.wire.framing import SSE
-from mlxd.config.settings import Settings, without_secrets
+from mlxd.config.secrets import without_secrets
+from mlxd.config.settings import Settings
 from mlxd.engine.interface import Engine
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """`/metrics`: counters and histograms of requests, and the state of the server, for Prometheus.
 
-Every value of a label comes from us: dialects, configured models, names of errors.
+Every value of a label comes from us: dialects, configured models and keys, names of errors.
 """
 
 from collections.abc import Callable, Iterator
@@ -142,6 +142,12 @@ class _Gauges(Collector):
             yield GaugeMetricFamily(f"mlxd_{name}", text, value=value)
         for name, text, value in _counters(status):
             yield CounterMetricFamily(f"mlxd_{name}", text, value=value)
+        tokens = CounterMetricFamily(
+            "mlxd_key_tokens", "Tokens computed for each API key.", labels=("key",)
+        )
+        for key in status.engine.keys:
+            tokens.add_metric([key.name], key.tokens)
+        yield tokens
 
 
 def _gauges(status: Status) -> Iterator[tuple[str, str, float]]:

@@ -96,6 +96,8 @@ class Anthropic(Dialect):
         request = _request(wire, box, translator, caller)
         ignored = [*unknown_fields(wire), *box.dropped, *translator.dropped]
         ignored += translator.unseen.places
+        known = (None, "auto", "standard_only")
+        ignored += [] if wire.service_tier in known else ["service_tier"]
         ignored += ["metadata"] if wire.metadata is not None else []
         ignored += ["stop_sequences"] if "" in (wire.stop_sequences or []) else []
         options = MessageAnswerOptions(
@@ -103,6 +105,7 @@ class Anthropic(Dialect):
             model=wire.model or "",
             thinking=isinstance(wire.thinking, EnabledThinking | AdaptiveThinking),
             omitted=getattr(wire.thinking, "display", None) == "omitted",
+            service_tier="priority" if request.priority > 0 else "standard",
         )
         return ParsedCall(
             requests=(request,),
@@ -172,6 +175,8 @@ def _request(
         stop=tuple(stop for stop in wire.stop_sequences or [] if stop),
         output=_output(wire),
         reasoning=_reasoning(wire),
+        # "auto" is the best that the key has here; who says nothing wants nothing special.
+        priority=min(int(wire.service_tier == "auto"), caller.best_priority),
         source=Source(key=caller.key, session=_session(wire)),
     )
 

@@ -44,6 +44,7 @@ class MessageAnswerOptions:
     model: str = ""
     thinking: bool = False
     omitted: bool = False
+    service_tier: str = "standard"
 
 
 class MessagesRenderer:
@@ -59,6 +60,9 @@ class MessagesRenderer:
         self._unreadable: ToolCall | None = None
         """The last block, if it is a call whose arguments are no object."""
         self._broken_off = False
+
+    def _usage(self, usage: Usage) -> JsonObject:
+        return message_usage(usage) | {"service_tier": self._options.service_tier}
 
     def frames(self, choice: int, event: Event) -> Iterable[Frame]:
         """See `Renderer.frames`."""
@@ -82,13 +86,13 @@ class MessagesRenderer:
             case BlockEnd(part=part):
                 return self._close(part) if self._shows(part) else ()
             case Started(model=model, prompt_tokens=prompt):
-                message = self._message(model) | {"usage": message_usage(Usage(prompt=prompt))}
+                message = self._message(model) | {"usage": self._usage(Usage(prompt=prompt))}
                 # Anthropic's server pings once at the beginning, too.
                 return (_frame("message_start", message=message), PING)
             case Progress():
                 return ()
             case Finished():
-                usage = message_usage(event.usage)
+                usage = self._usage(event.usage)
                 changed = {name: usage[name] for name in usage if name not in UNCHANGED}
                 ending = self._ending(event, self._calls)
                 return (_frame("message_delta", delta=ending, usage=changed),)
@@ -117,7 +121,7 @@ class MessagesRenderer:
         message = self._message(answer.started.model)
         content = [self._block(part) for part in answer.parts if self._shows(part)]
         end = self._ending(answer.finished, len(answer.tool_calls))
-        usage = message_usage(answer.finished.usage)
+        usage = self._usage(answer.finished.usage)
         return _encode(message | {"content": content, **end, "usage": usage})
 
     def _message(self, model: str) -> JsonObject:

@@ -79,4 +79,5 @@ class MessagesRequest(Wire):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     metadata: Metadata | None = None
+    service_tier: str | None = None
     cache_control: Any = None

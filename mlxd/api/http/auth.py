@@ -13,7 +13,8 @@ from mlxd.api.http.api_keys import FailureLimit, KeyRing, presented_keys
 from mlxd.api.http.framework import IncomingRequest, current_incoming
 from mlxd.api.http.origins import HostList, OriginList, is_own_page, preflight_headers
 from mlxd.api.http.refusals import RefusalLog
-from mlxd.config.settings import ServerSettings
+from mlxd.config.api_keys import all_keys, best_priorities
+from mlxd.config.settings import Settings
 from mlxd.errors import Forbidden, RateLimited, Unauthorized
 
 OPEN_ENDPOINTS = frozenset({"health", "index", "docs", "page", "icon"})
@@ -23,17 +24,19 @@ OPEN_ENDPOINTS = frozenset({"health", "index", "docs", "page", "icon"})
 class AccessGate:
     """Runs before every request and every handshake; what it raises becomes the response."""
 
-    def __init__(self, server: ServerSettings, admin: AdminGate, refusals: RefusalLog) -> None:
+    def __init__(self, settings: Settings, admin: AdminGate, refusals: RefusalLog) -> None:
         self._admin = admin
         self._refusals = refusals
         self._failures = FailureLimit(time.monotonic)
-        self.configure(server)
+        self.configure(settings)
 
-    def configure(self, server: ServerSettings) -> None:
+    def configure(self, settings: Settings) -> None:
         """Let requests from now on in by these settings."""
+        server = settings.server
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)
-        self._keys = KeyRing(server.api_keys)
+        self._keys = KeyRing(all_keys(settings))
+        self._priorities = best_priorities(settings)
 
     async def check(self) -> Response | None:
         """Raises the refusal, or answers a preflight, or lets the request through."""
@@ -61,6 +64,7 @@ class AccessGate:
             request.authorized = self._recognises(request)
         else:
             request.key = self._identify(request)
+            request.best_priority = self._priorities.get(request.key, 0)
             request.authorized = True
         return None
 

@@ -74,6 +74,8 @@ class IncomingRequest(BaseRequestWebsocket):
     record: Record
     key = ""
     """Short hash of the API key, empty when none is configured."""
+    best_priority = 0
+    """See `Caller`."""
     authorized = False
     """The key was checked and is right, or none is configured."""
     allowed_origin = ""
@@ -102,6 +104,7 @@ class IncomingRequest(BaseRequestWebsocket):
         return Caller(
             request_id=self.id,
             key=self.key,
+            best_priority=self.best_priority,
             created=self.created,
             path_args=dict(self.view_args or {}),
             validation_status=self.validation_status,

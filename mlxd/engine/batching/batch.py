@@ -1,33 +1,25 @@
-"""Continuous batching on mlx-lm's `BatchGenerator`, which only this file and `row_trial` know.
+"""Continuous batching on mlx-lm's `BatchGenerator`.
 
 One generator serves one model. All rows share one sampler object, so that mlx-lm draws for the
-whole batch in one call; `_Draws` finds out which rows that call is for.
+whole batch in one call; `draws` finds out which rows that call is for.
 """
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
+from mlxd.engine.batching.draws import Draws, RunningRow
 from mlxd.engine.batching.lone_row import lone_caches
 from mlxd.engine.batching.prefix_cache import Prefixes, PrefixHit
 from mlxd.engine.batching.row_trial import EVERYTHING, RowAbility
-from mlxd.engine.batching.sampling import (
-    Drawn,
-    RowSampling,
-    async_eval,
-    draw,
-    logits_processors,
-    masked,
-    resolve,
-)
+from mlxd.engine.batching.sampling import logits_processors, resolve
 from mlxd.engine.batching.stored_prefixes import DiskPlan
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
@@ -35,6 +27,8 @@ from mlxd.engine.models.fingerprint import fingerprint
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.prefix_disk.spill_file import FORMAT
 from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
+from mlxd.engine.scheduling.decode_share import DecodeShare
+from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 from mlxd.events import CacheNote
@@ -45,109 +39,17 @@ NEVER_REUSED = CacheNote("never_reused", "this model's KV caches can't be reused
 """Why nothing of a prompt is cached, where it is that."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Queued:
-    """A row whose prefill has not begun."""
+    """A row whose prefill has not begun; `patience` as in `RunningRow`."""
 
     row: BatchRow
     hit: PrefixHit
+    patience: int
 
     @property
     def to_prefill(self) -> int:
         return len(self.row.tokens) - self.hit.cached
-
-
-@dataclass
-class _Running:
-    row: BatchRow
-    uid: int
-    sampling: RowSampling
-    to_prefill: int
-    """Tokens of the prompt that are not computed yet."""
-
-    @property
-    def steering(self) -> Steering | None:
-        return self.row.steering if isinstance(self.row.steering, Steering) else None
-
-
-class _Draws:
-    """The sampler of all rows, which remembers what it drew until mlx-lm returns it.
-
-    mlx-lm runs one step ahead: what is drawn now is returned by the next step, so that each row has
-    up to two results waiting here.
-    """
-
-    def __init__(self, generator: BatchGenerator, running: dict[int, _Running]) -> None:
-        self._generator = generator
-        self._running = running
-        self._results: dict[int, deque[tuple[Drawn, int]]] = {}
-        self._decoding: list[int] = []
-        self._stepped = True
-
-    def expect_step(self) -> None:
-        """The next call is for the rows that decode; one after it for rows leaving prefill."""
-        assert self._stepped, "mlx-lm did not draw for the rows that decode"
-        self._decoding = list(self._generator._generation_batch.uids)
-        self._stepped = not self._decoding
-
-    def __call__(self, logprobs: mx.array) -> mx.array:
-        uids = self._uids()
-        # A wrong guess would give each row another row's seed, grammar and logprobs, in silence.
-        assert len(uids) == len(logprobs), "mlx-lm draws for other rows than expected"
-        rows = [self._running[uid] for uid in uids]
-        tokens = self._steered(logprobs, rows)
-        drawn = Drawn(logprobs, tokens, max(running.row.logprobs or 0 for running in rows))
-        for index, uid in enumerate(uids):
-            self._results.setdefault(uid, deque()).append((drawn, index))
-        return tokens
-
-    def _steered(self, logprobs: mx.array, rows: Sequence[_Running]) -> mx.array:
-        """The tokens of all rows, each drawn from what it may be.
-
-        A token's logprob is the model's own, from before the mask.
-        """
-        samplings = [running.sampling for running in rows]
-        steered = [(index, row.steering) for index, row in enumerate(rows) if row.steering]
-        if not steered:
-            return draw(logprobs, samplings)
-        # The device computes the logits while the CPU makes the masks.
-        async_eval(logprobs)
-        masks = {}
-        for index, steering in steered:
-            # A grammar can go on only from a token that is known, so this waits for the last draw.
-            if results := self._results.get(rows[index].uid):
-                drawn, at = results[-1]
-                steering.took(drawn.tokens[at])
-            mask = steering.allowed()
-            if mask is not None:
-                masks[index] = mask
-        tokens = draw(masked(logprobs, masks) if masks else logprobs, samplings)
-        if not any(steering.settles for _, steering in steered):
-            # Reading the tokens would wait for the device, which is to run ahead.
-            return tokens
-        settled = cast(list[int], tokens.tolist())
-        for index, steering in steered:
-            if steering.settles:
-                settled[index] = steering.settle(settled[index])
-        return mx.array(settled, dtype=tokens.dtype)
-
-    def take(self, uid: int, token: int) -> tuple[Drawn, int]:
-        """The result for `token`, which mlx-lm has just returned for `uid`, and its row there."""
-        drawn, index = self._results[uid].popleft()
-        assert drawn.tokens[index] == token, "mlx-lm returns another token than was drawn"
-        return drawn, index
-
-    def forget(self, uid: int) -> None:
-        self._results.pop(uid, None)
-
-    def _uids(self) -> list[int]:
-        if not self._stepped:
-            self._stepped = True
-            return self._decoding
-        # Who leaves prefill is on no list of mlx-lm's while it is drawn for, and in order of age.
-        elsewhere = set(self._decoding) | set(self._generator._prompt_batch.uids)
-        elsewhere.update(sequence[0] for sequence in self._generator._unprocessed_sequences)
-        return sorted(set(self._running) - elsewhere)
 
 
 class MlxBatch:
@@ -162,11 +64,18 @@ class MlxBatch:
         ability: RowAbility = EVERYTHING,
         max_batch: int,
         prefill_budget: float,
+        decode_share: float = 0.0,
+        fairness: Fairness | None = None,
+        after_piece: Callable[[int, float], None] = lambda tokens, seconds: None,
     ) -> None:
         self._loaded = loaded
         self._prefixes = prefixes
         self._answers = answers
         self._prefill = Prefill(prefill_budget)
+        self._decode_share = DecodeShare(decode_share)
+        self._max_batch = max_batch
+        self._after_piece = after_piece
+        self._fairness = fairness or Fairness({})
         self._ability = ability
         self.kv_bytes = 0
         self._generator = BatchGenerator(
@@ -179,11 +88,11 @@ class MlxBatch:
             stream=mx.default_stream(mx.default_device()),
         )
         self._queue: dict[int, _Queued] = {}
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, RunningRow] = {}
         self._uids: dict[int, int] = {}
         self._ended: list[tuple[BatchRow, list[int], Any]] = []
-        self._draws = _Draws(self._generator, self._running)
-        self._text = TokenText(loaded.tokenizer)
+        self._draws = Draws(self._generator, self._running)
+        self.text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
         self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
 
@@ -234,7 +143,7 @@ class MlxBatch:
             words = f"{row.cache_note.words}; {row.prompt_note.words}"
             row.cache_note = CacheNote(row.prompt_note.reason, words)
         self._prefixes.yield_to(self._loaded.cache_cost.row(len(row.tokens)))
-        self._queue[row.id] = _Queued(row, hit)
+        self._queue[row.id] = _Queued(row, hit, len(row.tokens) - hit.cached)
 
     def remove(self, row_id: int) -> None:
         if self._queue.pop(row_id, None) is not None:
@@ -266,18 +175,28 @@ class MlxBatch:
             self._keep(row, tokens, cache, answered=True)
 
     def step(self) -> BatchStep:
-        merged = self._plan_prefill()
+        decoding = len(self._generator._generation_batch)
+        alone = decoding > 0 and self._decode_share.due
+        # A generator whose batch is full only decodes.
+        self._generator.completion_batch_size = 0 if alone else self._max_batch
+        merged = False if alone else self._plan_prefill()
         self._draws.expect_step()
         begun = time.perf_counter()
         counters = self._generator._counters
         before = counters.prompt_tokens, counters.decode_time
         prompts, generated = self._generator.next()
         computed = counters.prompt_tokens - before[0]
-        spent = time.perf_counter() - begun - (counters.decode_time - before[1])
+        decode = counters.decode_time - before[1]
+        spent = time.perf_counter() - begun - decode
         # All but decoding is the piece's, also moving rows between batches, which mlx-lm's own
         # `prompt_time` leaves out. Merging a prefix takes longer and tells nothing of the pace.
-        if not merged:
+        if decoding:
+            spent = self._decode_share.stepped(decode, spent if prompts else 0.0)
+        else:
+            self._decode_share.nothing_decodes()
+        if computed and not merged:
             self._prefill.took(computed, spent)
+            self._after_piece(computed, spent)
         prefilled = [self._prefilled(response) for response in prompts]
         tokens, broken, faults = [], [], {}
         for response in generated:
@@ -293,7 +212,7 @@ class MlxBatch:
                 # The end token has no text, so it is not among the logprobs either.
                 if row.logprobs is not None and end != "stop":
                     top = drawn.top[index][: row.logprobs] if row.logprobs else []
-                    logprob = self._text.logprob(response.token, drawn.chosen[index], top)
+                    logprob = self.text.logprob(response.token, drawn.chosen[index], top)
                 tokens.append(Token(row.id, response.token, logprob, end))
                 if end is not None:
                     self._ended.append((row, response.all_tokens, response.prompt_cache))
@@ -311,9 +230,11 @@ class MlxBatch:
         Says whether cached prefixes are to be merged with it, which takes longer than the piece.
         """
         decoding = self._generator._generation_batch.uids
-        left = [row.to_prefill for uid, row in self._running.items() if uid not in decoding]
-        begun = self._next_prompts(left)
-        left += [self._begin(queued) for queued in begun]
+        if not self._queue and len(self._running) == len(decoding):
+            return False
+        prefilling = [row for uid, row in self._running.items() if uid not in decoding]
+        begun = self._next_prompts(prefilling)
+        left = [row.to_prefill for row in prefilling] + [self._begin(queued) for queued in begun]
         if left:
             waiting = len(left) + len(self._queue)
             size = self._prefill.piece(left, waiting=waiting, decoding=len(decoding))
@@ -322,15 +243,35 @@ class MlxBatch:
             self._generator._prompt_batch.prefill_step_size = size
         return any(queued.hit.cached for queued in begun)
 
-    def _next_prompts(self, left: Sequence[int]) -> list[_Queued]:
-        """Those of the queue that begin now, beside prompts with so many tokens `left`."""
-        queue = list(self._queue.values())
+    def _next_prompts(self, prefilling: Sequence[RunningRow]) -> list[_Queued]:
+        """Those of the queue that begin now, beside those that are being prefilled."""
+        queue = self._fair_queue()
         if not self._ability.padded:
             # Padding beside a longer prompt would get into the state of this one.
-            return queue[: 0 if left else 1]
-        if left:
-            return [row for row in queue if self._prefill.overtakes(left, row.to_prefill)]
-        return queue[: self._prefill.together([row.to_prefill for row in queue])]
+            return queue[: 0 if prefilling else 1]
+        if not prefilling:
+            return queue[: self._prefill.together([row.to_prefill for row in queue])]
+        left = [row.to_prefill for row in prefilling]
+        begun: list[_Queued] = []
+        ahead: list[RunningRow | _Queued] = [*prefilling]
+        for queued in queue:
+            size = queued.to_prefill
+            if self._prefill.overtakes(left, size, min(other.patience for other in ahead)):
+                for other in ahead:
+                    other.patience -= size
+                begun.append(queued)
+            else:
+                ahead.append(queued)
+        return begun
+
+    def _fair_queue(self) -> list[_Queued]:
+        """The queue as its keys' shares order it; one key's rows in the order of their coming."""
+        queue = list(self._queue.values())
+        if len({queued.row.group for queued in queue}) > 1:
+            begun = [running.row for running in self._running.values()]
+            loads = self._fairness.loads(begun)
+            queue.sort(key=lambda queued: loads.get(queued.row.group, 0.0))
+        return queue
 
     def _begin(self, queued: _Queued) -> int:
         """Hand a row over to mlx-lm; its tokens to prefill."""
@@ -342,6 +283,7 @@ class MlxBatch:
         cache = hit.cache
         if cache is None and not self._ability.together:
             cache = lone_caches(self._loaded.model)
+        steering = row.steering if isinstance(row.steering, Steering) else None
         (uid,) = self._generator.insert_segments(
             [[row.tokens[a:b] for a, b in pairwise(edges) if b > a]],
             max_tokens=[row.max_tokens],
@@ -351,7 +293,9 @@ class MlxBatch:
             logits_processors=[logits_processors(sampling, len(row.tokens))],
         )
         self._uids[row.id] = uid
-        self._running[uid] = _Running(row, uid, sampling, queued.to_prefill)
+        self._running[uid] = RunningRow(
+            *(row, uid, sampling, steering), queued.to_prefill, queued.patience
+        )
         del self._queue[row.id]
         return queued.to_prefill
 

@@ -4,10 +4,13 @@ Stop strings are the caller's, who sees the answer: they match its visible text 
 Special tokens that are no part of how a model's answers are read have no text.
 """
 
+import codecs
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.reading.calls import Calls
@@ -24,7 +27,17 @@ _NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 class Detokenizer(Protocol):
-    """mlx-lm's streaming detokenizer: what we use of it."""
+    """Makes text of one row's tokens."""
+
+    def add(self, token: int) -> str:
+        """Take the next token; the text that it makes readable."""
+
+    def finish(self) -> str:
+        """The rest; nothing follows."""
+
+
+class StreamingDetokenizer(Protocol):
+    """mlx-lm's: what we use of it."""
 
     def add_token(self, token: int) -> None: ...
 
@@ -35,17 +48,65 @@ class Detokenizer(Protocol):
         """The text that became readable since this was read last."""
 
 
+class Streamed:
+    """mlx-lm's detokenizer as one of ours."""
+
+    def __init__(self, inner: StreamingDetokenizer) -> None:
+        self._inner = inner
+
+    def add(self, token: int) -> str:
+        self._inner.add_token(token)
+        return self._inner.last_segment
+
+    def finish(self) -> str:
+        self._inner.finalize()
+        return self._inner.last_segment
+
+
+class TokenPiece(NamedTuple):
+    """What a token stands for; `text` is None where its bytes are no whole characters."""
+
+    text: str | None
+    raw: bytes
+
+
+class ByteDetokenizer:
+    """Looks each token up, and decodes only where a character lies in several tokens.
+
+    With `trim` a space in front of the text is dropped: the tokenizer puts one there.
+    """
+
+    def __init__(self, pieces: Mapping[int, TokenPiece], *, trim: bool) -> None:
+        self._pieces = pieces
+        self._at_begin = trim
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = False
+
+    def add(self, token: int) -> str:
+        text, raw = self._pieces[token]
+        if text is None or self._pending:
+            text = self._decoder.decode(raw)
+            self._pending = bool(self._decoder.getstate()[0])
+        if self._at_begin and text:
+            self._at_begin = False
+            return text.removeprefix(" ")
+        return text
+
+    def finish(self) -> str:
+        self._pending = False
+        return self._decoder.decode(b"", final=True)
+
+
 def going_on(make: Callable[[], Detokenizer], before: Sequence[int]) -> Detokenizer:
     """A detokenizer behind the tokens `before`, whose text is not read again.
 
-    mlx-lm's drop a space in front of an answer; one that goes on with a text needs it. They also
-    keep a space back at the end, which must not come twice. A character has `LONGEST` tokens at
-    most, so no more are needed.
+    A fresh one drops a space in front of an answer; one that goes on with a text needs it. mlx-lm's
+    also keep a space back at the end, which must not come twice. A character has `LONGEST` tokens
+    at most, so no more are needed.
     """
     behind, segment = make(), ""
     for token in before[-LONGEST:]:
-        behind.add_token(token)
-        segment = behind.last_segment
+        segment = behind.add(token)
     return behind if segment else make()
 
 
@@ -139,12 +200,15 @@ class AnswerStops:
         return final, None
 
 
-class FinalText(NamedTuple):
+class FinalText(msgspec.Struct, frozen=True):
     """Final text, the logprobs of the tokens it completes, and the stop string that ended it."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     stop: str | None = None
+
+
+NO_TEXT = FinalText("")
 
 
 class RowText:
@@ -177,18 +241,20 @@ class RowText:
         """Take the next token of the answer (not the end token)."""
         if (special := self._dropped.get(token)) is not None:
             if token not in self._named:
-                return FinalText("")
+                return NO_TEXT
             self._hidden.append((self._seen, self._seen + len(special)))
             return self._read(special)
-        self._detokenizer.add_token(token)
+        text = self._detokenizer.add(token)
         if logprob is not None:
             self._unread.append(logprob)
-        return self._read(self._detokenizer.last_segment)
+        elif self._stops is None:
+            # Of most rows: nothing is held back, and nothing waits for its text.
+            return FinalText(text) if text else NO_TEXT
+        return self._read(text)
 
     def finish(self) -> FinalText:
         """The answer is over: everything that was held back."""
-        self._detokenizer.finalize()
-        piece = self._read(self._detokenizer.last_segment)
+        piece = self._read(self._detokenizer.finish())
         if piece.stop is not None:
             return piece
         rest, stop = self._stops.finish() if self._stops else ("", None)

@@ -19,12 +19,14 @@ from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.fingerprint import state_of_weights
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
 from mlxd.engine.prefix_disk.spill import PrefixDisk
+from mlxd.engine.process.blas_threads import BlasThreads, openblas
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.process.wired_memory import RECOMMENDED
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
+from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 
@@ -97,6 +99,7 @@ class ModelPool:
         self._needs: dict[str, int] = {}
         self._failed: dict[str, _Failure] = {}
         self._trials = KnownTrials()
+        self._threads = BlasThreads(openblas())
         self.memory_limit = 0
         """Bytes for weights and KV caches together."""
         self.prefixes = Prefixes(0)
@@ -303,17 +306,19 @@ class ModelPool:
         return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
 
     def _start(self, loaded: LoadedModel, ability: RowAbility) -> ResidentModel:
-        limits = self.limits
+        limits, fairness = self.limits, Fairness(self.limits.keys)
         max_batch = limits.max_batch if ability.together else 1
         batch = MlxBatch(
-            loaded,
-            self.prefixes,
+            *(loaded, self.prefixes),
             answers=self.answers,
             ability=ability,
             max_batch=max_batch,
             prefill_budget=limits.prefill_budget,
+            decode_share=limits.decode_share,
+            fairness=fairness,
+            after_piece=self._threads.took,
         )
-        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic)
+        scheduler = Scheduler(batch, max_batch=max_batch, clock=time.monotonic, fairness=fairness)
         return ResidentModel(loaded, ability, batch, scheduler)
 
     def unload(self, resident: ResidentModel) -> None:

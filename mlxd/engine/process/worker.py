@@ -6,10 +6,11 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, assert_never
+from typing import assert_never
 
 import mlx.core as mx
 
+from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.models.loading import LoadedModel, lacks_memory
 from mlxd.engine.parsing.blocks import callable_tools, writes_call
 from mlxd.engine.parsing.detokenize import Detokenizer, RowText, going_on
@@ -164,7 +165,7 @@ class Worker:
         if self._disk.hold(resident, job):
             return
         try:
-            row = new_row(resident.loaded, job)
+            row = new_row(resident.loaded, resident.batch.text, job)
         except BaseException as error:  # What one request's row raises must not cost the others.
             log.exception("beginning a row failed")
             self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
@@ -278,7 +279,7 @@ class Worker:
         )
 
 
-def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
+def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> BatchRow:
     """The row of a prepared request, held to the model's window."""
     request, prompt = job.command.request, job.prompt
     room = loaded.context_length - len(prompt.tokens)
@@ -289,13 +290,14 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         max_tokens=max(1, min(wanted, room)),
         window=room < wanted,
         text=RowText(
-            detokenizer_for(loaded.tokenizer, job),
+            detokenizer_for(text, job),
             request.stop,
             markup=loaded.markup,
             opens_reasoning=prompt.opens_reasoning,
             dropped=loaded.dropped,
         ),
         group=request.source.key,
+        priority=request.priority,
         boundaries=prompt.boundaries,
         before=prompt.before,
         prompt_note=prompt.note,
@@ -324,13 +326,12 @@ def as_reported(error: BaseException) -> MlxdError:
     return InternalError(f"{type(error).__name__} in a generation step")
 
 
-def detokenizer_for(tokenizer: Any, job: TokenizedPrompt) -> Detokenizer:
+def detokenizer_for(text: TokenText, job: TokenizedPrompt) -> Detokenizer:
     """A new detokenizer, which knows if the answer goes on with what the caller began."""
     last = job.command.request.messages[-1]
     if last.role == "assistant" and last.parts and isinstance(last.parts[-1], Text | Reasoning):
-        return going_on(lambda: tokenizer.detokenizer, job.prompt.tokens)
-    detokenizer: Detokenizer = tokenizer.detokenizer
-    return detokenizer
+        return going_on(text.detokenizer, job.prompt.tokens)
+    return text.detokenizer()
 
 
 def device_name() -> str:

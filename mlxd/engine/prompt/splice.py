@@ -14,7 +14,7 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.parsing.detokenize import RowText, Streamed
 from mlxd.engine.parsing.whole_answer import read_answer
 from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of
 from mlxd.engine.prompt.chat_template import TemplateFault
@@ -201,7 +201,7 @@ class Splicer:
         complete = bool(tokens) and tokens[-1] in self._ends
         length = len(tokens) - complete
         # As it was shown: `decode` of all at once may give another text.
-        row = RowText(self._tokenizer.detokenizer, (), dropped=self._dropped)
+        row = RowText(Streamed(self._tokenizer.detokenizer), (), dropped=self._dropped)
         pieces = [row.add(token, None) for token in tokens[:length]]
         text = "".join(piece.text for piece in (*pieces, row.finish()))
         parts = read_answer(

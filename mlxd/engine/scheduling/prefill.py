@@ -15,6 +15,8 @@ LEAST_EACH = 8
 """Fewest tokens of each prompt in a piece; the cost of a piece grows with the prompts it is for."""
 FIRST_CHUNK = 256
 """Tokens in a piece while the speed is not known."""
+FIRST_BESIDE = 64
+"""The same beside rows that decode: 256 can take a second on a CPU."""
 MOST_SHARE = 2.0
 """How much longer a piece of prefill may take when many rows wait for it and few decode."""
 GROWTH = 4
@@ -50,9 +52,12 @@ class Prefill:
         room = self._tokens_in(TOGETHER * self._budget)
         return max(1, sum(total <= room for total in accumulate(lengths)))
 
-    def overtakes(self, left: Sequence[int], tokens: int) -> bool:
-        """Whether a prompt of `tokens` joins a group with so many tokens `left`."""
-        return OVERTAKES * tokens <= max(left)
+    def overtakes(self, left: Sequence[int], tokens: int, patience: int) -> bool:
+        """Whether a prompt of `tokens` joins a group with so many tokens `left`.
+
+        `patience` is the least of what those who came before it may still be held up by.
+        """
+        return OVERTAKES * tokens <= max(left) and tokens <= patience
 
     def piece(self, left: Sequence[int], *, waiting: int, decoding: int) -> int:
         """Tokens of each prompt in the next piece, for prompts with so many tokens `left`.
@@ -60,20 +65,27 @@ class Prefill:
         The more rows wait, these among them, and the fewer decode meanwhile, the longer it may be.
         """
         share = min(MOST_SHARE, 1 + (waiting - 1) / decoding) if decoding else MOST_SHARE
-        low, high = PREFILL_CHUNK
-        chunk = self._tokens_in(share * self._budget)
-        if self._pace.known:
-            chunk = min(chunk, GROWTH * self._pace.latest)
-        chunk = max(low, min(high, chunk))
-        allowed = max(LEAST_EACH, math.ceil(chunk / len(left)))
+        allowed = self._each(share, left, decoding)
         # A prompt's last token is computed with the step that draws the first one of the answer.
         longest = max(1, max(left) - 1)
         pieces = max(1, math.ceil(longest / allowed - PIECE_SLACK))
+        if decoding:
+            # No stream waits longer than it may, whatever is saved by it.
+            pieces = max(pieces, math.ceil(longest / self._each(MOST_SHARE, left, decoding)))
         return math.ceil(longest / pieces)
 
     def seconds(self, tokens: int) -> float:
         """How long so many tokens take in pieces; 0 while the speed is not known."""
         return tokens * self._pace.each if self._pace.known else 0.0
+
+    def _each(self, share: float, left: Sequence[int], decoding: int) -> int:
+        """Tokens of each prompt that take `share` times the budget."""
+        low, high = PREFILL_CHUNK
+        if self._pace.known:
+            chunk = min(self._tokens_in(share * self._budget), GROWTH * self._pace.latest)
+        else:
+            chunk = FIRST_BESIDE if decoding else FIRST_CHUNK
+        return max(LEAST_EACH, math.ceil(max(low, min(high, chunk)) / len(left)))
 
     def _tokens_in(self, seconds: float) -> int:
         return self._pace.tokens_in(seconds) if self._pace.known else FIRST_CHUNK

@@ -7,23 +7,30 @@ One scheduler serves one model. It decides who enters the batch and turns the ba
 final text; the batch computes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from mlxd.engine.parsing.detokenize import FinalText, RowText
+import msgspec
+
+from mlxd.engine.parsing.detokenize import NO_TEXT, FinalText, RowText
 from mlxd.engine.protocol import DecodeRow, EndRow, PrefillRow, WaitReason, WaitRow
+from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.repetition import RepetitionGuard
 from mlxd.events import CacheNote, Timings, TokenLogprob
 from mlxd.messages import Sampling
 from mlxd.status import RowFigures
 
+PATIENCE = 30.0
+"""A row that has waited for so many seconds goes first in its group, and a group that has had no
+turn for so long first of all."""
 SHARED_TOKENS = 64
 """A waiting prompt lets a prefill finish first that shares so much more with it than is cached."""
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """One token of one row; `end` is `stop` at an end token, `length` at the row's limit."""
 
     id: int
@@ -56,7 +63,8 @@ class BatchStep:
 
 @dataclass
 class BatchRow:
-    """A prepared request. `group` names whose it is, for fairness between keys.
+    """A prepared request. `group` names whose it is, for fairness between keys; those of one group
+    go by `priority`, then in the order of their coming.
 
     `window` says that no more than `max_tokens` fit into the model's window. `steering` is the
     batch's own: what may be drawn next, None for everything. `guard` ends it where it only repeats
@@ -72,6 +80,7 @@ class BatchRow:
     max_tokens: int
     text: RowText
     group: str = ""
+    priority: int = 0
     boundaries: tuple[int, ...] = ()
     before: bytes = b""
     prompt_note: CacheNote | None = None
@@ -144,14 +153,27 @@ class StepResult:
     waiting: tuple[WaitRow, ...] = ()
 
 
+_NOTHING = StepResult()
+
+
 class Scheduler:
     """Admits rows fairly, keeps the batch full, ends rows."""
 
-    def __init__(self, batch: Batch, *, max_batch: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        *,
+        max_batch: int,
+        clock: Callable[[], float],
+        fairness: Fairness | None = None,
+    ) -> None:
         self._batch = batch
         self._max_batch = max_batch
         self._clock = clock
+        self._fairness = fairness or Fairness({})
         self._waiting: list[BatchRow] = []
+        self._turns: dict[str, float] = {}
+        """When each group had its last turn, or began to wait for one."""
         self._rows: dict[int, BatchRow] = {}
 
     @property
@@ -166,20 +188,26 @@ class Scheduler:
     def submit(self, row: BatchRow) -> None:
         """Queue a row."""
         row.submitted = self._clock()
+        self._fairness.joined(row.group, tuple(self._rows.values()), self._waiting)
+        if all(other.group != row.group for other in self._waiting):
+            self._turns[row.group] = row.submitted
         self._waiting.append(row)
 
     def cancel(self, row_id: int) -> None:
         """Forget a row in whatever state it is; unknown ids are ignored."""
         self._waiting = [row for row in self._waiting if row.id != row_id]
-        if self._rows.pop(row_id, None) is not None:
+        if row_id in self._rows:
+            self._leave(row_id)
             self._batch.remove(row_id)
 
     def admit(self) -> StepResult:
         """Let in what fits; what these rows begin with, and why the others still wait."""
+        if not self._waiting:
+            return _NOTHING
         prefill: list[PrefillRow] = []
         while len(self._rows) < self._max_batch and (row := self._next()) is not None:
             self._waiting.remove(row)
-            row.admitted = self._clock()
+            row.admitted = self._turns[row.group] = self._clock()
             self._batch.insert(row)
             # The answer's first token is drawn from the logits of the prompt's last one.
             assert row.cached < len(row.tokens), "a prompt with nothing left to compute"
@@ -193,7 +221,7 @@ class Scheduler:
         step = self._batch.step()
         # The batch reports only rows that are here: a cancelled one has left both at once.
         for row_id in (*step.broken, *step.faults):
-            del self._rows[row_id]
+            self._leave(row_id)
         prefill = [self._prefilled(item) for item in step.prefilled]
         decode = [self._decoded(token) for token in step.tokens]
         return StepResult(
@@ -204,32 +232,56 @@ class Scheduler:
             waiting=admitted.waiting,
         )
 
+    def _leave(self, row_id: int) -> None:
+        self._fairness.ended(self._rows.pop(row_id))
+
     def _new_reasons(self) -> Iterator[WaitRow]:
         """Why each row waits that was not admitted, where that was not reported yet."""
         full = len(self._rows) >= self._max_batch
         prefilling = {row.id for row in self._rows.values() if not row.decoding}
+        held = self._held_groups()
         for row in self._waiting:
-            reason: WaitReason = (
-                "batch" if full else "prefix" if row.awaits in prefilling else "memory"
-            )
+            reason: WaitReason = "memory"
+            if row.group in held:
+                reason = "key"
+            elif full:
+                reason = "batch"
+            elif row.awaits in prefilling:
+                reason = "prefix"
             # Only news: each message costs the server something, and a long queue waits for long.
             if reason != row.waits:
                 row.waits = reason
                 yield WaitRow(row.id, reason)
 
+    def _held_groups(self) -> set[str]:
+        """The groups that have as many rows in the batch as they may."""
+        counts = Counter(row.group for row in self._rows.values())
+        limits = {group: self._fairness.share(group).max_rows for group in counts}
+        return {
+            group for group, most in limits.items() if most is not None and counts[group] >= most
+        }
+
     def _next(self) -> BatchRow | None:
-        """The first waiting row of the least served group that may start now."""
-        served: dict[str, int] = {}
-        for row in self._rows.values():
-            served[row.group] = served.get(row.group, 0) + 1
-        # The sort is stable: among equally served groups the first to come is the first to go.
-        for row in sorted(self._waiting, key=lambda row: served.get(row.group, 0)):
+        """The row to start now: of the least served group, but for one that is overdue."""
+        held = self._held_groups()
+        waiting = [row for row in self._waiting if row.group not in held]
+        overdue = self._clock() - PATIENCE
+        loads = self._fairness.loads(self._rows.values())
+
+        def place(row: BatchRow) -> tuple[bool, float, bool, int]:
+            group, late = row.group, row.submitted < overdue
+            in_turn = self._turns[group] >= overdue
+            return in_turn, loads.get(group, 0.0), not late, 0 if late else -row.priority
+
+        # The sort is stable: among equals the first to come is the first to go.
+        for row in sorted(waiting, key=place):
             longest = max(other.most_tokens for other in [row, *self._rows.values()])
-            # Smaller rows don't overtake one that does not fit: it could wait for ever. One alone
-            # is let in: whether its prompt fits was checked when it was prepared.
+            # One alone is let in: whether its prompt fits was checked when it was prepared.
             if self._rows and not self._batch.fits(longest, len(self._rows) + 1):
-                return None
-            if not self._awaits_shared_prefill(row):
+                # Smaller ones may overtake it, but not for ever.
+                if row.submitted < overdue:
+                    return None
+            elif not self._awaits_shared_prefill(row):
                 return row
         return None
 
@@ -273,14 +325,14 @@ class Scheduler:
         if row.generated == 0:
             row.first_token = self._clock()
         row.generated += 1
+        end = token.end
         # An end token has no text of its own.
-        piece = FinalText("") if token.end == "stop" else row.text.add(token.token, token.logprob)
+        piece = NO_TEXT if end == "stop" else row.text.add(token.token, token.logprob)
         if piece.stop is not None:
             # Where the batch has ended the row by itself it has removed it too.
-            if token.end is None:
+            if end is None:
                 self._batch.remove(row.id)
             return self._ended(row, piece, "stop_sequence")
-        end = token.end
         if end is None and row.guard is not None and row.guard.add(token.token):
             self._batch.remove(row.id)
             end = "repetition"
@@ -292,7 +344,7 @@ class Scheduler:
         return self._ended(row, piece, "stop_sequence" if rest.stop else end)
 
     def _ended(self, row: BatchRow, piece: FinalText, reason: str) -> DecodeRow:
-        del self._rows[row.id]
+        self._leave(row.id)
         row.end = reason
         now = self._clock()
         timings = Timings(

@@ -1,6 +1,7 @@
 """The bridge: the one place that knows both the engine's socket and the server's requests."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import assert_never
@@ -24,6 +25,7 @@ from mlxd.engine.protocol import (
     Step,
 )
 from mlxd.engine.supervision.call import EngineCall
+from mlxd.engine.supervision.key_accounts import KeyAccounts
 from mlxd.engine.supervision.last_report import LastReport
 from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.engine.supervision.request import PendingRequest
@@ -81,6 +83,7 @@ class Bridge:
         self._steps = Watchdog(self._step_patience, self._stalled)
         self._preparation = Watchdog(self._preparation_patience, self._stalled)
         self.watcher: Watcher = Unwatched()
+        self.accounts = KeyAccounts(config.limits.keys, time.monotonic)
         self.report = LastReport(config.models, config.preload)
         self.restart_loop = RestartLoop(command, restarts, self)
         self.failing = False
@@ -227,7 +230,9 @@ class Bridge:
         prefilled = 0
         for prefill in step.prefill:
             if (pending := self._requests.get(prefill.id)) is not None:
-                prefilled += pending.prefill(prefill)
+                computed = pending.prefill(prefill)
+                prefilled += computed
+                self.accounts.spent(pending.request.source.key, computed)
                 self._release_if_ended(pending)
         for item in step.waiting:
             if (pending := self._requests.get(item.id)) is not None:
@@ -236,6 +241,7 @@ class Bridge:
         self.watcher.computed(prefilled, sum([decode.tokens for decode in step.decode]))
         for decode in step.decode:
             if (pending := self._requests.get(decode.id)) is not None:
+                self.accounts.spent(pending.request.source.key, decode.tokens)
                 pending.decode(decode)
                 self._release_if_ended(pending, over=decode.end is not None)
 

@@ -153,7 +153,10 @@ class Supervisor:
             memory_limit=hello.memory_limit if hello else 0,
             figures=report.figures,
             models=report.models,
-            requests=bridge.statuses(),
+            requests=(requests := bridge.statuses()),
+            keys=bridge.accounts.status(
+                zip((each.request.source.key for each in bridge.requests), requests, strict=True)
+            ),
             last_restarts=tuple(bridge.restart_loop.losses),
         )
 
@@ -161,6 +164,7 @@ class Supervisor:
         """Take the request on; raises what can be known without the process."""
         self._check(request.model)
         limits = self._limits
+        self._bridge.accounts.check(request.source.key)
         if len(self._bridge.requests) >= limits.max_batch + limits.max_queue:
             raise QueueFull(limit=limits.max_queue)
         pending = PendingRequest(

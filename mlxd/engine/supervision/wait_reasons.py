@@ -11,6 +11,7 @@ _IN_THE_ENGINE: dict[WaitReason, str] = {
     "batch": BATCH_FULL,
     "memory": "its KV cache has no room beside what is running",
     "prefix": "another request computes the beginning of its prompt",
+    "key": "its API key has as many requests running as it may",
     "disk": "the beginning of its prompt is read from the disk",
 }
 

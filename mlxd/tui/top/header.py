@@ -9,6 +9,7 @@ from mlxd.tui.toned_text import Line, Tone, apart, cleaned, joined
 MEMORY_BAR = 10
 HIGH, FULL = 0.85, 0.97
 """Shares of the memory limit from which the bar warns."""
+MOST_KEYS = 3
 GOOD_STATES = ("serving", "ok", "ready", "running")
 BAD_STATES = ("failed", "stalled", "stopped")
 
@@ -109,12 +110,20 @@ def _traffic(status: Status) -> list[Line]:
         [("prefill ", "dim"), (f"{rate(rates.prefill)} t/s", "prefill")],
         [(f"{len(status.running)} running", "plain"), *_room(status.capacity.max_batch)],
         [(f"{len(status.waiting)} queued", _queue_tone(status)), *_room(status.capacity.max_queue)],
+        *_keys(status.engine),
         [(f"{count(minute.requests_per_minute)} req/min", "plain")],
     ]
     errors = minute.errors_per_minute
     if errors:
         groups.append([(f"{count(errors)} failed/min", "bad")])
     return [*groups, *_memories(status)]
+
+
+def _keys(engine: EngineStatus) -> list[Line]:
+    """The keys that had most of the last minute's tokens, each with its part."""
+    busiest = sorted(engine.keys, key=lambda key: -key.share)[:MOST_KEYS]
+    shares = [f"{key.name} {100 * key.share:.0f}%" for key in busiest if key.share > 0]
+    return [[("keys ", "dim"), (", ".join(shares), "plain")]] if shares else []
 
 
 def _room(limit: int) -> Line:

@@ -92,7 +92,7 @@ class Bench:
 
     def submit(self, number: int, wanted: Wanted) -> None:
         self.got[number] = Got()
-        text = RowText(self._loaded.tokenizer.detokenizer, wanted.stops)
+        text = RowText(self.batch.text.detokenizer(), wanted.stops)
         self.scheduler.submit(
             BatchRow(
                 id=number,

@@ -6,7 +6,7 @@ import pytest
 
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.models.loading import LoadedModel, load
-from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.parsing.detokenize import RowText, Streamed
 from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of
 from mlxd.engine.prompt.splice import CHANGED
 from mlxd.engine.protocol import ModelSpec
@@ -41,7 +41,7 @@ def row(
         id=len(tokens),
         tokens=tokens,
         max_tokens=12,
-        text=RowText(loaded.tokenizer.detokenizer, stop),
+        text=RowText(Streamed(loaded.tokenizer.detokenizer), stop),
         boundaries=boundaries,
         before=b"prompt",
         prompt_note=note,

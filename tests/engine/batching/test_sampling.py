@@ -2,14 +2,24 @@
 
 import math
 from collections import Counter
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 import pytest
 from msgspec.structs import asdict
 
-from mlxd.engine.batching.sampling import NEUTRAL, RowSampling, draw, logits_processors, resolve
+from mlxd.engine.batching.sampling import (
+    CANDIDATES,
+    FEW,
+    NEUTRAL,
+    RowSampling,
+    best_tokens,
+    draw,
+    logits_processors,
+    resolve,
+)
 from mlxd.messages import Sampling
 
 pytestmark = pytest.mark.mlx
@@ -153,3 +163,50 @@ def test_a_draw_from_spoilt_numbers_is_still_a_token(
     rows = [row(**{"temperature": 1, **sampling})]
     for logprobs in ([spoilt] * 4, [spoilt, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, spoilt]):
         assert ids(draw(mx.array([logprobs]), rows))[0] in range(4)
+
+
+def full_sort(values: np.ndarray[Any, Any], k: int) -> list[list[int]]:
+    """The ids of the greatest values of each row in order, of equal ones the lower first."""
+    return cast(list[list[int]], np.argsort(-values, axis=-1, kind="stable")[:, :k].tolist())
+
+
+@pytest.mark.parametrize("vocabulary", [7, 130, 2000])
+@pytest.mark.parametrize("k", [1, 5, FEW, CANDIDATES])
+def test_the_best_tokens_by_blocks_are_those_of_a_full_sort(vocabulary: int, k: int) -> None:
+    numbers = np.random.default_rng(k)
+    # Few values, so that each row has ties, also at the edge of what is kept.
+    values = numbers.integers(-9, 9, (1000, vocabulary)).astype(np.float32) / 4
+    values[::7, : vocabulary // 2] = -np.inf
+    values[::11, ::3] = -0.0
+    k = min(k, vocabulary)
+    assert best_tokens(mx.array(values), k).tolist() == full_sort(values, k)
+
+
+def test_min_p_alone_counts_every_token_of_the_vocabulary() -> None:
+    # More equally likely tokens than are ever sorted.
+    logprobs = mx.zeros((500, 4 * CANDIDATES))
+    drawn = ids(draw(logprobs, [row(temperature=1, min_p=0.5, seed=n) for n in range(500)]))
+    assert min(drawn) < CANDIDATES
+    assert max(drawn) > 3 * CANDIDATES
+
+
+def test_a_rows_draw_is_the_same_whatever_its_neighbours_ask_for() -> None:
+    numbers = np.random.default_rng(5)
+    logits = mx.array(numbers.normal(size=(40, 700)).astype(np.float32))
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    kinds: list[dict[str, float]] = [
+        {"top_k": 5},
+        {"top_k": 5, "top_p": 0.7},
+        {"top_p": 0.8},
+        {"top_k": 200},
+        {"min_p": 0.1},
+        {},
+        {"temperature": 0},
+        {"min_p": 0.1, "top_p": 0.9, "top_k": 30, "temperature": 0.6},
+    ]
+
+    def rows() -> list[RowSampling]:
+        return [row(**({"temperature": 1.3, "seed": n} | kinds[n % len(kinds)])) for n in range(40)]
+
+    alone = [ids(draw(logprobs[n : n + 1], [each]))[0] for n, each in enumerate(rows())]
+    assert ids(draw(logprobs, rows())) == alone

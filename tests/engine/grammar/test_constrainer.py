@@ -18,7 +18,7 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.grammar.token_masks import PATIENCE
 from mlxd.engine.models.loading import LoadedModel, load
-from mlxd.engine.parsing.detokenize import RowText
+from mlxd.engine.parsing.detokenize import RowText, Streamed
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.scheduling.scheduler import BatchRow, Scheduler
@@ -97,7 +97,7 @@ class Bench:
             id=number,
             tokens=list(prompt.tokens),
             max_tokens=tokens,
-            text=RowText(self.loaded.tokenizer.detokenizer, (stop,) if stop else ()),
+            text=RowText(Streamed(self.loaded.tokenizer.detokenizer), (stop,) if stop else ()),
             sampling=request.sampling,
             logprobs=request.logprobs,
             steering=recipe.start(tokens) if recipe else None,

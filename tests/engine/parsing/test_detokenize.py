@@ -5,28 +5,22 @@ import random
 
 import pytest
 
-from mlxd.engine.parsing.detokenize import FinalText, RowText, StopStrings
+from mlxd.engine.parsing.detokenize import (
+    ByteDetokenizer,
+    FinalText,
+    RowText,
+    StopStrings,
+    TokenPiece,
+)
 from mlxd.events import TokenLogprob
 
 
-class Characters:
+class Characters(ByteDetokenizer):
     """Token n is the byte n of UTF-8 text; a character shows once its last byte is there."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._read = 0
-
-    def add_token(self, token: int) -> None:
-        self._bytes.append(token)
-
-    def finalize(self) -> None:
-        self._bytes += b""
-
-    @property
-    def last_segment(self) -> str:
-        text = self._bytes.decode(errors="ignore")
-        segment, self._read = text[self._read :], len(text)
-        return segment
+        bytes_alone = {n: TokenPiece(chr(n) if n < 128 else None, bytes([n])) for n in range(256)}
+        super().__init__(bytes_alone, trim=False)
 
 
 def logprob(token: int) -> TokenLogprob:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxd.engine.scheduling.prefill import (
+    FIRST_BESIDE,
     FIRST_CHUNK,
     GROWTH,
     LEAST_EACH,
@@ -54,7 +55,18 @@ def test_a_group_ends_before_a_long_prompt() -> None:
 def test_a_prompt_half_as_long_as_the_rest_of_another_overtakes_it(
     left: int, tokens: int, *, joins: bool
 ) -> None:
-    assert at_work().overtakes([40, left], tokens) is joins
+    assert at_work().overtakes([40, left], tokens, 5000) is joins
+
+
+def test_none_overtakes_whom_shorter_ones_held_up_long_enough() -> None:
+    assert at_work().overtakes([5000], 200, 200)
+    assert not at_work().overtakes([5000], 200, 199)
+
+
+def test_a_first_piece_beside_streams_is_short() -> None:
+    fresh = Prefill(0.25)
+    assert fresh.piece([1000], waiting=1, decoding=1) <= FIRST_BESIDE * (1 + PIECE_SLACK)
+    assert fresh.piece([1000], waiting=1, decoding=0) > FIRST_BESIDE * (1 + PIECE_SLACK)
 
 
 @given(LENGTHS)
@@ -73,7 +85,8 @@ def test_pieces_of_a_prompt_are_alike_and_leave_no_crumbs() -> None:
 def test_a_piece_takes_no_longer_than_it_may(lengths: list[int], decoding: int) -> None:
     waiting = len(lengths)
     size = at_work().piece(lengths, waiting=waiting, decoding=decoding)
-    most = max(2 * 0.25 * RATE * (1 + PIECE_SLACK), LEAST_EACH * len(lengths), PREFILL_CHUNK[0])
+    slack = 1 if decoding else 1 + PIECE_SLACK
+    most = max(2 * 0.25 * RATE * slack, LEAST_EACH * len(lengths), PREFILL_CHUNK[0])
     assert size * len(lengths) <= math.ceil(most) + len(lengths)
 
 

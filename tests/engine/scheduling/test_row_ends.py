@@ -21,20 +21,14 @@ class LateLetters:
     """
 
     def __init__(self) -> None:
-        self._text = self._shown = ""
-
-    def add_token(self, token: int) -> None:
-        self._shown += self._text
-        self._text = chr(token)
-
-    def finalize(self) -> None:
-        self._shown += self._text
         self._text = ""
 
-    @property
-    def last_segment(self) -> str:
-        segment, self._shown = self._shown, ""
-        return segment
+    def add(self, token: int) -> str:
+        shown, self._text = self._text, chr(token)
+        return shown
+
+    def finish(self) -> str:
+        return self._text
 
 
 class Clock:

@@ -28,6 +28,7 @@ from mlxd.api.openai.sampling import (
     template_args,
     token_limit,
 )
+from mlxd.api.openai.service_tier import KNOWN, given, priority
 from mlxd.api.openai.wire import unknown_fields
 from mlxd.api.wire.framing import SSE
 from mlxd.api.wire.images import Unseen
@@ -67,6 +68,7 @@ class OpenAIChat(ListsModels, Dialect):
             *unknown_fields(wire),
             *box.dropped,
             *(["stop"] if "" in (wire.stop or []) else []),
+            *(["service_tier"] if wire.service_tier not in (None, *KNOWN) else []),
         ]
         unseen = Unseen()
         form, wanted = output(wire)
@@ -79,6 +81,7 @@ class OpenAIChat(ListsModels, Dialect):
             choices=wire.n or 1,
             usage=bool(wire.stream_options and wire.stream_options.include_usage),
             logprobs=bool(wire.logprobs),
+            service_tier=given(wire.service_tier, caller),
             custom_tools=box.custom,
             legacy_calls=box.legacy,
         )
@@ -132,6 +135,7 @@ def _requests(
         reasoning=neutral_reasoning(wire, wire.reasoning_effort, wire.thinking),
         logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         template_args=template_args(wire),
+        priority=priority(wire.service_tier, caller),
         source=Source(key=caller.key, session=session if isinstance(session, str) else ""),
     )
     if (choices := wire.n or 1) == 1:

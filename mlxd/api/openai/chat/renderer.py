@@ -53,6 +53,7 @@ class ChatAnswerOptions:
     choices: int = 1
     usage: bool = False
     logprobs: bool = False
+    service_tier: str = "default"
     custom_tools: frozenset[str] = frozenset()
     legacy_calls: bool = False
 
@@ -143,7 +144,7 @@ class ChatRenderer:
             "object": kind,
             "created": self._options.created,
             "model": self._options.model or model,
-            "service_tier": "default",
+            "service_tier": self._options.service_tier,
             "system_fingerprint": FINGERPRINT,
         }
 

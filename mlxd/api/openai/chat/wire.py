@@ -25,7 +25,7 @@ MAX_CHOICES = 8
 
 HARMLESS = frozenset(
     {
-        *("user", "metadata", "store", "service_tier", "safety_identifier", "verbosity"),
+        *("user", "metadata", "store", "safety_identifier", "verbosity"),
         *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
         *("prediction", "modalities", "audio", "web_search_options", "moderation"),
     }
@@ -105,6 +105,7 @@ class ChatRequest(SamplingFields):
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    service_tier: str | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: AnswerLimit | None = None
     max_completion_tokens: AnswerLimit | None = None

@@ -362,7 +362,7 @@ IGNORED = "x-mlxd-ignored"
 
 async def test_the_first_event_names_what_is_ignored_as_the_header_would() -> None:
     server = serving()
-    fields = {"service_tier": "flex", "odd": 1, "tools": [{"type": "web_search"}]}
+    fields = {"service_tier": "scale", "odd": 1, "tools": [{"type": "web_search"}]}
     posted = await server.post({"model": "demo", "input": "Hi", **fields}, RESPONSES)
     async with talking(server) as socket:
         events = await turn(socket, **fields)

@@ -21,6 +21,7 @@ from mlxd.api.openai.sampling import (
     template_args,
     token_limit,
 )
+from mlxd.api.openai.service_tier import KNOWN, priority
 from mlxd.api.openai.wire import JsonObjectFormat, TextFormat, unknown_fields
 from mlxd.errors import InvalidField
 from mlxd.messages import (
@@ -115,6 +116,7 @@ def generate_request(
         logprobs=wire.top_logprobs
         or (0 if wire.includes("message.output_text.logprobs") else None),
         template_args=template_args(wire),
+        priority=priority(wire.service_tier, caller),
         source=source(wire, caller),
     )
 
@@ -151,7 +153,7 @@ def ignored_fields(wire: HistoryRequest) -> tuple[str, ...]:
             "text.verbosity": text and text.verbosity,
             "reasoning.context": reasoning and reasoning.context is not None,
             "reasoning.mode": reasoning and reasoning.mode is not None,
-            "service_tier": wire.service_tier not in (None, "auto", "default"),
+            "service_tier": wire.service_tier not in (None, *KNOWN),
             "stream_options.include_obfuscation": stream and stream.include_obfuscation,
             "stop": "" in (wire.stop or []),
         }

@@ -7,6 +7,7 @@ from mlxd.api.dialect import Caller, JsonObject
 from mlxd.api.openai.errors import error_body
 from mlxd.api.openai.responses.format.tools import echoed_tools
 from mlxd.api.openai.responses.format.wire import ReasoningFields, ResponsesRequest
+from mlxd.api.openai.service_tier import given
 from mlxd.api.openai.wire import without_nulls
 from mlxd.api.wire.uncached import uncached_tokens
 from mlxd.events import Usage
@@ -40,7 +41,7 @@ def settled_fields(wire: ResponsesRequest, body: JsonObject, caller: Caller) -> 
             "summary": None if summary == "none" else summary,
         },
         "safety_identifier": wire.safety_identifier,
-        "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
+        "service_tier": given(wire.service_tier, caller),
         "store": wire.store is not False,
         "temperature": wire.temperature,
         # As it was sent, not as it was understood: fields that are unknown here come back too.
