@@ -1,23 +1,29 @@
-"""Writes what is made from the code: `config/mlxd.toml`, `docs/configuration.md`, `constants.md`,
-and for the page its routes and `openapi.json`.
+"""Writes what is made from the code: `config/mlxd.toml`, pages of `docs`, and for the page at `/`
+its routes and `openapi.json`.
 
-Run `python -m docs.generate` after a change of a setting, a constant, a route or the command line.
+Run `python -m docs.generate` after a change of a setting, a constant, a route, an agent or the
+command line.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 from pydantic import BaseModel
 
+from docs.agents import agents_md
 from docs.constants import constants_md
 from docs.openapi import openapi_json
 from docs.routes import routes_html
 from mlxd.cli import cli
+from mlxd.commands.output.json_forms import FORMS
 from mlxd.config.problems import plain_keys, sections
 from mlxd.config.settings import ModelSettings, Settings
 from mlxd.config.toml_writer import MODEL_EXAMPLE, entry, meaning, template
 
+LINE = 96
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "mlxd" / "api" / "page"
 
@@ -36,8 +42,8 @@ The variable for a key is its path in capitals behind `MLXD_`, with two undersco
 `server.port` is `MLXD_SERVER__PORT`, and `top_p` of the model `qwen3-4b` is
 `MLXD_MODELS__QWEN3_4B__TOP_P`. Lists are written with commas or in JSON, tables in JSON. A few
 variables are no settings: `MLXD_DEBUG=1` ends unexpected errors in a traceback,
-`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with, and `MLXD_URL` and `MLXD_API_KEY` say
-which server `mlxd chat` talks to.
+`MLXD_BLAS=reference` keeps the BLAS that MLX was linked with, `MLXD_URL` and `MLXD_API_KEY` say
+which server `mlxd chat` talks to, `MLXD_URL` and `MLXD_ADMIN_TOKEN` which one `mlxd top` shows.
 
 A key that is not known, a value of the wrong type or out of range, and settings that contradict
 each other end the command with exit code 2 and a line for each problem:
@@ -113,10 +119,45 @@ def _option(option: click.Option) -> str:
     return f"{option.opts[0]} {option.metavar or ''}".strip()
 
 
+JSON_INTRODUCTION = """\
+# JSON for scripts
+
+What commands print with `--json`, as JSON Schema. It goes to stdout, what is said to people goes to
+stderr; exit codes are the same as without. Fields are only ever added. `mlxd pull` prints an object
+a line as it goes on, told apart by `event`; each other command prints one. `mlxd top --json` prints
+the server's status ([admin.md](admin.md)), `mlxd prefixes --json` what is kept on the disk.
+"""
+
+
+def json_md() -> str:
+    """The schemas of what commands print."""
+    parts = [JSON_INTRODUCTION]
+    for name, form in FORMS.items():
+        parts.append(f"## `{name}`\n\n```json\n{_short_json(msgspec.json.schema(form))}\n```\n")
+    return "\n".join(parts)
+
+
+def _short_json(value: object, indent: str = "") -> str:
+    """JSON in which what fits on a line is on one."""
+    if isinstance(value, str):
+        return json.dumps(" ".join(value.split()), ensure_ascii=False)
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or len(line) + len(indent) <= LINE:
+        return line
+    inner = f"{indent}  "
+    if isinstance(value, list):
+        lines = [inner + _short_json(each, inner) for each in value]
+        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
+    lines = [f"{inner}{json.dumps(key)}: {_short_json(each, inner)}" for key, each in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
     """Every command below `group` that does something, with its whole name."""
     for child in group.commands.values():
         if isinstance(child, click.Group):
+            if child.invoke_without_command:
+                yield f"{name} {child.name}", child
             yield from commands(child, f"{name} {child.name}")
         else:
             yield f"{name} {child.name}", child
@@ -125,6 +166,8 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 if __name__ == "__main__":
     (ROOT / "config" / "mlxd.toml").write_text(template(), encoding="utf-8")
     (ROOT / "docs" / "configuration.md").write_text(configuration_md(), encoding="utf-8")
+    (ROOT / "docs" / "agents.md").write_text(agents_md(), encoding="utf-8")
+    (ROOT / "docs" / "json.md").write_text(json_md(), encoding="utf-8")
     (ROOT / "docs" / "constants.md").write_text(constants_md(), encoding="utf-8")
     (PAGE / "openapi.json").write_text(openapi_json(), encoding="utf-8")
     index = PAGE / "index.html"

@@ -1,12 +1,21 @@
 """mlxd: the local inference server people trust with their agents."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
+
+
+def outdated(version: str) -> bool:
+    """Whether a server of this version runs on after this program was updated."""
+    served, installed = (
+        [int(part) for part in re.findall(r"\d+", each)] for each in (version, __version__)
+    )
+    return bool(served) and served < installed
 
 
 def called() -> str:

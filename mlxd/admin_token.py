@@ -23,12 +23,18 @@ OWNER_ONLY = 0o600
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach a server's admin endpoint; `started` is in seconds since 1970."""
+    """How to reach a server's admin endpoint, and the process that it is.
+
+    `started` is in seconds since 1970, `birth` what `mlxd.service.processes` says of the process,
+    and `started_by` a `terminal`, a `service` or the `background`.
+    """
 
     url: str
     token: str = field(repr=False)
     pid: int = 0
     started: float = 0.0
+    birth: str = ""
+    started_by: str = ""
 
 
 def folder() -> Path:
@@ -76,11 +82,16 @@ def find(url: str | None = None, file: Path | None = None) -> Access | None:
     The token of a server on this machine is never given for an address that is not this machine.
     `file` is where the configuration has it, if it says so.
     """
-    files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
-    found = [access for each in files if (access := _read(each)) is not None]
+    found = running(file)
     if url is not None:
         found = [access for access in found if _same_place(access.url, url)]
     return max(found, key=lambda access: access.started, default=None)
+
+
+def running(file: Path | None = None) -> list[Access]:
+    """The access to every server of this account that lives, also one that left it in `file`."""
+    files = [*([file] if file is not None else []), *sorted(folder().glob("admin-*.json"))]
+    return [access for each in files if (access := _read(each)) is not None]
 
 
 def _read(path: Path) -> Access | None:
@@ -91,8 +102,13 @@ def _read(path: Path) -> Access | None:
             if known.st_uid != os.getuid() or known.st_mode & 0o077 or not _held(opened):
                 return None
             entry = json.load(opened)
+            # Raises for what is no address, as of no server.
+            _place(str(entry["url"]))
             return Access(
-                str(entry["url"]), str(entry["token"]), int(entry["pid"]), float(entry["started"])
+                *(str(entry["url"]), str(entry["token"])),
+                *(int(entry["pid"]), float(entry["started"])),
+                birth=str(entry.get("birth", "")),
+                started_by=str(entry.get("started_by", "")),
             )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,15 +7,21 @@ import click
 
 from mlxd import __version__
 from mlxd.commands.chat import chat
+from mlxd.commands.completion import completion
 from mlxd.commands.config import config
 from mlxd.commands.doctor import doctor
 from mlxd.commands.init import init
-from mlxd.commands.models import models
+from mlxd.commands.launch import launch
+from mlxd.commands.models.listing import models
 from mlxd.commands.options import fail
 from mlxd.commands.prefixes import prefixes
 from mlxd.commands.pull import pull
 from mlxd.commands.run import run as run_
 from mlxd.commands.serve import serve
+from mlxd.commands.servers.logs import logs
+from mlxd.commands.servers.ps import ps
+from mlxd.commands.servers.service import service
+from mlxd.commands.servers.stop import stop
 from mlxd.commands.top import top
 
 INTERRUPTED = 130
@@ -31,7 +37,10 @@ def cli() -> None:
         click.get_current_context().color = False
 
 
-for command in (run_, init, serve, top, chat, pull, models, prefixes, doctor, config):
+for command in (
+    *(run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config),
+    *(ps, stop, logs, service, completion),
+):
     cli.add_command(command)
 
 

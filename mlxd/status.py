@@ -56,7 +56,7 @@ class AnswerFormat(msgspec.Struct, frozen=True):
     template has no place for them or what it writes of calls can't be read back. `tool_format` and
     `reasoning_tags` were found in the `configuration`, the `template`, the `vocabulary`, by the
     `tokenizer`'s own word, in the `notation`, or by `reading` what the template writes. `problem`
-    is what people should know.
+    is what people should know, `features` what the chat template takes.
     """
 
     tools: Literal["template", "words"] = "template"
@@ -65,6 +65,7 @@ class AnswerFormat(msgspec.Struct, frozen=True):
     reasoning_tags: tuple[str, ...] = ()
     reasoning_tags_from: str = ""
     problem: str = ""
+    features: tuple[str, ...] = ()
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -22,17 +22,31 @@ SEES: dict[str, tuple[str, ...]] = {
     "kernel": (),
     "admin_token": (),
     "dialects": (),
-    "cli": ("commands",),
+    "cli": ("commands", "commands.models", "commands.servers"),
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("engine.prefix_disk", "tui", "tui.top", "tui.chat"),
+        *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat", "commands.output"),
+        "launch",
     ),
+    "commands.models": (
+        *("admin_token", "commands", "commands.output", "config"),
+        *("engine.model_files", "engine.protocol"),
+    ),
+    "commands.output": (),
+    "commands.servers": (
+        *("admin_token", "commands", "commands.output", "config", "server", "service", "tui"),
+    ),
+    # Other people's agents and their files: it knows the server as an address.
+    "launch": (),
     "config": ("dialects", "engine.protocol"),
+    # What a server of this account is to systemd and launchd, and to other processes.
+    "service": ("admin_token",),
     # What is remembered between requests.
     "store": ("config",),
     "server": (
-        *("admin_token", "config", "store", "api.app", "api.admin", "api.dialect"),
+        *("admin_token", "config", "service", "store"),
+        *("api.app", "api.admin", "api.dialect", "api.http"),
         *("engine.interface", "engine.supervision", "engine.scripted"),
     ),
     # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
@@ -113,7 +127,7 @@ SEES: dict[str, tuple[str, ...]] = {
 # Functions may import late only here: the command line and the server start fast, the engine
 # process loads the BLAS before MLX.
 LATE_IMPORTS = (
-    *("cli", "commands.*", "engine.model_files.library", "engine.model_files.demo_model"),
+    *("cli", "commands.*", "engine.model_files.hub", "engine.model_files.demo_model"),
     *("engine.__main__", "engine.process.probe", "engine.process.smoke_test"),
     "engine.scripted.json_generator",
 )
@@ -132,7 +146,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         *(*WITH_MLX, "engine.grammar.*", "engine.model_files.gguf", "engine.prefix_disk.index"),
     ),
     "llguidance": ("engine.grammar.*",),
-    "huggingface_hub": ("engine.model_files.library",),
+    "huggingface_hub": ("engine.model_files.hub",),
     "quart": ("api.http.*", "api.admin.*", "api.page.*", "api.app"),
     "werkzeug": ("api.http.*",),
     "hypercorn": ("server.*",),
@@ -145,14 +159,15 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic": WITH_PYDANTIC,
     "pydantic_core": WITH_PYDANTIC,
     "pydantic_settings": ("config.*",),
-    "tomli_w": ("config.toml_writer",),
+    "tomli_w": ("config.toml_writer", "launch.list_entry"),
+    "yaml": ("launch.list_entry",),
     "prometheus_client": ("api.admin.metrics",),
     "jsonschema": ("engine.scripted.json_generator",),
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
-        *("config.load", "config.engine_specs", "engine.model_files.demo_model"),
+        *("config.places", "config.engine_specs", "engine.model_files.demo_model"),
         *("store.conversations", "engine.process.known_trials"),
-        *("tui.chat.input_history", "admin_token"),
+        *("tui.chat.input_history", "admin_token", "service.log_files"),
     ),
     "click": ("cli", "commands.*", "server.*"),
     "msgspec": ("*",),

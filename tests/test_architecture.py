@@ -162,6 +162,7 @@ def test_every_foreign_package_is_a_declared_dependency() -> None:
     declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
     # Distributions that bring more than one package.
     declared |= {"pydantic_core"} if "pydantic" in declared else set()
+    declared |= {"yaml"} if "pyyaml" in declared else set()
     foreign = OWNERS.keys() - sys.stdlib_module_names
     check([f"{package}: add it to pyproject.toml" for package in sorted(foreign - declared)])
 

@@ -6,8 +6,9 @@ import shlex
 import click
 import pytest
 
+from docs.agents import agents_md
 from docs.constants import constants_md
-from docs.generate import commands, configuration_md
+from docs.generate import commands, configuration_md, json_md
 from mlxd.cli import cli
 from mlxd.config.problems import sections
 from mlxd.config.settings import ModelSettings, Settings
@@ -85,6 +86,23 @@ def test_the_check_of_commands_can_fail() -> None:
             parse(line)
 
 
+def test_the_page_about_agents_is_made_from_their_table() -> None:
+    page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    assert agents_md() == page, "run `python -m docs.generate`"
+
+
 def test_the_table_of_constants_is_made_from_the_code() -> None:
     page = (ROOT / "docs" / "constants.md").read_text(encoding="utf-8")
     assert constants_md() == page, "run `python -m docs.generate`"
+
+
+def test_the_schemas_of_json_are_made_from_the_code() -> None:
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    assert json_md() == page, "run `python -m docs.generate`"
+
+
+def test_every_command_that_prints_json_has_its_schema() -> None:
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    for name, command in COMMANDS.items():
+        if any("--json" in option.opts for option in command.params):
+            assert f"`{name} --json`" in page

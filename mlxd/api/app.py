@@ -153,18 +153,20 @@ class ApiServer:
     def add_rules(self, store: Store | None) -> None:
         """Serve every path there is."""
         app = self.app
-        gate = AccessGate(self._settings.server, AdminGate(self._facts.token), self._refusals)
-        app.before_request(gate.check)
-        app.before_websocket(gate.check)
+        self._gate = AccessGate(self._settings.server, AdminGate(self._facts.token), self._refusals)
+        app.before_request(self._gate.check)
+        app.before_websocket(self._gate.check)
         app.register_error_handler(Exception, self._refuse)
         app.refuse_host = self._refuse_host
         app.unread = self._unread
+        app.configure = self._configure
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
         PageEndpoints(shown=self._settings.server.page).add_rules(app)
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
+        self._admin = AdminEndpoints(self._settings, self._engine, self._activity, self._facts)
         if self._settings.admin.enabled:
-            AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
+            self._admin.add_rules(app)
         services = self._services(store)
         claims: list[Claim] = []
         for dialect in self._dialects:
@@ -175,6 +177,11 @@ class ApiServer:
             self._owners,
             max_body=self._settings.server.max_body,
         )
+
+    def _configure(self, settings: Settings) -> None:
+        """See `Api.configure`."""
+        self._gate.configure(settings.server)
+        self._admin.settings = settings
 
     def _services(self, store: Store | None) -> Services:
         return Services(

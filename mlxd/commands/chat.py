@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from mlxd.commands.completion import configured_names
 from mlxd.commands.conversation import (
     NO_SERVER,
     NOT_A_TERMINAL,
@@ -25,7 +26,13 @@ CONNECT_SECONDS = 2.0
 
 @click.command()
 @click.argument("prompt", required=False)
-@click.option("--model", metavar="NAME", default="", help="The model to ask; one of the server's.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    default="",
+    shell_complete=configured_names,
+    help="The model to ask; one of the server's.",
+)
 @click.option("--system", metavar="TEXT", default="", help="System prompt.")
 @click.option(
     "--url",

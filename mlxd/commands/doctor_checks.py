@@ -12,10 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mlxd import called
+from mlxd import __version__, called, outdated
+from mlxd.admin_token import running
 from mlxd.commands.engine_probe import EngineMissing, probe
 from mlxd.commands.local_models import LocalModel, can_be_pulled, find_model
+from mlxd.commands.own_server import fetched
 from mlxd.commands.sampling_defaults import advice_for, sampling_defaults
+from mlxd.config.catalogue import gigabytes
 from mlxd.config.engine_specs import model_specs, prefix_folder
 from mlxd.config.load import Loaded, load
 from mlxd.config.machine import backends, memory_bytes
@@ -25,7 +28,6 @@ from mlxd.config.settings import (
     ModelSettings,
     Settings,
 )
-from mlxd.config.suggested_models import gigabytes
 from mlxd.engine.model_files.model_types import UNKNOWN
 from mlxd.engine.prefix_disk import folder
 from mlxd.engine.protocol import FREE_BYTES, ModelChanged, Ready
@@ -60,6 +62,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     yield from findings
     settings = loaded.settings if loaded else Settings()
     yield port_finding(settings.server.host, settings.server.port)
+    yield from version_findings()
     yield store_finding(settings.conversations, loaded.file if loaded else None)
     yield prefixes_finding(settings, loaded.file if loaded else None)
     models = settings.models or {"demo": ModelSettings(source="demo")}
@@ -155,6 +158,18 @@ def port_finding(host: str, port: int) -> Finding:
         return Finding("fail", "port", f"{where} is taken by another program", remedy)
     reason = os.strerror(problem) if problem > 0 else "unknown host"
     return Finding("fail", "port", f"{where} can't be used: {reason}", "See server.host and port.")
+
+
+def version_findings() -> Iterator[Finding]:
+    """Servers of this account that still run what was installed before."""
+    for access in running():
+        server = fetched(access.url, "/admin/status", access.token).get("server", {})
+        if outdated(str(server.get("version", ""))):
+            text = f"{access.url} runs mlxd {server['version']}, {__version__} is installed"
+            remedy = f"{called()} service restart"
+            if access.started_by != "service":
+                remedy = "End it, and start it again."
+            yield Finding("warn", "version", text, remedy)
 
 
 def store_finding(settings: ConversationSettings, config_file: Path | None) -> Finding:

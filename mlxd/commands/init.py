@@ -5,11 +5,17 @@ from pathlib import Path
 import click
 
 from mlxd import called
-from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, fail
+from mlxd.commands.completion import model_names
+from mlxd.commands.options import DEMO, SOURCE_HELP, fail, find_named
 
 
 @click.command()
-@click.option("--model", metavar="SOURCE", help=f"The model to serve. {SOURCE_HELP}")
+@click.option(
+    "--model",
+    metavar="SOURCE",
+    shell_complete=model_names,
+    help=f"The model to serve. {SOURCE_HELP}",
+)
 @click.option(
     "--config",
     "path",
@@ -22,14 +28,15 @@ from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, fail
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def init(*, model: str | None, path: Path, force: bool) -> int:
     """Write an annotated configuration file."""
-    source = as_source(model) if model else DEMO
-    if source is None:
-        fail(f'"{model}" is no source. {SOURCE_HELP}')
-        return 2
+    from mlxd.config.settings import Settings
     from mlxd.config.toml_writer import template
     from mlxd.engine.model_files.library import locate
 
-    alias = alias_for(source)
+    named = find_named(model or DEMO, Settings())
+    if named is None:
+        fail(f'"{model}" is no source. {SOURCE_HELP}')
+        return 2
+    source, alias = named.source, named.alias
     more = _alternatives() if model is None else ""
     text = template({alias: {"source": source}}, more, {"engine": _about_disk()})
     try:
@@ -52,9 +59,9 @@ def init(*, model: str | None, path: Path, force: bool) -> int:
 
 def _about_disk() -> str:
     """What can be kept on the disk of this machine, in words."""
+    from mlxd.config.catalogue import gigabytes
     from mlxd.config.engine_specs import prefix_folder
     from mlxd.config.settings import Settings
-    from mlxd.config.suggested_models import gigabytes
     from mlxd.engine.prefix_disk.folder import free_bytes
 
     free = free_bytes(prefix_folder(Settings(), None))
@@ -68,22 +75,23 @@ def _about_disk() -> str:
 
 def _alternatives() -> str:
     """TOML about models of the hub that fit this machine, all of it disabled."""
+    from mlxd.config.catalogue import catalogue, gigabytes
     from mlxd.config.machine import has_gpu, memory_bytes, model_memory_bytes
-    from mlxd.config.suggested_models import fitting, gigabytes
     from mlxd.config.toml_writer import disabled, prose
 
-    models = fitting(model_memory_bytes(), quick=not has_gpu())
+    models = catalogue().fitting(model_memory_bytes(), quick=not has_gpu())
     if not models:
         return ""
     intro = (
-        f"Models of the hub that fit this machine ({gigabytes(memory_bytes())} of memory). To "
-        "serve one, take the # off its two lines and fetch it with `mlxd pull SOURCE`. Name it in "
+        f"Models of the hub that fit this machine ({gigabytes(memory_bytes())} of memory), as of "
+        f"{catalogue().date}. To "
+        "serve one, take the # off its two lines and fetch it with `mlxd pull NAME`. Name it in "
         "[defaults] if it should answer when a request names no model."
     )
     slow = "" if has_gpu() else " Without a GPU they are slow, so these are the smallest."
     entries = [
         f"\n# {gigabytes(model.bytes)}: {model.what}\n"
-        + disabled(f'[models."{alias_for(model.source)}"]\nsource = "{model.source}"')
+        + disabled(f'[models."{model.name}"]\nsource = "{model.source}"')
         for model in models
     ]
     return "\n".join([prose(intro + slow), *entries])

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlxd.config.settings import ModelSettings
-from mlxd.engine.model_files.library import DEMO, HUB_ID, locate, size_on_disk
+from mlxd.engine.model_files.library import locate, size_on_disk
+from mlxd.engine.model_files.sources import DEMO, repository
 from mlxd.engine.model_files.verification import check
 from mlxd.errors import ModelUnusable
 
@@ -32,7 +33,7 @@ def find_model(alias: str, model: ModelSettings) -> LocalModel:
 
 def is_hub_model(source: str) -> bool:
     """Whether a source names a repository of the hub; a folder of that name comes first."""
-    return HUB_ID.fullmatch(source) is not None and not Path(source).is_dir()
+    return repository(source) is not None and not Path(source).is_dir()
 
 
 def can_be_pulled(source: str) -> bool:

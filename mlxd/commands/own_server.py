@@ -9,14 +9,16 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
+from mlxd import called
 from mlxd.admin_token import Access, find, folder
-from mlxd.commands.meter import Meter
+from mlxd.commands.output.meter import Meter
 from mlxd.errors import ModelUnusable
 
 POLL = 0.2
@@ -27,9 +29,10 @@ ENDS = 45.0
 LAST_LINES = 5
 
 
-def fetched(url: str, path: str, token: str = "") -> dict[str, Any]:
+def fetched(url: str, path: str, token: str = "", *, method: str = "GET") -> dict[str, Any]:
     """The JSON object that a server of this machine has there; empty if it has none."""
-    request = urllib.request.Request(url + path, headers={"authorization": f"Bearer {token}"})
+    headers = {"authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url + path, headers=headers, method=method)
     # A proxy from the environment does not know this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -40,17 +43,20 @@ def fetched(url: str, path: str, token: str = "") -> dict[str, Any]:
         with suppress(ValueError), error:
             return dict(json.load(error))
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 @contextmanager
-def own_server(options: Sequence[str], model: str, *, keep: bool) -> Iterator[Access]:
+def own_server(
+    options: Sequence[str], model: str, *, keep: bool, for_agent: bool = False
+) -> Iterator[Access]:
     """A server started with `options` that serves `model`; stopped behind the body.
 
-    It goes on with `keep`, and where others have begun to use it. Raises `ModelUnusable` when it
-    can't serve.
+    It goes on with `keep`, and where others have begun to use it. Where it was started `for_agent`
+    only what is being answered counts: what was asked before was probably the agent's. Raises
+    `ModelUnusable` when it can't serve.
     """
     log = folder() / "run.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,10 +78,9 @@ def own_server(options: Sequence[str], model: str, *, keep: bool) -> Iterator[Ac
     try:
         access = _answering(process, model, log)
         yield access
-        kept = keep or _used_by_others(access)
+        kept = keep or _used_by_others(access, by_running=for_agent)
         if kept:
-            where = f"process {process.pid}, log {log}"
-            click.echo(f"The server goes on ({where}); `kill {process.pid}` stops it.", err=True)
+            click.echo(f"The server goes on (log {log}); `{called()} stop` ends it.", err=True)
     finally:
         if not kept:
             _stop(process)
@@ -107,12 +112,13 @@ def _reason(health: dict[str, Any]) -> str:
     return "; ".join(reasons) or str(health.get("engine", {}).get("reason", "the engine failed"))
 
 
-def _used_by_others(access: Access) -> bool:
+def _used_by_others(access: Access, *, by_running: bool) -> bool:
     """Whether something else than a chat of ours has asked it, or asks now."""
     status = fetched(access.url, "/admin/status", access.token)
     running = status.get("engine", {}).get("requests", ())
     agents = [str(one.get("agent", "")) for one in status.get("conversations", ())]
-    return bool(running) or any(not agent.startswith("mlxd") for agent in agents)
+    asked = not by_running and any(not agent.startswith("mlxd") for agent in agents)
+    return bool(running) or asked
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

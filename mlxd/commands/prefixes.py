@@ -1,6 +1,5 @@
 """`mlxd prefixes`: what is kept on the disk of earlier prompts."""
 
-import json
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ CLEAR = "clear"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def prefixes(*, action: str | None, config_file: Path | None, as_json: bool) -> int:
     """Show what is kept on the disk of earlier prompts, or `clear` it."""
+    from mlxd.commands.output.json_forms import PrefixReport, print_as
     from mlxd.config.engine_specs import prefix_folder
     from mlxd.engine.prefix_disk import folder
     from mlxd.tui.format import plural, size
@@ -36,7 +36,7 @@ def prefixes(*, action: str | None, config_file: Path | None, as_json: bool) -> 
     if as_json:
         kept = [each._asdict() for each in models if action != CLEAR]
         facts = {"path": str(root), "limit": limit, "bytes": total, "entries": entries}
-        click.echo(json.dumps({**facts, "removed": action == CLEAR, "models": kept}))
+        print_as(PrefixReport, {**facts, "removed": action == CLEAR, "models": kept})
     elif action == CLEAR:
         click.echo(f"Removed {plural(entries, 'file')}, {size(total)}, from {root}.")
         click.echo("A server that runs goes on, and may write again what it has in memory.")

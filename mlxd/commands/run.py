@@ -1,12 +1,13 @@
 """`mlxd run`: from a model's name to a conversation, with all that has to happen in between."""
 
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mlxd import called
+from mlxd.commands.completion import model_names
 from mlxd.commands.conversation import (
     NOT_A_TERMINAL,
     NOTHING_ASKED,
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 
 ASKED_ABOVE = 2_000_000_000
 """Bytes from which a download is asked about first."""
-DISK_MARGIN, MEMORY_MARGIN = 1.05, 1.25
+
+
+class Start(NamedTuple):
+    """How a server for one model is started: the options of `mlxd serve`, and the model's alias."""
+
+    options: list[str]
+    alias: str
 
 
 @click.command()
-@click.argument("name", metavar="[MODEL]", required=False)
+@click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @click.argument("prompt", required=False)
 @click.option("-y", "--yes", is_flag=True, help="Download without asking, however large.")
 @click.option("--keep", is_flag=True, help="Let a server that was started for this go on.")
@@ -83,81 +90,77 @@ def with_own(
     keep: bool = False,
 ) -> int:
     """Talk to a server that is started for this."""
+    start = prepared(name, config_file, yes=yes)
+    if isinstance(start, int):
+        return start
+    from mlxd.commands.own_server import own_server
+
+    with own_server(start.options, start.alias, keep=keep) as access:
+        return converse(Target(access.url, key), question, model=start.alias)
+
+
+def prepared(name: str | None, config_file: Path | None, *, yes: bool) -> Start | int:
+    """What a server for a model is started with, once its files are here; else an exit code."""
     settings = load(config_file).settings
     wanted = _wanted(settings, name)
     if wanted is None:
         return USAGE
-    from mlxd.commands.own_server import own_server
     from mlxd.commands.serve import choose
 
-    chosen = {**settings.model_dump(include={"models"}), **choose(settings, wanted)}
+    chosen = {**settings.model_dump(include={"models"}), **choose(settings, [wanted])}
     alias = str(chosen["defaults.model"])
     source = str(dict(chosen["models"])[alias]["source"])
-    if not _is_here(source, yes=yes):
+    if not _is_here(source, again=f"{called()} run {wanted}", yes=yes):
         return 1
     options = ["--model", wanted, *(["--config", str(config_file)] if config_file else [])]
     from mlxd.commands.doctor_checks import port_finding
 
     if port_finding(settings.server.host, settings.server.port).level == "fail":
-        # Another program's: any port will do for a chat.
+        # Another program's: any port will do.
         options += ["--port", "0"]
-    with own_server(options, alias, keep=keep) as access:
-        return converse(Target(access.url, key), question, model=alias)
+    return Start(options, alias)
 
 
 def _wanted(settings: "Settings", name: str | None) -> str | None:
     """What to serve; asks a person who has named nothing and configured nothing."""
     from mlxd.config.engine_specs import default_model
-    from mlxd.config.suggested_models import by_short_name
 
-    if name is not None:
-        taken = {
-            alias for each, model in settings.models.items() for alias in (each, *model.aliases)
-        }
-        found = None if name in taken else by_short_name(name)
-        return found.source if found else name
-    return default_model(settings) or _picked()
+    return name if name is not None else default_model(settings) or _picked()
 
 
 def _picked() -> str | None:
+    from mlxd.config.catalogue import catalogue, gigabytes
     from mlxd.config.machine import has_gpu, model_memory_bytes
-    from mlxd.config.suggested_models import fitting, gigabytes, short_name
 
-    models = fitting(model_memory_bytes(), quick=not has_gpu())
+    models = catalogue().fitting(model_memory_bytes(), quick=not has_gpu())
     for number, model in enumerate(models, start=1):
         size = gigabytes(model.bytes)
-        click.echo(f"  {number}  {short_name(model.source):<24} {size:>8}  {model.what}", err=True)
+        click.echo(f"  {number}  {model.name:<24} {size:>8}  {model.what}", err=True)
     last = len(models) + 1
     click.echo(f"  {last}  {DEMO:<24} {'0.1 GB':>8}  small, to try what there is", err=True)
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         fail("name a model: mlxd run MODEL")
         return None
     number = click.prompt("Which one", type=click.IntRange(1, last), default=last, err=True)
-    return DEMO if number == last else models[number - 1].source
+    return DEMO if number == last else models[number - 1].name
 
 
-def _is_here(source: str, *, yes: bool) -> bool:
+def _is_here(source: str, *, again: str, yes: bool) -> bool:
     """Whether a model is here, after fetching it if the machine and the person allow that."""
+    from mlxd.commands.fetching import bring, need
     from mlxd.commands.local_models import can_be_pulled
-    from mlxd.commands.pull import bring
-    from mlxd.config.machine import model_memory_bytes
-    from mlxd.config.suggested_models import gigabytes
-    from mlxd.engine.model_files.library import bytes_to_come, cache_folder, locate
+    from mlxd.engine.model_files.library import locate
 
     if locate(source) is not None or not can_be_pulled(source):
         return True
-    size = bytes_to_come(source)
-    free = shutil.disk_usage(cache_folder(source)).free
-    click.echo(f"{source} takes {gigabytes(size)}; {gigabytes(free)} of disk are free.", err=True)
-    if size * DISK_MARGIN > free:
-        fail(f"there is no room for {source}.")
+    wanted = need(source)
+    wanted.say()
+    if not wanted.has_room:
         return False
-    if source != DEMO and size * MEMORY_MARGIN > model_memory_bytes():
-        fail(f"{source} is large for this machine's memory; it may not load.")
-    if size > ASKED_ABOVE and not yes:
+    if wanted.to_come > ASKED_ABOVE and not yes:
         if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
             fail("a download of this size needs --yes where nobody can be asked.")
             return False
         click.confirm("Download it?", default=True, abort=True, err=True)
-    bring(source)
+    bring(wanted, again)
     return True

@@ -1,17 +1,31 @@
 """`mlxd serve`: the server."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mlxd import called
-from mlxd.commands.options import DEMO, SOURCE_HELP, alias_for, as_source, config_option, fail, load
+from mlxd.commands.completion import model_names
+from mlxd.commands.options import (
+    DEMO,
+    SOURCE_HELP,
+    NamedModel,
+    config_option,
+    fail,
+    find_named,
+    load,
+)
 
 if TYPE_CHECKING:
+    from mlxd.config.load import Loaded
     from mlxd.config.settings import Settings
+    from mlxd.errors import ConfigError
 
+TAKEN = 3
+"""Exit code: the address or the store's file is another program's."""
 LEVELS = ("debug", "info", "warning", "error")
 AGENT = "agent"
 
@@ -25,8 +39,13 @@ AGENT = "agent"
     metavar="N",
     help="Port to listen on; 0 takes a free one.",
 )
-@click.argument("name", metavar="[MODEL]", required=False)
-@click.option("--model", metavar="ALIAS|SOURCE", help=f"The default model. {SOURCE_HELP}")
+@click.argument("names", metavar="[MODEL]...", nargs=-1, shell_complete=model_names)
+@click.option(
+    "--model",
+    metavar="ALIAS|SOURCE",
+    shell_complete=model_names,
+    help=f"The default model. {SOURCE_HELP}",
+)
 @click.option(
     "--scripted",
     metavar="FILE|agent",
@@ -38,33 +57,84 @@ AGENT = "agent"
     metavar="LEVEL",
     help=f"Least important messages to print: {', '.join(LEVELS)}.",
 )
+@click.option(
+    "--service",
+    is_flag=True,
+    help="As systemd or launchd runs it: log to a file, read the configuration folder's file.",
+)
 def serve(
     *,
+    service: bool,
     config_file: Path | None,
     host: str | None,
     port: int | None,
-    name: str | None,
+    names: tuple[str, ...],
     model: str | None,
     scripted: str | None,
     log_level: str | None,
 ) -> int:
-    """Serve the configured models over HTTP; MODEL is short for --model MODEL."""
-    if name and model:
-        raise click.UsageError("Name the model once: as MODEL or with --model.")
-    model = model or name
+    """Serve the configured models over HTTP, and each MODEL that is named; the first of those
+    answers when a request names none."""
+    if names and model:
+        raise click.UsageError("Name the models in one way: as MODEL... or with --model.")
     if scripted not in (None, AGENT) and not Path(str(scripted)).is_file():
         raise click.BadParameter(f'"{scripted}" is no file.', param_hint="--scripted")
     flags = {"server.host": host, "server.port": port, "log.level": log_level}
-    loaded = load(config_file, flags)
-    chosen = choose(loaded.settings, model)
-    if chosen:
-        loaded = load(config_file, {**flags, **chosen})
-    if not model and "models" in chosen:
+    wanted = (model,) if model else names
+    from mlxd.errors import ConfigError
+
+    try:
+        return _serve(config_file, flags, wanted, scripted=scripted, service=service)
+    except ConfigError as error:
+        if not service:
+            raise
+        click.echo(str(error), err=True)
+        return _ended(2, str(error))
+
+
+def _serve(
+    config_file: Path | None,
+    flags: Mapping[str, object],
+    names: Sequence[str],
+    *,
+    scripted: str | None,
+    service: bool,
+) -> int:
+    def read(file: Path | None) -> "tuple[Loaded, Mapping[str, object]]":
+        loaded = load(file, flags, service=service)
+        chosen = choose(loaded.settings, names)
+        if chosen:
+            loaded = load(file, {**flags, **chosen}, service=service)
+        return loaded, chosen
+
+    loaded, chosen = read(config_file)
+    if not names and chosen:
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
     unusable = _unusable(loaded.settings) if scripted is None else {}
-    from mlxd.server.lifecycle import run
+    from mlxd.server.lifecycle import Taken, run
 
-    return run(loaded.settings, config_file=loaded.file, scripted=scripted, unusable=unusable)
+    try:
+        run(
+            loaded.settings,
+            config_file=loaded.file,
+            scripted=scripted,
+            unusable=unusable,
+            # The same file: without it, as while it is written anew, keys would be gone.
+            reread=lambda: read(loaded.file)[0].settings,
+            service=service,
+        )
+    except Taken as error:
+        click.echo(str(error), err=True)
+        return _ended(TAKEN, str(error)) if service else TAKEN
+    return 0
+
+
+def _ended(code: int, reason: str) -> int:
+    """The exit code of a service that no other start would help."""
+    from mlxd.service import last_exit
+
+    last_exit.write(code, reason.removeprefix("mlxd: "))
+    return last_exit.exit_code(code, sys.platform)
 
 
 def _unusable(settings: "Settings") -> Mapping[str, str]:
@@ -82,33 +152,38 @@ def _unusable(settings: "Settings") -> Mapping[str, str]:
     return reasons
 
 
-def choose(settings: "Settings", name: str | None) -> Mapping[str, object]:
-    """What `--model name` adds to the configuration, as flags; raises `ConfigError`.
+def choose(settings: "Settings", names: Sequence[str]) -> Mapping[str, object]:
+    """What naming models adds to the configuration, as flags; raises `ConfigError`.
 
     Without a name that is the demo model if no model is configured, else nothing.
     """
+    from mlxd.config.settings import ModelSettings
+
+    if not names:
+        return {} if settings.models else _flags([NamedModel(DEMO, DEMO, configured=False)])
+    named = []
+    for name in names:
+        found = find_named(name, settings)
+        if found is None:
+            raise _unknown(settings, name)
+        if not found.configured:
+            # What the next names are called depends on it.
+            models = {**settings.models, found.alias: ModelSettings(source=found.source)}
+            settings = settings.model_copy(update={"models": models})
+        named.append(found)
+    return _flags(named)
+
+
+def _flags(named: Sequence[NamedModel]) -> Mapping[str, object]:
+    added = {each.alias: {"source": each.source} for each in named if not each.configured}
+    first = {"defaults.model": named[0].alias}
+    return {"models": added, **first} if added else first
+
+
+def _unknown(settings: "Settings", name: str) -> "ConfigError":
     from mlxd.config.problems import did_you_mean
     from mlxd.errors import ConfigError
 
-    if name is None:
-        return {} if settings.models else _added(settings, DEMO)
-    for alias, model in settings.models.items():
-        if name == alias or name in model.aliases:
-            return {"defaults.model": alias}
-    source = as_source(name)
-    if source is None:
-        reason = f'"{name}" is neither a configured alias nor a source'
-        meant = did_you_mean(name, tuple(settings.models)) if settings.models else ""
-        raise ConfigError("command line", "--model", reason, f"{meant} {SOURCE_HELP}".strip())
-    for alias, model in settings.models.items():
-        if model.source == source:
-            return {"defaults.model": alias}
-    return _added(settings, source)
-
-
-def _added(settings: "Settings", source: str) -> Mapping[str, object]:
-    taken = {*settings.models, *(name for m in settings.models.values() for name in m.aliases)}
-    alias, number = alias_for(source), 2
-    while alias in taken:
-        alias, number = f"{alias_for(source)}-{number}", number + 1
-    return {"models": {alias: {"source": source}}, "defaults.model": alias}
+    reason = f'"{name}" is neither a configured alias nor a source'
+    meant = did_you_mean(name, tuple(settings.models)) if settings.models else ""
+    return ConfigError("command line", "--model", reason, f"{meant} {SOURCE_HELP}".strip())

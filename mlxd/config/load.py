@@ -3,20 +3,19 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import ValidationError
 
+from mlxd.config.places import find
 from mlxd.config.problems import conflicts, dotted, hidden_values, problems
 from mlxd.config.settings import Settings
 from mlxd.config.sources import Layer, environment, leaves, nested, source_of, together
 from mlxd.errors import ConfigError
 
-FILE_NAME = "mlxd.toml"
 MAX_FILE = 1024 * 1024
 """Bytes; a longer file is no configuration."""
 
@@ -33,14 +32,16 @@ class Loaded:
     origins: Mapping[str, str]
 
 
-def load(path: Path | None, flags: Mapping[str, object]) -> Loaded:
+def load(
+    path: Path | None, flags: Mapping[str, object], *, places: Sequence[Path] | None = None
+) -> Loaded:
     """The effective configuration; raises one `ConfigError` that carries all problems.
 
-    `path` is the file to read; without it that is `./mlxd.toml`, or else the one in the user's
-    configuration folder, if there is one. `flags` has dotted keys (`server.port`) or whole tables;
-    None means "not given".
+    `path` is the file to read; without it that is the first of `places` that is there: usually
+    `./mlxd.toml`, or else the one in the user's configuration folder. `flags` has dotted keys
+    (`server.port`) or whole tables; None means "not given".
     """
-    file = path or find()
+    file = path or find(places)
     given = [Layer("flag", "command line", nested(flags))]
     written = [read(file)] if file else []
     models = [layer.values.get("models") for layer in (*given, *written)]
@@ -52,16 +53,6 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Loaded:
         for leaf in leaves(settings)
     }
     return Loaded(settings, file, origins)
-
-
-def candidates() -> tuple[Path, ...]:
-    """Where a file is looked for when none is named, in this order."""
-    return Path(FILE_NAME), platformdirs.user_config_path("mlxd") / FILE_NAME
-
-
-def find() -> Path | None:
-    """The file that is read when none is named."""
-    return next((path for path in candidates() if os.path.lexists(path)), None)
 
 
 def read(path: Path) -> Layer:

@@ -20,7 +20,7 @@ from mlxd.config.settings import Section, Settings
 from mlxd.errors import ConfigError
 
 PREFIX = "MLXD_"
-OTHER_VARIABLES = ("MLXD_API_KEY", "MLXD_BLAS", "MLXD_DEBUG", "MLXD_URL")
+OTHER_VARIABLES = ("MLXD_ADMIN_TOKEN", "MLXD_API_KEY", "MLXD_BLAS", "MLXD_DEBUG", "MLXD_URL")
 """Variables that are named like a setting and are none."""
 
 

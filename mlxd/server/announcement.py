@@ -46,6 +46,7 @@ def announcement(
     ]
     if usable:
         rows.append(("chat", [f"{called()} chat, in another terminal"]))
+        rows.append(("agents", [f"{called()} launch AGENT; {called()} launch --list names them"]))
     written = [
         f"  {label if number == 0 else '':<8} {text}"
         for label, texts in rows

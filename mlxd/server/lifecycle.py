@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import click
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import ServerFacts, new_token
 from mlxd.api.app import create_app
+from mlxd.api.http.framework import Api
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine
@@ -31,19 +33,22 @@ from mlxd.engine.scripted.engine import ScriptedEngine
 from mlxd.engine.scripted.script_file import load_script
 from mlxd.engine.supervision.allocator import return_freed_memory
 from mlxd.engine.supervision.supervisor import Supervisor
+from mlxd.errors import ConfigError
 from mlxd.history import Store
 from mlxd.server import logs
 from mlxd.server.announcement import announcement, base_url
 from mlxd.server.connection import Limits
 from mlxd.server.listener import Listener, bind, raise_file_limit
+from mlxd.server.reload import in_words, reloaded
+from mlxd.service import last_exit
+from mlxd.service.log_files import server_log
+from mlxd.service.processes import birth
 from mlxd.status import ModelInfo
 from mlxd.store.conversations import build_store
 from mlxd.store.database import StoreInUse
 
 log = logging.getLogger(__name__)
 
-CANNOT_LISTEN = 3
-"""Exit code: the address or the store's file is another program's."""
 DID_NOT_END = 75
 """Exit code: shutting down took far longer than it may."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -52,8 +57,13 @@ OVERTIME = 10.0
 FLUSH = 2.0
 """Seconds for the last bytes of answers to reach clients that read."""
 NOTHING: Mapping[str, str] = {}
+TERMINAL = "/dev/tty"
 SCRIPT_CONTEXT = 1_000_000
 """Tokens of context that a scripted model has when its configuration does not say."""
+
+
+class Taken(Exception):
+    """The address or the store's file is another program's; in a line for people."""
 
 
 def run(
@@ -62,32 +72,58 @@ def run(
     config_file: Path | None,
     scripted: str | None,
     unusable: Mapping[str, str] = NOTHING,
-) -> int:
-    """Serve until told to stop; the exit code.
+    reread: Callable[[], Settings],
+    service: bool = False,
+) -> None:
+    """Serve until told to stop; raises `Taken` where it can't.
 
     `scripted` is `agent` or a script's file; `unusable` has why models can't be served now.
+    `reread` reads the configuration again.
     """
-    logs.setup(settings.log.level, settings.log.format)
+    set_up_logs(settings, service=service)
     return_freed_memory()
     server = settings.server
     config_file = config_file and config_file.absolute()
     try:
         sockets = bind(server.host, server.port)
     except OSError as error:
-        click.echo(cannot_listen(error, server.host, server.port), err=True)
-        return CANNOT_LISTEN
+        raise Taken(cannot_listen(error, server.host, server.port)) from error
     try:
         engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
-        process = ServerProcess(settings, engine, store, sockets, unusable)
+        process = ServerProcess(
+            *(settings, engine, store, sockets, unusable), reread=reread, service=service
+        )
         asyncio.run(process.serve(config_file))
     except StoreInUse as error:
-        click.echo(f"mlxd: {error}", err=True)
-        return CANNOT_LISTEN
+        raise Taken(f"mlxd: {error}") from error
+    except Exception:
+        if service:
+            # What ends a service is looked for in its log.
+            log.critical("the server has failed", exc_info=True)
+        raise
     finally:
         for sock in sockets:
             sock.close()
-    return 0
+
+
+def set_up_logs(settings: Settings, *, service: bool) -> None:
+    """Log to stderr, and of a service to a file too."""
+    level, form = settings.log.level, settings.log.format
+    if not service:
+        logs.setup(level, form)
+        return
+    try:
+        file = logs.LogFile(server_log())
+    except OSError as error:
+        logs.setup(level, form)
+        log.warning("%s can't be written: %s", server_log(), error.strerror)
+        return
+    # A full disk costs lines: there is nowhere else to say it.
+    logging.raiseExceptions = False
+    # launchd would keep stderr in one file that grows for ever.
+    others = [] if sys.platform == "darwin" else [logging.StreamHandler(sys.stderr)]
+    logs.setup(level, form, file, *others)
 
 
 def build_engine(
@@ -131,13 +167,16 @@ def what_to_remember(settings: Settings, scripted: str | None) -> ConversationSe
 class StopSignals:
     """SIGTERM, Ctrl-C and a closed terminal: the first asks to finish, the second to hurry.
 
-    `limit` seconds after the first, the process ends whatever it is doing.
+    `limit` seconds after the first, the process ends whatever it is doing. SIGHUP asks to read the
+    configuration again where no terminal can have been closed (`hang_ups` is false).
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, hang_ups: bool = True) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
-        self._limit = limit
+        self.reload = asyncio.Event()
+        self.limit = limit
+        self._hang_ups = hang_ups
         self._begun = threading.Event()
         self._over = threading.Event()
 
@@ -153,13 +192,16 @@ class StopSignals:
             self.stop.set()
 
         def arrived(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP and not self._hang_ups:
+                loop.call_soon_threadsafe(self.reload.set)
+                return
             self._begun.set()
             loop.call_soon_threadsafe(pass_on, number)
 
         def watch() -> None:
             # A thread, not a task: the event loop may be what hangs.
             self._begun.wait()
-            if not self._over.wait(self._limit):
+            if not self._over.wait(self.limit):
                 os._exit(DID_NOT_END)
 
         # What `nohup` lets a process ignore stays ignored.
@@ -186,11 +228,14 @@ class ServerProcess:
     store: Store
     sockets: Sequence[socket.socket]
     unusable: Mapping[str, str] = field(default_factory=dict)
+    reread: Callable[[], Settings] = Settings
+    service: bool = False
     _ending: ExitStack = field(default_factory=ExitStack)
 
     async def serve(self, config_file: Path | None) -> None:
         """Serve until the first signal, then end in order."""
-        signals = StopSignals(self.settings.server.drain_seconds + OVERTIME)
+        hang_ups = not self.service and in_terminal()
+        signals = StopSignals(self.settings.server.drain_seconds + OVERTIME, hang_ups=hang_ups)
         with signals.handled():
             # Before the address answers: a file that is another's ends the server here.
             await self.store.open()
@@ -219,10 +264,10 @@ class ServerProcess:
             await self.engine.start()
             listener.start(list(self.sockets))
             self._publish(facts, config_file)
-            # Nobody may be reading; that is no reason not to serve.
-            with suppress(OSError):
-                click.echo(self._announcement(config_file))
+            self._announce(config_file)
+            reloading = asyncio.create_task(self._reload(app, signals), name="mlxd reload")
             await signals.stop.wait()
+            reloading.cancel()
         finally:
             # First, so that no program finds a token of a server that is about to end.
             self._ending.close()
@@ -235,7 +280,12 @@ class ServerProcess:
         admin = self.settings.admin
         if not admin.enabled:
             return
-        access = Access(facts.url, facts.token, os.getpid(), time.time())
+        started_by = "service" if self.service else "terminal" if in_terminal() else "background"
+        access = Access(
+            *(facts.url, facts.token, os.getpid(), time.time()),
+            birth=birth(os.getpid()),
+            started_by=started_by,
+        )
         try:
             self._ending.enter_context(published(access, chosen(admin.token_file, config_file)))
         except OSError as error:
@@ -261,16 +311,51 @@ class ServerProcess:
         await stopping
         await listener.close(FLUSH)
 
-    def _announcement(self, config_file: Path | None) -> str:
-        settings = self.settings
-        return announcement(
-            base_url(settings.server.host, self.sockets),
-            settings,
-            self.engine.models(),
+    async def _reload(self, app: Api, signals: StopSignals) -> None:
+        """Take what has changed in the configuration, whenever a signal asks for it."""
+        while True:
+            await signals.reload.wait()
+            signals.reload.clear()
+            try:
+                result = reloaded(self.settings, await asyncio.to_thread(self.reread))
+            except ConfigError as error:
+                for line in str(error).splitlines():
+                    log.error("the configuration stays as it was: %s", line)
+                continue
+            self.settings = result.settings
+            app.configure(self.settings)
+            logs.change(self.settings.log.level, self.settings.log.format)
+            signals.limit = self.settings.server.drain_seconds + OVERTIME
+            log.info("%s", in_words(result))
+
+    def _announce(self, config_file: Path | None) -> None:
+        settings, url = self.settings, base_url(self.settings.server.host, self.sockets)
+        if self.service:
+            last_exit.clear()
+            models = ", ".join(model.id for model in self.engine.models())
+            file = config_file or "no file"
+            log.info("serving %s with %s; configuration: %s", url, models or "no model", file)
+            for alias, reason in self.unusable.items():
+                log.warning("the model %s can't be served: %s", alias, reason)
+            return
+        said = announcement(
+            *(url, settings, self.engine.models()),
             unusable=self.unusable,
             store=self.store.status().path,
             config_file=config_file,
         )
+        # Nobody may be reading; that is no reason not to serve.
+        with suppress(OSError):
+            click.echo(said)
+
+
+def in_terminal() -> bool:
+    """Whether this process belongs to a terminal, whose end would end it too."""
+    try:
+        os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def cannot_listen(error: OSError, host: str, port: int) -> str:

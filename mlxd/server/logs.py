@@ -1,4 +1,4 @@
-"""The log: one line a message on stderr, as text or as JSON.
+"""The log: one line a message on stderr, or in files that are rotated, as text or as JSON.
 
 Callers' text reaches messages in error texts and names, so no message can add a line or a control
 sequence of its own. The text of an unexpected exception may quote a prompt and is left out: its
@@ -7,12 +7,17 @@ class and where it was raised are logged.
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
+
+from mlxd.service.log_files import FILES, MAX_BYTES
 
 Format = Literal["text", "json"]
 
@@ -22,16 +27,41 @@ MAX_FRAMES = 12
 """Calls of an exception that are logged, innermost first."""
 
 
-def setup(level: str, form: Format) -> None:
-    """Send our messages from `level` on, and others' warnings, to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+def setup(level: str, form: Format, *handlers: logging.Handler) -> None:
+    """Send our messages from `level` on, and others' warnings, to `handlers`, else to stderr."""
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
-    root.addHandler(handler)
+    for handler in handlers or (logging.StreamHandler(sys.stderr),):
+        handler.setFormatter(_formatter(form))
+        root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("mlxd").setLevel(level.upper())
+
+
+def change(level: str, form: Format) -> None:
+    """Go on with another level and another form, in the same places."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, TextLines | JsonLines):
+            handler.setFormatter(_formatter(form))
+    logging.getLogger("mlxd").setLevel(level.upper())
+
+
+def _formatter(form: Format) -> logging.Formatter:
+    return JsonLines() if form == "json" else TextLines()
+
+
+class LogFile(RotatingFileHandler):
+    """A file for its owner alone, and some older ones beside it; raises `OSError`."""
+
+    def __init__(self, path: Path) -> None:
+        for folder in (path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(path, maxBytes=MAX_BYTES, backupCount=FILES - 1, encoding="utf-8")
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        return open(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
 
 
 class TextLines(logging.Formatter):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.commands.meter import Meter
+from mlxd.commands.output.meter import Meter
 from tests.environment import Shell, spawn
 from tests.tiny_model import make_tiny_model
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mlxd.config.suggested_models import CATALOG, by_short_name, short_name
 from tests.environment import ROOT, spawn
 from tests.tiny_model import make_tiny_model
 from tests.tui.terminal_process import Terminal
@@ -24,12 +23,6 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("MLXD_SERVER__PORT", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def test_every_model_of_the_catalogue_has_a_short_name_of_its_own() -> None:
-    assert short_name("mlx-community/Qwen3-4B-Instruct-2507-4bit") == "qwen3-4b"
-    for model in CATALOG:
-        assert by_short_name(short_name(model.source)) is model
 
 
 def test_one_command_answers_a_question_and_leaves_no_server(tmp_path: Path) -> None:

@@ -54,18 +54,46 @@ CONFIGURED = Settings(
         (CONFIGURED, "demo", {"defaults.model": "demo"}),
         (CONFIGURED, "else/b", {"models": {"b-3": {"source": "else/b"}}, "defaults.model": "b-3"}),
         (CONFIGURED, "else/c", {"models": {"c": {"source": "else/c"}}, "defaults.model": "c"}),
+        (
+            Settings(),
+            "else/c@v1.0",
+            {"models": {"c": {"source": "else/c@v1.0"}}, "defaults.model": "c"},
+        ),
+        (
+            CONFIGURED,
+            "Qwen3-4b",
+            {
+                "models": {"qwen3-4b": {"source": "mlx-community/Qwen3-4B-Instruct-2507-4bit"}},
+                "defaults.model": "qwen3-4b",
+            },
+        ),
     ],
 )
 def test_serve_finds_or_adds_the_model(
     settings: Settings, name: str | None, flags: dict[str, object]
 ) -> None:
-    assert choose(settings, name) == flags
+    assert choose(settings, [name] if name else []) == flags
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b/c", "/nowhere", "./nowhere", "a b", "é/x", "-/x"])
+def test_serve_takes_several_models_and_the_first_is_the_default() -> None:
+    assert choose(CONFIGURED, ["one/x", "gpt-4o", "two/x", "one/x"]) == {
+        "models": {"x": {"source": "one/x"}, "x-2": {"source": "two/x"}},
+        "defaults.model": "x",
+    }
+    assert choose(CONFIGURED, ["gpt-4o", "b"]) == {"defaults.model": "a"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "..", "a/b/c", "/nowhere", "./nowhere", "a b", "é/x", "-/x", "~nobody/x", "a\0b"),
+        *("a/b@", "a/b@../x", "a/b@x//y", "a/b@/x", "a/b@v 1", "a/../b", "a--b/c", "a/b@v1@v2"),
+        *("a/b?x=1", "a/b#c", "a/b%2f..", "../a/b", "a/" + "b" * 300, "x" * 5000),
+    ],
+)
 def test_serve_refuses_what_is_no_source(name: str) -> None:
     with pytest.raises(ConfigError):
-        choose(CONFIGURED, name)
+        choose(CONFIGURED, [name])
 
 
 @pytest.mark.parametrize(
@@ -80,10 +108,26 @@ def test_the_address_of_a_repository_is_a_source(page: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "source"),
+    [
+        ("https://hf.co/owner/name/tree/v2", "owner/name@v2"),
+        ("https://huggingface.co/owner/name/blob/v2/config.json", "owner/name@v2"),
+        ("https://hf.co/owner/name/tree/refs%2Fpr%2F3", "owner/name@refs/pr/3"),
+        ("https://huggingface.co/owner/name/commit/" + "ab" * 20, "owner/name@" + "ab" * 20),
+        ("https://huggingface.co/owner/name/discussions/7", "owner/name"),
+        ("owner/name@main", "owner/name"),
+    ],
+)
+def test_a_source_may_name_a_revision(page: str, source: str) -> None:
+    assert as_source(page) == source
+
+
+@pytest.mark.parametrize(
     "other",
     [
-        *("https://hf.co/owner", "https://hf.co/owner/name/tree/v2", "https://example.org/a/b"),
+        *("https://hf.co/owner", "https://hf.co/owner/name/settings", "https://example.org/a/b"),
         *("https://hf.co.example/a/b", "https://huggingface.co/datasets/a/b"),
+        *("https://hf.co/collections/x", "https://hf.co/owner/name/tree/..%2F..%2Fx"),
     ],
 )
 def test_other_addresses_are_no_sources(other: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mlxd.config.load import find, load
+from mlxd.config.load import load
+from mlxd.config.places import find
 from mlxd.config.problems import dotted
 from mlxd.config.settings import Settings
 from mlxd.config.sources import leaves
@@ -183,6 +184,7 @@ def test_a_relative_source_means_a_folder_next_to_the_file(tmp_path: Path) -> No
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLXD_DEBUG", "1")
     monkeypatch.setenv("MLXD_BLAS", "reference")
+    monkeypatch.setenv("MLXD_ADMIN_TOKEN", "of `mlxd top`")
     assert load(None, {}).settings == Settings()
 
 

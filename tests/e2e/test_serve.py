@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,13 @@ aliases = ["gpt-4o"]
 PATIENT = TOML.replace("3.0", "600.0")
 HUGE = "x" * 300_000
 """As a stream about 12 MB: more than sockets buffer for a client that does not read."""
+IN_TERMINAL = (
+    *(sys.executable, "-c"),
+    # It keeps the other end open itself, so that its terminal stays.
+    "import fcntl, os, pty, sys, termios; ours, its = pty.openpty(); "
+    "os.set_inheritable(ours, True); fcntl.ioctl(its, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
 SCRIPT = [
     {"when": {"contains": "endless"}, "events": [{"text": "begun"}, {"pause": 60}]},
     {"when": {"contains": "brief"}, "events": [{"text": "begun"}, {"pause": 0.5}, {"text": "."}]},
@@ -56,8 +64,8 @@ def served(tmp_path: Path, script: str) -> Iterator[Served]:
 
 @pytest.fixture
 def patient(tmp_path: Path, script: str) -> Iterator[Served]:
-    """Takes longer to drain than any test waits."""
-    with serve(tmp_path, "--scripted", script, toml=PATIENT) as running:
+    """Takes longer to drain than any test waits, and has a terminal."""
+    with serve(tmp_path, "--scripted", script, toml=PATIENT, prefix=IN_TERMINAL) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mlxd.admin_token import Access, chosen, find, folder, published
+from mlxd.admin_token import Access, chosen, find, folder, published, running
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,13 @@ def test_a_file_that_is_no_such_file_is_passed_over(text: str) -> None:
     odd.chmod(0o600)
     assert find("http://127.0.0.1:6") is None
     odd.unlink()
+
+
+def test_what_is_no_address_is_no_servers(tmp_path: Path) -> None:
+    with published(Access("http://127.0.0.1:port", "t", 1), tmp_path / "file") as path:
+        assert running(path) == []
+    with published(Access("http://127.0.0.1:4", "t", 1), tmp_path / "file") as path:
+        assert len(running(path)) == 1
 
 
 def test_a_file_that_others_could_read_or_write_is_not_trusted() -> None:

@@ -63,7 +63,7 @@ class AdminEndpoints:
     def __init__(
         self, settings: Settings, engine: Engine, activity: Activity, facts: ServerFacts
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._engine = engine
         self._activity = activity
         self._facts = facts
@@ -100,7 +100,7 @@ class AdminEndpoints:
 
     async def config(self) -> Response:
         """The settings in effect, without secrets."""
-        shown = without_secrets(self._settings)
+        shown = without_secrets(self.settings)
         return json_response({"file": self._facts.config_file, "settings": shown}, 200, UNSEEN)
 
     async def metrics(self) -> Response:

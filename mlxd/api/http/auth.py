@@ -26,10 +26,14 @@ class AccessGate:
     def __init__(self, server: ServerSettings, admin: AdminGate, refusals: RefusalLog) -> None:
         self._admin = admin
         self._refusals = refusals
+        self._failures = FailureLimit(time.monotonic)
+        self.configure(server)
+
+    def configure(self, server: ServerSettings) -> None:
+        """Let requests from now on in by these settings."""
         self._hosts = HostList(server)
         self._origins = OriginList(server.cors_origins)
         self._keys = KeyRing(server.api_keys)
-        self._failures = FailureLimit(time.monotonic)
 
     async def check(self) -> Response | None:
         """Raises the refusal, or answers a preflight, or lets the request through."""

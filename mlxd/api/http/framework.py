@@ -25,6 +25,7 @@ from mlxd.api.dialect import Caller, ErrorReply
 from mlxd.api.http.body import BodyBudget, CountedBody
 from mlxd.api.http.client_info import client_of
 from mlxd.api.http.request_log import Record
+from mlxd.config.settings import Settings
 from mlxd.errors import MlxdError
 
 Receive = Callable[[], Awaitable[Any]]
@@ -216,13 +217,14 @@ class Api(Quart):
     """The application object; `refuse_host` answers what routing can't even look at.
 
     `unread` has the words for an error in a request that was never read as one, by the path that it
-    names; None for a path of nobody.
+    names; None for a path of nobody. `configure` takes what may change while it serves.
     """
 
     asgi_http_class = ApiConnection
     asgi_websocket_class = ApiSocketConnection
     refuse_host: Callable[[IncomingRequest], ResponseTypes]
     unread: Callable[[str, MlxdError], ErrorReply | None]
+    configure: Callable[[Settings], None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

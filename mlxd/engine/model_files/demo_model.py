@@ -86,6 +86,16 @@ def pull_demo(progress: Progress, recipe: DemoRecipe = DEMO) -> Path:
     return target
 
 
+def remove_demo(recipe: DemoRecipe = DEMO) -> int:
+    """Remove the demo model, and return how many bytes that frees."""
+    target = folder(recipe)
+    freed = sum(path.stat().st_size for path in target.iterdir())
+    with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=target.parent) as temporary:
+        # Away in one step, as when it comes.
+        target.rename(Path(temporary) / "removed")
+    return freed
+
+
 def _pull(recipe: DemoRecipe, target: Path, progress: Progress) -> None:
     from mlxd.engine.model_files.gguf import convert
 

@@ -20,12 +20,19 @@ INTERVAL = 0.2
 
 
 @contextmanager
-def watching(folder: Path, total: int, progress: Progress) -> Iterator[None]:
-    """Report how much `folder` grows while the body downloads, and `total` once it is done."""
-    before = _size(folder)
-    with _repeated(lambda: progress("download", min(max(_size(folder) - before, 0), total), total)):
+def watching(folder: Path, total: int, progress: Progress, here: int = 0) -> Iterator[None]:
+    """Report how much of `total` is there while the body downloads, by how `folder` grows.
+
+    `here` is what was there before.
+    """
+    before = _size(folder) - here
+
+    def report() -> None:
+        progress("download", min(max(_size(folder) - before, 0), total), total)
+
+    with _repeated(report):
         yield
-    progress("download", total, total)
+    report()
 
 
 @contextmanager

@@ -2,48 +2,60 @@
 
 import hashlib
 import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from mlxd.engine.model_files import demo_model as demo
-from mlxd.engine.model_files.download_progress import Progress, going_on, watching
+from mlxd.engine.model_files import hub
+from mlxd.engine.model_files.cache import (
+    cache_root,
+    cached_sources,
+    folder_of,
+    partial_bytes,
+    snapshot_of,
+    snapshots_of,
+)
+from mlxd.engine.model_files.download_progress import Progress
+from mlxd.engine.model_files.sources import DEMO, repository
 from mlxd.engine.model_files.verification import MAX_FILES, weight_files
 from mlxd.errors import ModelUnusable
-
-DEMO = "demo"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-WANTED = ("*.json", "*.jsonl", "*.jinja", "*.txt", "*.model", "*.tiktoken", "model*.safetensors")
-"""What is downloaded of a hub repository: data in formats that can't hold code."""
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A model that is on this machine; `bytes` of weights."""
+    """A model that is on this machine; `bytes` of weights. Without a `folder` only parts are."""
 
     source: str
-    folder: Path
+    folder: Path | None
     bytes: int
 
 
+@dataclass(frozen=True)
+class Fetch:
+    """A model that can be brought here: bytes in all, those that are here, those of weights.
+
+    `run` does it, and returns the folder; it raises `ModelUnusable`.
+    """
+
+    total: int
+    here: int
+    weights: int
+    run: Callable[[Progress], Path]
+
+
 def locate(source: str) -> Path | None:
-    """The folder of a model that is here: `demo`, a folder, or a hub id; never asks the network."""
+    """The folder of a model that is here: `demo`, a folder, or a repository of the hub.
+
+    Never asks the network.
+    """
     if source == DEMO:
         return demo.folder() if demo.is_whole(demo.folder()) else None
     if (folder := _local_folder(source)) is not None:
         return folder
-    if not HUB_ID.fullmatch(source):
-        return None
-    # As the hub's library does it, whose import takes longer than all else that `serve` does.
-    cached = _hub_cache() / f"models--{source.replace('/', '--')}"
-    try:
-        revision = (cached / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        revision = "main"
-    folder = cached / "snapshots" / revision
-    return folder if (folder / "config.json").is_file() else None
+    wanted = repository(source)
+    return snapshot_of(wanted) if wanted is not None else None
 
 
 def state_of_files(source: str) -> str:
@@ -75,54 +87,62 @@ def size_on_disk(folder: Path) -> int:
 
 
 def downloaded() -> tuple[Downloaded, ...]:
-    """The demo and the hub models that are here, by name."""
-    names = sorted(path.name for path in _hub_cache().glob("models--*--*"))
-    sources = [DEMO, *(name.removeprefix("models--").replace("--", "/", 1) for name in names)]
-    folders = {source: folder for source in sources if (folder := locate(source)) is not None}
-    return tuple(
-        Downloaded(source, folder, size_on_disk(folder))
-        for source, folder in folders.items()
-        if weight_files(folder)
-    )
+    """The demo and the hub models that are here, by name, also those whose download was cut."""
+    found = []
+    for source in (DEMO, *map(str, cached_sources())):
+        folder = locate(source)
+        size = size_on_disk(folder) if folder is not None else partial_bytes(source)
+        if size:
+            found.append(Downloaded(source, folder, size))
+    return tuple(found)
 
 
-def download(source: str, progress: Progress) -> Path:
-    """Bring a model here and return its folder; raises `ModelUnusable`.
-
-    `progress` is called with what goes on and how much of it is done.
-    """
+def fetch(source: str) -> Fetch:
+    """What bringing a model here takes; asks the hub. Raises `ModelUnusable`."""
     if source == DEMO:
-        return demo.pull_demo(progress)
+        size = demo.DEMO.size + demo.CONVERTED
+        here = size if demo.is_whole(demo.folder()) else 0
+        return Fetch(size, here, demo.CONVERTED, demo.pull_demo)
     if (folder := _local_folder(source)) is not None:
-        return folder
-    if not HUB_ID.fullmatch(source):
-        raise ModelUnusable(source, "it is neither a folder, nor a hub id, nor 'demo'")
-    return _download_from_hub(source, progress)
+        found, size = folder, size_on_disk(folder)
+        return Fetch(size, size, size, lambda progress: found)
+    wanted = repository(source)
+    if wanted is None:
+        raise ModelUnusable(source, "it is neither a folder, nor a hub repository, nor 'demo'")
+    download = hub.look_up(wanted)
+    return Fetch(download.total, download.here, download.weights, download.run)
 
 
-def bytes_to_come(source: str) -> int:
-    """How many bytes a model will take on the disk that are not here yet; asks the hub."""
+def removable(source: str) -> frozenset[Path]:
+    """The folders that removing a model takes away; raises `ModelUnusable` if there are none."""
     if source == DEMO:
-        return demo.DEMO.size + demo.CONVERTED
-    return sum(file.file_size or 0 for file in _listed(source) if file.will_download)
+        found = [demo.folder()] if demo.folder().is_dir() else []
+    elif _local_folder(source) is not None:
+        raise ModelUnusable(source, "it is a folder of yours, no download")
+    else:
+        wanted = repository(source)
+        found = snapshots_of(wanted) if wanted is not None else []
+        # A download that was broken off has none, and is all that there is.
+        if wanted is not None and not found and folder_of(str(wanted)).is_dir():
+            found = [folder_of(wanted.name)]
+    if not found:
+        raise ModelUnusable(source, "it is not here")
+    return frozenset(found)
+
+
+def remove(source: str) -> int:
+    """Remove what is here of a model, and return how many bytes that frees."""
+    folders = removable(source)
+    wanted = repository(source)
+    if wanted is None:
+        return demo.remove_demo()
+    return hub.remove(wanted.name, frozenset(folder.name for folder in folders))
 
 
 def cache_folder(source: str) -> Path:
     """The folder that a model will go to, or the nearest one to it that is there."""
-    wanted = demo.folder() if source == DEMO else _hub_cache()
-    return next(each for each in (wanted, *wanted.parents) if each.is_dir())
-
-
-def _listed(repository: str) -> list[Any]:
-    """The files of a hub repository that a download would bring; raises `ModelUnusable`."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        found: Any = snapshot_download(repository, allow_patterns=list(WANTED), dry_run=True)
-    except Exception as error:
-        # The hub's client raises errors of several libraries; they differ by version.
-        raise ModelUnusable(repository, _hub_reason(error)) from error
-    return list(found)
+    wanted = demo.folder() if source == DEMO else cache_root()
+    return next(each for each in (wanted, *wanted.absolute().parents) if each.is_dir())
 
 
 def _local_folder(source: str) -> Path | None:
@@ -131,46 +151,3 @@ def _local_folder(source: str) -> Path | None:
     except RuntimeError:  # There is no user of that name.
         return None
     return folder.absolute() if source and folder.is_dir() else None
-
-
-def _hub_cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _download_from_hub(repository: str, progress: Progress) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()
-    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
-    try:
-        with going_on("download", progress):
-            files = _listed(repository)
-        if not any(file.filename.endswith(".safetensors") for file in files):
-            raise ModelUnusable(repository, "its hub repository has no model*.safetensors")
-        total = sum(file.file_size or 0 for file in files if file.will_download)
-        with watching(folder, total, progress):
-            return Path(snapshot_download(repository, allow_patterns=list(WANTED)))
-    except ModelUnusable:
-        raise
-    except Exception as error:
-        # The hub's client raises errors of several libraries; they differ by version.
-        raise ModelUnusable(repository, _hub_reason(error)) from error
-
-
-def _hub_reason(error: BaseException) -> str:
-    """What went wrong, in words for someone who typed a name; the cause knows best."""
-    names = set()
-    cause: BaseException | None = error
-    while cause is not None:
-        names.add(type(cause).__name__)
-        cause = cause.__cause__ or cause.__context__
-    if "GatedRepoError" in names:
-        return "its hub repository asks for a login: accept its terms, then `hf auth login`"
-    if "RepositoryNotFoundError" in names:
-        return "there is no such repository on the hub, or it needs a login (`hf auth login`)"
-    if any("Timeout" in name or "Connect" in name for name in names):
-        return "the hub can't be reached; check the network connection"
-    return f"the download failed ({type(error).__name__})"

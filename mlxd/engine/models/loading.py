@@ -21,6 +21,7 @@ from mlxd.engine.interface import Markup
 from mlxd.engine.model_files.generation_config import FILE, Advice, advice
 from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
+from mlxd.engine.model_files.windows import stated_window
 from mlxd.engine.models.cache_cost import CacheCost, cache_cost
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
@@ -34,13 +35,8 @@ log = logging.getLogger(__name__)
 SMALL = 4 * 1024**3
 """Bytes of float32 weights up to which an unquantised model is cast on CPUs: there only float32
 products go through BLAS."""
-UNKNOWN_CONTEXT = 8192
-"""Tokens of window of a model that states none."""
 MAX_REASON = 160
 """Characters of another library's error that are passed on."""
-MIN_CONTEXT, MAX_CONTEXT = 16, 100_000_000
-"""Windows that are meant: tokenizers write huge numbers for "no limit"."""
-CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "n_positions")
 WARM_UP = 8
 """Tokens of the forward pass that a model has to do before it serves."""
 PIECES = 50
@@ -285,19 +281,8 @@ def _format(spec: ModelSpec, tokenizer: Any) -> ModelFormat:
 
 def _context_length(spec: ModelSpec, config: dict[str, Any], tokenizer: Any) -> int:
     """The smallest window that the configuration, the model or its tokenizer sets."""
-    sections = [config, *(value for value in config.values() if isinstance(value, dict))]
-    named = [section.get(key) for section in sections for key in CONTEXT_KEYS]
-    known = next((value for value in named if _window(value) is not None), None)
-    limits = [_window(known), _window(getattr(tokenizer, "model_max_length", None))]
-    own = min((limit for limit in limits if limit is not None), default=UNKNOWN_CONTEXT)
+    own = stated_window(config, getattr(tokenizer, "model_max_length", None))
     return min(own, spec.context_length or own)
-
-
-def _window(value: object) -> int | None:
-    """`value` as a number of tokens, if it is one that was meant."""
-    if isinstance(value, int | float) and MIN_CONTEXT <= value <= MAX_CONTEXT:
-        return int(value)
-    return None
 
 
 def _eos_ids(folder: Path, tokenizer: Any, vocab_size: int) -> frozenset[int]:

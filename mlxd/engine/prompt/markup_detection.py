@@ -102,6 +102,7 @@ class _Detection:
             reasoning_tags=markup.reasoning[0] if markup.reasoning else (),
             reasoning_tags_from="notation" if in_notation else self._tags_from,
             problem=problem,
+            features=traits.features(),
         )
         return ModelFormat(traits, markup, answer)
 

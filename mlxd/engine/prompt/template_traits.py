@@ -96,6 +96,18 @@ class TemplateTraits:
         """The same with tools, calls and results as text."""
         return replace(self, tools=False, calls=None, results=False)
 
+    def features(self) -> tuple[str, ...]:
+        """What a template takes that not every one does, by the names that requests have for it."""
+        named = {
+            "system": self.system,
+            "tools": self.tools,
+            "parallel_tool_calls": self.calls is not None and self.parallel_calls,
+            self.thinking_switch or "": self.thinking_switch is not None,
+            "reasoning_effort": self.effort,
+            "thinking_budget": self.budget,
+        }
+        return tuple(name for name, takes in named.items() if takes)
+
     def strict(self) -> "TemplateTraits":
         """The least that a template may accept: user and assistant in turns, text only."""
         return replace(

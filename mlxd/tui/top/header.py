@@ -1,5 +1,6 @@
 """What stands above the tables, as lines of text: the server, its engine, and how busy they are."""
 
+from mlxd import __version__, outdated
 from mlxd.status import EngineStatus, PrefixDiskFigures, Rates, Status
 from mlxd.tui.format import bar, count, fraction, plural, rate, share, size, span
 from mlxd.tui.terminal import Glyphs
@@ -20,6 +21,8 @@ def heading(
     What is known of a server that is `gone` was true once, and looks so.
     """
     name: Line = [("mlxd ", "title"), (status.server.version, "plain")]
+    if outdated(status.server.version):
+        name.append((f" ({__version__} is installed: restart it)", "warn"))
     server, engine, traffic = _server(status), _engine(status, glyphs), _traffic(status)
     if gone:
         server = [[(status.server.url, "dim")]]

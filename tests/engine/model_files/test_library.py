@@ -4,22 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlxd.engine.model_files.library import locate, size_on_disk, state_of_files
+from tests.fake_hub import REPOSITORY, FakeHub, fake_hub
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REPOSITORY = "somebody/tiny-model"
 
 DOWNLOAD = """
 import json, sys
@@ -27,7 +21,7 @@ from mlxd.engine.model_files import library
 from mlxd.errors import ModelUnusable
 seen = []
 try:
-    folder = library.download(sys.argv[1], lambda *report: seen.append(report))
+    folder = library.fetch(sys.argv[1]).run(lambda *report: seen.append(report))
     print(json.dumps({"folder": str(folder), "seen": seen}))
 except ModelUnusable as error:
     print(json.dumps({"reason": error.reason}))
@@ -42,71 +36,9 @@ print(json.dumps({"found": found and str(found), "here": here, "heavy": heavy}))
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of a hub as its client asks for."""
-
-    files: dict[str, Path]
-
-    def do_HEAD(self) -> None:
-        self.answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self.answer(with_body=True)
-
-    def answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
-        resolve = f"/{REPOSITORY}/resolve/{COMMIT}/"
-        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            self.send_json([self.entry(name) for name in self.files])
-        elif path.startswith(f"/api/models/{REPOSITORY}"):
-            siblings = [{"rfilename": name} for name in self.files]
-            self.send_json({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings})
-        elif path.startswith(resolve) and path.removeprefix(resolve) in self.files:
-            data = self.files[path.removeprefix(resolve)].read_bytes()
-            self.send(200, data if with_body else b"", length=len(data))
-        else:
-            self.send(404, b"", code="RepoNotFound" if "/api/" in path else "EntryNotFound")
-
-    def entry(self, name: str) -> dict[str, Any]:
-        size = self.files[name].stat().st_size
-        return {"type": "file", "path": name, "size": size, "oid": f"{abs(hash(name)):040x}"}
-
-    def send_json(self, value: object) -> None:
-        self.send(200, json.dumps(value).encode())
-
-    def send(self, status: int, data: bytes, *, length: int | None = None, code: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data) if length is None else length))
-        self.send_header("ETag", f'"{abs(hash(self.path)):040x}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def hub(folder: Path) -> Iterator[str]:
-    """Serve `folder` as a repository; gives the address."""
-    files = {path.name: path for path in folder.iterdir()}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Served", (Hub,), {"files": files}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def run(code: str, source: str, home: Path, address: str) -> Any:
+def run(code: str, source: str, home: Path, hub: FakeHub | None = None) -> Any:
     """What `code` prints, in a process with a hub cache of its own."""
-    settings = {"HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home), "HOME": str(home)}
-    settings |= {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "2"}
+    settings = (hub or FakeHub({}, address="http://127.0.0.1:9")).environment(home)
     done = subprocess.run(
         [sys.executable, "-c", code, source],
         env={k: v for k, v in os.environ.items() if not k.startswith("HF_")} | settings,
@@ -125,9 +57,9 @@ def test_a_hub_model_is_downloaded_found_and_listed(tmp_path: Path) -> None:
     (made / "evil.py").write_text("1 / 0")
     (made / "pytorch_model.bin").write_bytes(b"\x80")
     (made / "consolidated.safetensors").write_bytes(b"")
-    with hub(made) as address:
-        done = run(DOWNLOAD, REPOSITORY, tmp_path, address)
-        again = run(DOWNLOAD, REPOSITORY, tmp_path, address)
+    with fake_hub(made) as hub:
+        done = run(DOWNLOAD, REPOSITORY, tmp_path, hub)
+        again = run(DOWNLOAD, REPOSITORY, tmp_path, hub)
     folder = Path(done["folder"])
     names = {path.name for path in folder.iterdir()}
     assert names == {path.name for path in made.iterdir()} - {
@@ -138,9 +70,9 @@ def test_a_hub_model_is_downloaded_found_and_listed(tmp_path: Path) -> None:
     assert measured[0] == ["download", 0, total]
     assert measured[-1] == ["download", total, total]
     assert again["folder"] == str(folder)
-    assert all(report == ["download", 0, 0] for report in again["seen"])
+    assert all(report == ["download", total, total] for report in again["seen"])
 
-    here = run(LOOK, REPOSITORY, tmp_path, "http://127.0.0.1:9")
+    here = run(LOOK, REPOSITORY, tmp_path)
     assert here == {
         "found": str(folder),
         "here": [[REPOSITORY, size_on_disk(folder)]],
@@ -149,22 +81,22 @@ def test_a_hub_model_is_downloaded_found_and_listed(tmp_path: Path) -> None:
 
 
 def test_a_repository_that_does_not_exist_is_named_as_the_reason(tmp_path: Path) -> None:
-    with hub(make_tiny_model(tmp_path / "made")) as address:
-        said = run(DOWNLOAD, "somebody/else", tmp_path, address)
+    with fake_hub(make_tiny_model(tmp_path / "made")) as hub:
+        said = run(DOWNLOAD, "somebody/else", tmp_path, hub)
     assert "no such repository" in said["reason"]
 
 
 def test_a_repository_without_safetensors_is_not_downloaded(tmp_path: Path) -> None:
     made = make_tiny_model(tmp_path / "made")
     (made / "model.safetensors").rename(made / "model.gguf")
-    with hub(made) as address:
-        said = run(DOWNLOAD, REPOSITORY, tmp_path, address)
+    with fake_hub(made) as hub:
+        said = run(DOWNLOAD, REPOSITORY, tmp_path, hub)
     assert "no model*.safetensors" in said["reason"]
-    assert not list((tmp_path / "hf").rglob("config.json"))
+    assert not list((tmp_path / "huggingface").rglob("config.json"))
 
 
 def test_a_hub_out_of_reach_is_said_in_words(tmp_path: Path) -> None:
-    said = run(DOWNLOAD, REPOSITORY, tmp_path, "http://127.0.0.1:9")
+    said = run(DOWNLOAD, REPOSITORY, tmp_path)
     assert "can't be reached" in said["reason"]
 
 
@@ -173,7 +105,7 @@ def test_a_hub_out_of_reach_is_said_in_words(tmp_path: Path) -> None:
 )
 def test_what_is_no_model_is_not_found_and_not_asked_for(source: str, tmp_path: Path) -> None:
     assert locate(source) is None
-    assert "neither a folder" in run(DOWNLOAD, source, tmp_path, "http://127.0.0.1:9")["reason"]
+    assert "neither a folder" in run(DOWNLOAD, source, tmp_path)["reason"]
 
 
 def test_compiled_code_beside_a_model_changes_none_of_its_files(tmp_path: Path) -> None:

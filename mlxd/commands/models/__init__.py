@@ -1,0 +1,1 @@
+"""`mlxd models`: what is here, what there is, and whether it is whole."""

@@ -1,0 +1,1 @@
+"""What commands print: objects for scripts, and how far something is that takes long."""

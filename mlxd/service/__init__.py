@@ -1,0 +1,1 @@
+"""mlxd as a service of its account: units, their managers, and what such a server leaves behind."""
