@@ -1,6 +1,7 @@
 """The models in memory, each with what runs it, and who has to leave for another."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,17 +132,21 @@ class ModelPool:
     def unload_unwanted(self) -> None:
         """Unload what shall be, or has been idle for as long as it may."""
         now = time.monotonic()
-        for resident in self._idle():
+        for resident in self._residents:
+            if resident.scheduler.busy:
+                continue
             for name, served in list(resident.names.items()):
-                due = served.idle_at()
-                if served.unloads or (due is not None and due <= now):
+                # Those who wait for it wait for its end, too: it is loaded anew for them.
+                idle = served.idle_at() <= now and resident in self._idle()
+                if served.unloads or idle:
                     self._remove(resident, (name,))
 
     @property
     def next_idle(self) -> float | None:
         """When a model will have been idle for as long as it may; None while none can be."""
         names = [name for resident in self._idle() for name in resident.names.values()]
-        return min((due for name in names if (due := name.idle_at()) is not None), default=None)
+        due = min((name.idle_at() for name in names), default=math.inf)
+        return due if due < math.inf else None
 
     def recover(self, resident: ResidentModel, error: BaseException) -> None:
         """After a step that failed: go on with an empty batch, or, the second time, without it."""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,10 +30,10 @@ class ServedName:
     used: float
     unloads: list[int] = field(default_factory=list)
 
-    def idle_at(self) -> float | None:
-        """When it has been idle for as long as its table allows; None where that is for ever."""
+    def idle_at(self) -> float:
+        """When it has been idle for as long as its table allows, which may be for ever."""
         spec = self.loaded.spec
-        return self.used + spec.idle_seconds if spec.idle_seconds and not spec.pinned else None
+        return self.used + spec.idle_seconds if spec.idle_seconds and not spec.pinned else math.inf
 
 
 @dataclass
