@@ -240,6 +240,10 @@ class ModelSettings(SamplingSettings, _ModelSource):
         tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]])
     ] = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
+    idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, examples=[900.0])] = 0.0
+    """Seconds without a request after which it is unloaded; 0: it stays."""
+    pinned: Annotated[bool, Field(examples=[True])] = False
+    """Once loaded it stays in memory, also where another model needs the room."""
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
     ] = None

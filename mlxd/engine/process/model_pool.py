@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility
-from mlxd.engine.model_files.library import locate, state_of_files
+from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.fingerprint import state_of_weights
 from mlxd.engine.models.loading import (
     LoadedModel,
@@ -30,6 +30,7 @@ from mlxd.engine.process.resident_model import (
     ServedName,
     bytes_of,
     makers_for,
+    weights_key,
 )
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
@@ -252,6 +253,7 @@ class ModelPool:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
         # Before they are read: files that change meanwhile must not name what was read before.
         weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
+        key = weights_key(spec)
         loaded = load(
             spec,
             lambda needed: self._make_room(spec, needed),
@@ -263,6 +265,7 @@ class ModelPool:
             with blaming("it can't be run", spec):
                 ability, _ = self._trials.ability(loaded)
                 resident = self._start(loaded, ability)
+                resident.key = key
         except ModelUnusable:
             unload(loaded)
             raise
@@ -272,11 +275,8 @@ class ModelPool:
 
     def _with_weights_of(self, spec: ModelSpec) -> ResidentModel | None:
         """The loaded model whose weights another name has too."""
-        wanted = _weights_named(spec)
-        for resident in self._residents:
-            if _weights_named(resident.loaded.spec) == wanted:
-                return resident
-        return None
+        wanted = weights_key(spec)
+        return next((each for each in self._residents if each.key == wanted), None)
 
     def _name(self, resident: ResidentModel, spec: ModelSpec) -> LoadedModel:
         """Serve a model by one more name; raises `ModelUnusable`."""
@@ -392,9 +392,3 @@ class ModelPool:
             for name in resident.names:
                 self._preparer.set_capacity(name, resident.batch.capacity)
         self.shrink_prefixes()
-
-
-def _weights_named(spec: ModelSpec) -> tuple[str, str | None, bool]:
-    """What makes the weights of two models the same: their folder, and how they are read."""
-    folder = locate(spec.source)
-    return str(folder.resolve() if folder else spec.source), spec.dtype, spec.trust_remote_code

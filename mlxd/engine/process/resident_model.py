@@ -6,17 +6,36 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.grammar.constrainer import Constrainer
+from mlxd.engine.model_files.library import locate, state_of_files
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.prompt.builder import PromptBuilder
+from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ModelUnusable
 
 log = logging.getLogger(__name__)
+
+
+class WeightsKey(NamedTuple):
+    """What makes the weights of two models the same: their files, and how they are read."""
+
+    folder: str
+    files: str
+    dtype: str | None
+    trust_remote_code: bool
+
+
+def weights_key(spec: ModelSpec) -> WeightsKey:
+    """The key of a model as its files are now."""
+    folder = locate(spec.source)
+    name = str(folder.resolve() if folder else spec.source)
+    return WeightsKey(name, state_of_files(spec.source), spec.dtype, spec.trust_remote_code)
 
 
 @dataclass
@@ -44,6 +63,7 @@ class ResidentModel:
     ability: RowAbility
     batch: MlxBatch
     scheduler: Scheduler
+    key: WeightsKey | None = None
     names: dict[str, ServedName] = field(default_factory=dict)
     awaited: set[int] = field(default_factory=set)
     """Commands that the model was loaded for, and that are being prepared."""
