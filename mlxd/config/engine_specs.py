@@ -37,6 +37,8 @@ def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
             dtype=model.dtype,
             trust_remote_code=model.trust_remote_code,
             stop_repetition=_first(model.stop_repetition, defaults.stop_repetition),
+            idle_seconds=model.idle_seconds,
+            pinned=model.pinned,
         )
         for alias, model in settings.models.items()
     )

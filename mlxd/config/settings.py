@@ -5,115 +5,31 @@ is what reads the environment and a file. `config/mlxd.toml` shows every key wit
 its default, and a test keeps the two equal.
 """
 
-import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mlxd.config.value_types import (
+    AdminToken,
+    Alias,
+    AliasPattern,
+    ApiKey,
+    Count,
+    DialectName,
+    HostName,
+    Listed,
+    NonEmpty,
+    Origin,
+    PathText,
+    Seconds,
+    Tag,
+    TemplateArg,
+    ToolFormat,
+)
 from mlxd.dialects import DIALECTS
 from mlxd.messages import SWITCHES, ReasoningMode, Scalar, StopRepetition, read_switch
-
-if TYPE_CHECKING:
-    DialectName = str
-else:
-    DialectName = Literal[tuple(DIALECTS)]
-ToolFormat = Literal[
-    "json_tools",
-    "hermes",
-    "qwen3_coder",
-    "seed_oss",
-    "glm47",
-    "laguna",
-    "longcat",
-    "gemma4",
-    "function_gemma",
-    "kimi_k2",
-    "kimi_k3",
-    "minimax_m1",
-    "minimax_m2",
-    "minimax_m3",
-    "minicpm5",
-    "muse_spark",
-    "mistral",
-    "pythonic",
-    "bare_pythonic",
-    "olmo3",
-    "harmony",
-    "llama3_json",
-    "deepseek",
-    "deepseek_v32",
-    "deepseek_v4",
-    "cohere",
-    "granite",
-    "nemotron",
-    "hunyuan",
-    "phi4",
-    "gigachat",
-    "apertus",
-    "bare_json",
-]
-"""The notations of `mlxd.engine.notations`; a test keeps the two equal."""
-
-
-def _matching(pattern: str, expected: str) -> AfterValidator:
-    """A string that `pattern` matches as a whole; `expected` says so in words."""
-    compiled = re.compile(pattern)
-
-    def check(value: str) -> str:
-        if compiled.fullmatch(value):
-            return value
-        raise PydanticCustomError("pattern", "expected {expected}", {"expected": expected})
-
-    return AfterValidator(check)
-
-
-Alias = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
-        "a name of letters, digits, '.', '_', ':', '/' and '-'",
-    ),
-]
-AliasPattern = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9*][A-Za-z0-9._:/*-]{0,127}",
-        "a name of letters, digits, '.', '_', ':', '/', '-' and '*'",
-    ),
-]
-ApiKey = Annotated[str, _matching(r"[\x21-\x7e]+", "visible ASCII characters without spaces")]
-AdminToken = Annotated[
-    str, _matching(r"|[\x21-\x7e]{16,}", "at least 16 visible ASCII characters without spaces")
-]
-HostName = Annotated[str, _matching(r"[^\s/@]+", "a host name without scheme or path")]
-Origin = Annotated[
-    str,
-    _matching(
-        r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+",
-        'an origin such as "https://app.example" (no path), or "*"',
-    ),
-]
-TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
-# A half surrogate stands for a byte of an environment variable that is no UTF-8.
-_PRINTABLE = r"[^\x00-\x1f\x7f\ud800-\udfff]"
-NonEmpty = Annotated[
-    str,
-    _matching(
-        rf"(?=.*\S){_PRINTABLE}+",
-        "a string that is not empty and has no control characters",
-    ),
-]
-Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
-
-PathText = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a path without control characters")]
-"""A path as it is written in the file; empty for the usual place."""
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
-
-# TOML has lists where the tree has tuples; everything else must have the type it is declared with.
-Listed = Strict(False)
 
 
 class Section(BaseModel):
@@ -239,6 +155,10 @@ class ModelSettings(SamplingSettings, _ModelSource):
         tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]])
     ] = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
+    idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, examples=[900.0])] = 0.0
+    """Seconds without a request after which it is unloaded; 0: it stays."""
+    pinned: Annotated[bool, Field(examples=[True])] = False
+    """Once loaded it stays in memory, also where another model needs the room."""
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
     ] = None

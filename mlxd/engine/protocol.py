@@ -31,7 +31,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
     """A model as the configuration describes it, defaults resolved.
 
     `sampling` is what the configuration says; what it leaves open is said by the model's own files,
-    and then by `usual_sampling`.
+    and then by `usual_sampling`. It is unloaded after `idle_seconds` without a request (0: never);
+    one that is `pinned` leaves for no other model.
     """
 
     id: str
@@ -48,6 +49,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
     dtype: str | None = None
     trust_remote_code: bool = False
     stop_repetition: StopRepetition = "tools"
+    idle_seconds: float = 0.0
+    pinned: bool = False
 
 
 class PrefixDiskLimits(msgspec.Struct, frozen=True):

@@ -16,9 +16,9 @@ from mlxd.config.settings import (
     SamplingSettings,
     ServerSettings,
     Settings,
-    ToolFormat,
 )
 from mlxd.config.toml_writer import MODEL_EXAMPLE, template
+from mlxd.config.value_types import ToolFormat
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.messages import Sampling
 from tests.environment import DEFAULT_FILE, from_text

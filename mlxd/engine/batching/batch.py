@@ -123,7 +123,7 @@ class MlxBatch:
             model = self._loaded.model
             caches = make_prompt_cache(model) if self._ability.together else lone_caches(model)
             name = fingerprint(self._loaded, weights, caches, FORMAT)
-            self._prefixes.serve(self._loaded.spec.id, name, caches)
+            self._prefixes.serve(self._loaded.scope, name, caches)
 
     def on_disk(self, group: str, tokens: Sequence[int]) -> DiskPlan | None:
         """How the disk knows more of a prompt than memory does, if reading it is worth while."""
@@ -279,7 +279,7 @@ class MlxBatch:
         # A recurrent state can't be cut later: the prompt is, where a prefix is worth keeping.
         cuts = () if self._cut_anywhere else row.boundaries
         edges = [hit.cached, *(edge for edge in cuts if edge > hit.cached), len(row.tokens)]
-        sampling = resolve(row.sampling, self._loaded.spec.sampling)
+        sampling = resolve(row.sampling)
         cache = hit.cache
         if cache is None and not self._ability.together:
             cache = lone_caches(self._loaded.model)
@@ -319,7 +319,7 @@ class MlxBatch:
             self._prefixes.put(self._scope(row.group), tokens, cache, answered=answered)
 
     def _scope(self, group: str) -> str:
-        return scope_of(self._loaded.spec.id, group)
+        return scope_of(self._loaded.scope, group)
 
     def _forget(self, uid: int) -> None:
         running = self._running.pop(uid)

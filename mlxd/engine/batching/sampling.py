@@ -74,9 +74,9 @@ class RowSampling:
         return self.temperature < COLDEST
 
 
-def resolve(request: Sampling, model: Sampling) -> RowSampling:
-    """The `request` over the `model`'s defaults over no effect at all."""
-    values = asdict(request.merged(model).merged(NEUTRAL))
+def resolve(sampling: Sampling) -> RowSampling:
+    """What a row asks for, and no effect at all of what it leaves open."""
+    values = asdict(sampling.merged(NEUTRAL))
     rng = random.Random(values.pop("seed"))
     # A parameter without a neutral value would reach the arithmetic as None.
     assert None not in values.values()

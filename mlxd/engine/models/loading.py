@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ RESERVED = frozenset(
 class LoadedModel:
     """A model that serves: `bytes` of weights, `cache_cost` of its rows.
 
-    `vocab_size` is the length of its logits; no token id may reach it.
+    `vocab_size` is the length of its logits; no token id may reach it. `scope` is the name that its
+    weights go by, where several models have the same.
     """
 
     spec: ModelSpec
@@ -69,6 +70,7 @@ class LoadedModel:
     cache_cost: CacheCost
     vocab_size: int
     format: ModelFormat
+    scope: str
     dropped: Mapping[int, str] = field(default_factory=dict)
     """The special tokens that have no text in answers."""
 
@@ -97,8 +99,7 @@ def load(
     if folder is None:
         raise ModelUnusable(spec.id, f"it is not on this machine; `{called()} pull {spec.source}`")
     check(folder, spec.id, trust_remote_code=spec.trust_remote_code)
-    if taken := RESERVED.intersection(spec.template_args):
-        raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
+    check_template_args(spec)
     try:
         with blaming("it can't be loaded", spec, folder):
             advised = advice(folder)
@@ -108,6 +109,32 @@ def load(
                 return _load(with_advice(spec, advised), readable, make_room, report)
     finally:
         mx.clear_cache()
+
+
+def renamed(loaded: LoadedModel, spec: ModelSpec) -> LoadedModel:
+    """The same weights as another configured model; raises `ModelUnusable`.
+
+    What `spec` says of the window, the sampling and the form of answers is its own.
+    """
+    folder = locate(spec.source)
+    assert folder is not None, "its weights were read from there"
+    check_template_args(spec)
+    with blaming("it can't be loaded", spec, folder):
+        spec = with_advice(spec, advice(folder))
+        format_ = _format(spec, loaded.tokenizer)
+    return replace(
+        loaded,
+        spec=spec,
+        context_length=_context_length(spec, loaded.config, loaded.tokenizer),
+        format=format_,
+        dropped=unknown_special_tokens(loaded.tokenizer, format_.markup),
+    )
+
+
+def check_template_args(spec: ModelSpec) -> None:
+    """Raise `ModelUnusable` where a chat template would lose what mlxd gives it."""
+    if taken := RESERVED.intersection(spec.template_args):
+        raise ModelUnusable(spec.id, f"template_args can't set {sorted(taken)[0]!r}")
 
 
 def unload(loaded: LoadedModel) -> None:
@@ -153,6 +180,7 @@ def _load(
         cache_cost=cost,
         vocab_size=vocab_size,
         format=format_,
+        scope=spec.id,
         dropped=unknown_special_tokens(tokenizer, format_.markup),
     )
 

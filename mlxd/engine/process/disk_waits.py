@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from mlxd.engine.process.input_threads import EngineSocket, Preparer, TokenizedPrompt
-from mlxd.engine.process.model_pool import ModelPool, ResidentModel
+from mlxd.engine.process.model_pool import ModelPool
+from mlxd.engine.process.resident_model import ResidentModel
 from mlxd.engine.protocol import Step, WaitRow
 
 PATIENCE = 5.0
@@ -82,11 +83,11 @@ class DiskWaits:
 
     def _wanted(self, id_: int, resident: ResidentModel) -> bool:
         # A model may have been loaded anew, from other files than those that were asked for.
-        name = resident.loaded.spec.id
+        waiting = self._waiting.get(id_)
         return (
-            id_ in self._waiting
+            waiting is not None
             and self._preparer.is_live(id_)
-            and self._pool.get(name) is resident
+            and self._pool.get(waiting[0].command.request.model) is resident
         )
 
     def _arrived(self) -> None:

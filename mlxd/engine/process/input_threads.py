@@ -91,14 +91,14 @@ class Preparer:
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._makers: dict[str, tuple[PromptBuilder, Constrainer]] = {}
         self._capacities: dict[str, int] = {}
-        self._live: set[int] = set()
+        self._live: dict[int, str] = {}
         self._live_lock = threading.Lock()
         self._preparing = False
 
     def put(self, command: Submit | Count) -> None:
         """Queue a new command."""
         with self._live_lock:
-            self._live.add(command.id)
+            self._live[command.id] = command.request.model
         self._commands.put(command)
 
     def again(self, command: Submit | Count) -> None:
@@ -113,12 +113,17 @@ class Preparer:
     def drop(self, command_id: int) -> None:
         """Whatever `command_id` was, nobody waits for it any more."""
         with self._live_lock:
-            self._live.discard(command_id)
+            self._live.pop(command_id, None)
 
     def is_live(self, command_id: int) -> bool:
         """Whether the caller still waits for `command_id`."""
         with self._live_lock:
             return command_id in self._live
+
+    def model_of(self, command_id: int) -> str:
+        """The model that a command is for; empty when nobody waits for it."""
+        with self._live_lock:
+            return self._live.get(command_id, "")
 
     def add_model(self, name: str, builder: PromptBuilder, constrainer: Constrainer) -> None:
         """From now on, prepare prompts for `name`."""

@@ -1,30 +1,39 @@
 """The models in memory, each with what runs it, and who has to leave for another."""
 
-import copy
 import logging
-import os
+import math
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility
-from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.fingerprint import state_of_weights
-from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
+from mlxd.engine.models.loading import (
+    LoadedModel,
+    blaming,
+    lacks_memory,
+    load,
+    renamed,
+    unload,
+)
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.process.blas_threads import BlasThreads, openblas
+from mlxd.engine.process.device_memory import device_computes, measured_memory
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
-from mlxd.engine.process.wired_memory import RECOMMENDED
+from mlxd.engine.process.resident_model import (
+    ResidentModel,
+    ServedName,
+    bytes_of,
+    makers_for,
+    weights_key,
+)
 from mlxd.engine.prompt.answers import Answers, scope_of
-from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
 from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.scheduler import Scheduler
@@ -33,29 +42,10 @@ from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 GB = 1e9
 QUEUE_SHARE = 0.05
 """Share of the memory for models that may wait to be written to the disk."""
-CPU_SHARE, CUDA_SHARE = 0.75, 0.9
-"""Share of the machine's, or of the GPU's own, memory that models may use."""
 FAILURE_WINDOW = 60.0
 """A model whose steps fail twice within so many seconds is not trusted any more."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class ResidentModel:
-    """A loaded model with everything that runs it."""
-
-    loaded: LoadedModel
-    ability: RowAbility
-    batch: MlxBatch
-    scheduler: Scheduler
-    used: float = 0.0
-    unloads: list[int] = field(default_factory=list)
-    awaited: set[int] = field(default_factory=set)
-    """Commands that the model was loaded for, and that are being prepared."""
-    failures: deque[float] = field(default_factory=lambda: deque(maxlen=2))
-    served: bool = False
-    """Whether a step has brought a token."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class ModelPool:
         self._server = server
         self._preparer = preparer
         self._post = post
-        self._residents: dict[str, ResidentModel] = {}
+        self._by_name: dict[str, ResidentModel] = {}
         self._specs: dict[str, ModelSpec] = {}
         self._config = Configure(models=())
         self._needs: dict[str, int] = {}
@@ -131,18 +121,36 @@ class ModelPool:
         return self._config.limits
 
     def get(self, name: str) -> ResidentModel | None:
-        """A model if it is loaded."""
-        return self._residents.get(name)
+        """A model if it is loaded; several names may have the same one."""
+        return self._by_name.get(name)
+
+    @property
+    def _residents(self) -> list[ResidentModel]:
+        """The loaded models, each once."""
+        return list({id(model): model for model in self._by_name.values()}.values())
 
     def busy(self) -> list[ResidentModel]:
         """Those that have something to compute."""
-        return [resident for resident in self._residents.values() if resident.scheduler.busy]
+        return [resident for resident in self._residents if resident.scheduler.busy]
 
     def unload_unwanted(self) -> None:
-        """Unload what shall be, once it is idle."""
-        for resident in list(self._residents.values()):
-            if resident.unloads and not resident.scheduler.busy:
-                self.unload(resident)
+        """Unload what shall be, or has been idle for as long as it may."""
+        now = time.monotonic()
+        for resident in self._residents:
+            if resident.scheduler.busy:
+                continue
+            for name, served in list(resident.names.items()):
+                # Those who wait for it wait for its end, too: it is loaded anew for them.
+                idle = served.idle_at() <= now and resident in self._idle()
+                if served.unloads or idle:
+                    self._remove(resident, (name,))
+
+    @property
+    def next_idle(self) -> float | None:
+        """When a model will have been idle for as long as it may; None while none can be."""
+        names = [name for resident in self._idle() for name in resident.names.values()]
+        due = min((name.idle_at() for name in names), default=math.inf)
+        return due if due < math.inf else None
 
     def recover(self, resident: ResidentModel, error: BaseException) -> None:
         """After a step that failed: go on with an empty batch, or, the second time, without it."""
@@ -162,11 +170,12 @@ class ModelPool:
         self._give_up(resident, error, f"its generation steps fail with {type(error).__name__}")
 
     def _give_up(self, resident: ResidentModel, error: BaseException, reason: str) -> None:
-        spec = resident.loaded.spec
-        self._remove(resident)
+        specs = [name.loaded.spec for name in resident.names.values()]
+        self._remove(resident, list(resident.names))
         # What has served and fails now may be well when it is loaded anew.
         if not resident.served and not lacks_memory(error):
-            self._fail(spec, reason)
+            for spec in specs:
+                self._fail(spec, reason)
 
     def _fail(self, spec: ModelSpec, reason: str, *, lasting: bool = True) -> None:
         """Remember that a model is unusable; if that is `lasting`, until its files change.
@@ -192,10 +201,10 @@ class ModelPool:
 
     def shrink_prefixes(self) -> None:
         """Give prefixes no more than weights and running rows leave."""
-        active = sum(resident.batch.active_bytes for resident in self._residents.values())
+        active = sum(resident.batch.active_bytes for resident in self._residents)
         # A row that goes on from the longest of them will hold a copy of its own.
         copy = max(self.prefixes.longest - active, 0)
-        left = max(self.memory_limit - self._weights() - active - copy, 0)
+        left = max(self.memory_limit - bytes_of(self._residents) - active - copy, 0)
         self.prefixes.allow(left, self.limits.prefix_cache_bytes)
 
     def provide(self, name: str, *, requested: float | None = None) -> ResidentModel:
@@ -204,26 +213,27 @@ class ModelPool:
         One that failed is tried again once its files were changed, or where an administrator wants
         it, whose command is not `requested` at any time.
         """
-        if name in self._residents:
-            return self._residents[name]
+        if name in self._by_name:
+            return self._by_name[name]
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
         if (failure := self._failed.get(name)) and self._still_holds(failure, spec, requested):
             raise ModelUnusable(name, failure.reason)
+        shared = self._with_weights_of(spec)
         # What it needs is known once its files were read; then it is not read in vain again.
-        if not self._may_fit(self._needs.get(name, 0)):
+        if shared is None and not self._may_fit(self._needs.get(name, 0)):
             raise NoRoom(name)
         self._server.send(ModelChanged(name, "loading", files=state_of_files(spec.source)))
         try:
-            resident = self._load(spec)
+            resident = self._load(spec) if shared is None else shared
+            loaded = self._name(resident, spec)
         except NoRoom as error:
             self._server.send(ModelChanged(name, "unloaded", reason=error.reason))
             raise
         except ModelUnusable as error:
             self._fail(spec, error.reason, lasting=not lacks_memory(error.__cause__))
             raise
-        loaded = resident.loaded
         self._server.send(
             ModelChanged(
                 *(name, "loaded", loaded.context_length, loaded.bytes),
@@ -246,6 +256,7 @@ class ModelPool:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
         # Before they are read: files that change meanwhile must not name what was read before.
         weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
+        key = weights_key(spec)
         loaded = load(
             spec,
             lambda needed: self._make_room(spec, needed),
@@ -255,55 +266,87 @@ class ModelPool:
         )
         try:
             with blaming("it can't be run", spec):
-                makers = makers_for(loaded, self.answers)
                 ability, _ = self._trials.ability(loaded)
                 resident = self._start(loaded, ability)
+                resident.key = key
         except ModelUnusable:
             unload(loaded)
             raise
         if weights:
             resident.batch.keep_on_disk(weights)
-        self._residents[spec.id] = resident
+        return resident
+
+    def _with_weights_of(self, spec: ModelSpec) -> ResidentModel | None:
+        """The loaded model whose weights another name has too."""
+        wanted = weights_key(spec)
+        return next((each for each in self._residents if each.key == wanted), None)
+
+    def _name(self, resident: ResidentModel, spec: ModelSpec) -> LoadedModel:
+        """Serve a model by one more name; raises `ModelUnusable`."""
+        loaded = resident.loaded
+        try:
+            if spec.id != loaded.spec.id:
+                loaded = renamed(loaded, spec)
+            with blaming("it can't be run", spec):
+                makers = makers_for(loaded, self.answers)
+        except ModelUnusable:
+            if not resident.names:
+                resident.batch.close()
+                unload(resident.loaded)
+            raise
+        resident.names[spec.id] = ServedName(loaded, time.monotonic())
+        self._by_name[spec.id] = resident
         self._failed.pop(spec.id, None)
         self._share_memory()
         self._preparer.add_model(spec.id, *makers)
-        return resident
+        return loaded
 
     def _make_room(self, spec: ModelSpec, needed: int) -> None:
         """Unload idle models, the one longest unused first, until there is memory for `spec`."""
         if needed > self.memory_limit:
             sizes = f"{needed / GB:.1f} GB of the {self.memory_limit / GB:.1f} GB for models"
             raise ModelUnusable(spec.id, f"its weights take {sizes}")
+        pinned = [resident for resident in self._residents if resident.pinned]
+        if needed > self.memory_limit - bytes_of(pinned):
+            names = ", ".join(sorted(name for resident in pinned for name in resident.names))
+            raise ModelUnusable(spec.id, f"it does not fit beside what is pinned: {names}")
         self._needs[spec.id] = needed
         # Nothing is unloaded in vain.
         if not self._may_fit(needed):
             raise NoRoom(spec.id)
-        idle = sorted(self._idle(), key=lambda resident: -resident.used)
-        while self._weights() + needed > self.memory_limit:
+        idle = sorted(self._may_leave(), key=lambda resident: -resident.used)
+        while bytes_of(self._residents) + needed > self.memory_limit:
             self.unload(idle.pop())
 
     def _may_fit(self, needed: int) -> bool:
         """Whether there is memory for so many bytes of weights once idle models are gone."""
-        freed = sum(resident.loaded.bytes for resident in self._idle())
-        return self._weights() - freed + needed <= self.memory_limit
+        freed = bytes_of(self._may_leave())
+        return bytes_of(self._residents) - freed + needed <= self.memory_limit
 
     def in_the_way(self, name: str) -> list[ResidentModel]:
         """The loaded models that have to leave so that `name` fits; small ones may stay."""
         # From the smallest: as many as possible stay.
         left = self.memory_limit - self._needs.get(name, 0)
         leaving: list[ResidentModel] = []
-        for resident in sorted(self._residents.values(), key=lambda model: model.loaded.bytes):
+        # Those that are pinned stay, whatever they take.
+        for resident in sorted(
+            self._residents, key=lambda each: (not each.pinned, each.loaded.bytes)
+        ):
             left -= resident.loaded.bytes
-            if left < 0:
+            if left < 0 and not resident.pinned:
                 leaving.append(resident)
         return leaving
 
     def _idle(self) -> list[ResidentModel]:
         """Those that compute nothing, and will not for whom they were loaded."""
-        for resident in self._residents.values():
+        loaded = self._residents
+        for resident in loaded:
             resident.awaited = set(filter(self._preparer.is_live, resident.awaited))
-        loaded = self._residents.values()
         return [model for model in loaded if not (model.scheduler.busy or model.awaited)]
+
+    def _may_leave(self) -> list[ResidentModel]:
+        """Those that are idle and not pinned."""
+        return [resident for resident in self._idle() if not resident.pinned]
 
     def _start(self, loaded: LoadedModel, ability: RowAbility) -> ResidentModel:
         limits, fairness = self.limits, Fairness(self.limits.keys)
@@ -323,79 +366,34 @@ class ModelPool:
 
     def unload(self, resident: ResidentModel) -> None:
         assert not resident.scheduler.busy, "rows would end without a word to their callers"
-        self._remove(resident)
+        self._remove(resident, list(resident.names))
 
-    def _remove(self, resident: ResidentModel) -> None:
-        name = resident.loaded.spec.id
-        del self._residents[name]
-        self._preparer.remove_model(name)
-        self.prefixes.forget(scope_of(name, ""))
-        if self.answers is not None:
-            # The name may come back with other files, whose tokens are others.
-            self.answers.forget(scope_of(name, ""))
-        resident.batch.close()
-        unload(resident.loaded)
+    def _remove(self, resident: ResidentModel, names: Sequence[str]) -> None:
+        """Serve it by these names no more; without any left it leaves the memory."""
+        gone = {name: resident.names.pop(name) for name in names}
+        for name in gone:
+            del self._by_name[name]
+            self._preparer.remove_model(name)
+        if not resident.names:
+            scope = scope_of(resident.loaded.scope, "")
+            self.prefixes.forget(scope)
+            if self.answers is not None:
+                # The name may come back with other files, whose tokens are others.
+                self.answers.forget(scope)
+            resident.batch.close()
+            unload(resident.loaded)
         self._share_memory()
-        self._server.send(ModelChanged(name, "unloaded"))
-        for command_id in resident.unloads:
-            self._server.send(Answered(command_id))
-
-    def _weights(self) -> int:
-        return sum(resident.loaded.bytes for resident in self._residents.values())
+        for name, served in gone.items():
+            self._server.send(ModelChanged(name, "unloaded"))
+            for command_id in served.unloads:
+                self._server.send(Answered(command_id))
 
     def _share_memory(self) -> None:
         """What the weights leave is shared evenly between the models' KV caches."""
-        left = max(self.memory_limit - self._weights(), 0)
-        for resident in self._residents.values():
-            resident.batch.kv_bytes = left // len(self._residents)
-            self._preparer.set_capacity(resident.loaded.spec.id, resident.batch.capacity)
+        residents = self._residents
+        left = max(self.memory_limit - bytes_of(residents), 0)
+        for resident in residents:
+            resident.batch.kv_bytes = left // len(residents)
+            for name in resident.names:
+                self._preparer.set_capacity(name, resident.batch.capacity)
         self.shrink_prefixes()
-
-
-def makers_for(loaded: LoadedModel, answers: Answers | None) -> tuple[PromptBuilder, Constrainer]:
-    """What the preparing thread needs of a model; raises `ModelUnusable`."""
-    spec, size, ends = loaded.spec, loaded.vocab_size, sorted(loaded.eos_ids)
-    try:
-        # The fast tokenizers must not be shared between threads.
-        tokenizer = copy.deepcopy(loaded.tokenizer)
-        builder = PromptBuilder(
-            tokenizer,
-            spec,
-            loaded.context_length,
-            vocab_size=size,
-            known=loaded.format,
-            answers=answers,
-            ends=ends,
-        )
-        constrainer = Constrainer(tokenizer, builder, ends=ends, vocab_size=size)
-    except BaseException as error:  # Tokenizers raise what they like.
-        log.exception("preparing prompts for %s failed", spec.id)
-        raise ModelUnusable(
-            spec.id, f"its tokenizer can't be used: {type(error).__name__}"
-        ) from None
-    return builder, constrainer
-
-
-def device_computes() -> bool:
-    """Whether MLX still computes what it should."""
-    try:
-        return mx.sum(mx.ones(8)).item() == 8
-    except Exception:
-        log.exception("the device computes nothing any more")
-        return False
-
-
-def measured_memory() -> int:
-    """Bytes that weights and KV cache may take together on this machine."""
-    if mx.default_device().type != mx.cpu:
-        info = mx.device_info()
-        if recommended := info.get(RECOMMENDED):
-            return int(recommended)
-        if own := info.get("total_memory"):
-            return int(int(own) * CUDA_SHARE)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # In a container `sysconf` still says what the whole machine has.
-    container = Path("/sys/fs/cgroup/memory.max")
-    if container.exists() and (limit := container.read_text().strip()).isdigit():
-        total = min(total, int(limit))
-    return int(total * CPU_SHARE)

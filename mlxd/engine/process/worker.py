@@ -23,7 +23,8 @@ from mlxd.engine.process.input_threads import (
     TokenizedPrompt,
     WaitingPrompt,
 )
-from mlxd.engine.process.model_pool import ModelPool, NoRoom, ResidentModel
+from mlxd.engine.process.model_pool import ModelPool, NoRoom
+from mlxd.engine.process.resident_model import ResidentModel
 from mlxd.engine.process.wired_memory import hold_wired_limit
 from mlxd.engine.protocol import (
     SAVE_SECONDS,
@@ -113,6 +114,8 @@ class Worker:
         """Wait for a job; raises `queue.Empty` when something else is due."""
         # A model that others wait for may become idle in the preparing thread, without a job.
         due = self._disk.patience if not self._postponed else GATHER_SECONDS
+        if due is None and (idle := self._pool.next_idle) is not None:
+            due = max(idle - time.monotonic(), 0.0)
         disk = self._pool.limits.prefix_disk
         while due is None and disk is not None and self._pool.prefixes.unsaved:
             try:
@@ -159,18 +162,19 @@ class Worker:
         if resident is None:
             self._preparer.again(job.command)
             return
-        if resident.unloads or self._must_make_way(resident, job.command.id):
+        name = resident.names[request.model]
+        if name.unloads or self._must_make_way(resident, job.command.id):
             self._held.append(job)
             return
         if self._disk.hold(resident, job):
             return
         try:
-            row = new_row(resident.loaded, resident.batch.text, job)
+            row = new_row(name.loaded, resident.batch.text, job)
         except BaseException as error:  # What one request's row raises must not cost the others.
             log.exception("beginning a row failed")
             self._preparer.refuse(job.command.id, InternalError(type(error).__name__))
             return
-        resident.used = time.monotonic()
+        name.used = time.monotonic()
         resident.awaited.discard(job.command.id)
         resident.scheduler.submit(row)
 
@@ -210,7 +214,7 @@ class Worker:
 
     def _load_or_unload(self, job: Load | Unload) -> None:
         if isinstance(job, Unload) and (resident := self._pool.get(job.model)) is not None:
-            resident.unloads.append(job.id)
+            resident.names[job.model].unloads.append(job.id)
             self._pool.unload_unwanted()
             return
         try:
@@ -237,7 +241,7 @@ class Worker:
         seconds = time.perf_counter() - begun
         self._server.send(Step(result.prefill, result.decode, seconds, result.waiting))
         for row_id in result.broken:
-            self._preparer.refuse(row_id, InvalidLogits(resident.loaded.spec.id))
+            self._preparer.refuse(row_id, InvalidLogits(self._preparer.model_of(row_id)))
         for row_id, reason in result.faults.items():
             self._preparer.refuse(row_id, InternalError(reason))
         for row in result.decode:
@@ -301,7 +305,7 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
         boundaries=prompt.boundaries,
         before=prompt.before,
         prompt_note=prompt.note,
-        sampling=request.sampling,
+        sampling=request.sampling.merged(loaded.spec.sampling),
         logprobs=request.logprobs,
     )
     steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None

@@ -73,7 +73,8 @@ class PromptBuilder:
 
     `vocab_size` is the length of the model's logits, if it is less than what the tokenizer knows;
     `known` is what was found out of its template already. With `answers` a prompt goes on from
-    those in the tokens in which they were said; `ends` are the tokens that end them.
+    those in the tokens in which they were said; `ends` are the tokens that end them, and `scope` is
+    the name that its weights go by.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class PromptBuilder:
         known: ModelFormat | None = None,
         answers: Answers | None = None,
         ends: Sequence[int] = (),
+        scope: str = "",
     ) -> None:
         self._spec = spec
         self._context_length = context_length
@@ -105,7 +107,9 @@ class PromptBuilder:
         if answers is not None:
             context = TemplateContext(self._template, self.traits, self.markup, (), {})
             frame = find_frame(context, self._encoder.first_control)
-            self._splicer = Splicer(tokenizer, self.markup, answers, ends=ends, frame=frame)
+            self._splicer = Splicer(
+                *(tokenizer, self.markup, answers), scope=scope or spec.id, ends=ends, frame=frame
+            )
 
     def build(self, request: GenerateRequest) -> Prompt:
         """The prompt of `request`; raises `InvalidField` and `ContextTooLong`."""

@@ -138,10 +138,12 @@ class Splicer:
         markup: Markup,
         answers: Answers,
         *,
+        scope: str,
         ends: Sequence[int],
         frame: AnswerFrame,
     ) -> None:
         self._tokenizer = tokenizer
+        self._scope = scope
         self._markup = markup
         self._answers = answers
         self._ends = frozenset(ends)
@@ -156,7 +158,7 @@ class Splicer:
     def splice(self, written: WrittenRequest) -> Splice:
         """The beginning of a prompt that is known from an earlier one with its answer."""
         request = written.request
-        scope = scope_of(request.model, request.source.key)
+        scope = scope_of(self._scope, request.source.key)
         if not self._answers.knows(scope):
             return Splice()
         note = None

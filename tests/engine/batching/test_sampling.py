@@ -29,7 +29,7 @@ LOGPROBS = mx.array([[math.log(p) for p in PROBS]])
 
 
 def row(**asked: float | int | dict[int, float]) -> RowSampling:
-    return resolve(msgspec.convert(asked, Sampling), Sampling())
+    return resolve(msgspec.convert(asked, Sampling))
 
 
 def ids(array: mx.array) -> list[int]:
@@ -105,9 +105,9 @@ def test_rows_of_every_kind_come_back_in_their_order() -> None:
 
 def test_request_beats_model_defaults_beat_no_effect() -> None:
     defaults = Sampling(temperature=0.7, top_p=0.9)
-    sampling = resolve(Sampling(temperature=0.0), defaults)
+    sampling = resolve(Sampling(temperature=0.0).merged(defaults))
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.0, 0.9, 0)
-    assert resolve(Sampling(), Sampling()).temperature == 1.0
+    assert resolve(Sampling()).temperature == 1.0
 
 
 def test_every_parameter_but_the_seed_has_a_neutral_value() -> None:
