@@ -46,7 +46,8 @@ def announcement(
         ("log", [f"stderr, {settings.log.level} and above"]),
     ]
     if usable:
-        rows.append(("chat", [f"{called()} chat, in another terminal"]))
+        page = f", or {url}/ in a browser" if settings.server.page else ""
+        rows.append(("chat", [f"{called()} chat, in another terminal{page}"]))
         rows.append(("agents", [f"{called()} launch AGENT; {called()} launch --list names them"]))
     written = [
         f"  {label if number == 0 else '':<8} {text}"
