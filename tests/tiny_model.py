@@ -94,17 +94,19 @@ def make_tiny_model(
     extra_special: Sequence[str] = (),
     extra_tokens: Sequence[str] = (),
     dtype: Literal["float32", "float16"] = "float32",
+    heads: tuple[int, int] = (HEADS, KV_HEADS),
 ) -> Path:
     """Write the model into `folder` (made if it is missing) and return it.
 
     `extra_special` are more control tokens, `extra_tokens` more tokens that count as text.
+    `heads` are those of queries and of keys: (2, 1) has twice as many values in each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(extra_special, extra_tokens)
     tokenizer.save(str(folder / "tokenizer.json"))
     ids = tokenizer.get_vocab()
     _write(folder / "tokenizer_config.json", _tokenizer_config(template))
-    _write(folder / "config.json", _config(ids, dtype))
+    _write(folder / "config.json", _config(ids, dtype, heads))
     _write(
         folder / "generation_config.json",
         {"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]]},
@@ -150,15 +152,15 @@ def _tokenizer_config(template: str) -> dict[str, object]:
     }
 
 
-def _config(ids: dict[str, int], dtype: str) -> dict[str, object]:
+def _config(ids: dict[str, int], dtype: str, heads: tuple[int, int]) -> dict[str, object]:
     return {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
         "hidden_size": HIDDEN,
         "intermediate_size": INTERMEDIATE,
         "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
+        "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1],
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "max_position_embeddings": CONTEXT_LENGTH,

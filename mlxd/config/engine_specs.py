@@ -35,6 +35,7 @@ def model_specs(settings: Settings) -> tuple[ModelSpec, ...]:
             tool_format=model.tool_format,
             reasoning_tags=model.reasoning_tags,
             dtype=model.dtype,
+            kv_bits=model.kv_bits,
             trust_remote_code=model.trust_remote_code,
             stop_repetition=_first(model.stop_repetition, defaults.stop_repetition),
             idle_seconds=model.idle_seconds,

@@ -163,6 +163,8 @@ class ModelSettings(SamplingSettings, _ModelSource):
         Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
     ] = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
+    kv_bits: Annotated[Literal[8, 4] | None, Field(examples=[8])] = None
+    """Bits a value of its KV cache; left out: as it is computed. See docs/models.md."""
     trust_remote_code: Annotated[bool, Field(examples=[False])] = False
     """Run Python code that comes with the model's files. Only for models you trust as programs."""
 

@@ -47,6 +47,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     tool_format: str | None = None
     reasoning_tags: tuple[str, str] | None = None
     dtype: str | None = None
+    kv_bits: Literal[8, 4] | None = None
     trust_remote_code: bool = False
     stop_repetition: StopRepetition = "tools"
     idle_seconds: float = 0.0

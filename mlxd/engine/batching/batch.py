@@ -13,8 +13,9 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 
+from mlxd.engine.batching.cache_layers import kind
 from mlxd.engine.batching.draws import Draws, RunningRow
 from mlxd.engine.batching.lone_row import lone_caches
 from mlxd.engine.batching.prefix_cache import Prefixes, PrefixHit
@@ -94,7 +95,7 @@ class MlxBatch:
         self._draws = Draws(self._generator, self._running)
         self.text = TokenText(loaded.tokenizer)
         layers = make_prompt_cache(loaded.model)
-        self._cut_anywhere = all(isinstance(layer, KVCache) for layer in layers)
+        self._cut_anywhere = all(kind(layer) == "kv" for layer in layers)
 
     def close(self) -> None:
         """Give back what mlx-lm holds outside of Python."""

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import mlx.core as mx
 from mlx.utils import tree_map
 from mlx_lm.models.cache import (
-    CacheList,
     ConcatenateKVCache,
     KVCache,
     QuantizedKVCache,
@@ -22,6 +21,7 @@ from mlx_lm.models.cache import (
 
 from mlxd.engine.batching.lone_row import cache_class
 from mlxd.engine.batching.sampling import async_eval
+from mlxd.engine.models.quantised_cache import mapped_layers
 
 Cache = list[Any]
 """mlx-lm's prompt cache: one cache object a layer."""
@@ -118,7 +118,7 @@ class Joiner:
     """Makes caches of one model out of what was kept."""
 
     def __init__(self, cache: Cache) -> None:
-        self._cache = _mapped_layers(_emptied, cache)
+        self._cache = mapped_layers(_emptied, cache)
 
     def join(
         self, kv: Sequence[Arrays], windows: Sequence[Arrays], state: Whole | None, length: int
@@ -146,7 +146,7 @@ class Joiner:
             made.offset = length
             return made
 
-        return _mapped_layers(filled, self._cache)
+        return mapped_layers(filled, self._cache)
 
 
 def kind(layer: Any) -> Kind:
@@ -186,18 +186,8 @@ def _emptied(layer: Any) -> Any:
 
 def _flat(cache: Cache) -> list[Any]:
     found: list[Any] = []
-    _mapped_layers(found.append, cache)
+    mapped_layers(found.append, cache)
     return found
-
-
-def _mapped_layers(change: Callable[[Any], Any], cache: Iterable[Any]) -> Cache:
-    """The cache with each layer changed; a layer may be a list of several."""
-    return [
-        CacheList(*_mapped_layers(change, layer.caches))
-        if isinstance(layer, CacheList)
-        else change(layer)
-        for layer in cache
-    ]
 
 
 def _mapped(change: Callable[[mx.array], mx.array], state: Any) -> Any:

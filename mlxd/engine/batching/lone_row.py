@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from functools import cache
 from typing import Any, cast
 
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
 
-CUTTABLE = (KVCache, RotatingKVCache)
+CUTTABLE = (KVCache, QuantizedKVCache, RotatingKVCache)
 """Caches whose end can be cut off at any place where they say so."""
 
 

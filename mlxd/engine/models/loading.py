@@ -23,6 +23,7 @@ from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.model_files.windows import stated_window
 from mlxd.engine.models.cache_cost import CacheCost, cache_cost
+from mlxd.engine.models.quantised_cache import NotQuantisable, quantise_caches
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
 from mlxd.engine.prompt.special_tokens import unknown_special_tokens
@@ -160,6 +161,7 @@ def _load(
         model.eval()
         make_room(_bytes(model.parameters()))
         _read(model.parameters(), report)
+        _quantise_caches(spec, model)
         vocab_size = _warm_up(spec, model)
         cost = cache_cost(model)
     with blaming("its tokenizer can't be loaded", spec, folder):
@@ -247,6 +249,16 @@ def _dtype(spec: ModelSpec, model: Any, config: dict[str, Any]) -> mx.Dtype | No
         return None
     parameters = sum(array.size for _, array in tree_flatten(model.parameters()))
     return mx.float32 if 4 * parameters <= SMALL else None
+
+
+def _quantise_caches(spec: ModelSpec, model: Any) -> None:
+    if spec.kv_bits is None:
+        return
+    try:
+        quantise_caches(model, spec.kv_bits)
+    except NotQuantisable as fault:
+        reason = f"it can't have kv_bits = {spec.kv_bits}: {fault}"
+        raise ModelUnusable(spec.id, reason) from fault
 
 
 def _warm_up(spec: ModelSpec, model: Any) -> int:

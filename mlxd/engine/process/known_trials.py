@@ -71,10 +71,12 @@ class KnownTrials:
 
 
 def _key(loaded: LoadedModel) -> str:
-    parts = [state_of_files(loaded.spec.source), loaded.spec.dtype, str(mx.default_device())]
+    spec = loaded.spec
+    parts = [state_of_files(spec.source), spec.dtype, spec.kv_bits, str(mx.default_device())]
     parts += [version(package) for package in ("mlx", "mlx-lm")]
     # Versions of a checkout do not change with its code.
-    own = (Path(__file__).parent.parent / "batching").glob("*.py")
+    engine = Path(__file__).parent.parent
+    own = [path for room in ("batching", "models") for path in (engine / room).glob("*.py")]
     parts += [
         f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(own)
     ]

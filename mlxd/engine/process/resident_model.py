@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class WeightsKey(NamedTuple):
-    """What makes the weights of two models the same: their files, and how they are read."""
+    """What two models have alike that share weights: files, how they are read, and the caches."""
 
     folder: str
     files: str
     dtype: str | None
+    kv_bits: int | None
     trust_remote_code: bool
 
 
@@ -35,7 +36,8 @@ def weights_key(spec: ModelSpec) -> WeightsKey:
     """The key of a model as its files are now."""
     folder = locate(spec.source)
     name = str(folder.resolve() if folder else spec.source)
-    return WeightsKey(name, state_of_files(spec.source), spec.dtype, spec.trust_remote_code)
+    files = state_of_files(spec.source)
+    return WeightsKey(name, files, spec.dtype, spec.kv_bits, spec.trust_remote_code)
 
 
 @dataclass

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
+from mlxd.engine.process.resident_model import weights_key
 from mlxd.engine.protocol import EngineLimits, ModelSpec
 from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.errors import ModelUnusable
@@ -90,6 +92,14 @@ async def test_weights_leave_with_the_last_name(engine: Supervisor) -> None:
     assert used.cached > 0, "what is known goes with the weights alone"
     await answer_of(engine, ask(model="other"))
     assert states(engine) == ["unloaded", "unloaded", "loaded"]
+
+
+def test_what_is_computed_in_another_way_is_another_model(tmp_path: Path) -> None:
+    plain = ModelSpec(id="plain", source=str(make_tiny_model(tmp_path)))
+    others = [{"dtype": "float16"}, {"kv_bits": 8}, {"trust_remote_code": True}]
+    keys = {weights_key(replace(plain, **other)) for other in others}
+    assert weights_key(replace(plain, id="preset", max_tokens=5)) == weights_key(plain)
+    assert len(keys - {weights_key(plain)}) == len(others)
 
 
 async def test_idle_models_leave_and_pinned_ones_stay(tmp_path: Path) -> None:
