@@ -31,10 +31,10 @@ from mlxd.engine.batching.sampling import (
 from mlxd.engine.batching.stored_prefixes import DiskPlan
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
-from mlxd.engine.models.fingerprint import fingerprint
+from mlxd.engine.models.fingerprint import FilesAsRead, fingerprint
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.prefix_disk.spill_file import FORMAT
-from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, note_of, scope_of, token_ids
 from mlxd.engine.scheduling.prefill import Prefill
 from mlxd.engine.scheduling.scheduler import BatchRow, BatchStep, Prefilled, Token
 from mlxd.events import CacheNote
@@ -208,13 +208,13 @@ class MlxBatch:
     def reach(self, row: BatchRow) -> int:
         return self._prefixes.reach(self._scope(row.group), row.tokens)
 
-    def keep_on_disk(self, weights: str) -> None:
-        """Keep prefixes on the disk too, if there is one; `weights` is the state of the files."""
+    def keep_on_disk(self, files: FilesAsRead) -> None:
+        """Keep prefixes on the disk too, if there is one; `files` are the model's as they were."""
         if self._ability.reused:
             model = self._loaded.model
             caches = make_prompt_cache(model) if self._ability.together else lone_caches(model)
-            name = fingerprint(self._loaded, weights, caches, FORMAT)
-            self._prefixes.serve(self._loaded.spec.id, name, caches)
+            name = fingerprint(self._loaded, files.weights, caches, FORMAT)
+            self._prefixes.serve(self._loaded.spec.id, name, caches, files.reading)
 
     def on_disk(self, group: str, tokens: Sequence[int]) -> DiskPlan | None:
         """How the disk knows more of a prompt than memory does, if reading it is worth while."""
@@ -249,7 +249,7 @@ class MlxBatch:
     def remember(self) -> None:
         """Note what ended rows said, after each step and before anyone hears of their ends."""
         for row, tokens, _ in self._ended:
-            if self._answers is not None and row.before and row.end in WHOLE_ENDS:
+            if self._answers is not None and _remembered(row):
                 said = RememberedAnswer(
                     row.before, token_ids(tokens), len(row.tokens), row.boundaries
                 )
@@ -262,7 +262,8 @@ class MlxBatch:
         """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            self._keep(row, tokens, cache, answered=True)
+            note = note_of(row.before, len(row.tokens), row.boundaries) if _remembered(row) else b""
+            self._keep(row, tokens, cache, answered=True, note=note)
 
     def step(self) -> BatchStep:
         merged = self._plan_prefill()
@@ -368,10 +369,17 @@ class MlxBatch:
         self._keep(self._running[uid].row, tokens, cache)
 
     def _keep(
-        self, row: BatchRow, tokens: list[int], cache: Any, *, answered: bool = False
+        self,
+        row: BatchRow,
+        tokens: list[int],
+        cache: Any,
+        *,
+        answered: bool = False,
+        note: bytes = b"",
     ) -> None:
         if self._ability.reused:
-            self._prefixes.put(self._scope(row.group), tokens, cache, answered=answered)
+            scope = self._scope(row.group)
+            self._prefixes.put(scope, tokens, cache, answered=answered, note=note)
 
     def _scope(self, group: str) -> str:
         return scope_of(self._loaded.spec.id, group)
@@ -380,3 +388,8 @@ class MlxBatch:
         running = self._running.pop(uid)
         del self._uids[running.row.id]
         self._draws.forget(uid)
+
+
+def _remembered(row: BatchRow) -> bool:
+    """Whether a next turn may go on from what a row said."""
+    return bool(row.before) and row.end in WHOLE_ENDS

@@ -10,11 +10,12 @@ checkpoint; only some of them are kept.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlxd.engine.batching.checkpoints import WINDOW_SHARE, worth_keeping
+from mlxd.engine.batching.computed import Computed, State, Stretch
 from mlxd.events import CacheNote
 
 BLOCK = 256
@@ -26,57 +27,6 @@ So titles, sub-agents and batches, whose prompts are read once, don't drive conv
 """
 
 Ids = np.ndarray[Any, np.dtype[np.uint32]]
-
-
-class Stretch(Protocol):
-    """What layers computed of a stretch of tokens; it can be cut between any two."""
-
-    @property
-    def length(self) -> int:
-        """Its tokens."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its memory."""
-
-    def part(self, start: int, end: int) -> "Stretch":
-        """A copy of the tokens from `start` up to `end`."""
-
-
-class State(Protocol):
-    """What layers computed up to one position; it serves there or nowhere."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its memory."""
-
-
-class Computed(Protocol):
-    """A KV cache that parts are taken out of."""
-
-    @property
-    def window(self) -> int:
-        """How many tokens the sliding windows look back; 0 without any."""
-
-    @property
-    def held(self) -> int:
-        """How many of the last tokens the sliding windows still hold."""
-
-    @property
-    def kv(self) -> Stretch:
-        """What can be cut anywhere, of all tokens; nothing of it is copied yet."""
-
-    @property
-    def windows(self) -> Stretch:
-        """What the sliding windows hold, likewise."""
-
-    @property
-    def has_state(self) -> bool:
-        """Whether there is a layer that can't be cut."""
-
-    @property
-    def state(self) -> State:
-        """A copy of what can't be cut, with memory of its own."""
 
 
 @dataclass(eq=False)
@@ -100,8 +50,8 @@ class Node:
     """It was used again after it was kept, or goes on from the end of what was."""
     lost: CacheNote | None = None
     """Why it does not go on as it did once."""
-    notes: dict[str, bytes] = field(default_factory=dict)
-    """What is kept on the disk with it, by whom."""
+    notes: dict[int, bytes] = field(default_factory=dict)
+    """What is kept on the disk besides, by the position that it belongs to."""
 
     @property
     def end(self) -> int:
@@ -205,9 +155,10 @@ class BlockTree:
         if path and common < path[-1].end and (common < len(tokens) or (whole and checkpoint)):
             path[-1] = self._split(path[-1], common - path[-1].start)
         parent = path[-1] if path else root
-        returned = parent.returned and not parent.children
+        returned, notes = parent.returned and not parent.children, dict[int, bytes]()
         if common < len(tokens) and not whole and path and _may_grow(parent):
             # An end in the middle of a block would leave a block for each turn.
+            notes = path[-1].notes
             self._remove(path.pop())
             parent = path[-1] if path else root
             common = parent.end
@@ -215,6 +166,7 @@ class BlockTree:
             end = min(common + BLOCK, len(tokens))
             node = Node(parent, common, tokens[common:end], computed.kv.part(common, end))
             node.returned, parent.lost = returned, None
+            node.notes, notes = notes, {}
             parent.children[int(node.tokens[0])] = node
             self.nbytes += node.nbytes
             path.append(node)
@@ -258,6 +210,8 @@ class BlockTree:
         assert node.kv is not None, "only a root has nothing"
         front = Node(node.parent, node.start, node.tokens[:at], node.kv.part(0, at))
         front.used, front.returned = node.used, node.returned
+        for position in [each for each in node.notes if each <= front.end]:
+            front.notes[position] = node.notes.pop(position)
         node.kv = node.kv.part(at, len(node.tokens))
         if node.window is not None:
             held = node.window.length

@@ -16,7 +16,7 @@ from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
-from mlxd.engine.models.fingerprint import state_of_weights
+from mlxd.engine.models.fingerprint import state_of_model
 from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
@@ -111,8 +111,9 @@ class ModelPool:
             for name, crash in config.crashes.items()
         }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
-        self.answers = Answers() if config.limits.exact_history else None
         self.prefixes = Prefixes(0, self._disk())
+        exact = config.limits.exact_history
+        self.answers = Answers(stored=self.prefixes.answers) if exact else None
 
     def _disk(self) -> PrefixDisk | None:
         """Where prefixes are kept besides, if they are."""
@@ -243,7 +244,7 @@ class ModelPool:
     def _load(self, spec: ModelSpec) -> ResidentModel:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
         # Before they are read: files that change meanwhile must not name what was read before.
-        weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
+        files = state_of_model(spec.source) if self.limits.prefix_disk else None
         loaded = load(
             spec,
             lambda needed: self._make_room(spec, needed),
@@ -259,8 +260,8 @@ class ModelPool:
         except ModelUnusable:
             unload(loaded)
             raise
-        if weights:
-            resident.batch.keep_on_disk(weights)
+        if files is not None:
+            resident.batch.keep_on_disk(files)
         self._residents[spec.id] = resident
         self._failed.pop(spec.id, None)
         self._share_memory()

@@ -176,11 +176,10 @@ class Splicer:
         """The splice behind the answer in the messages from `first` to `last`, or why not."""
         messages = written.request.messages
         opened = written.context.render(_flat(written.turns[:first]), checkpoints=False)
-        answers = self._answers.after(scope, written.before(opened, messages[:first]))
-        if not answers:
-            return None
+        known = False
         sent = _sent(messages[first:last], self._markup)
-        for answer in answers:
+        for answer in self._answers.after(scope, written.before(opened, messages[:first])):
+            known = True
             said = self._said(answer, written.request.tools, opened)
             if said is None or not same_answer(sent, said.parts):
                 continue
@@ -192,7 +191,7 @@ class Splicer:
                 return WRITTEN_OTHERWISE
             tokens = answer.tokens[: answer.begins + said.length]
             return Splice(tokens, rest, (*answer.boundaries, len(tokens)))
-        return CHANGED
+        return CHANGED if known else None
 
     def _said(
         self, answer: RememberedAnswer, tools: Sequence[Tool], opened: Rendered
