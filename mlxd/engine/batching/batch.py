@@ -336,8 +336,9 @@ class MlxBatch:
         """Hand a row over to mlx-lm; its tokens to prefill."""
         row, hit = queued.row, queued.hit
         # A recurrent state can't be cut later: the prompt is, where a prefix is worth keeping.
-        cuts = () if self._cut_anywhere else row.boundaries
-        edges = [hit.cached, *(edge for edge in cuts if edge > hit.cached), len(row.tokens)]
+        cuts = set() if self._cut_anywhere else {*row.boundaries, hit.fork or 0}
+        inside = (edge for edge in sorted(cuts) if hit.cached < edge < len(row.tokens))
+        edges = [hit.cached, *inside, len(row.tokens)]
         sampling = resolve(row.sampling, self._loaded.spec.sampling)
         cache = hit.cache
         if cache is None and not self._ability.together:

@@ -32,11 +32,20 @@ JOINING = 2.0
 
 @dataclass(frozen=True)
 class PrefixHit:
-    """`cached` tokens of the prompt are in `cache`; `note` says why not more."""
+    """`cached` tokens of the prompt are in `cache`; `note` says why not more.
+
+    An earlier prompt began with the same `common` tokens.
+    """
 
     cache: Cache | None
     cached: int
     note: CacheNote | None
+    common: int = 0
+
+    @property
+    def fork(self) -> int | None:
+        """Where prompts part that could share more, if something were kept there."""
+        return self.common if self.common - self.cached >= CHECKPOINT_GAP else None
 
 
 class Prefixes:
@@ -80,11 +89,12 @@ class Prefixes:
         match = self._tree.match(scope, _ids(tokens))
         note = self._why_not(scope, len(tokens), match)
         if match.usable < MIN_TOKENS:
-            return PrefixHit(None, 0, note)
+            self._tree.use(match._replace(usable=0))
+            return PrefixHit(None, 0, note, match.common)
         self._tree.use(match)
         self.hits += 1
         self.hit_tokens += match.usable
-        return PrefixHit(self._joined(scope, match), match.usable, note)
+        return PrefixHit(self._joined(scope, match), match.usable, note, match.common)
 
     def _joined(self, scope: str, match: Match) -> Cache:
         kv, windows, state = [], [], None
@@ -153,7 +163,7 @@ class Prefixes:
             return
         near = whole and not answered and self._has_checkpoint(scope, ids)
         self._joiners[scope] = computed.joiner
-        last = self._tree.add(scope, ids[:length], computed, checkpoint=not near)
+        last = self._tree.add(scope, ids[:length], computed, checkpoint=not near, answered=answered)
         if length < len(ids):
             last.lost = why
         elif note:
