@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -20,6 +21,7 @@ from mlxd.engine.models.loading import LoadedModel, kv_bytes_per_token, load
 from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Sampling
 from tests.engine.batching.test_batch import Bench, Got, Wanted, endless
+from tests.engine.batching.test_stored_prefixes import Run
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
@@ -288,6 +290,36 @@ def test_a_growing_conversation_is_read_once_and_held_once(name: str, served: Se
     for cached in (90 if whole else 180, 180):
         talk = prompt[:180] + some(20)
         assert ask(talk, known=prefixes).cached == cached
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt_oss", "qwen3_next", "mamba2"])
+def test_from_the_disk_an_answer_is_what_it_is_from_memory(
+    name: str, served: Served, tmp_path: Path
+) -> None:
+    loaded, ability = served(name)
+    rng, scope = random.Random(name), "tiny\n"
+    talk = [rng.randrange(290) for _ in range(330)]
+    more = [*talk, *[7] * 6, *(rng.randrange(290) for _ in range(30))]
+
+    def ask(run: Run, tokens: list[int]) -> Got:
+        bench = Bench(loaded, prefixes=run.prefixes, ability=ability)
+        bench.submit(0, Wanted(tuple(tokens), 6, SAYS_7, 3, boundaries=(300,)))
+        return bench.run()[0]
+
+    def started() -> Run:
+        return Run(tmp_path, make_prompt_cache(loaded.model), model="tiny")
+
+    first = started()
+    ask(first, talk)
+    first.prefixes.save_within(60)
+    from_memory = ask(first, more)
+    first.disk.close()
+    again = started()
+    assert again.find(more, scope) == len(talk) + 6
+    from_disk = ask(again, more)
+    again.end()
+    assert from_disk.cached == from_memory.cached == len(talk) + 6
+    assert from_disk.output == from_memory.output, "bit for bit"
 
 
 def cache_of(loaded: LoadedModel, tokens: list[int]) -> ComputedCache:

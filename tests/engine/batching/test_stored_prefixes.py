@@ -42,12 +42,13 @@ class Run:
         disk: int = LIMIT,
         fingerprint: str = "f" * 32,
         reading: str = "as it was",
+        model: str = "m",
     ) -> None:
         self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         limits = PrefixDiskLimits(str(root), disk, LIMIT, free_bytes=0)
-        self.disk = PrefixDisk(limits, LIMIT, ["m"], self._posted.put)
+        self.disk = PrefixDisk(limits, LIMIT, [model], self._posted.put)
         self.prefixes = Prefixes(memory, self.disk)
-        self.prefixes.serve("m", fingerprint, empty, reading)
+        self.prefixes.serve(model, fingerprint, empty, reading)
         self.answers = Answers(stored=self.prefixes.answers)
         assert self.disk.finish(SECONDS)
 

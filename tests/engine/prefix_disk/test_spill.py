@@ -115,6 +115,26 @@ class Kept:
         return needed.tokens
 
 
+class Opened:
+    """The files that were opened below a folder, while it is used."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self.paths: list[str] = []
+        # There is no way to take it off again.
+        sys.addaudithook(self._saw)
+
+    def _saw(self, event: str, details: tuple[object, ...]) -> None:
+        if event == "open" and self._root and str(details[0]).startswith(self._root):
+            self.paths.append(str(details[0]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._root = ""
+
+
 def paths(root: Path) -> list[Path]:
     return sorted(root / found.file.place for found in folder.scan(root))
 
@@ -339,3 +359,19 @@ def test_a_start_reads_no_files_body(tmp_path: Path) -> None:
         watching = False
     assert opened
     assert not [path for path in opened if path.endswith((".kv", ".window", ".state"))]
+
+
+def test_a_start_with_ten_thousand_files_opens_none_of_them(tmp_path: Path) -> None:
+    with Kept(tmp_path) as run:
+        run.write(tokens(BLOCK))
+    (written,) = paths(tmp_path)
+    end, _, rest = written.name.split("-")
+    for number in range(10_000):
+        kind = "answer" if number % 4 == 0 else "kv"
+        os.link(written, written.with_name(f"{number:032x}-{end}-{rest}").with_suffix(f".{kind}"))
+    with Opened(tmp_path) as opened, Kept(tmp_path) as run:
+        assert run.disk.figures.entries == 10_001
+        assert not [path for path in opened.paths if Path(path).suffix in (".kv", ".answer")]
+        assert run.known(tokens(BLOCK)) == BLOCK
+        # The hook sees what is opened.
+        assert [path for path in opened.paths if path.endswith(".kv")] == [str(written)]
