@@ -250,9 +250,7 @@ class MlxBatch:
         """Note what ended rows said, after each step and before anyone hears of their ends."""
         for row, tokens, _ in self._ended:
             if self._answers is not None and _remembered(row):
-                said = RememberedAnswer(
-                    row.before, token_ids(tokens), len(row.tokens), row.boundaries
-                )
+                said = RememberedAnswer(row.before, token_ids(tokens), row.begins, row.boundaries)
                 self._answers.add(self._scope(row.group), said)
 
     def settle(self) -> None:
@@ -262,7 +260,7 @@ class MlxBatch:
         """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            note = note_of(row.before, len(row.tokens), row.boundaries) if _remembered(row) else b""
+            note = note_of(row.before, row.begins, row.boundaries) if _remembered(row) else b""
             self._keep(row, tokens, cache, answered=True, note=note)
 
     def step(self) -> BatchStep:

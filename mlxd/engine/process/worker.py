@@ -296,6 +296,7 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         group=request.source.key,
         boundaries=prompt.boundaries,
         before=prompt.before,
+        begins=prompt.begins,
         prompt_note=prompt.note,
         sampling=request.sampling,
         logprobs=request.logprobs,

@@ -63,11 +63,14 @@ def test_an_answer_is_read_with_the_tokenizer_and_for_the_model_that_it_was_writ
     run = Run(tmp_path, [attention([])])
     answer = said(run, "attention", numbers(50), 30)
     run.end()
-    others = ({"reading": "another tokenizer"}, {"fingerprint": "e" * 32}, {})
-    for more in others:
-        again = Run(tmp_path, [attention([])], **more)
-        assert found(again, answer) == ([] if more else [answer])
+    empty = [attention([])]
+    for reading, fingerprint in (("another one", "f" * 32), ("as it was", "e" * 32)):
+        again = Run(tmp_path, empty, reading=reading, fingerprint=fingerprint)
+        assert not found(again, answer)
         again.end()
+    again = Run(tmp_path, empty)
+    assert found(again, answer) == [answer]
+    again.end()
 
 
 def test_a_damaged_answer_is_not_remembered(tmp_path: Path) -> None:
