@@ -154,3 +154,42 @@ async def test_each_turn_reads_little_but_its_new_messages(name: str, client: Qu
     assert len(loop.usage) == TURNS
     assert all(said > 20 for _, _, said in loop.usage)
     assert max(loop.read_beside()) <= BESIDE, loop.usage
+
+
+async def chat_cut(loop: Loop, messages: list[Json]) -> str:
+    body = {"model": "tiny", "messages": messages, "max_tokens": CUT, "logit_bias": PLAIN}
+    answer = await loop.post({**body, "temperature": 0})
+    usage = answer["usage"]
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    loop.usage.append((usage["prompt_tokens"], cached, usage["completion_tokens"]))
+    return str(answer["choices"][0]["message"]["content"])
+
+
+async def anthropic_cut(loop: Loop, messages: list[Json]) -> str:
+    body = {"model": "tiny", "messages": messages, "max_tokens": CUT, "temperature": 0}
+    answer = await loop.post(body)
+    usage = answer["usage"]
+    cached = usage["cache_read_input_tokens"]
+    loop.usage.append((usage["input_tokens"] + cached, cached, usage["output_tokens"]))
+    return "".join(block["text"] for block in answer["content"] if block["type"] == "text")
+
+
+CUT = 24
+PLAIN = {str(token): 100 for token in (65, 66, 67)}
+CUTS: dict[str, tuple[str, Callable[[Loop, list[Json]], Any]]] = {
+    "chat": ("/v1/chat/completions", chat_cut),
+    "messages": ("/v1/messages", anthropic_cut),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+async def test_an_answer_that_was_cut_is_gone_on_with_in_its_own_tokens(
+    name: str, client: QuartClient
+) -> None:
+    path, send = CUTS[name]
+    loop, said = Loop(client, path), ""
+    question = {"role": "user", "content": f"{name}: {QUESTION}"}
+    for _ in range(3):
+        begun = [{"role": "assistant", "content": said}] if said else []
+        said += await send(loop, [question, *begun])
+    assert max(loop.read_beside()) <= 1, loop.usage

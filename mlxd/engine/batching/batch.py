@@ -24,10 +24,10 @@ from mlxd.engine.batching.sampling import logits_processors, resolve
 from mlxd.engine.batching.stored_prefixes import DiskPlan
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.grammar.token_masks import Steering
-from mlxd.engine.models.fingerprint import fingerprint
+from mlxd.engine.models.fingerprint import FilesAsRead, fingerprint
 from mlxd.engine.models.loading import LoadedModel
 from mlxd.engine.prefix_disk.spill_file import FORMAT
-from mlxd.engine.prompt.answers import Answers, RememberedAnswer, scope_of, token_ids
+from mlxd.engine.prompt.answers import Answers, RememberedAnswer, note_of, scope_of, token_ids
 from mlxd.engine.scheduling.decode_share import DecodeShare
 from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.prefill import Prefill
@@ -118,13 +118,13 @@ class MlxBatch:
     def reach(self, row: BatchRow) -> int:
         return self._prefixes.reach(self._scope(row.group), row.tokens)
 
-    def keep_on_disk(self, weights: str) -> None:
-        """Keep prefixes on the disk too, if there is one; `weights` is the state of the files."""
+    def keep_on_disk(self, files: FilesAsRead) -> None:
+        """Keep prefixes on the disk too, if there is one; `files` are the model's as they were."""
         if self._ability.reused:
             model = self._loaded.model
             caches = make_prompt_cache(model) if self._ability.together else lone_caches(model)
-            name = fingerprint(self._loaded, weights, caches, FORMAT)
-            self._prefixes.serve(self._loaded.scope, name, caches)
+            name = fingerprint(self._loaded, files.weights, caches, FORMAT)
+            self._prefixes.serve(self._loaded.scope, name, caches, files.reading)
 
     def on_disk(self, group: str, tokens: Sequence[int]) -> DiskPlan | None:
         """How the disk knows more of a prompt than memory does, if reading it is worth while."""
@@ -160,10 +160,8 @@ class MlxBatch:
     def remember(self) -> None:
         """Note what ended rows said, after each step and before anyone hears of their ends."""
         for row, tokens, _ in self._ended:
-            if self._answers is not None and row.before and row.end in WHOLE_ENDS:
-                said = RememberedAnswer(
-                    row.before, token_ids(tokens), len(row.tokens), row.boundaries
-                )
+            if self._answers is not None and _remembered(row):
+                said = RememberedAnswer(row.before, token_ids(tokens), row.begins, row.boundaries)
                 self._answers.add(self._scope(row.group), said)
 
     def settle(self) -> None:
@@ -173,7 +171,8 @@ class MlxBatch:
         """
         ended, self._ended = self._ended, []
         for row, tokens, cache in ended:
-            self._keep(row, tokens, cache, answered=True)
+            note = note_of(row.before, row.begins, row.boundaries) if _remembered(row) else b""
+            self._keep(row, tokens, cache, answered=True, note=note)
 
     def step(self) -> BatchStep:
         decoding = len(self._generator._generation_batch)
@@ -278,8 +277,9 @@ class MlxBatch:
         """Hand a row over to mlx-lm; its tokens to prefill."""
         row, hit = queued.row, queued.hit
         # A recurrent state can't be cut later: the prompt is, where a prefix is worth keeping.
-        cuts = () if self._cut_anywhere else row.boundaries
-        edges = [hit.cached, *(edge for edge in cuts if edge > hit.cached), len(row.tokens)]
+        cuts = set() if self._cut_anywhere else {*row.boundaries, hit.fork or 0}
+        inside = (edge for edge in sorted(cuts) if hit.cached < edge < len(row.tokens))
+        edges = [hit.cached, *inside, len(row.tokens)]
         sampling = resolve(row.sampling)
         cache = hit.cache
         if cache is None and not self._ability.together:
@@ -314,10 +314,17 @@ class MlxBatch:
         self._keep(self._running[uid].row, tokens, cache)
 
     def _keep(
-        self, row: BatchRow, tokens: list[int], cache: Any, *, answered: bool = False
+        self,
+        row: BatchRow,
+        tokens: list[int],
+        cache: Any,
+        *,
+        answered: bool = False,
+        note: bytes = b"",
     ) -> None:
         if self._ability.reused:
-            self._prefixes.put(self._scope(row.group), tokens, cache, answered=answered)
+            scope = self._scope(row.group)
+            self._prefixes.put(scope, tokens, cache, answered=answered, note=note)
 
     def _scope(self, group: str) -> str:
         return scope_of(self._loaded.scope, group)
@@ -326,3 +333,8 @@ class MlxBatch:
         running = self._running.pop(uid)
         del self._uids[running.row.id]
         self._draws.forget(uid)
+
+
+def _remembered(row: BatchRow) -> bool:
+    """Whether a next turn may go on from what a row said."""
+    return bool(row.before) and row.end in WHOLE_ENDS

@@ -10,73 +10,32 @@ checkpoint; only some of them are kept.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlxd.engine.batching.checkpoints import WINDOW_SHARE, worth_keeping
+from mlxd.engine.batching.computed import Computed, State, Stretch
 from mlxd.events import CacheNote
 
 BLOCK = 256
 """The most tokens of a node."""
-RETURNS = 64
-"""A prefix that was used again is kept as if it had been used so many prompts later.
+MOST_USES = 8
+"""Requests that a prefix has served, beyond which more make it no dearer.
 
-So titles, sub-agents and batches, whose prompts are read once, don't drive conversations out.
+So titles, sub-agents and batches, whose prompts are read once or a few times, don't drive a long
+conversation out; and one that is over goes in the end.
 """
 
 Ids = np.ndarray[Any, np.dtype[np.uint32]]
 
 
-class Stretch(Protocol):
-    """What layers computed of a stretch of tokens; it can be cut between any two."""
+class Gone(NamedTuple):
+    """What is known of a node that was evicted: should it come again, it is as dear as before."""
 
-    @property
-    def length(self) -> int:
-        """Its tokens."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its memory."""
-
-    def part(self, start: int, end: int) -> "Stretch":
-        """A copy of the tokens from `start` up to `end`."""
-
-
-class State(Protocol):
-    """What layers computed up to one position; it serves there or nowhere."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its memory."""
-
-
-class Computed(Protocol):
-    """A KV cache that parts are taken out of."""
-
-    @property
-    def window(self) -> int:
-        """How many tokens the sliding windows look back; 0 without any."""
-
-    @property
-    def held(self) -> int:
-        """How many of the last tokens the sliding windows still hold."""
-
-    @property
-    def kv(self) -> Stretch:
-        """What can be cut anywhere, of all tokens; nothing of it is copied yet."""
-
-    @property
-    def windows(self) -> Stretch:
-        """What the sliding windows hold, likewise."""
-
-    @property
-    def has_state(self) -> bool:
-        """Whether there is a layer that can't be cut."""
-
-    @property
-    def state(self) -> State:
-        """A copy of what can't be cut, with memory of its own."""
+    tokens: Ids
+    uses: int
+    continues: bool
 
 
 @dataclass(eq=False)
@@ -96,12 +55,16 @@ class Node:
     children: "dict[int, Node]" = field(default_factory=dict)
     used: int = 0
     """When it was used last, counted in uses."""
-    returned: bool = False
-    """It was used again after it was kept, or goes on from the end of what was."""
+    uses: int = 0
+    """How many requests it has served, or what it goes on with had before it was there."""
+    continues: bool = False
+    """What goes on from its end is of the same conversation."""
+    gone: "Gone | None" = None
+    """What went on from its end and was evicted last."""
     lost: CacheNote | None = None
     """Why it does not go on as it did once."""
-    notes: dict[str, bytes] = field(default_factory=dict)
-    """What is kept on the disk with it, by whom."""
+    notes: dict[int, bytes] = field(default_factory=dict)
+    """What is kept on the disk besides, by the position that it belongs to."""
 
     @property
     def end(self) -> int:
@@ -190,12 +153,22 @@ class BlockTree:
         for node in match.path:
             if node.start >= match.usable:
                 break
-            node.used, node.returned = self._clock, True
+            node.used = self._clock
+            node.uses += 1
 
-    def add(self, scope: str, tokens: Ids, computed: Computed, *, checkpoint: bool = True) -> Node:
+    def add(
+        self,
+        scope: str,
+        tokens: Ids,
+        computed: Computed,
+        *,
+        checkpoint: bool = True,
+        answered: bool = False,
+    ) -> Node:
         """Keep what was computed of `tokens`; cut out is only what is not there yet.
 
-        Without `checkpoint` nothing is kept that can't be cut. Returns where the tokens end.
+        Without `checkpoint` nothing is kept that can't be cut. `answered` says that a conversation
+        is likely to go on from their end. Returns where the tokens end.
         """
         root = self._roots.setdefault(scope, Root(None, 0, tokens[:0]))
         root.needs_window, root.needs_state = computed.window, computed.has_state
@@ -205,22 +178,26 @@ class BlockTree:
         if path and common < path[-1].end and (common < len(tokens) or (whole and checkpoint)):
             path[-1] = self._split(path[-1], common - path[-1].start)
         parent = path[-1] if path else root
-        returned = parent.returned and not parent.children
+        (uses, continues), notes = _inherited(parent, tokens), dict[int, bytes]()
         if common < len(tokens) and not whole and path and _may_grow(parent):
             # An end in the middle of a block would leave a block for each turn.
+            notes = path[-1].notes
             self._remove(path.pop())
             parent = path[-1] if path else root
             common = parent.end
         while common < len(tokens):
             end = min(common + BLOCK, len(tokens))
             node = Node(parent, common, tokens[common:end], computed.kv.part(common, end))
-            node.returned, parent.lost = returned, None
+            node.uses, node.continues = uses, continues
+            parent.lost = parent.gone = None
+            node.notes, notes = notes, {}
             parent.children[int(node.tokens[0])] = node
             self.nbytes += node.nbytes
             path.append(node)
             parent, common = node, end
         for node in path:
             node.used = self._clock
+        path[-1].continues |= answered and path[-1].end == len(tokens)
         if whole and checkpoint and path:
             self._keep_checkpoint(path, computed)
             self._thin(root, path)
@@ -232,6 +209,7 @@ class BlockTree:
         assert not leaf.children, "others go on from it"
         del leaf.parent.children[int(leaf.tokens[0])]
         self.nbytes -= leaf.nbytes
+        leaf.parent.gone = Gone(leaf.tokens, leaf.uses, leaf.continues)
         return leaf.parent
 
     def _keep_checkpoint(self, path: list[Node], computed: Computed) -> None:
@@ -257,7 +235,9 @@ class BlockTree:
         assert node.parent is not None, "a root holds no tokens"
         assert node.kv is not None, "only a root has nothing"
         front = Node(node.parent, node.start, node.tokens[:at], node.kv.part(0, at))
-        front.used, front.returned = node.used, node.returned
+        front.used, front.uses = node.used, node.uses
+        for position in [each for each in node.notes if each <= front.end]:
+            front.notes[position] = node.notes.pop(position)
         node.kv = node.kv.part(at, len(node.tokens))
         if node.window is not None:
             held = node.window.length
@@ -273,11 +253,14 @@ class BlockTree:
 
     def _thin(self, root: Root, path: list[Node]) -> None:
         """Keep few of a conversation's checkpoints, and of windows what these need."""
-        ends = [node.end for node in path if node.checkpoint]
-        kept = worth_keeping(ends, root.needs_window, _window_tokens(root, path))
         # What other prompts go on from is not this one's alone.
         shared = max((n for n, node in enumerate(path) if len(node.children) > 1), default=-1)
-        for node in path[shared + 1 :]:
+        own = path[shared + 1 :]
+        if not own:
+            return
+        ends = [node.end for node in own if node.checkpoint]
+        kept = worth_keeping(ends, root.needs_window, _window_tokens(root, path))
+        for node in own:
             before = node.nbytes
             if node.checkpoint and node.end not in kept:
                 node.checkpoint, node.state = False, None
@@ -302,10 +285,13 @@ class BlockTree:
         if not leaves:
             return None
         newest = max(leaf.used for _, leaf in leaves)
-        scope, victim = min(
-            leaves,
-            key=lambda item: (item[1].used == newest, item[1].used + RETURNS * item[1].returned),
-        )
+
+        def worth(item: tuple[str, Node]) -> tuple[bool, int, int]:
+            _, leaf = item
+            # By doublings: of conversations that are about as long the one that is over goes.
+            return leaf.used == newest, min(leaf.uses, MOST_USES).bit_length(), leaf.used
+
+        scope, victim = min(leaves, key=worth)
         root = self._roots[scope]
         self._leaving(scope, victim)
         parent = self._remove(victim)
@@ -321,6 +307,15 @@ class BlockTree:
     def forget(self, scope: str) -> None:
         """Drop all prompts of a scope."""
         self.nbytes -= sum(node.nbytes for node in _nodes(self._roots.pop(scope)))
+
+
+def _inherited(parent: Node, tokens: Ids) -> tuple[int, bool]:
+    """The `uses` and `continues` of what goes on from a node with `tokens`."""
+    gone = parent.gone
+    if gone is not None and common(tokens[parent.end :], gone.tokens) == len(gone.tokens):
+        # It was driven out, and is needed after all.
+        return gone.uses + 1, gone.continues
+    return (parent.uses, parent.uses > 0) if parent.continues else (0, False)
 
 
 def _may_grow(node: Node) -> bool:

@@ -16,11 +16,11 @@ def worth_keeping(ends: Sequence[int], window: int, tokens: float) -> set[int]:
     """Of the checkpoints `ends`, rising, those that are likely to be used.
 
     These are the newest two, as a prompt and its answer, and the first, the end of the system
-    prompt; of the others fewer and fewer the farther back they are. The windows of all, each of
-    `window` tokens, hold at most `tokens` together; the newest is always kept.
+    prompt; of the others fewer and fewer the farther back they are. The windows of all but the
+    first, each of `window` tokens, hold at most `tokens` together.
     """
     newest = ends[-1]
-    wanted = [newest, *ends[-2:-1], ends[0]]
+    wanted = [newest, *ends[-2:-1]]
     distance = 1
     for end in reversed(ends[:-2]):
         if newest - end >= distance:
@@ -29,9 +29,10 @@ def worth_keeping(ends: Sequence[int], window: int, tokens: float) -> set[int]:
     kept = {newest}
     for end in wanted:
         spans = sorted((max(each - window, 0), each) for each in {*kept, end})
-        if len(kept) < CHECKPOINTS and (not window or _covered(spans) <= tokens):
+        if len(kept) < CHECKPOINTS - 1 and (not window or _covered(spans) <= tokens):
             kept.add(end)
-    return kept
+    # However wide its window is: without it every other conversation reads the system prompt.
+    return {*kept, ends[0]}
 
 
 def _covered(spans: Sequence[tuple[int, int]]) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mlxd.engine.batching.block_tree import BlockTree, Ids, Match, Node
 from mlxd.engine.batching.cache_layers import Arrays, Cache, ComputedCache, Joiner, Whole
+from mlxd.engine.batching.stored_answers import DiskAnswers
 from mlxd.engine.batching.stored_prefixes import DiskPlan, Parts, StoredModel, StoredPrefixes
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.events import CacheNote
@@ -31,11 +32,20 @@ JOINING = 2.0
 
 @dataclass(frozen=True)
 class PrefixHit:
-    """`cached` tokens of the prompt are in `cache`; `note` says why not more."""
+    """`cached` tokens of the prompt are in `cache`; `note` says why not more.
+
+    An earlier prompt began with the same `common` tokens.
+    """
 
     cache: Cache | None
     cached: int
     note: CacheNote | None
+    common: int = 0
+
+    @property
+    def fork(self) -> int | None:
+        """Where prompts part that could share more, if something were kept there."""
+        return self.common if self.common - self.cached >= CHECKPOINT_GAP else None
 
 
 class Prefixes:
@@ -82,11 +92,12 @@ class Prefixes:
         match = self._tree.match(scope, _ids(tokens))
         note = self._why_not(scope, len(tokens), match)
         if match.usable < MIN_TOKENS:
-            return PrefixHit(None, 0, note)
+            self._tree.use(match._replace(usable=0))
+            return PrefixHit(None, 0, note, match.common)
         self._tree.use(match)
         self.hits += 1
         self.hit_tokens += match.usable
-        return PrefixHit(self._joined(scope, match), match.usable, note)
+        return PrefixHit(self._joined(scope, match), match.usable, note, match.common)
 
     def _joined(self, scope: str, match: Match) -> Cache:
         kv, windows, state = [], [], None
@@ -136,13 +147,13 @@ class Prefixes:
         cache: Cache,
         *,
         answered: bool = False,
-        notes: dict[str, bytes] | None = None,
+        note: bytes = b"",
     ) -> None:
         """Keep what is not there yet of `cache`, which holds exactly `tokens`.
 
         Of what is longer than the limit its beginning is kept, as far as it can be cut. `answered`
         says that the tokens end with a whole answer, which the next prompt is likely to go on from.
-        `notes` go to the disk with the last of the tokens.
+        `note` goes to the disk with them.
         """
         ids, computed = _ids(tokens), ComputedCache(cache, len(tokens))
         whole = bool(computed.window) or computed.has_state
@@ -155,10 +166,11 @@ class Prefixes:
             return
         near = whole and not answered and self._has_checkpoint(scope, ids)
         self._joiners[scope] = computed.joiner
-        last = self._tree.add(scope, ids[:length], computed, checkpoint=not near)
-        last.notes.update(notes or {})
+        last = self._tree.add(scope, ids[:length], computed, checkpoint=not near, answered=answered)
         if length < len(ids):
             last.lost = why
+        elif note:
+            last.notes[length] = note
         self.unsaved = True
         self.shrink(self.limit)
 
@@ -213,10 +225,19 @@ class Prefixes:
         """How the disk is; nothing is kept there by default."""
         return self._stored.disk.figures if self._stored is not None else PrefixDiskFigures()
 
-    def serve(self, model: str, fingerprint: str, empty: Cache) -> None:
-        """A model's files have this fingerprint: its prompts may be on the disk."""
+    @property
+    def answers(self) -> DiskAnswers | None:
+        """What was said, as far as the disk has it."""
+        return DiskAnswers(self._stored) if self._stored is not None else None
+
+    def serve(self, model: str, fingerprint: str, empty: Cache, reading: str = "") -> None:
+        """A model's files have this fingerprint: its prompts may be on the disk.
+
+        What was said is found only if it was read with the same tokenizer, of which `reading` is
+        the state.
+        """
         if self._stored is not None:
-            self._stored.serve(model, StoredModel(fingerprint, empty))
+            self._stored.serve(model, StoredModel(fingerprint, empty, reading))
 
     def on_disk(
         self, scope: str, tokens: Sequence[int], seconds: Callable[[int], float]
@@ -257,7 +278,7 @@ class Prefixes:
             return
         name, _, _ = plan.scope.partition("\n")
         self._joiners.setdefault(plan.scope, Joiner(stored.models[name].empty))
-        self._tree.add(plan.scope, plan.tokens, cache).notes.update(parts.notes)
+        self._tree.add(plan.scope, plan.tokens, cache)
         stored.disk.used(plan.chain, plan.gain)
         self.shrink(self.limit)
 

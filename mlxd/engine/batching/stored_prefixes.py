@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
@@ -15,11 +16,13 @@ from mlxd.engine.prefix_disk.index import LayerNeeds
 from mlxd.engine.prefix_disk.spill import PrefixDisk
 from mlxd.engine.prefix_disk.spill_file import (
     ArrayForm,
+    PositionIds,
     SpillData,
     SpillFile,
     SpillHeader,
     SpillKind,
 )
+from mlxd.engine.prompt.answers import RememberedAnswer
 
 WORTH_READING = 64
 """Tokens that must be saved for the disk to be asked."""
@@ -38,18 +41,27 @@ DTYPES = {
 log = logging.getLogger(__name__)
 
 
+Where = tuple[PositionIds, tuple[str, str]]
+"""The first position of an owner's prompts for a model, and where their files lie."""
+
+
 class StoredModel:
     """A model whose prefixes are kept on the disk: `fingerprint` names its folder.
 
-    `empty` are caches of it without tokens.
+    `empty` are caches of it without tokens. `reading` is what its prompts depend on besides.
     """
 
-    def __init__(self, fingerprint: str, empty: Cache) -> None:
+    def __init__(self, fingerprint: str, empty: Cache, reading: str = "") -> None:
         self.fingerprint = fingerprint
         self.empty = empty
+        self.reading = reading
         layers = ComputedCache(empty, 0)
         self.needs = LayerNeeds(layers.window, layers.has_state)
         self.states = layers.state_layers
+
+    def prompt_id(self, first: PositionIds, before: bytes) -> str:
+        """What the answers to a prompt are found by, which it was `before` them."""
+        return first.of_prompt(self.reading.encode() + before)
 
     def taken_apart(self, state: Whole) -> tuple[list[mx.array], list[Any]] | None:
         """A state's arrays, and which is what; None where it could not be put together again."""
@@ -89,11 +101,8 @@ class DiskPlan(NamedTuple):
     chain: tuple[SpillFile, ...]
 
 
-class Parts(NamedTuple):
-    """What was read: caches by their files, and the notes that were kept with the last tokens."""
-
-    caches: "dict[SpillFile, Arrays | Whole]"
-    notes: dict[str, bytes]
+Parts = dict[SpillFile, Arrays | Whole]
+"""What was read, by its files."""
 
 
 class StoredPrefixes:
@@ -121,34 +130,32 @@ class StoredPrefixes:
         Returns bytes that there was no room for. They are dropped, or with `emptied` left to be
         offered again when that is called.
         """
+        found = self.place_of(scope)
+        if found is None or not self.disk.writes:
+            return 0
+        for file, part in _files(*found, node, path=path):
+            content = partial(part.content, file)
+            if not self.disk.offer(file, part.nbytes, content, emptied=emptied):
+                return part.nbytes
+        return 0
+
+    def place_of(self, scope: str) -> tuple[StoredModel, Where] | None:
+        """The model of a scope, and where its prompts begin on the disk."""
         name, _, owner = scope.partition("\n")
         model = self.models.get(name)
         where = self.disk.position(model.fingerprint, owner) if model is not None else None
-        if model is None or where is None or not self.disk.writes:
-            return 0
-        tokens = np.concatenate([each.tokens for each in node.path])
-        end, place = where
-        for each in node.path:
-            start, end = end, end.after(each.tokens.tobytes())
-            if not path and each is not node:
-                continue
-            for kind, own, arrays, layers in _parts(model, each, tokens):
-                begin = end if kind == "state" else start
-                file = SpillFile(*place, kind, end.id, begin.id, len(own))
-                part = _Part(file, own.tobytes(), arrays, layers, each.notes)
-                if not self.disk.offer(file, part.nbytes, part.content, emptied=emptied):
-                    return part.nbytes
-        return 0
+        return (model, where) if model is not None and where is not None else None
 
     def plan(self, scope: str, tokens: Ids, match: Match, limit: int) -> DiskPlan | None:
         """How the disk knows more of a prompt than memory does; in memory `limit` bytes fit."""
-        name, _, owner = scope.partition("\n")
-        model = self.models.get(name)
-        where = self.disk.position(model.fingerprint, owner) if model is not None else None
-        if model is None or where is None:
+        found = self.place_of(scope)
+        if found is None:
             return None
+        model, where = found
         least = match.usable + WORTH_READING
-        needed = self.disk.longest(where, tokens, model.needs, least=least, most_bytes=limit)
+        needed = self.disk.ask(
+            lambda index: index.longest(*where, tokens, model.needs, least=least, most_bytes=limit)
+        )
         if needed is None:
             return None
         # Of what can be cut, memory has the beginning.
@@ -178,7 +185,7 @@ class StoredPrefixes:
             held.append((node.start, kv if length == kv.length else kv.view(0, length)))
         at = match.common
         for file, end in plan.files:
-            start, part = end - file.length, parts.caches[file]
+            start, part = end - file.length, parts[file]
             if file.kind == "kv" and start <= at < end and isinstance(part, Arrays):
                 held.append((at, part if start == at else part.view(at - start, file.length)))
                 at = end
@@ -198,12 +205,10 @@ class StoredCache:
         self.kv = _Pieces(held, len(plan.tokens))
         # From the first tokens on, and the keys and values come in that order by themselves.
         ordered = sorted(plan.files, key=lambda item: item[1])
-        windows = [parts.caches[file] for file, _ in ordered if file.kind == "window"]
+        windows = [parts[file] for file, _ in ordered if file.kind == "window"]
         self.windows = _joined(cast(list[Arrays], windows)) if windows else Arrays((), 0)
         self.held = min(self.windows.length, self.window)
-        self._state = next(
-            (part for part in parts.caches.values() if isinstance(part, Whole)), None
-        )
+        self._state = next((part for part in parts.values() if isinstance(part, Whole)), None)
 
     @property
     def state(self) -> Whole:
@@ -244,7 +249,7 @@ class _Reading:
         self._disk, self._model, self._plan = disk, model, plan
         self._wanted, self._then = wanted, then
         self._left = iter(plan.files)
-        self._parts = Parts({}, {})
+        self._parts: Parts = {}
         self._over = False
 
     def begin(self) -> None:
@@ -269,52 +274,68 @@ class _Reading:
             for form, content in zip(data.header.arrays, data.arrays, strict=True)
         ]
         if file.kind == "state":
-            self._parts.caches[file] = self._model.put_together(arrays, data.header.layers)
+            self._parts[file] = self._model.put_together(arrays, data.header.layers)
         else:
-            self._parts.caches[file] = Arrays(tuple(arrays), file.length)
-        if end == len(self._plan.tokens):
-            self._parts.notes.update(data.header.notes)
-        if len(self._parts.caches) == len(self._plan.files):
+            self._parts[file] = Arrays(tuple(arrays), file.length)
+        if len(self._parts) == len(self._plan.files):
             self._over = True
             self._then(self._parts)
         else:
             self._next()
 
 
-def _parts(
-    model: StoredModel, node: Node, tokens: Ids
-) -> Iterator[tuple[SpillKind, Ids, Sequence[mx.array], Any]]:
-    """What is kept of a node: its own of `tokens`, arrays, and how a state is made of them."""
-    yield "kv", node.tokens, cast(Arrays, node.kv).arrays, None
+def _files(
+    model: StoredModel, where: Where, node: Node, *, path: bool
+) -> "Iterator[tuple[SpillFile, _Part]]":
+    """What is kept of a node, or of its whole `path`, from its beginning on."""
+    tokens = np.concatenate([each.tokens for each in node.path])
+    first, place = where
+    end = first
+    for each in node.path:
+        start, end = end, end.after(each.tokens.tobytes())
+        if not path and each is not node:
+            continue
+        for kind, part in _parts(model, each, tokens):
+            begin = end if kind == "state" else start
+            yield SpillFile(*place, kind, end.id, begin.id, len(part.tokens)), part
+        for position, note in each.notes.items():
+            there = start.after(tokens[each.start : position].tobytes())
+            prompt = model.prompt_id(first, RememberedAnswer.noted(note).before)
+            file = SpillFile(*place, "answer", there.id, prompt, position)
+            yield file, _Part(tokens[:position], note=note)
+
+
+def _parts(model: StoredModel, node: Node, tokens: Ids) -> "Iterator[tuple[SpillKind, _Part]]":
+    """The caches of a node that `tokens` lead to."""
+    yield "kv", _Part(node.tokens, cast(Arrays, node.kv).arrays)
     if node.window is not None and node.window.length:
         window = cast(Arrays, node.window)
-        yield "window", tokens[node.end - window.length : node.end], window.arrays, None
+        yield "window", _Part(tokens[node.end - window.length : node.end], window.arrays)
     apart = model.taken_apart(cast(Whole, node.state)) if node.state is not None else None
     if apart is not None:
-        yield "state", tokens[max(node.end - STATE_TOKENS, 0) : node.end], *apart
+        yield "state", _Part(tokens[max(node.end - STATE_TOKENS, 0) : node.end], *apart)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A file to be written, as MLX has it."""
+    """What a file is to hold, as MLX has it; `layers` say how a state is made of the arrays."""
 
-    file: SpillFile
-    tokens: bytes
-    arrays: Sequence[mx.array]
-    layers: Any
-    notes: dict[str, bytes]
+    tokens: Ids
+    arrays: Sequence[mx.array] = ()
+    layers: Any = None
+    note: bytes = b""
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
+        return self.tokens.nbytes + sum(array.nbytes for array in self.arrays)
 
-    def content(self) -> tuple[SpillHeader, list[bytes]]:
+    def content(self, file: SpillFile) -> tuple[SpillHeader, list[bytes]]:
         """Copies: the memory of what is evicted must be free when its file is written."""
         forms = tuple(
             ArrayForm(str(array.dtype).rpartition(".")[2], array.shape, array.nbytes)
             for array in self.arrays
         )
-        header = SpillHeader(self.file.place, self.tokens, forms, self.layers, self.notes)
+        header = SpillHeader(file.place, self.tokens.tobytes(), forms, self.layers, self.note)
         return header, [_bytes(array) for array in self.arrays]
 
 

@@ -105,7 +105,9 @@ class Constrainer:
         )
         opening = self._markup.reasoning[0][0] if self._markup.reasoning else ""
         self._starter = vocabulary.get(opening)
-        self._ends = tuple(sorted(ends))
+        # The first one ends what is led to its end, and that is best what templates write there:
+        # the next prompt then goes on from the state behind it.
+        self._ends = tuple(sorted(ends, key=lambda end: (end != tokenizer.eos_token_id, end)))
         self._vocab_size = vocab_size
         self._vocabulary: Vocabulary | None = None
         self._compiled: OrderedDict[Hashable, _Compiled] = OrderedDict()

@@ -1,8 +1,10 @@
 """What a KV cache on the disk depends on: of another fingerprint none is ever used."""
 
 import hashlib
+from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mlx.utils import tree_flatten
 
@@ -13,22 +15,35 @@ from mlxd.engine.models.loading import LoadedModel
 CHARS = 32
 
 
-def state_of_weights(source: str) -> str:
-    """A model's configuration, and the names, sizes and times of its weights, as they are now.
+class FilesAsRead(NamedTuple):
+    """How a model's files were: `weights` with config.json, and for `reading` all others."""
 
-    Empty for a model that is not here.
-    """
+    weights: str
+    reading: str
+
+
+def state_of_model(source: str) -> FilesAsRead | None:
+    """The names, sizes and times of a model's files, as they are now; None if it is not here."""
     folder = locate(source)
     if folder is None:
-        return ""
+        return None
     try:
-        state = hashlib.sha256((folder / "config.json").read_bytes())
-        for path in weight_files(folder):
-            is_now = path.stat()
-            state.update(f"\n{path.name}\0{is_now.st_size}\0{is_now.st_mtime_ns}".encode())
+        weights = weight_files(folder)
+        others = sorted(path for path in folder.iterdir() if path.is_file())
+        return FilesAsRead(
+            _state((folder / "config.json").read_bytes(), weights),
+            _state(b"", [path for path in others if path not in weights]),
+        )
     except OSError:
         # Loading it will say what is wrong.
-        return ""
+        return None
+
+
+def _state(content: bytes, paths: Iterable[Path]) -> str:
+    state = hashlib.sha256(content)
+    for path in paths:
+        is_now = path.stat()
+        state.update(f"\n{path.name}\0{is_now.st_size}\0{is_now.st_mtime_ns}".encode())
     return state.hexdigest()
 
 

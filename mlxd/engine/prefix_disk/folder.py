@@ -63,6 +63,11 @@ class ModelPrefixes(NamedTuple):
     bytes: int
 
 
+def words_of(error: OSError) -> str:
+    """What went wrong, without a path."""
+    return (error.strerror or "the disk reported an error").lower()
+
+
 def nearest(root: Path) -> Path:
     """The folder, or the one above it that is there already."""
     return next(each for each in (root.absolute(), *root.absolute().parents) if each.exists())

@@ -48,6 +48,8 @@ class DiskIndex:
         # Of each position, by model and owner: what goes on from it, and what belongs to it.
         self._next: defaultdict[tuple[str, str, str], set[SpillFile]] = defaultdict(set)
         self._at: defaultdict[tuple[str, str, str], set[SpillFile]] = defaultdict(set)
+        # By model and owner, then by the prompts that they answer, in the order of their coming.
+        self._answers: dict[tuple[str, str], dict[str, dict[SpillFile, None]]] = {}
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -67,6 +69,9 @@ class DiskIndex:
             self._next[file.model, file.scope, file.start].add(file)
         else:
             self._at[file.model, file.scope, file.end].add(file)
+        if file.kind == "answer":
+            prompts = self._answers.setdefault((file.model, file.scope), {})
+            prompts.setdefault(file.start, {})[file] = None
 
     def remove(self, file: SpillFile) -> None:
         """A file is gone."""
@@ -76,6 +81,19 @@ class DiskIndex:
         table[at].discard(file)
         if not table[at]:
             del table[at]
+        if file.kind == "answer" and (prompts := self._answers.get((file.model, file.scope))):
+            alike = prompts.get(file.start, {})
+            alike.pop(file, None)
+            if not alike:
+                prompts.pop(file.start, None)
+
+    def has_answers(self, place: tuple[str, str]) -> bool:
+        """Whether there is any answer of a model and an owner."""
+        return bool(self._answers.get(place))
+
+    def answers(self, place: tuple[str, str], prompt: str) -> list[SpillFile]:
+        """The answers to a prompt, the newest first."""
+        return list(self._answers.get(place, {}).get(prompt, ()))[::-1]
 
     def use(self, files: Sequence[SpillFile]) -> None:
         """These were used; what others go on from stays longest."""

@@ -4,7 +4,6 @@ Other threads only queue work here and look into the index; none of them waits f
 """
 
 import logging
-import math
 import os
 import queue
 import threading
@@ -13,9 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mlxd.engine.prefix_disk import folder
-from mlxd.engine.prefix_disk.index import DiskIndex, LayerNeeds, Needed, Tokens
+from mlxd.engine.prefix_disk.index import DiskIndex
 from mlxd.engine.prefix_disk.spill_file import (
     Buffer,
     DamagedPrefix,
@@ -36,6 +36,8 @@ RETRY = 10.0
 """Seconds between two attempts to take a folder that another process holds."""
 FORGET = 0.8
 """What earlier reads count for, with each new one, in the speed of the disk."""
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class PrefixDisk:
         self._counts = _Counts()
         self._served: dict[str, str] = {}
         self._key: bytes | None = None
+        self.opened = threading.Event()
+        """Set once it was tried to open the folder."""
         self._lock = -1
         self._inode = 0
         self._day = folder.DayCount()
@@ -95,6 +99,7 @@ class PrefixDisk:
         self._thread = threading.Thread(target=self._run, name="prefixes", daemon=True)
         self._thread.start()
         self._commands.put(self._own)
+        self._commands.put(self.opened.set)
 
     @property
     def figures(self) -> PrefixDiskFigures:
@@ -128,18 +133,10 @@ class PrefixDisk:
         scope = scope_id(key, owner)
         return PositionIds(key, model, scope), (model, scope)
 
-    def longest(
-        self,
-        where: tuple[PositionIds, tuple[str, str]],
-        tokens: Tokens,
-        needs: LayerNeeds,
-        *,
-        least: int = 1,
-        most_bytes: float = math.inf,
-    ) -> Needed | None:
-        """See `DiskIndex.longest`."""
+    def ask(self, question: Callable[[DiskIndex], Result]) -> Result:
+        """What the index says to a question, which must not change it."""
         with self._changed:
-            return self._index.longest(*where, tokens, needs, least=least, most_bytes=most_bytes)
+            return question(self._index)
 
     def seconds(self, nbytes: int) -> float:
         """How long reading so much is likely to take; 0 while that is not known."""
@@ -203,10 +200,29 @@ class PrefixDisk:
         """Read a file of these tokens; `then` gets nothing if it is not there, or damaged."""
         self._commands.put(lambda: self._read(file, tokens, then))
 
-    def used(self, files: Sequence[SpillFile], tokens: int) -> None:
-        """These files have served so many tokens of a prompt."""
+    def load(self, file: SpillFile, tokens: bytes | None = None) -> SpillData | None:
+        """Read a file in the calling thread, which waits for it; see `read`."""
+        key = self._key
+        try:
+            if key is not None:
+                content = folder.read_private(self._root / file.place)
+                return unpacked(key, content, file.place, tokens)
+        except DamagedPrefix as error:
+            log.warning("a prefix on the disk is damaged and was removed: %s", error)
+            with self._changed:
+                self._counts.damaged += 1
+            self._remove(file)
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                log.warning("a prefix on the disk can't be read: %s", folder.words_of(error))
+            with self._changed:
+                self._index.remove(file)
+        return None
+
+    def used(self, files: Sequence[SpillFile], tokens: int = 0) -> None:
+        """These files were used, and have served so many tokens of a prompt."""
         with self._changed:
-            self._counts.hits += 1
+            self._counts.hits += bool(tokens)
             self._counts.hit_tokens += tokens
         self._commands.put(lambda: self._touch(files))
 
@@ -253,7 +269,7 @@ class PrefixDisk:
         except folder.FolderInUse:
             self._report("another server uses the folder")
         except OSError as error:
-            self._report(f"the folder can't be used: {words_of(error)}")
+            self._report(f"the folder can't be used: {folder.words_of(error)}")
         return self._key is not None
 
     def _report(self, problem: str) -> None:
@@ -322,7 +338,7 @@ class PrefixDisk:
                 parent.mkdir(exist_ok=True, mode=0o700)
             folder.write_private(path, pieces)
         except OSError as error:
-            return self._pause(f"writing failed: {words_of(error)}")
+            return self._pause(f"writing failed: {folder.words_of(error)}")
         self._problem = ""
         with self._changed:
             self._index.add(file, size)
@@ -354,22 +370,11 @@ class PrefixDisk:
     ) -> None:
         data = None
         try:
-            if self._own() and self._key is not None:
-                begun = time.perf_counter()
-                content = folder.read_private(self._root / file.place)
-                data = unpacked(self._key, content, file.place, tokens)
-                speed = len(content) / max(time.perf_counter() - begun, 1e-6)
+            begun = time.perf_counter()
+            if self._own() and (data := self.load(file, tokens)) is not None:
+                nbytes = sum(map(len, data.arrays)) + len(data.header.tokens)
+                speed = nbytes / max(time.perf_counter() - begun, 1e-6)
                 self._rate = FORGET * self._rate + (1 - FORGET) * speed if self._rate else speed
-        except DamagedPrefix as error:
-            log.warning("a prefix on the disk is damaged and was removed: %s", error)
-            with self._changed:
-                self._counts.damaged += 1
-            self._remove(file)
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                log.warning("a prefix on the disk can't be read: %s", words_of(error))
-            with self._changed:
-                self._index.remove(file)
         finally:
             self._post(lambda: then(data))
 
@@ -384,8 +389,3 @@ class PrefixDisk:
         self._stamp = max(self._stamp + 1, int(self._clock() * 1e9))
         with suppress(OSError, OverflowError):
             os.utime(self._root / file.place, ns=(self._stamp, self._stamp))
-
-
-def words_of(error: OSError) -> str:
-    """What went wrong, without a path."""
-    return (error.strerror or "the disk reported an error").lower()

@@ -21,13 +21,13 @@ MAGIC = b"mlxd-kv\n"
 ID_CHARS = 32
 """Hexadecimal digits of a name's ids: 128 bits."""
 
-SpillKind = Literal["kv", "window", "state"]
+SpillKind = Literal["kv", "window", "state", "answer"]
 Buffer = bytes | bytearray | memoryview
 
 _LENGTH = struct.Struct("<I")
 _SEAL = hashlib.sha256().digest_size
 _ID = f"[0-9a-f]{{{ID_CHARS}}}"
-_NAME = re.compile(rf"({_ID})-({_ID})-([0-9]{{1,9}})\.(kv|window|state)", re.ASCII)
+_NAME = re.compile(rf"({_ID})-({_ID})-([0-9]{{1,9}})\.(kv|window|state|answer)", re.ASCII)
 FOLDER = re.compile(_ID, re.ASCII)
 
 
@@ -39,7 +39,8 @@ class SpillFile(NamedTuple):
     """A file by its name alone: `length` tokens that end at the position `end`.
 
     Ids are of positions: of all tokens before them, for one model and one owner. `start` is where
-    the tokens begin; a state, which can't be cut, begins where it ends.
+    the tokens begin; a state, which can't be cut, begins where it ends. An answer has all tokens up
+    to its end, and is found by `start`, the id of the prompt that it answers.
     """
 
     model: str
@@ -80,14 +81,14 @@ class SpillHeader(msgspec.Struct, frozen=True):
     """What stands before the arrays.
 
     `tokens` are those of the stretch, 4 bytes each; `layers` says which array is what in a state.
-    `notes` is room for what others want to find again with these tokens.
+    `note` is what others want to find again with these tokens.
     """
 
     place: str
     tokens: bytes
     arrays: tuple[ArrayForm, ...]
     layers: Any = None
-    notes: dict[str, bytes] = {}
+    note: bytes = b""
 
 
 class SpillData(NamedTuple):
@@ -114,6 +115,11 @@ class PositionIds:
     def id(self) -> str:
         return self._hash.hexdigest()[:ID_CHARS]
 
+    def of_prompt(self, name: bytes) -> str:
+        """The id of a prompt by what its answers are found by; of the first position's."""
+        # Of no length that tokens have.
+        return self.after(b"prompt\n" + name + bytes(len(name) % 2)).id
+
 
 def scope_id(key: bytes, owner: str) -> str:
     """Names an owner's folder, which says nothing about the owner."""
@@ -127,7 +133,9 @@ def packed(key: bytes, header: SpillHeader, arrays: Sequence[Buffer]) -> list[Bu
     return [MAGIC, _seal(key, pieces), *pieces]
 
 
-def unpacked(key: bytes, content: bytes | bytearray, place: str, tokens: bytes) -> SpillData:
+def unpacked(
+    key: bytes, content: bytes | bytearray, place: str, tokens: bytes | None = None
+) -> SpillData:
     """What a file holds; raises `DamagedPrefix` unless it was written as `place`, of `tokens`."""
     view = memoryview(content)
     at = len(MAGIC) + _SEAL
@@ -140,7 +148,7 @@ def unpacked(key: bytes, content: bytes | bytearray, place: str, tokens: bytes) 
     header = msgspec.msgpack.decode(view[at : at + length], type=SpillHeader)
     if header.place != place:
         raise DamagedPrefix("it was written under another name")
-    if header.tokens != tokens:
+    if tokens is not None and header.tokens != tokens:
         raise DamagedPrefix("it is of other tokens")
     at, arrays = at + length, []
     for form in header.arrays:

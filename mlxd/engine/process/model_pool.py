@@ -12,7 +12,7 @@ from mlxd.engine.batching.batch import MlxBatch
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.model_files.library import state_of_files
-from mlxd.engine.models.fingerprint import state_of_weights
+from mlxd.engine.models.fingerprint import state_of_model
 from mlxd.engine.models.loading import (
     LoadedModel,
     blaming,
@@ -105,8 +105,9 @@ class ModelPool:
             for name, crash in config.crashes.items()
         }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
-        self.answers = Answers() if config.limits.exact_history else None
         self.prefixes = Prefixes(0, self._disk())
+        exact = config.limits.exact_history
+        self.answers = Answers(stored=self.prefixes.answers) if exact else None
 
     def _disk(self) -> PrefixDisk | None:
         """Where prefixes are kept besides, if they are."""
@@ -255,7 +256,7 @@ class ModelPool:
     def _load(self, spec: ModelSpec) -> ResidentModel:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
         # Before they are read: files that change meanwhile must not name what was read before.
-        weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
+        files = state_of_model(spec.source) if self.limits.prefix_disk else None
         key = weights_key(spec)
         loaded = load(
             spec,
@@ -272,8 +273,8 @@ class ModelPool:
         except ModelUnusable:
             unload(loaded)
             raise
-        if weights:
-            resident.batch.keep_on_disk(weights)
+        if files is not None:
+            resident.batch.keep_on_disk(files)
         return resident
 
     def _with_weights_of(self, spec: ModelSpec) -> ResidentModel | None:

@@ -304,6 +304,7 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
         priority=request.priority,
         boundaries=prompt.boundaries,
         before=prompt.before,
+        begins=prompt.begins,
         prompt_note=prompt.note,
         sampling=request.sampling.merged(loaded.spec.sampling),
         logprobs=request.logprobs,

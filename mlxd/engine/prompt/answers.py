@@ -6,7 +6,10 @@ The main thread adds, the preparing thread looks up.
 import threading
 from array import array
 from collections import Counter, OrderedDict
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, Self
+
+import msgspec
 
 MEMORY = 64 * 2**20
 """Bytes that remembered answers may take, with the prompts that they belong to."""
@@ -31,6 +34,30 @@ class RememberedAnswer(NamedTuple):
     def nbytes(self) -> int:
         return len(self.tokens) * self.tokens.itemsize + OVERHEAD
 
+    @classmethod
+    def noted(cls, note: bytes, tokens: bytes = b"") -> Self:
+        """The answer that a file holds: see `note_of`."""
+        before, begins, boundaries = _NOTE.decode(note)
+        return cls(before, array("I", tokens), begins, boundaries)
+
+
+_NOTE = msgspec.msgpack.Decoder(tuple[bytes, int, tuple[int, ...]])
+
+
+def note_of(before: bytes, begins: int, boundaries: tuple[int, ...]) -> bytes:
+    """All of an answer but its tokens, which stand beside it on the disk."""
+    return msgspec.msgpack.encode((before, begins, boundaries))
+
+
+class StoredAnswers(Protocol):
+    """Answers that outlive the process."""
+
+    def knows(self, scope: str) -> bool:
+        """Whether there may be any of a scope."""
+
+    def after(self, scope: str, before: bytes) -> Iterator[RememberedAnswer]:
+        """What was answered to a prompt, the newest first."""
+
 
 def scope_of(model: str, owner: str) -> str:
     """What bounds everything that is reused: a model, and the API key's owner."""
@@ -43,10 +70,14 @@ def token_ids(tokens: "list[int]") -> "array[int]":
 
 
 class Answers:
-    """The answers of one engine process; what was not used for longest goes first."""
+    """The answers of one engine process; what was not used for longest goes first.
 
-    def __init__(self, limit: int = MEMORY) -> None:
+    What is not found among them may be `stored`.
+    """
+
+    def __init__(self, limit: int = MEMORY, stored: StoredAnswers | None = None) -> None:
         self._limit = limit
+        self._stored = stored
         self._lock = threading.Lock()
         self._nbytes = 0
         self._held: OrderedDict[tuple[str, bytes], list[RememberedAnswer]] = OrderedDict()
@@ -62,18 +93,23 @@ class Answers:
             while self._nbytes > self._limit:
                 self._take(*next(iter(self._held)))
 
-    def after(self, scope: str, before: bytes) -> tuple[RememberedAnswer, ...]:
-        """What was answered to a prompt, the newest first."""
+    def after(self, scope: str, before: bytes) -> Iterator[RememberedAnswer]:
+        """What was answered to a prompt, the newest first; files are read once they are wanted."""
         with self._lock:
             held = self._take(scope, before)
             if held:
                 self._put(scope, before, held)
-            return tuple(held)
+        yield from held
+        for answer in self._stored.after(scope, before) if self._stored else ():
+            if answer not in held:
+                self.add(scope, answer)
+                yield answer
 
     def knows(self, scope: str) -> bool:
         """Whether anything is remembered there."""
         with self._lock:
-            return scope in self._scopes
+            held = scope in self._scopes
+        return held or (self._stored is not None and self._stored.knows(scope))
 
     def forget(self, scope_prefix: str) -> None:
         """Drop everything of the scopes that begin with `scope_prefix` (a model)."""

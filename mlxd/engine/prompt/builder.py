@@ -58,13 +58,16 @@ class Prompt:
 
     `opens_reasoning` says that the prompt ends inside of a reasoning tag. `boundaries` are numbers
     of tokens after which other prompts are likely to go on differently, rising. `before` is what
-    its answer is found by later, and `note` says why an earlier one is not in it as it was said.
+    its answer is found by later, which `begins` at that token: behind the last one, but where the
+    prompt goes on with what it has of it. `note` says why an earlier one is not in it as it was
+    said.
     """
 
     tokens: list[int]
     opens_reasoning: bool = False
     boundaries: tuple[int, ...] = ()
     before: bytes = b""
+    begins: int = 0
     note: CacheNote | None = None
 
 
@@ -182,20 +185,27 @@ class PromptBuilder:
         rest = rendered.text[splice.rest :]
         if checkpoints:
             self._check_length(rest)
+        before, opened = b"", len(rendered.text)
+        if self._splicer is not None:
+            before, opened = written.answered()
+        marks = sorted(mark for mark in {*rendered.marks, opened} if mark > splice.rest)
         tokens, cuts = self._encoder.encode(
             rest,
-            [mark - splice.rest for mark in rendered.marks if mark > splice.rest],
+            [mark - splice.rest for mark in marks],
             escaper.restore(),
             begins=not splice.tokens,
             limit=self._context_length if checkpoints else None,
         )
         known = len(splice.tokens)
-        boundaries = {*splice.boundaries, *(known + cut for cut in cuts)}
+        places = {mark: known + cut for mark, cut in zip(marks, cuts, strict=True)}
+        boundaries = {*splice.boundaries, *(places[m] for m in rendered.marks if m in places)}
+        end = known + len(tokens)
         return Prompt(
             [*splice.tokens, *tokens],
             rendered.opens_reasoning,
-            tuple(sorted(cut for cut in boundaries if 0 < cut < known + len(tokens))),
-            written.before(rendered, request.messages) if self._splicer is not None else b"",
+            tuple(sorted(cut for cut in boundaries if 0 < cut < end)),
+            before,
+            places.get(opened, splice.begins) if opened < len(rendered.text) else end,
             splice.note,
         )
 

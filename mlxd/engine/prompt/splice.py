@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any, NamedTuple
@@ -71,6 +72,21 @@ class WrittenRequest:
         written = json.dumps([text, [place for place, _ in groupby(calls)]])
         return hashlib.sha256(written.encode()).digest()
 
+    def answered(self) -> tuple[bytes, int]:
+        """What the answer is found by, and the character that it begins at.
+
+        What a prompt goes on with, as a caller began it or as an answer was cut, belongs to it.
+        """
+        messages = self.request.messages
+        *_, (first, last) = ((0, 0), *_answers_of(messages))
+        if last and _goes_on(self, last):
+            with suppress(TemplateFault):
+                opened = self.context.render(_flat(self.turns[:first]), checkpoints=False)
+                begin = _begin(self.rendered.text, opened, self.context.markup)
+                if begin is not None and begin[1] == opened.opens_reasoning:
+                    return self.before(opened, messages[:first]), begin[0]
+        return self.before(self.rendered, messages), len(self.rendered.text)
+
     def unescaped(self, text: str) -> str:
         """A piece of the rendered text as its callers wrote it."""
         return self._with(text, "{}")
@@ -90,6 +106,8 @@ class Splice(NamedTuple):
     tokens: Sequence[int] = ()
     rest: int = 0
     boundaries: tuple[int, ...] = ()
+    begins: int = 0
+    """Where the answer begins in the tokens."""
     note: CacheNote | None = None
 
 
@@ -178,11 +196,10 @@ class Splicer:
         """The splice behind the answer in the messages from `first` to `last`, or why not."""
         messages = written.request.messages
         opened = written.context.render(_flat(written.turns[:first]), checkpoints=False)
-        answers = self._answers.after(scope, written.before(opened, messages[:first]))
-        if not answers:
-            return None
+        known = False
         sent = _sent(messages[first:last], self._markup)
-        for answer in answers:
+        for answer in self._answers.after(scope, written.before(opened, messages[:first])):
+            known = True
             said = self._said(answer, written.request.tools, opened)
             if said is None or not same_answer(sent, said.parts):
                 continue
@@ -193,8 +210,8 @@ class Splicer:
             if rest is None:
                 return WRITTEN_OTHERWISE
             tokens = answer.tokens[: answer.begins + said.length]
-            return Splice(tokens, rest, (*answer.boundaries, len(tokens)))
-        return CHANGED
+            return Splice(tokens, rest, (*answer.boundaries, len(tokens)), answer.begins)
+        return CHANGED if known else None
 
     def _said(
         self, answer: RememberedAnswer, tools: Sequence[Tool], opened: Rendered

@@ -71,8 +71,8 @@ class BatchRow:
     itself. `awaits` is the row
     whose prefill this one waits for, or waited for last, with `reached` tokens cached at that time.
     `waits` is why it is still waiting, as it was reported last. `before` names its prompt for turns
-    that go on from its answer, and `prompt_note` says why an earlier answer is not in the prompt as
-    it was said. `end` is why it ended.
+    that go on from its answer, which `begins` at that token, and `prompt_note` says why an earlier
+    answer is not in the prompt as it was said. `end` is why it ended.
     """
 
     id: int
@@ -83,6 +83,7 @@ class BatchRow:
     priority: int = 0
     boundaries: tuple[int, ...] = ()
     before: bytes = b""
+    begins: int = 0
     prompt_note: CacheNote | None = None
     sampling: Sampling = Sampling()
     logprobs: int | None = None

@@ -137,11 +137,15 @@ def _queue_tone(status: Status) -> Tone:
 
 
 def _memories(status: Status) -> list[Line]:
-    """The prefix cache, and the store when something is wrong with it."""
+    """The prefix cache, and before it what is wrong with the store and the disk."""
     figures, totals = status.engine.figures, status.totals
-    groups: list[Line] = []
+    groups, disk = list[Line](), figures.prefix_disk
     if status.store.problem:
         groups.append([(f"store: {status.store.problem}", "bad")])
+    if disk.problem:
+        groups.append([(f"prefixes: {disk.problem}", "warn")])
+    if disk.damaged:
+        groups.append([(f"{count(disk.damaged)} damaged on the disk", "warn")])
     if totals.prompt_tokens:
         cached = share(totals.cached_tokens, totals.prompt_tokens)
         groups.append([(cached, "good"), (" of prompts cached", "dim")])
@@ -149,21 +153,17 @@ def _memories(status: Status) -> list[Line]:
         noun = "prefix" if figures.prefix_entries == 1 else "prefixes"
         held = f"{figures.prefix_entries} {noun} {size(figures.prefix_bytes)}"
         groups.append([(held, "dim")])
-    return [*groups, *_disk(figures.prefix_disk)]
+    return [*groups, *_disk(disk)]
 
 
 def _disk(disk: PrefixDiskFigures) -> list[Line]:
     """Prefixes on the disk, where they are kept: how full it is, and what it has saved."""
     if not disk.limit:
         return []
+    # Apart from each other: what does not fit into the line is left out.
     parts = [f"disk {size(disk.bytes)}/{size(disk.limit)} in {plural(disk.entries, 'file')}"]
     if disk.hits:
         parts.append(f"{plural(disk.hits, 'hit')} of {count(disk.hit_tokens)} tokens")
     parts.append(f"{size(disk.written_today)} written today" if disk.written_today else "")
     parts.append(f"{count(disk.dropped)} dropped" if disk.dropped else "")
-    groups: list[Line] = [[(", ".join(filter(None, parts)), "dim")]]
-    if disk.damaged:
-        groups.append([(f"{count(disk.damaged)} damaged on the disk", "warn")])
-    if disk.problem:
-        groups.append([(f"prefixes: {disk.problem}", "warn")])
-    return groups
+    return [[(part, "dim")] for part in parts if part]

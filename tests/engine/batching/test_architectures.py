@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from mlxd.engine.batching.cache_layers import ComputedCache
 from mlxd.engine.batching.checkpoints import CHECKPOINTS
@@ -21,6 +22,7 @@ from mlxd.engine.models.loading import LoadedModel, load
 from mlxd.engine.protocol import ModelSpec
 from mlxd.messages import Sampling
 from tests.engine.batching.test_batch import Bench, Got, Wanted, endless
+from tests.engine.batching.test_stored_prefixes import Run
 from tests.tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.mlx
@@ -279,12 +281,46 @@ def test_a_growing_conversation_is_read_once_and_held_once(name: str, served: Se
     last = cache_of(loaded, talk[:-50])
     states = last.state.nbytes if last.has_state else 0
     assert prefixes.nbytes <= 1.3 * (last.nbytes - states) + CHECKPOINTS * states
-    # Two others begin with the same system prompt. It is kept for good once two have it.
-    for _ in range(2):
-        prompt = system + some(30)
-        got = ask(prompt, known=prefixes)
+    # Another one begins with the same system prompt.
+    prompt = system + some(130)
+    got = ask(prompt, known=prefixes)
     assert got.cached == 90
     assert got.output == ask(prompt, known=None).output, "bit for bit"
+    # Two more have in common what nothing was kept behind; the second one finds it.
+    whole = not all(isinstance(layer, KVCache) for layer in make_prompt_cache(loaded.model))
+    for cached in (90 if whole else 180, 180):
+        talk = prompt[:180] + some(20)
+        assert ask(talk, known=prefixes).cached == cached
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt_oss", "qwen3_next", "mamba2"])
+def test_from_the_disk_an_answer_is_what_it_is_from_memory(
+    name: str, served: Served, tmp_path: Path
+) -> None:
+    loaded, ability = served(name)
+    rng, scope = random.Random(name), "tiny\n"
+    talk = [rng.randrange(290) for _ in range(330)]
+    more = [*talk, *[7] * 6, *(rng.randrange(290) for _ in range(30))]
+
+    def ask(run: Run, tokens: list[int]) -> Got:
+        bench = Bench(loaded, prefixes=run.prefixes, ability=ability)
+        bench.submit(0, Wanted(tuple(tokens), 6, SAYS_7, 3, boundaries=(300,)))
+        return bench.run()[0]
+
+    def started() -> Run:
+        return Run(tmp_path, make_prompt_cache(loaded.model), model="tiny")
+
+    first = started()
+    ask(first, talk)
+    first.prefixes.save_within(60)
+    from_memory = ask(first, more)
+    first.disk.close()
+    again = started()
+    assert again.find(more, scope) == len(talk) + 6
+    from_disk = ask(again, more)
+    again.end()
+    assert from_disk.cached == from_memory.cached == len(talk) + 6
+    assert from_disk.output == from_memory.output, "bit for bit"
 
 
 def cache_of(loaded: LoadedModel, tokens: list[int]) -> ComputedCache:

@@ -44,6 +44,7 @@ def row(
         text=RowText(Streamed(loaded.tokenizer.detokenizer), stop),
         boundaries=boundaries,
         before=b"prompt",
+        begins=len(tokens),
         prompt_note=note,
         sampling=sampling or endless(loaded),
     )

@@ -159,7 +159,9 @@ def test_a_growing_conversation_takes_little_more_than_its_last_cache(shape: str
     last = cache_of(shape, talk[:-300])
     states = sum(layer.nbytes for layer in last if isinstance(layer, ArraysCache))
     once = sum(min(layer.nbytes, _needed(layer)) for layer in last)
-    assert prefixes.nbytes <= 1.3 * once + CHECKPOINTS * states
+    # The end of the system prompt has windows of its own.
+    windows = sum(_needed(layer) for layer in last if isinstance(layer, RotatingKVCache))
+    assert prefixes.nbytes <= 1.3 * once + windows + CHECKPOINTS * states
     assert read == [300] * 20
 
 
@@ -200,7 +202,7 @@ def test_a_window_that_is_there_for_it_serves_any_position() -> None:
 def test_what_was_used_again_outlives_prompts_that_are_read_once() -> None:
     prefixes = Prefixes(40 * 100 * 32)
     talk = numbers(2000)
-    prefixes.put("m", talk, [attention(talk)])
+    prefixes.put("m", talk, [attention(talk)], answered=True)
     prefixes.find("m", [*talk, 1])
     talk = talk + numbers(400, 5000)
     prefixes.put("m", talk, [attention(talk)], answered=True)
@@ -210,6 +212,83 @@ def test_what_was_used_again_outlives_prompts_that_are_read_once() -> None:
         prefixes.put("m", prompt, [attention(prompt)])
         assert prefixes.nbytes <= prefixes.limit
     assert prefixes.find("m", [*talk, 1]).cached == len(talk)
+
+
+@pytest.mark.parametrize("size", [WINDOW, 500, 900, 5000])
+@pytest.mark.parametrize("others", [1, 5])
+def test_another_conversation_reads_nothing_of_a_system_prompt(size: int, others: int) -> None:
+    def cache(tokens: list[int]) -> list[Any]:
+        return [attention(tokens), *(window(tokens, size) for _ in range(others))]
+
+    prefixes, system = Prefixes(LIMIT), numbers(700)
+    prefixes.put("m", system, cache(system))
+    talk = system
+    for turn in range(6):
+        talk = talk + numbers(300, 10_000 * (turn + 1))
+        prefixes.put("m", talk, cache(talk))
+        talk = talk + numbers(70, 10_000 * (turn + 1) + 500)
+        prefixes.put("m", talk, cache(talk), answered=True)
+        assert prefixes.reach("m", [*system, 9999]) == len(system)
+        assert prefixes.reach("m", [*talk, 9999]) == len(talk)
+    held = min(size, len(talk)) + min(size, len(system))
+    assert prefixes.nbytes <= 1.3 * (len(talk) + others * held) * 8 * HEAD
+
+
+class Mix:
+    """What an agent asks, of caches of one shape."""
+
+    def __init__(self, shape: str) -> None:
+        self._shape = shape
+        self.prefixes = Prefixes(LIMIT)
+
+    def ask(self, system: list[int], talk: list[int], words: int) -> tuple[int, list[int]]:
+        """A request that goes on from `talk`: what of it is known, and all with its answer."""
+        prompt = (talk or system) + numbers(60, words)
+        cached = self.prefixes.find("m", prompt).cached
+        # What can be cut anywhere is kept at its end.
+        for tokens in (system, prompt) if self._shape != "attention" else ():
+            self._put(tokens)
+        whole = prompt + numbers(30, words + 60)
+        self._put(whole, answered=True)
+        return cached, whole
+
+    def _put(self, tokens: list[int], *, answered: bool = False) -> None:
+        self.prefixes.put("m", tokens, cache_of(self._shape, tokens), answered=answered)
+        assert self.prefixes.nbytes <= self.prefixes.limit
+
+
+@pytest.mark.parametrize("shape", ["attention", "hybrid", "windows"])
+def test_a_conversation_outlives_all_that_an_agent_asks_beside_it(shape: str) -> None:
+    rng, mix, main = random.Random(shape), Mix(shape), list[int]()
+    for turn in range(6):
+        _, main = mix.ask(numbers(600), main, 10_000 + 1000 * turn)
+    # Room for as much as it takes itself, of which a sub-agent takes the half.
+    mix.prefixes.limit = 2 * mix.prefixes.nbytes
+    for number in range(10 if shape == "windows" else 30):
+        # Titles, whose prompts begin alike, and a sub-agent, of which some have their own prompt.
+        for title in range(rng.randrange(4)):
+            mix.ask(numbers(90, 5000), [], 100_000 + 1000 * number + 200 * title)
+        system, beside = numbers(300, rng.choice([20_000, 200_000 + 1000 * number])), list[int]()
+        for turn in range(rng.choice([1, 2, 3])):
+            _, beside = mix.ask(system, beside, 300_000 + 10_000 * number + 1000 * turn)
+    cached, _ = mix.ask(numbers(600), main, 50_000)
+    assert cached == len(main)
+
+
+def test_two_new_conversations_drive_one_out_that_is_over() -> None:
+    mix, old, read = Mix("attention"), list[int](), list[int]()
+    for turn in range(12):
+        _, old = mix.ask(numbers(600), old, 10_000 + 1000 * turn)
+    # Room for both of them, and not for it too.
+    mix.prefixes.limit = 64 * (2 * (500 + 12 * 90) + len(old) // 2)
+    talks: dict[int, list[int]] = {100_000: [], 200_000: []}
+    for turn in range(12):
+        for start, talk in talks.items():
+            cached, talks[start] = mix.ask(numbers(500, start), talk, start + 1000 * (turn + 1))
+            read.append(len(talks[start]) - 30 - cached)
+    # Once or twice a part of them goes first; what is asked for again then is as dear.
+    assert sum(read[2:]) <= 22 * 60 + 1000
+    assert read[-6:] == [60] * 6
 
 
 def test_a_new_conversation_gets_in_where_all_others_were_used_again() -> None:

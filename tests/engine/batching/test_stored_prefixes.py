@@ -14,6 +14,7 @@ from mlxd.engine.batching.block_tree import BLOCK
 from mlxd.engine.batching.prefix_cache import Prefixes
 from mlxd.engine.prefix_disk import folder
 from mlxd.engine.prefix_disk.spill import PrefixDisk
+from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.protocol import PrefixDiskLimits
 from tests.engine.batching.test_shared_prefixes import (
     SHAPES,
@@ -40,12 +41,15 @@ class Run:
         memory: int = LIMIT,
         disk: int = LIMIT,
         fingerprint: str = "f" * 32,
+        reading: str = "as it was",
+        model: str = "m",
     ) -> None:
         self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         limits = PrefixDiskLimits(str(root), disk, LIMIT, free_bytes=0)
-        self.disk = PrefixDisk(limits, LIMIT, ["m"], self._posted.put)
+        self.disk = PrefixDisk(limits, LIMIT, [model], self._posted.put)
         self.prefixes = Prefixes(memory, self.disk)
-        self.prefixes.serve("m", fingerprint, empty)
+        self.prefixes.serve(model, fingerprint, empty, reading)
+        self.answers = Answers(stored=self.prefixes.answers)
         assert self.disk.finish(SECONDS)
 
     def find(self, tokens: list[int], scope: str = SCOPE) -> int:

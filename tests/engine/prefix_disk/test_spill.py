@@ -72,7 +72,7 @@ class Kept:
             file = SpillFile(place[0], place[1], "kv", end.id, at.id, len(own) // 4)
             body = own * (BODY // len(own))
             form = ArrayForm("uint8", (len(body),), len(body))
-            header = SpillHeader(file.place, own, (form,), notes={"who": b"me"})
+            header = SpillHeader(file.place, own, (form,), note=b"me")
             self._offer(file, header, body)
             at = end
         assert self.disk.finish(SECONDS)
@@ -88,9 +88,15 @@ class Kept:
 
     def known(self, prompt: Tokens, owner: str = "me") -> int:
         """The tokens of a prompt that are read back; wrong ones fail the test."""
-        where = self.disk.position(MODEL, owner)
-        found = self.disk.longest(where, prompt, LayerNeeds()) if where else None
+        found = self.needed(prompt, owner)
         return self._read(found, prompt) if found else 0
+
+    def needed(self, prompt: Tokens, owner: str = "me") -> Needed | None:
+        """The files that serve a prompt."""
+        where = self.disk.position(MODEL, owner)
+        if where is None:
+            return None
+        return self.disk.ask(lambda index: index.longest(*where, prompt, LayerNeeds()))
 
     def call_posted(self) -> None:
         """As the main thread does."""
@@ -105,8 +111,28 @@ class Kept:
             if got[0] is None:
                 return end - file.length
             assert bytes(got[0].arrays[0]) == own * (BODY // len(own))
-            assert got[0].header.notes == {"who": b"me"}
+            assert got[0].header.note == b"me"
         return needed.tokens
+
+
+class Opened:
+    """The files that were opened below a folder, while it is used."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self.paths: list[str] = []
+        # There is no way to take it off again.
+        sys.addaudithook(self._saw)
+
+    def _saw(self, event: str, details: tuple[object, ...]) -> None:
+        if event == "open" and self._root and str(details[0]).startswith(self._root):
+            self.paths.append(str(details[0]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._root = ""
 
 
 def paths(root: Path) -> list[Path]:
@@ -191,9 +217,7 @@ def test_the_limit_is_passed_by_one_file_at_most_and_what_is_used_stays(tmp_path
         for talk in range(30):
             run.write(tokens(4 * BLOCK, 1000 * talk))
             assert run.known(old) == len(old)
-            where = run.disk.position(MODEL, "me")
-            assert where is not None
-            needed = run.disk.longest(where, old, LayerNeeds())
+            needed = run.needed(old)
             assert needed is not None
             run.disk.used([file for file, _ in needed.files], len(old))
             assert run.disk.finish(SECONDS)
@@ -335,3 +359,19 @@ def test_a_start_reads_no_files_body(tmp_path: Path) -> None:
         watching = False
     assert opened
     assert not [path for path in opened if path.endswith((".kv", ".window", ".state"))]
+
+
+def test_a_start_with_ten_thousand_files_opens_none_of_them(tmp_path: Path) -> None:
+    with Kept(tmp_path) as run:
+        run.write(tokens(BLOCK))
+    (written,) = paths(tmp_path)
+    end, _, rest = written.name.split("-")
+    for number in range(10_000):
+        kind = "answer" if number % 4 == 0 else "kv"
+        os.link(written, written.with_name(f"{number:032x}-{end}-{rest}").with_suffix(f".{kind}"))
+    with Opened(tmp_path) as opened, Kept(tmp_path) as run:
+        assert run.disk.figures.entries == 10_001
+        assert not [path for path in opened.paths if Path(path).suffix in (".kv", ".answer")]
+        assert run.known(tokens(BLOCK)) == BLOCK
+        # The hook sees what is opened.
+        assert [path for path in opened.paths if path.endswith(".kv")] == [str(written)]
