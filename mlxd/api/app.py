@@ -3,7 +3,6 @@
 import pkgutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -23,6 +22,7 @@ from mlxd.api.endpoints import (
     Services,
     SocketView,
     View,
+    generated,
     json_reply,
 )
 from mlxd.api.http.admin_gate import AdminGate, is_admin
@@ -36,7 +36,7 @@ from mlxd.api.http.error_replies import (
     json_response,
     retry_after,
 )
-from mlxd.api.http.exchange import Exchange, for_model, open_exchange
+from mlxd.api.http.exchange import for_model
 from mlxd.api.http.framework import (
     UNBUFFERED,
     Api,
@@ -51,7 +51,6 @@ from mlxd.api.http.framework import (
 from mlxd.api.http.health import SERVING, ApiHealth, health_of, health_report
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.refusals import RefusalLog
-from mlxd.api.http.request_log import Record
 from mlxd.api.http.request_reader import (
     IGNORED,
     RequestReader,
@@ -161,7 +160,8 @@ class ApiServer:
         app.unread = self._unread
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
-        PageEndpoints(shown=self._settings.server.page).add_rules(app)
+        greetings = {port: each.greeting for each in self._dialects for port in each.ports}
+        PageEndpoints(shown=self._settings.server.page, greetings=greetings).add_rules(app)
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
             AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
@@ -185,6 +185,7 @@ class ApiServer:
             draining=self.app.draining,
             refused=self._activity.refused,
             at_shutdown=self.app.after_serving,
+            describe=self._facts.describe,
         )
 
     def _add_dialect(self, dialect: Dialect, views: Sequence[View | SocketView]) -> list[Claim]:
@@ -272,20 +273,8 @@ class ApiServer:
 
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
-        call.record.stream = parsed.stream
-        if not parsed.stream:
-            async with AsyncExitStack() as stack:
-                exchange = await self._open(parsed, stack, call.record)
-                headers = ignored_header(exchange.ignored)
-                return Reply(await exchange.collect(parsed.renderer), headers)
-        exchange = await self._open(parsed, call.stack, call.record)
-        framing = dialect.framing
-        headers = ignored_header(exchange.ignored)
-        return Reply(exchange.stream(framing), headers, framing.media_type)
-
-    async def _open(self, parsed: ParsedCall, stack: AsyncExitStack, record: Record) -> Exchange:
         idle = self._tuning.idle
-        return await open_exchange(self._engine, parsed, stack, record=record, idle=idle)
+        return await generated(self._engine, call, parsed, framing=dialect.framing, idle=idle)
 
     async def _refuse(self, error: Exception) -> Response:
         request = current_incoming()

@@ -22,10 +22,11 @@ import click
 
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import ServerFacts, new_token
-from mlxd.api.app import create_app
+from mlxd.api.app import create_app, dialects_for
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine
+from mlxd.engine.model_files.facts import describe
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import ScriptedEngine
 from mlxd.engine.scripted.script_file import load_script
@@ -71,12 +72,15 @@ def run(
     return_freed_memory()
     server = settings.server
     config_file = config_file and config_file.absolute()
+    sockets: list[socket.socket] = []
     try:
-        sockets = bind(server.host, server.port)
-    except OSError as error:
-        click.echo(cannot_listen(error, server.host, server.port), err=True)
-        return CANNOT_LISTEN
-    try:
+        for port in ports_of(settings):
+            try:
+                sockets += bind(server.host, port)
+            except OSError as error:
+                line = cannot_listen(error, server.host, port, besides=bool(sockets))
+                click.echo(line, err=True)
+                return CANNOT_LISTEN
         engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
         process = ServerProcess(settings, engine, store, sockets, unusable)
@@ -88,6 +92,12 @@ def run(
         for sock in sockets:
             sock.close()
     return 0
+
+
+def ports_of(settings: Settings) -> tuple[int, ...]:
+    """Where to listen: the configured port first, then those that dialects ask for."""
+    others = (port for dialect in dialects_for(settings) for port in dialect.ports)
+    return tuple(dict.fromkeys((settings.server.port, *others)))
 
 
 def build_engine(
@@ -207,6 +217,7 @@ class ServerProcess:
             config_file=str(config_file or ""),
             connections=lambda: listener.open_connections,
             store=self.store.status,
+            describe=describe,
         )
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
         server = self.settings.server
@@ -273,14 +284,19 @@ class ServerProcess:
         )
 
 
-def cannot_listen(error: OSError, host: str, port: int) -> str:
-    """One line: why the address can't be listened on, and what to do."""
+def cannot_listen(error: OSError, host: str, port: int, *, besides: bool = False) -> str:
+    """One line: why the address can't be listened on, and what to do.
+
+    A port that is listened on `besides` another is in the configuration of a dialect.
+    """
     where = f"{host}:{port}"
     if isinstance(error, socket.gaierror):
         return f"mlxd: the host name '{host}' can't be resolved. Check server.host or --host."
     match error.errno:
         case errno.EADDRINUSE:
             other = f"--port {port + 1}" if port < 65535 else "--port"
+            if besides:
+                other = "the server without this second port"
             return f"mlxd: {where} is in use by another program. Stop it, or try {other}."
         case errno.EACCES:
             return (
