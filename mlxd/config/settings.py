@@ -5,13 +5,27 @@ is what reads the environment and a file. `config/mlxd.toml` shows every key wit
 its default, and a test keeps the two equal.
 """
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mlxd.config.field_types import (
+    AdminToken,
+    Alias,
+    AliasPattern,
+    ApiKey,
+    Count,
+    HostName,
+    NonEmpty,
+    Origin,
+    PathText,
+    Seconds,
+    Tag,
+    TemplateArg,
+    Version,
+)
 from mlxd.dialects import DIALECTS
 from mlxd.messages import SWITCHES, ReasoningMode, Scalar, StopRepetition, read_switch
 
@@ -55,63 +69,6 @@ ToolFormat = Literal[
     "bare_json",
 ]
 """The notations of `mlxd.engine.notations`; a test keeps the two equal."""
-
-
-def _matching(pattern: str, expected: str) -> AfterValidator:
-    """A string that `pattern` matches as a whole; `expected` says so in words."""
-    compiled = re.compile(pattern)
-
-    def check(value: str) -> str:
-        if compiled.fullmatch(value):
-            return value
-        raise PydanticCustomError("pattern", "expected {expected}", {"expected": expected})
-
-    return AfterValidator(check)
-
-
-Alias = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
-        "a name of letters, digits, '.', '_', ':', '/' and '-'",
-    ),
-]
-AliasPattern = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9*][A-Za-z0-9._:/*-]{0,127}",
-        "a name of letters, digits, '.', '_', ':', '/', '-' and '*'",
-    ),
-]
-ApiKey = Annotated[str, _matching(r"[\x21-\x7e]+", "visible ASCII characters without spaces")]
-AdminToken = Annotated[
-    str, _matching(r"|[\x21-\x7e]{16,}", "at least 16 visible ASCII characters without spaces")
-]
-HostName = Annotated[str, _matching(r"[^\s/@]+", "a host name without scheme or path")]
-Origin = Annotated[
-    str,
-    _matching(
-        r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+",
-        'an origin such as "https://app.example" (no path), or "*"',
-    ),
-]
-TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
-# A half surrogate stands for a byte of an environment variable that is no UTF-8.
-_PRINTABLE = r"[^\x00-\x1f\x7f\ud800-\udfff]"
-NonEmpty = Annotated[
-    str,
-    _matching(
-        rf"(?=.*\S){_PRINTABLE}+",
-        "a string that is not empty and has no control characters",
-    ),
-]
-Tag = Annotated[str, _matching(rf"(?=\s*\S)(?:{_PRINTABLE}|\s)+", "a tag such as <think>")]
-
-PathText = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a path without control characters")]
-"""A path as it is written in the file; empty for the usual place."""
-
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 
 # TOML has lists where the tree has tuples; everything else must have the type it is declared with.
 Listed = Strict(False)
@@ -331,6 +288,14 @@ class AzureSettings(Section):
     Nothing is filtered: everything is told to be safe."""
 
 
+class OllamaSettings(Section):
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Listen here too, such as on 11434, where many programs look for Ollama; 0: only on
+    `server.port`. There `/` says what they expect."""
+    version: Version = "0.35.1"
+    """Version of Ollama to pretend: programs refuse old ones."""
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
@@ -371,6 +336,8 @@ class Settings(BaseSettings):
     """What `mlxd top` and monitoring see."""
     azure: AzureSettings = AzureSettings()
     """The API as Azure OpenAI has it."""
+    ollama: OllamaSettings = OllamaSettings()
+    """The API that Ollama's clients speak."""
     log: LogSettings = LogSettings()
     """What is printed while serving."""
 
