@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from mlxd.api.dialect import Caller, Dialect, ErrorReply, Framing, JsonObject, Route
+from mlxd.api.dialect import (
+    Caller,
+    Dialect,
+    ErrorReply,
+    Framing,
+    JsonObject,
+    Route,
+    Trial,
+)
 from mlxd.api.endpoints import Services, View
 from mlxd.api.model_names import MAX_ECHO, find_model, listed_names
 from mlxd.api.ollama.endpoints import PULL, views
@@ -53,6 +61,13 @@ class Ollama(Dialect):
         """See `Dialect.error`."""
         status, pulled = caller.validation_status, caller.rule == PULL
         return error_reply(error, validation_status=status, pulled=pulled)
+
+    def trial(self, model: str) -> Trial:
+        """See `Dialect.trial`."""
+        messages = [{"role": "user", "content": "Hello!"}]
+        return Trial(
+            "/api/chat", {"model": model, "options": {"num_predict": 64}, "messages": messages}
+        )
 
     def model_list(self, models: Sequence[ModelInfo], created: int) -> JsonObject:
         """See `Dialect.model_list`."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace as changed
@@ -31,6 +32,7 @@ MANAGING = (
     *(("DELETE", "/api/delete"), ("GET", "/api/blobs/<path:digest>")),
     ("POST", "/api/blobs/<path:digest>"),
 )
+Body = TypeVar("Body")
 Understand = Callable[[JsonObject, Caller], ModelCall]
 
 
@@ -76,9 +78,7 @@ class OllamaEndpoints:
         """What answers bodies that `understand` reads."""
 
         async def answer(call: ApiCall) -> Reply:
-            asked = await self._services.reader.parsed(
-                call.request, lambda body: understand(body, call.caller)
-            )
+            asked = await self._read(call, lambda body: understand(body, call.caller))
             model = self._services.reader.model(asked.model, call.record)
             if asked.answer is None:
                 return await self._keep(asked, model, call)
@@ -174,10 +174,12 @@ class OllamaEndpoints:
             raise ModelNotFound(name[:MAX_ECHO], listed_names(models))
         return json_reply({"status": "success"}, ignored_header(ignored))
 
+    async def _read(self, call: ApiCall, understand: Callable[[JsonObject], Body]) -> Body:
+        # The samples in Ollama's own documentation name no type.
+        return await self._services.reader.parsed(call.request, understand, any_type=True)
+
     async def _named(self, call: ApiCall) -> NamedModel:
-        named = await self._services.reader.parsed(
-            call.request, lambda body: validated(NamedModel, body)
-        )
+        named = await self._read(call, lambda body: validated(NamedModel, body))
         model = named.model or named.name
         if not model:
             raise missing("model")

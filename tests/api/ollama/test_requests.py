@@ -219,3 +219,14 @@ async def test_a_body_that_is_none_has_its_own_text() -> None:
         400,
         {"error": "missing request body"},
     )
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+async def test_a_program_may_call_its_body_anything_and_a_browser_may_not(kind: str) -> None:
+    body = b'{"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}'
+    plain = await SERVER.send(body, OLLAMA_CHAT, content_type=kind)
+    assert plain.status_code == 200
+    for name, value in (("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")):
+        response = await SERVER.send(body, OLLAMA_CHAT, **{"content_type": kind, name: value})
+        assert response.status_code == 400
+        assert "Content-Type" in (await response.get_json())["error"]
