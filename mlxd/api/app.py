@@ -165,7 +165,7 @@ class ApiServer:
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         if self._settings.admin.enabled:
             AdminEndpoints(self._settings, self._engine, self._activity, self._facts).add_rules(app)
-        services = self._services(store)
+        self._services = services = self._services_with(store)
         claims: list[Claim] = []
         for dialect in self._dialects:
             views = dialect.views(services) if isinstance(dialect, Endpoints) else ()
@@ -176,7 +176,7 @@ class ApiServer:
             max_body=self._settings.server.max_body,
         )
 
-    def _services(self, store: Store | None) -> Services:
+    def _services_with(self, store: Store | None) -> Services:
         return Services(
             engine=self._engine,
             store=store,
@@ -273,8 +273,7 @@ class ApiServer:
 
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
-        idle = self._tuning.idle
-        return await generated(self._engine, call, parsed, framing=dialect.framing, idle=idle)
+        return await generated(self._services, call, parsed, dialect.framing)
 
     async def _refuse(self, error: Exception) -> Response:
         request = current_incoming()

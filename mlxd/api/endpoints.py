@@ -89,9 +89,10 @@ Handler = Callable[[ApiCall], Awaitable[Reply]]
 
 
 async def generated(
-    engine: Engine, call: ApiCall, parsed: ParsedCall, *, framing: Framing, idle: float
+    services: Services, call: ApiCall, parsed: ParsedCall, framing: Framing
 ) -> Reply:
     """The answer to a parsed call whose model is known: the one path of all dialects."""
+    engine, idle = services.engine, services.tuning.idle
     call.record.stream = parsed.stream
     if not parsed.stream:
         # A stack of its own: the slot is free before the answer is sent.

@@ -90,10 +90,9 @@ class OllamaEndpoints:
         return answer
 
     async def _answer(self, parsed: ParsedCall, call: ApiCall, truncate: bool) -> Reply:
-        idle = self._services.tuning.idle
         while True:
             try:
-                return await generated(self._engine, call, parsed, framing=NDJSON, idle=idle)
+                return await generated(self._services, call, parsed, NDJSON)
             except ContextTooLong as error:
                 (request,) = parsed.requests
                 share = share_that_fits(error.prompt_tokens, error.context_length)
