@@ -23,6 +23,7 @@ VENDORS = {
     "openai_chat": "https://platform.openai.com/docs/api-reference/chat",
     "openai_responses": "https://platform.openai.com/docs/api-reference/responses",
     "anthropic": "https://docs.claude.com/en/api/messages",
+    "ollama": "https://docs.ollama.com/api",
     "azure": "https://learn.microsoft.com/azure/ai-foundry/openai/reference",
 }
 EXTENSIONS = (
@@ -279,9 +280,14 @@ OWN_SCHEMAS: JsonObject = {
         "description": "In the shape of the vendor whose path it is; they have this in common.",
         "properties": {
             "error": {
-                "type": "object",
-                "properties": {"message": {"type": "string"}},
-                "required": ["message"],
+                "anyOf": [
+                    {"type": "string"},
+                    {
+                        "type": "object",
+                        "properties": {"message": {"type": "string"}},
+                        "required": ["message"],
+                    },
+                ]
             }
         },
         "required": ["error"],

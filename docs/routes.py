@@ -19,6 +19,7 @@ TITLES = {
     "openai_responses": "OpenAI Responses and Conversations",
     "anthropic": "Anthropic Messages",
     "azure": "OpenAI's APIs at Azure's paths",
+    "ollama": "Ollama's API",
 }
 BEGIN, END = "<!-- routes: written by docs.generate -->\n", "<!-- end of routes -->"
 

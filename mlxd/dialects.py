@@ -9,4 +9,5 @@ DIALECTS: dict[str, str] = {
     "openai_responses": "mlxd.api.openai.responses.dialect:build",
     "anthropic": "mlxd.api.anthropic.dialect:build",
     "azure": "mlxd.api.azure.dialect:build",
+    "ollama": "mlxd.api.ollama.dialect:build",
 }

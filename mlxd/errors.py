@@ -124,6 +124,7 @@ class MalformedRequest(Explained):
 @dataclass(eq=False)
 class InvalidBody(RequestError):
     reason: str
+    EMPTY: ClassVar[str] = "it is empty."
 
     def __str__(self) -> str:
         return f"The request body can't be used: {self.reason}"

@@ -93,6 +93,25 @@ class ModelInfo(msgspec.Struct, frozen=True):
     answers: AnswerFormat | None = None
 
 
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's files say of it, whether it is loaded or not; what they don't is empty or 0.
+
+    `quantization` is as in `4bit`, or the type of the weights; `modified` is since 1970; `digest`
+    (64 hex digits) is another once a file has changed. `thinks` says that its chat template has
+    thinking, as far as its text shows it.
+    """
+
+    family: str = ""
+    parameters: int = 0
+    quantization: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+    bytes: int = 0
+    modified: float = 0.0
+    digest: str = ""
+    thinks: bool = False
+
+
 class RowFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine process counts of one request; it comes here as it was computed there.
 

@@ -47,7 +47,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "server": (
         *("admin_token", "config", "service", "store"),
         *("api.app", "api.admin", "api.dialect", "api.http"),
-        *("engine.interface", "engine.supervision", "engine.scripted"),
+        *("engine.interface", "engine.supervision", "engine.scripted", "engine.model_files"),
     ),
     # The contracts between dialects and HTTP, and the application; it imports no dialect by name.
     "api": (),
@@ -73,6 +73,9 @@ SEES: dict[str, tuple[str, ...]] = {
         *("api.openai", "api.openai.chat", "api.openai.responses", "api.openai.responses.format"),
     ),
     "api.anthropic": (*CONTRACT, "api.wire", "config"),
+    "api.ollama": (
+        *(*CONTRACT, "api.endpoints", "api.http", "api.model_names", "api.wire", "config"),
+    ),
     "api.admin": (
         *CONTRACT,
         "engine.interface",
@@ -133,7 +136,7 @@ LATE_IMPORTS = (
 )
 
 WITH_MLX = ("engine.batching.*", "engine.models.*", "engine.process.*", "engine.__main__")
-WITH_PYDANTIC = ("config.*", "api.wire.*", "api.openai.*", "api.anthropic.*")
+WITH_PYDANTIC = ("config.*", "api.wire.*", "api.openai.*", "api.anthropic.*", "api.ollama.*")
 # Who may import which package from outside; one that is not named here is not a dependency.
 OWNERS: dict[str, tuple[str, ...]] = {
     "mlx": WITH_MLX,

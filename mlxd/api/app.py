@@ -3,7 +3,6 @@
 import pkgutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -23,6 +22,7 @@ from mlxd.api.endpoints import (
     Services,
     SocketView,
     View,
+    generated,
     json_reply,
 )
 from mlxd.api.http.admin_gate import AdminGate, is_admin
@@ -36,7 +36,7 @@ from mlxd.api.http.error_replies import (
     json_response,
     retry_after,
 )
-from mlxd.api.http.exchange import Exchange, for_model, open_exchange
+from mlxd.api.http.exchange import for_model
 from mlxd.api.http.framework import (
     UNBUFFERED,
     Api,
@@ -51,7 +51,6 @@ from mlxd.api.http.framework import (
 from mlxd.api.http.health import SERVING, ApiHealth, health_of, health_report
 from mlxd.api.http.origins import cors_headers
 from mlxd.api.http.refusals import RefusalLog
-from mlxd.api.http.request_log import Record
 from mlxd.api.http.request_reader import (
     IGNORED,
     RequestReader,
@@ -162,12 +161,13 @@ class ApiServer:
         app.configure = self._configure
         app.after_request(self._finish_headers)
         app.after_websocket(self._finish_handshake)
-        PageEndpoints(shown=self._settings.server.page).add_rules(app)
+        greetings = {port: each.greeting for each in self._dialects for port in each.ports}
+        PageEndpoints(shown=self._settings.server.page, greetings=greetings).add_rules(app)
         app.add_url_rule("/health", "health", self.health, methods=["GET"])
         self._admin = AdminEndpoints(self._settings, self._engine, self._activity, self._facts)
         if self._settings.admin.enabled:
             self._admin.add_rules(app)
-        services = self._services(store)
+        self._services = services = self._services_with(store)
         claims: list[Claim] = []
         for dialect in self._dialects:
             views = dialect.views(services) if isinstance(dialect, Endpoints) else ()
@@ -183,7 +183,7 @@ class ApiServer:
         self._gate.configure(settings)
         self._admin.settings = settings
 
-    def _services(self, store: Store | None) -> Services:
+    def _services_with(self, store: Store | None) -> Services:
         return Services(
             engine=self._engine,
             store=store,
@@ -192,6 +192,7 @@ class ApiServer:
             draining=self.app.draining,
             refused=self._activity.refused,
             at_shutdown=self.app.after_serving,
+            describe=self._facts.describe,
         )
 
     def _add_dialect(self, dialect: Dialect, views: Sequence[View | SocketView]) -> list[Claim]:
@@ -279,20 +280,7 @@ class ApiServer:
 
     async def _generate(self, dialect: Dialect, route: Route, call: ApiCall) -> Reply:
         parsed = await self._parsed(route, call)
-        call.record.stream = parsed.stream
-        if not parsed.stream:
-            async with AsyncExitStack() as stack:
-                exchange = await self._open(parsed, stack, call.record)
-                headers = ignored_header(exchange.ignored)
-                return Reply(await exchange.collect(parsed.renderer), headers)
-        exchange = await self._open(parsed, call.stack, call.record)
-        framing = dialect.framing
-        headers = ignored_header(exchange.ignored)
-        return Reply(exchange.stream(framing), headers, framing.media_type)
-
-    async def _open(self, parsed: ParsedCall, stack: AsyncExitStack, record: Record) -> Exchange:
-        idle = self._tuning.idle
-        return await open_exchange(self._engine, parsed, stack, record=record, idle=idle)
+        return await generated(self._services, call, parsed, dialect.framing)
 
     async def _refuse(self, error: Exception) -> Response:
         request = current_incoming()

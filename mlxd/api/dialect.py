@@ -80,7 +80,10 @@ class StreamRenderer(Protocol):
         """
 
     def idle(self) -> Iterable[Frame]:
-        """What a silent stream gets before the first block; none for the framing's keep-alive."""
+        """What a silent stream gets before the first block; none for the framing's keep-alive.
+
+        Where the framing has no keep-alive, a silent stream gets this at any time.
+        """
 
     def end(self) -> Iterable[Frame]:
         """The frames after the last choice's terminal event."""
@@ -100,6 +103,8 @@ class Call:
     One `GenerateRequest` a choice; `requested_model` is the name the caller wrote (empty: the
     default); `ignored` are the wire fields that were not honoured and change nothing. `places` are
     the paths in the caller's body of what the engine names otherwise, without what is inside.
+    `needed` are, by the engine's names, wishes that the call does not go on without, each with the
+    refusal where the model can't follow it.
     """
 
     requests: tuple[GenerateRequest, ...]
@@ -108,6 +113,7 @@ class Call:
     requested_model: str
     ignored: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    needed: Mapping[str, MlxdError] = field(default_factory=dict)
 
     @contextmanager
     def in_callers_words(self) -> Iterator[None]:
@@ -194,6 +200,10 @@ class Dialect(Protocol):
     """Paths below which errors are in its shape, besides the base path and its routes."""
     session_headers: Sequence[str] = ()
     """Headers in which its own clients name their session."""
+    ports: Sequence[int] = ()
+    """Ports that its clients expect a server at, besides the configured one."""
+    greeting: str = ""
+    """What `/` answers there, as plain text."""
 
     def error(self, error: MlxdError, caller: Caller) -> ErrorReply:
         """The reply for an error before the first byte."""

@@ -8,12 +8,14 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
-from mlxd.api.dialect import Caller
+from mlxd.api.dialect import Caller, Framing, ParsedCall
+from mlxd.api.http.exchange import open_exchange
 from mlxd.api.http.framework import ApiRequest, ApiSocket, Tuning
 from mlxd.api.http.request_log import Record
-from mlxd.api.http.request_reader import RequestReader
+from mlxd.api.http.request_reader import RequestReader, ignored_header
 from mlxd.engine.interface import Engine
 from mlxd.history import Store
+from mlxd.status import ModelFacts
 
 Single = TypeVar("Single")
 
@@ -32,6 +34,8 @@ class Services:
     """To be called with the record of what was refused outside an HTTP response."""
     at_shutdown: Callable[[Callable[[], Awaitable[None]]], object]
     """Has a function called once the engine has stopped."""
+    describe: Callable[[str], ModelFacts]
+    """What the files of a source say; reads them, so it is for threads."""
     _singles: dict[object, object] = field(default_factory=dict)
 
     def single(self, make: Callable[["Services"], Single]) -> Single:
@@ -82,6 +86,22 @@ def json_reply(body: object, headers: Mapping[str, str] | None = None) -> Reply:
 
 
 Handler = Callable[[ApiCall], Awaitable[Reply]]
+
+
+async def generated(
+    services: Services, call: ApiCall, parsed: ParsedCall, framing: Framing
+) -> Reply:
+    """The answer to a parsed call whose model is known: the one path of all dialects."""
+    engine, idle = services.engine, services.tuning.idle
+    call.record.stream = parsed.stream
+    if not parsed.stream:
+        # A stack of its own: the slot is free before the answer is sent.
+        async with AsyncExitStack() as stack:
+            exchange = await open_exchange(engine, parsed, stack, record=call.record, idle=idle)
+            headers = ignored_header(exchange.ignored)
+            return Reply(await exchange.collect(parsed.renderer), headers)
+    exchange = await open_exchange(engine, parsed, call.stack, record=call.record, idle=idle)
+    return Reply(exchange.stream(framing), ignored_header(exchange.ignored), framing.media_type)
 
 
 @dataclass(frozen=True)

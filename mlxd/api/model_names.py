@@ -14,8 +14,19 @@ MAX_ECHO = 256
 """Characters of an unknown name that the error repeats."""
 
 
+LATEST = ":latest"
+"""The tag that a name without one means: programs that choose from a list with tags add it."""
+
+
 def find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
     """The model of this id or alias; exact names first, then patterns, in configured order."""
+    found = _find(name, models)
+    if found is None and name.endswith(LATEST):
+        found = _find(name.removesuffix(LATEST), models)
+    return found
+
+
+def _find(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
     for model in models:
         if name == model.id:
             return model

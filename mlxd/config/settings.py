@@ -27,6 +27,7 @@ from mlxd.config.value_types import (
     Tag,
     TemplateArg,
     ToolFormat,
+    Version,
 )
 from mlxd.dialects import DIALECTS
 from mlxd.messages import SWITCHES, ReasoningMode, Scalar, StopRepetition, read_switch
@@ -269,6 +270,14 @@ class AzureSettings(Section):
     Nothing is filtered: everything is told to be safe."""
 
 
+class OllamaSettings(Section):
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Listen here too, such as on 11434, where many programs look for Ollama; 0: only on
+    `server.port`. There `/` says what they expect."""
+    version: Version = "0.35.1"
+    """Version of Ollama to pretend: programs refuse old ones."""
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
@@ -311,6 +320,8 @@ class Settings(BaseSettings):
     """What `mlxd top` and monitoring see."""
     azure: AzureSettings = AzureSettings()
     """The API as Azure OpenAI has it."""
+    ollama: OllamaSettings = OllamaSettings()
+    """The API that Ollama's clients speak."""
     log: LogSettings = LogSettings()
     """What is printed while serving."""
 

@@ -88,6 +88,7 @@ Origin = Annotated[
         'an origin such as "https://app.example" (no path), or "*"',
     ),
 ]
+Version = Annotated[str, _matching(r"\d{1,4}(\.\d{1,4}){2}", 'a version such as "0.35.1"')]
 TemplateArg = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
 # A half surrogate stands for a byte of an environment variable that is no UTF-8.
 _PRINTABLE = r"[^\x00-\x1f\x7f\ud800-\udfff]"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlxd import __version__, called
 from mlxd.api.app import dialects_for
-from mlxd.api.dialect import Trial
+from mlxd.api.dialect import Dialect, Trial
 from mlxd.config.api_keys import all_keys
 from mlxd.config.engine_specs import default_model
 from mlxd.config.settings import Settings
@@ -39,7 +39,7 @@ def announcement(
     if models and not usable:
         lines.append(WAITING)
     rows = [
-        ("APIs", [f"{each.name:<16} {url}{each.base_path}" for each in dialects_for(settings)]),
+        ("APIs", [api_line(url, each) for each in dialects_for(settings)]),
         ("models", lines or [f"none; `{called()} init` writes a configuration with one"]),
         ("store", [store or "in memory, gone when the server ends"]),
         ("config", [str(config_file or "none; built-in defaults")]),
@@ -82,6 +82,13 @@ def base_url(host: str, sockets: Sequence[socket.socket]) -> str:
     port = sockets[0].getsockname()[1]
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def api_line(url: str, dialect: Dialect) -> str:
+    """A dialect with its addresses."""
+    address = url.rpartition(":")[0]
+    others = "".join(f", {address}:{port}{dialect.base_path}" for port in dialect.ports)
+    return f"{dialect.name:<16} {url}{dialect.base_path}{others}"
 
 
 def model_line(model: ModelInfo, *, loads_now: bool, unusable: str = "") -> str:

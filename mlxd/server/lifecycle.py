@@ -23,11 +23,12 @@ import click
 
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import ServerFacts, new_token
-from mlxd.api.app import create_app
+from mlxd.api.app import create_app, dialects_for
 from mlxd.api.http.framework import Api
 from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine
+from mlxd.engine.model_files.facts import describe
 from mlxd.engine.scripted.agent import agent
 from mlxd.engine.scripted.engine import ScriptedEngine
 from mlxd.engine.scripted.script_file import load_script
@@ -84,11 +85,14 @@ def run(
     return_freed_memory()
     server = settings.server
     config_file = config_file and config_file.absolute()
+    sockets: list[socket.socket] = []
     try:
-        sockets = bind(server.host, server.port)
-    except OSError as error:
-        raise Taken(cannot_listen(error, server.host, server.port)) from error
-    try:
+        for port in ports_of(settings):
+            try:
+                sockets += bind(server.host, port)
+            except OSError as error:
+                line = cannot_listen(error, server.host, port, besides=bool(sockets))
+                raise Taken(line) from error
         engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
         process = ServerProcess(
@@ -124,6 +128,12 @@ def set_up_logs(settings: Settings, *, service: bool) -> None:
     # launchd would keep stderr in one file that grows for ever.
     others = [] if sys.platform == "darwin" else [logging.StreamHandler(sys.stderr)]
     logs.setup(level, form, file, *others)
+
+
+def ports_of(settings: Settings) -> tuple[int, ...]:
+    """Where to listen: the configured port first, then those that dialects ask for."""
+    others = (port for dialect in dialects_for(settings) for port in dialect.ports)
+    return tuple(dict.fromkeys((settings.server.port, *others)))
 
 
 def build_engine(
@@ -252,6 +262,7 @@ class ServerProcess:
             config_file=str(config_file or ""),
             connections=lambda: listener.open_connections,
             store=self.store.status,
+            describe=describe,
         )
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
         server = self.settings.server
@@ -358,14 +369,19 @@ def in_terminal() -> bool:
     return True
 
 
-def cannot_listen(error: OSError, host: str, port: int) -> str:
-    """One line: why the address can't be listened on, and what to do."""
+def cannot_listen(error: OSError, host: str, port: int, *, besides: bool = False) -> str:
+    """One line: why the address can't be listened on, and what to do.
+
+    A port that is listened on `besides` another is in the configuration of a dialect.
+    """
     where = f"{host}:{port}"
     if isinstance(error, socket.gaierror):
         return f"mlxd: the host name '{host}' can't be resolved. Check server.host or --host."
     match error.errno:
         case errno.EADDRINUSE:
             other = f"--port {port + 1}" if port < 65535 else "--port"
+            if besides:
+                other = "the server without this second port"
             return f"mlxd: {where} is in use by another program. Stop it, or try {other}."
         case errno.EACCES:
             return (

@@ -8,6 +8,7 @@ from typing import Any
 from mlxd.api.anthropic.dialect import Anthropic
 from mlxd.api.azure.dialect import Azure
 from mlxd.api.dialect import Dialect, Frame
+from mlxd.api.ollama.dialect import Ollama
 from mlxd.api.openai.chat.dialect import OpenAIChat
 from mlxd.api.openai.responses.dialect import OpenAIResponses
 from tests.api.support import (
@@ -15,6 +16,7 @@ from tests.api.support import (
     CHAT,
     HELLO,
     MESSAGES,
+    OLLAMA_CHAT,
     RESPONSES,
     json_lines,
     sse_frames,
@@ -162,6 +164,21 @@ def fold_response(frames: Sequence[Frame]) -> Json:
     return response
 
 
+def fold_lines(frames: Sequence[Frame]) -> Json:
+    """Lines to a whole answer, as Ollama's clients add them up."""
+    *lines, last = [json.loads(frame.data) for frame in frames]
+    assert [line["done"] for line in (*lines, last)] == [False] * len(lines) + [True]
+    message, logprobs = last["message"], []
+    for line in lines:
+        logprobs += line.get("logprobs", ())
+        for key, value in line["message"].items():
+            if key != "role":
+                message[key] = message.get(key, type(value)()) + value
+    # The last line's own text is empty, and comes after all others.
+    whole: Json = last | ({"logprobs": logprobs} if logprobs else {})
+    return whole
+
+
 OPENAI_CHAT = Face(
     dialect=OpenAIChat(),
     path=CHAT,
@@ -202,6 +219,20 @@ AZURE = replace(
     path=AZURE_CHAT,
     body={"messages": HELLO, "logprobs": True, "top_logprobs": 1},
 )
+OLLAMA = Face(
+    dialect=Ollama(),
+    path=OLLAMA_CHAT,
+    body={
+        **{"model": "demo", "messages": HELLO, "stream": False},
+        **{"logprobs": True, "top_logprobs": 1},
+    },
+    live={"stream": True},
+    fold=fold_lines,
+    is_error=lambda body: set(body) == {"error"} and isinstance(body["error"], str),
+    ends_well=lambda frames: "done" not in (last := json.loads(frames[-1].data)) or last["done"],
+    alive=b'"content":""},"done":false}',
+    read=json_lines,
+)
 TOY = Face(
     dialect=Toy(),
     path="/toy/say",
@@ -213,5 +244,5 @@ TOY = Face(
     alive=b'{"waiting":true}',
     read=json_lines,
 )
-ALL = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, AZURE, TOY)
+ALL = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, AZURE, OLLAMA, TOY)
 FACES = {face.dialect.name: face for face in ALL}

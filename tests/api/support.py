@@ -40,6 +40,7 @@ CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
 MESSAGES = "/v1/messages"
 AZURE_CHAT = "/openai/deployments/demo/chat/completions"
+OLLAMA_CHAT = "/api/chat"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
 PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]

@@ -260,13 +260,15 @@ async def test_a_silent_stream_is_kept_alive_in_prefill_and_while_decoding(face:
         async with server.client.request(face.path, method="POST") as client:
             await client.send(msgspec.json.encode(face.body | face.live))
             await client.send_complete()
-            for gate, alive in ((prefill, face.alive), (decode, face.dialect.framing.keep_alive)):
+            # A framing without comments has the dialect's own sign of life for a silent block too.
+            later = face.dialect.framing.keep_alive or face.alive
+            for gate, alive in ((prefill, face.alive), (decode, later)):
                 kept = seen.count(alive)
-                # A framing without comments has nothing for a block that is silent.
-                while alive and seen.count(alive) < kept + 2:
+                while seen.count(alive) < kept + 2:
                     seen += await client.receive()
                 gate.set()
-            while b"end" not in seen and b"[DONE]" not in seen and b"over" not in seen:
+            ends = (b"end", b"[DONE]", b"over", b'"done":true')
+            while not any(end in seen for end in ends):
                 seen += await client.receive()
             await client.disconnect()
 

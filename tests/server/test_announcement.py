@@ -17,6 +17,7 @@ CASES: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (("openai_responses",), {}, "/v1/responses"),
     (("anthropic", "openai_responses"), {}, "/v1/responses"),
     (("anthropic",), {}, "/v1/messages"),
+    (("ollama",), {}, "/api/chat"),
     (("azure",), {}, "/openai/deployments/demo/chat/completions"),
     (("azure",), {"a:b/c": "demo"}, "/openai/deployments/a%3Ab/c/chat/completions"),
 )

@@ -11,7 +11,7 @@ import pytest
 
 from mlxd.config.settings import ModelSettings, Settings
 from mlxd.server.announcement import announcement, base_url, model_line
-from mlxd.server.lifecycle import cannot_listen
+from mlxd.server.lifecycle import cannot_listen, ports_of
 from mlxd.status import ModelInfo
 from tests.sources import ROOT
 
@@ -66,6 +66,27 @@ def test_what_keeps_it_from_listening_is_said_in_one_line(error: OSError, words:
     line = cannot_listen(error, "h", 80)
     assert words in line
     assert "\n" not in line
+
+
+def test_a_second_port_that_is_taken_is_not_advised_against_the_first() -> None:
+    line = cannot_listen(OSError(errno.EADDRINUSE, "in use"), "h", 80, besides=True)
+    assert "h:80 is in use" in line
+    assert "--port" not in line
+
+
+def test_the_ports_of_dialects_come_behind_the_configured_one() -> None:
+    def ports(port: int, **others: object) -> tuple[int, ...]:
+        return ports_of(Settings.model_validate({"ollama": {"port": port}, **others}))
+
+    assert ports(0) == (8484,)
+    assert ports(11434) == (8484, 11434)
+    assert ports(8484) == (8484,)
+    assert ports(11434, dialects=("anthropic",)) == (8484,)
+    settings = Settings.model_validate({"ollama": {"port": 11434}})
+    said = announcement(
+        "http://127.0.0.1:8484", settings, (), unusable={}, store="", config_file=None
+    )
+    assert "ollama           http://127.0.0.1:8484, http://127.0.0.1:11434\n" in said
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mlxd.engine.interface import Engine
 from mlxd.status import (
     Capacity,
     EngineStatus,
+    ModelFacts,
     ModelInfo,
     RequestStatus,
     ServerStatus,
@@ -47,6 +48,8 @@ class ServerFacts:
     store: Callable[[], StoreStatus] = StoreStatus
     dialects: Mapping[str, str] = field(default_factory=dict)
     """The enabled dialects, and the title of each."""
+    describe: Callable[[str], ModelFacts] = lambda source: ModelFacts()
+    """What the files of a model's source say; reads them."""
 
 
 class Snapshot(NamedTuple):

@@ -111,6 +111,8 @@ def parse_json(data: bytes, repaired: list[str] | None = None) -> JsonObject:
 
     `repaired` gets the places of strings that held half of a surrogate pair.
     """
+    if not data:
+        raise InvalidBody(InvalidBody.EMPTY)
     if data.startswith(b"\xef\xbb\xbf"):
         raise InvalidBody("it begins with a byte order mark.")
     try:

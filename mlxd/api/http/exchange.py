@@ -71,6 +71,8 @@ class Exchange:
         """The bytes of the stream, one piece for all that is ready at once; raises no error."""
         async with aclosing(self.frames()) as batches:
             async for frames in batches:
+                if not frames and not framing.keep_alive:
+                    frames = list(self.call.renderer.idle())
                 if data := framing.encode(frames) or framing.keep_alive:
                     yield data
 
@@ -158,8 +160,17 @@ async def open_exchange(
                 )
                 for request in call.requests
             ]
+            refuse_unmet(call, generations)
         stack.push_async_exit(entering.pop_all())
     return Exchange(call, generations, record, idle)
+
+
+def refuse_unmet(call: Call, generations: Sequence[Generation]) -> None:
+    """Raises the refusal of what a call needs and its model can't do."""
+    for each in generations:
+        for field in each.left_out if isinstance(each, PartlyEnforced) else ():
+            if field in call.needed:
+                raise call.needed[field]
 
 
 def left_out(call: Call, generations: Sequence[Generation]) -> tuple[str, ...]:

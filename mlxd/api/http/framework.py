@@ -99,6 +99,12 @@ class IncomingRequest(BaseRequestWebsocket):
         address = self.scope.get("server")
         return address[0] if address else ""
 
+    @property
+    def local_port(self) -> int:
+        """The port that the client connected to, 0 on a Unix socket."""
+        address = self.scope.get("server")
+        return address[1] or 0 if address else 0
+
     def caller(self) -> Caller:
         """What a dialect may know of this request."""
         return Caller(

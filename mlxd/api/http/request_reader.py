@@ -35,9 +35,18 @@ class RequestReader:
         self._engine = engine
 
     async def parsed(
-        self, request: ApiRequest, understand: Callable[[JsonObject], Understood]
+        self,
+        request: ApiRequest,
+        understand: Callable[[JsonObject], Understood],
+        *,
+        any_type: bool = False,
     ) -> Understood:
-        """What `understand` makes of the body; raises `InvalidBody` and what it raises."""
+        """What `understand` makes of the body; raises `InvalidBody` and what it raises.
+
+        With `any_type` the body of a program may be of any type, as `curl -d` calls it a form.
+        """
+        if not any_type or is_of_browser(request):
+            check_type(request.headers.get("Content-Type", ""))
         data = await self._read(request)
         # Parsed and understood in one go, in a thread if it is large: both take long then.
         call = await in_turns(
@@ -49,6 +58,7 @@ class RequestReader:
 
     async def body(self, request: ApiRequest, *, may_be_empty: bool = False) -> JsonObject:
         """The body as it is; raises `InvalidBody`."""
+        check_type(request.headers.get("Content-Type", ""))
         data = await self._read(request)
         if may_be_empty and not data:
             return {}
@@ -68,7 +78,6 @@ class RequestReader:
         return record.model
 
     async def _read(self, request: ApiRequest) -> bytes:
-        check_type(request.headers.get("Content-Type", ""))
         data = await request.get_data(cache=False, as_text=False, parse_form_data=False)
         return await inflate(
             data,
@@ -76,6 +85,11 @@ class RequestReader:
             limit=self._settings.server.max_body,
             body=request.counted_body,
         )
+
+
+def is_of_browser(request: ApiRequest) -> bool:
+    """Whether a request has what browsers add, and pages can't leave out."""
+    return "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
 
 
 def ignored_header(ignored: Sequence[str]) -> dict[str, str]:

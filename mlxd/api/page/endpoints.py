@@ -5,9 +5,11 @@ calls the open endpoints alone. Its files say nothing of this server, so they ne
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 
 from quart import Response
 
@@ -16,6 +18,7 @@ from mlxd.api.http.framework import Api, current_request
 
 GREETINGS = ("/", "/api/hello")
 """What programs knock at: agents that connect before they ask."""
+NONE: Mapping[int, str] = MappingProxyType({})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,10 +54,14 @@ def _file(name: str) -> _File:
 
 
 class PageEndpoints:
-    """The endpoints; with `shown` false there is no page, and browsers get what programs get."""
+    """The endpoints; with `shown` false there is no page, and browsers get what programs get.
 
-    def __init__(self, *, shown: bool) -> None:
+    On the ports of `greetings` everyone gets the text there: programs know a server by it.
+    """
+
+    def __init__(self, *, shown: bool, greetings: Mapping[int, str] = NONE) -> None:
         self._shown = shown
+        self._greetings = greetings
 
     def add_rules(self, app: Api) -> None:
         """Serve them; `api.http.auth` opens the endpoints of these names to callers without key."""
@@ -72,6 +79,9 @@ class PageEndpoints:
     async def index(self) -> Response:
         """The page for whoever would rather have HTML than JSON, and something short for others."""
         request = current_request()
+        greeting = self._greetings.get(request.local_port)
+        if greeting and request.path == "/":
+            return Response(greeting, 200, content_type="text/plain; charset=utf-8")
         wish = request.accept_mimetypes
         if self._shown and request.path == "/" and wish["text/html"] > wish["application/json"]:
             response = await _answer("index.html")

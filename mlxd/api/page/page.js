@@ -76,7 +76,7 @@ print(message.content[0].text)`,
 const header = (name, key) => (key.shell ? `\n  -H "${name}${key.shell}" \\` : "");
 const TITLES = {
   openai_chat: "OpenAI Chat Completions", openai_responses: "OpenAI Responses",
-  anthropic: "Anthropic Messages", azure: "Azure OpenAI",
+  anthropic: "Anthropic Messages", azure: "Azure OpenAI", ollama: "Ollama",
 };
 const NO_KEY = { shell: "", env: "unused", python: '"unused"', imports: "" };
 const BY_NAME = {

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -96,7 +97,11 @@ async def test_weights_leave_with_the_last_name(engine: Supervisor) -> None:
 
 def test_what_is_computed_in_another_way_is_another_model(tmp_path: Path) -> None:
     plain = ModelSpec(id="plain", source=str(make_tiny_model(tmp_path)))
-    others = [{"dtype": "float16"}, {"kv_bits": 8}, {"trust_remote_code": True}]
+    others: list[dict[str, Any]] = [
+        {"dtype": "float16"},
+        {"kv_bits": 8},
+        {"trust_remote_code": True},
+    ]
     keys = {weights_key(replace(plain, **other)) for other in others}
     assert weights_key(replace(plain, id="preset", max_tokens=5)) == weights_key(plain)
     assert len(keys - {weights_key(plain)}) == len(others)

@@ -12,8 +12,9 @@ import msgspec
 
 from mlxd.api.dialect import Frame, JsonObject
 from mlxd.api.openai.errors import error_body
-from mlxd.api.openai.logprobs import logprob_list
 from mlxd.api.openai.tools import custom_input
+from mlxd.api.wire.joined_texts import joined, seam
+from mlxd.api.wire.logprobs import logprob_list
 from mlxd.api.wire.uncached import uncached_tokens
 from mlxd.errors import revive
 from mlxd.events import (
@@ -233,19 +234,6 @@ class ChatRenderer:
         if not calls or reason == "cancelled":
             return "stop"
         return "function_call" if self._options.legacy_calls else "tool_calls"
-
-
-def seam(before: str, text: str) -> str:
-    """What parts a text from one that ended in `before`, as one string holds them all here."""
-    return "" if not before or before.isspace() or text[0].isspace() else "\n\n"
-
-
-def joined(texts: Iterable[str]) -> str:
-    """All texts of an answer as one."""
-    whole = ""
-    for text in filter(None, texts):
-        whole += seam(whole[-1:], text) + text
-    return whole
 
 
 def usage_body(usages: Sequence[Usage]) -> JsonObject:

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from mlxd.api.dialect import JsonObject
-from mlxd.api.openai.logprobs import logprob_list
 from mlxd.api.openai.tools import custom_input
+from mlxd.api.wire.logprobs import logprob_list
 from mlxd.api.wire.opaque_text import seal
 from mlxd.events import TokenLogprob
 from mlxd.messages import ToolCall

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mlxd.api.openai.responses.format.calls import Past
 from mlxd.api.openai.responses.format.messages import SUMMARY
 from mlxd.api.openai.responses.format.response_object import counted
-from mlxd.api.openai.responses.format.truncation import shortened
+from mlxd.api.wire.oldest_part import shortened
 from mlxd.messages import Message, Reasoning, Text, ToolCall, ToolResult
 from tests.api.responses import RESPONSE, Json, answered, call, compact, result, said, user
 from tests.api.support import NOW

@@ -1,4 +1,4 @@
-"""Logprobs as OpenAI's APIs write them."""
+"""Logprobs as OpenAI's APIs write them, and others after them."""
 
 from collections.abc import Sequence
 
