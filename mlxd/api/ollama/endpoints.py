@@ -155,7 +155,9 @@ class OllamaEndpoints:
         if (info := find_model(name, models)) is None:
             raise ModelNotFound(name[:MAX_ECHO], listed_names(models))
         (model,) = await self._listed([info])
-        return json_reply(shown(model, name, self._created))
+        return json_reply(
+            shown(model, name, self._created), ignored_header(tuple(unknown_fields(named)))
+        )
 
     async def pull(self, call: ApiCall) -> Reply:
         """Nothing is brought here: a model that is served is there already."""

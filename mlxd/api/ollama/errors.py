@@ -122,6 +122,9 @@ def from_pydantic(error: ValidationError) -> errors.InvalidField:
         return missing(field)
     # Pydantic's sentences begin with what they are about, ours with "expected".
     why = detail["msg"].replace("expected", "should be", 1).removeprefix("Input ")
+    if detail["type"] == "model_type":
+        # It names a class of ours.
+        why = "should be an object"
     got = msgspec.json.encode(detail["input"]).decode()
     got = got if len(got) <= MAX_ECHO else f"{got[:MAX_ECHO]}..."
     return wrong(field, f"{why[0].lower()}{why[1:]}, got {got}")

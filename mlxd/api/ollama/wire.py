@@ -15,8 +15,13 @@ MAX_STOP_LENGTH = 256
 """Characters."""
 LEVELS = ("low", "medium", "high", "max")
 
-_DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+A_DURATION = "a number of seconds or a duration such as '5m'"
+MAX_DURATION = 64
+"""Characters of a duration."""
+FOR_EVER = 10**9
+"""A longer time in seconds means the same."""
+
+_PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 def _whole(value: object) -> object:
@@ -47,19 +52,21 @@ def _arguments(value: object) -> object:
 
 
 def _seconds(value: object) -> object:
-    """A number of seconds, or what Go takes for a duration."""
+    """Seconds, or what Go takes for a duration: of that only whether it is above zero or below."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        raise expected("a number of seconds or a duration such as '5m'")
-    if value in ("", "0", "+0", "-0"):
-        return 0.0 if value else None
+        return float(max(-1, min(value, FOR_EVER)))
+    # Before it is read: searching a text without end takes quadratic time.
+    if not isinstance(value, str) or len(value) > MAX_DURATION:
+        raise expected(A_DURATION)
+    if not value:
+        return None
     sign, rest = (-1.0, value[1:]) if value[0] == "-" else (1.0, value.removeprefix("+"))
-    pieces = _DURATION.findall(rest)
-    if "".join(pieces) != rest or any(piece[0] in "+-" for piece in pieces):
-        raise expected("a number of seconds or a duration such as '5m'")
-    amounts = (re.fullmatch(r"([\d.]+)(\D+)", piece) for piece in pieces)
-    return sign * sum(float(found[1]) * _UNITS[found[2]] for found in amounts if found)
+    if rest == "0":
+        return 0.0
+    pieces = _PIECE.findall(rest)
+    if not pieces or "".join(number + unit for number, unit in pieces) != rest:
+        raise expected(A_DURATION)
+    return sign * sum(float(number) for number, _ in pieces)
 
 
 def _output(value: object) -> object:

@@ -90,7 +90,8 @@ async def test_numbers_that_say_no_limit_or_no_choice_are_none() -> None:
         ({"options": {"num_ctx": 4096, "mirostat": 1}}, "options.num_ctx,options.mirostat"),
         ({"options": {"repeat_last_n": 64}}, "options.repeat_last_n"),
         ({"keep_alive": "5m"}, "keep_alive"),
-        ({"keep_alive": 300}, "keep_alive"),
+        ({"keep_alive": 10**400}, "keep_alive"),
+        ({"keep_alive": "1h30.5m"}, "keep_alive"),
         ({"keep_alive": -1, "shift": True}, "shift"),
         ({"keep_alive": "-1m", "shift": False, "options": None, "format": ""}, ""),
         ({"top_logprobs": 2}, "top_logprobs"),
@@ -198,6 +199,8 @@ async def test_a_prompt_is_a_turn_behind_the_systems() -> None:
         (OLLAMA_CHAT, {"think": "hard"}, "think: should be true, false, "),
         (OLLAMA_CHAT, {"keep_alive": "soon"}, "keep_alive: should be a number of seconds"),
         (OLLAMA_CHAT, {"keep_alive": "5m3"}, "keep_alive: should be a number of seconds"),
+        (OLLAMA_CHAT, {"keep_alive": "1" * 1_000_000}, "keep_alive: should be a number of seconds"),
+        (OLLAMA_CHAT, {"tools": [1]}, "tools[0]: should be an object, got 1"),
         (OLLAMA_CHAT, {"top_logprobs": 21}, "top_logprobs: "),
         (GENERATE, {"prompt": "x", "template": "{{ .Prompt }}"}, "template: "),
         (
