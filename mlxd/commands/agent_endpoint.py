@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlxd.commands.conversation import USAGE, Target, find_target
-from mlxd.commands.output.meter import Meter
 from mlxd.commands.options import fail, load
+from mlxd.commands.output.meter import Meter
 from mlxd.commands.own_server import POLL, fetched, own_server
 from mlxd.commands.run import prepared
 from mlxd.launch.agent import Endpoint

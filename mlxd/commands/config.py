@@ -55,7 +55,7 @@ def _entries(loaded: "Loaded") -> "Iterator[ConfigEntry]":
     from mlxd.commands.output.json_forms import ConfigEntry
     from mlxd.commands.sampling_defaults import TABLE, sampling_defaults
     from mlxd.config.problems import dotted, follow
-    from mlxd.config.settings import without_secrets
+    from mlxd.config.secrets import without_secrets
     from mlxd.config.sources import leaves
 
     tree = without_secrets(loaded.settings)

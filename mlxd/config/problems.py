@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from mlxd.config.settings import SECRETS, ModelSettings, Section, Settings
+from mlxd.config.secrets import SECRETS
+from mlxd.config.settings import ModelSettings, Section, Settings
 
 KeyPath = tuple[str | int, ...]
 """A key as a path from the root; numbers count the entries of a list."""

@@ -284,6 +284,21 @@ class PrefixReport(msgspec.Struct, frozen=True, kw_only=True):
     models: list[KeptPrefixes]
 
 
+class ReloadedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is another now, secrets masked; null where it, or its model, was not there."""
+
+    key: str
+    old: Any
+    new: Any
+    effect: Literal["now", "next load", "restart"]
+
+
+class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server has found in its configuration, and taken where that needs no restart."""
+
+    changed: list[ReloadedKey]
+
+
 FORMS: dict[str, Any] = {
     "mlxd models --json": list[ModelEntry],
     "mlxd models --recommended --json": Recommendations,
@@ -296,6 +311,7 @@ FORMS: dict[str, Any] = {
     "mlxd launch --json": list[LaunchableAgent],
     "mlxd ps --json": RunningServers,
     "mlxd service status --json": ServiceReport,
+    "mlxd reload --json": ReloadReport,
     "mlxd prefixes --json": PrefixReport,
     "mlxd top --json": Status,
 }

@@ -2,12 +2,10 @@
 
 import copy
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import mlx.core as mx
 
@@ -17,22 +15,27 @@ from mlxd.engine.batching.row_trial import RowAbility
 from mlxd.engine.grammar.constrainer import Constrainer
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.fingerprint import state_of_weights
-from mlxd.engine.models.loading import LoadedModel, blaming, lacks_memory, load, unload
+from mlxd.engine.models.loading import LoadedModel, adopt, blaming, lacks_memory, load, unload
 from mlxd.engine.prefix_disk.spill import PrefixDisk
+from mlxd.engine.process.device import device_computes, measured_memory
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
-from mlxd.engine.process.wired_memory import RECOMMENDED
 from mlxd.engine.prompt.answers import Answers, scope_of
 from mlxd.engine.prompt.builder import PromptBuilder
-from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
+from mlxd.engine.protocol import (
+    Answered,
+    Configure,
+    EngineLimits,
+    ModelChanged,
+    ModelSpec,
+    Reconfigure,
+)
 from mlxd.engine.scheduling.scheduler import Scheduler
 from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
 
 GB = 1e9
 QUEUE_SHARE = 0.05
 """Share of the memory for models that may wait to be written to the disk."""
-CPU_SHARE, CUDA_SHARE = 0.75, 0.9
-"""Share of the machine's, or of the GPU's own, memory that models may use."""
 FAILURE_WINDOW = 60.0
 """A model whose steps fail twice within so many seconds is not trusted any more."""
 
@@ -93,7 +96,7 @@ class ModelPool:
         self._post = post
         self._residents: dict[str, ResidentModel] = {}
         self._specs: dict[str, ModelSpec] = {}
-        self._config = Configure(models=())
+        self._limits = self._next_limits = EngineLimits()
         self._needs: dict[str, int] = {}
         self._failed: dict[str, _Failure] = {}
         self._trials = KnownTrials()
@@ -105,7 +108,7 @@ class ModelPool:
 
     def configure(self, config: Configure) -> None:
         """Take the models and limits of a new process."""
-        self._config = config
+        self._limits = self._next_limits = config.limits
         self._specs = {spec.id: spec for spec in config.models}
         self._failed = {
             name: _Failure(crash.reason, crash.files, crashed=True)
@@ -114,6 +117,20 @@ class ModelPool:
         self.memory_limit = config.limits.memory_bytes or measured_memory()
         self.answers = Answers() if config.limits.exact_history else None
         self.prefixes = Prefixes(0, self._disk())
+
+    def reconfigure(self, command: Reconfigure) -> None:
+        """Take what is configured from now on."""
+        self._next_limits = command.limits
+        for spec in command.models:
+            if spec != self._specs.get(spec.id):
+                # It was right of the model as it was: this one may fit, and be sound.
+                self._needs.pop(spec.id, None)
+                if (failure := self._failed.get(spec.id)) and not failure.crashed:
+                    del self._failed[spec.id]
+            self._specs[spec.id] = spec
+        for name, resident in self._residents.items():
+            adopt(resident.loaded, self._specs[name])
+            self._report_loaded(resident)
 
     def _disk(self) -> PrefixDisk | None:
         """Where prefixes are kept besides, if they are."""
@@ -125,7 +142,7 @@ class ModelPool:
     @property
     def limits(self) -> EngineLimits:
         """The limits of this process."""
-        return self._config.limits
+        return self._limits
 
     def get(self, name: str) -> ResidentModel | None:
         """A model if it is loaded."""
@@ -220,17 +237,20 @@ class ModelPool:
         except ModelUnusable as error:
             self._fail(spec, error.reason, lasting=not lacks_memory(error.__cause__))
             raise
+        self._report_loaded(resident)
+        return resident
+
+    def _report_loaded(self, resident: ResidentModel) -> None:
         loaded = resident.loaded
         self._server.send(
             ModelChanged(
-                *(name, "loaded", loaded.context_length, loaded.bytes),
+                *(loaded.spec.id, "loaded", loaded.context_length, loaded.bytes),
                 markup=loaded.markup,
                 answers=loaded.format.answer,
                 unbatched=resident.ability.reason,
                 sampling=loaded.spec.sampling,
             )
         )
-        return resident
 
     def _still_holds(self, failure: _Failure, spec: ModelSpec, requested: float | None) -> bool:
         if requested is None and not failure.crashed:
@@ -241,6 +261,7 @@ class ModelPool:
 
     def _load(self, spec: ModelSpec) -> ResidentModel:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
+        self._limits = self._next_limits
         # Before they are read: files that change meanwhile must not name what was read before.
         weights = state_of_weights(spec.source) if self.limits.prefix_disk else ""
         loaded = load(
@@ -369,28 +390,3 @@ def makers_for(loaded: LoadedModel, answers: Answers | None) -> tuple[PromptBuil
             spec.id, f"its tokenizer can't be used: {type(error).__name__}"
         ) from None
     return builder, constrainer
-
-
-def device_computes() -> bool:
-    """Whether MLX still computes what it should."""
-    try:
-        return mx.sum(mx.ones(8)).item() == 8
-    except Exception:
-        log.exception("the device computes nothing any more")
-        return False
-
-
-def measured_memory() -> int:
-    """Bytes that weights and KV cache may take together on this machine."""
-    if mx.default_device().type != mx.cpu:
-        info = mx.device_info()
-        if recommended := info.get(RECOMMENDED):
-            return int(recommended)
-        if own := info.get("total_memory"):
-            return int(int(own) * CUDA_SHARE)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # In a container `sysconf` still says what the whole machine has.
-    container = Path("/sys/fs/cgroup/memory.max")
-    if container.exists() and (limit := container.read_text().strip()).isdigit():
-        total = min(total, int(limit))
-    return int(total * CPU_SHARE)

@@ -75,7 +75,7 @@ def main() -> None:
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with engine_imports() as blas:
-        from mlxd.engine.process.model_pool import measured_memory
+        from mlxd.engine.process.device import measured_memory
         from mlxd.engine.process.wired_memory import hold_wired_limit
         from mlxd.engine.process.worker import device_name
     hold_wired_limit(wired=False)

@@ -32,6 +32,7 @@ from mlxd.engine.protocol import (
     Load,
     Postponed,
     Ready,
+    Reconfigure,
     Shutdown,
     Stats,
     Step,
@@ -130,6 +131,8 @@ class Worker:
                     # ModelChanged says what went wrong; the first request gets the reason.
                     with suppress(MlxdError):
                         self._pool.provide(job.preload)
+            case Reconfigure():
+                self._pool.reconfigure(job)
             case TokenizedPrompt():
                 self._submit(job)
             case WaitingPrompt():
@@ -299,7 +302,8 @@ def new_row(loaded: LoadedModel, job: TokenizedPrompt) -> BatchRow:
         boundaries=prompt.boundaries,
         before=prompt.before,
         prompt_note=prompt.note,
-        sampling=request.sampling,
+        # Now, not when it begins: what is configured meanwhile is for later requests.
+        sampling=request.sampling.merged(loaded.spec.sampling),
         logprobs=request.logprobs,
     )
     steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
