@@ -74,7 +74,8 @@ async def test_a_service_logs_to_a_file_and_reads_its_configuration_again(mlxd: 
         with asked(access, "a long one") as running:
             running.readline()
             configure(
-                'server.api_keys = ["new"]\nserver.max_queue = 3\nlog.format = "json"\nengine.wired = true'
+                'server.api_keys = ["new"]\nserver.max_queue = 3\nlog.format = "json"\n'
+                "engine.wired = true"
             )
             server.send_signal(signal.SIGHUP)
             await until(lambda: "read again" in log())
