@@ -19,6 +19,7 @@ from docs.openapi import openapi_json
 from docs.routes import routes_html
 from mlxd.cli import cli
 from mlxd.commands.output.json_forms import FORMS
+from mlxd.config.changes import effect_of
 from mlxd.config.problems import plain_keys, sections
 from mlxd.config.settings import KeySettings, ModelSettings, Settings
 from mlxd.config.toml_writer import KEY_EXAMPLE, MODEL_EXAMPLE, entry, meaning, template
@@ -52,6 +53,13 @@ each other end the command with exit code 2 and a line for each problem:
 mlxd.toml:7: server.prot: unknown key. Did you mean "port"?
 mlxd.toml:12: models.qwen.temperature: must be at most 2.0, got 3
 ```
+
+A server that runs reads it all again for `mlxd reload`, `POST /admin/reload`, and SIGHUP where that
+is no terminal that was closed. Nothing changes unless the whole is right; requests that were begun
+go on with the settings they began with. The column *changed* says when a key that is another now
+has its effect: `now`, when the model is loaded again (`next load`), or after a `restart`. The table
+of a model that is new is served at once; one that is gone gets 404 at once, and leaves memory when
+its last answer is over. Flags and the environment of the process stay as they were.
 """
 
 MODELS = """\
@@ -93,24 +101,31 @@ def configuration_md() -> str:
         heading = f"## `[{name}]`\n\n{Settings.model_fields[name].description}\n"
         parts += [heading, _table(section, section(), list(section.model_fields))]
     rows = "".join(
-        f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {_words(ModelSettings, name)} |\n"
+        f"| `{name}` | `{entry(name, MODEL_EXAMPLE[name])}` | {effect_of(ModelSettings, name)} "
+        f"| {_words(ModelSettings, name)} |\n"
         for name in ModelSettings.model_fields
     )
-    parts += [MODELS, f"| key | example | meaning |\n|---|---|---|\n{rows}"]
+    parts += [MODELS, f"| key | example | changed | meaning |\n|---|---|---|---|\n{rows}"]
     rows = "".join(
-        f"| `{name}` | `{entry(name, shown)}` | {_words(KeySettings, name)} |\n"
+        f"| `{name}` | `{entry(name, shown)}` | {effect_of(KeySettings, name)} "
+        f"| {_words(KeySettings, name)} |\n"
         for name, shown in KEY_EXAMPLE.items()
     )
-    parts += [KEYS, f"| key | example | meaning |\n|---|---|---|\n{rows}", *_commands()]
+    parts += [
+        KEYS,
+        f"| key | example | changed | meaning |\n|---|---|---|---|\n{rows}",
+        *_commands(),
+    ]
     return "\n".join(parts)
 
 
 def _table(model: type[BaseModel], values: BaseModel, names: list[str]) -> str:
     rows = "".join(
-        f"| `{name}` | {_default(getattr(values, name))} | {_words(model, name)} |\n"
+        f"| `{name}` | {_default(getattr(values, name))} | {effect_of(model, name)} "
+        f"| {_words(model, name)} |\n"
         for name in names
     )
-    return f"| key | default | meaning |\n|---|---|---|\n{rows}"
+    return f"| key | default | changed | meaning |\n|---|---|---|---|\n{rows}"
 
 
 def _default(value: object) -> str:

@@ -170,6 +170,25 @@ CHANGED: JsonObject = {
     "properties": {"id": {"type": "string"}, "state": {"type": "string"}},
     "required": ["id", "state"],
 }
+RELOADED: JsonObject = {
+    "type": "object",
+    "properties": {
+        "changed": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "key": {"type": "string"},
+                    "old": {},
+                    "new": {},
+                    "effect": {"enum": ["now", "next load", "restart"]},
+                },
+                "required": ["key", "old", "new", "effect"],
+            },
+        }
+    },
+    "required": ["changed"],
+}
 LATER = {"202": {"description": "It goes on.", **_content(CHANGED)}}
 OWN: Mapping[str, JsonObject] = {
     "/": {
@@ -235,6 +254,17 @@ OWN: Mapping[str, JsonObject] = {
     "/admin/engine/restart": {
         "summary": "Replace the engine process.",
         "others": {"202": {"description": "It is being replaced."}},
+    },
+    "/admin/reload": {
+        "summary": "Read the configuration again, and take it if all of it is right.",
+        "query": {
+            "name": "check",
+            "in": "query",
+            "schema": {"type": "boolean"},
+            "description": "Only say what would change, or what is wrong.",
+        },
+        "answer": RELOADED,
+        "others": {"400": {"description": "Something is wrong with it; nothing has changed."}},
     },
 }
 MODEL_ANSWERS = {"/models": _ref("ModelList"), "/models/{name}": _ref("ListedModel")}

@@ -20,6 +20,7 @@ from mlxd.commands.run import run as run_
 from mlxd.commands.serve import serve
 from mlxd.commands.servers.logs import logs
 from mlxd.commands.servers.ps import ps
+from mlxd.commands.servers.reload import reload_
 from mlxd.commands.servers.service import service
 from mlxd.commands.servers.stop import stop
 from mlxd.commands.top import top
@@ -39,7 +40,7 @@ def cli() -> None:
 
 for command in (
     *(run_, launch, init, serve, top, chat, pull, models, prefixes, doctor, config),
-    *(ps, stop, logs, service, completion),
+    *(ps, stop, reload_, logs, service, completion),
 ):
     cli.add_command(command)
 

@@ -26,7 +26,15 @@ SEES: dict[str, tuple[str, ...]] = {
     # Each command imports its world when it runs.
     "commands": (
         *("admin_token", "config", "server", "store", "engine.model_files", "engine.protocol"),
-        *("engine.prefix_disk", "service", "tui", "tui.top", "tui.chat", "commands.output"),
+        *(
+            "engine.prefix_disk",
+            "service",
+            "tui",
+            "tui.top",
+            "tui.chat",
+            "tui.chat.local",
+            "commands.output",
+        ),
         "launch",
     ),
     "commands.models": (
@@ -124,7 +132,9 @@ SEES: dict[str, tuple[str, ...]] = {
     # Terminal apps know the server by its wire alone.
     "tui": (),
     "tui.top": ("tui",),
-    "tui.chat": ("tui",),
+    "tui.chat": ("tui", "tui.chat.local"),
+    # Files of this machine, and what a person sets.
+    "tui.chat.local": (),
 }
 
 # Functions may import late only here: the command line and the server start fast, the engine
@@ -170,7 +180,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "platformdirs": (
         *("config.places", "config.engine_specs", "engine.model_files.demo_model"),
         *("store.conversations", "engine.process.known_trials"),
-        *("tui.chat.input_history", "admin_token", "service.log_files"),
+        *(
+            "tui.chat.input_history",
+            "tui.chat.local.kept_chats",
+            "admin_token",
+            "service.log_files",
+        ),
     ),
     "click": ("cli", "commands.*", "server.*"),
     "msgspec": ("*",),

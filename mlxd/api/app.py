@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from quart import Response
 from quart.typing import ResponseTypes
@@ -70,6 +70,14 @@ HEALTH_RETRY = 5.0
 """Seconds after which asking an unhealthy server again makes sense."""
 
 Endpoint = Callable[..., Awaitable[Response]]
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A dialect with settings that it takes while it serves."""
+
+    def configure(self, settings: Settings) -> None:
+        """Understand and answer calls from now on by these settings."""
 
 
 def dialects_for(settings: Settings) -> tuple[Dialect, ...]:
@@ -181,7 +189,11 @@ class ApiServer:
     def _configure(self, settings: Settings) -> None:
         """See `Api.configure`."""
         self._gate.configure(settings)
-        self._admin.settings = settings
+        self._reader.settings = settings
+        self._admin.configure(settings)
+        for dialect in self._dialects:
+            if isinstance(dialect, Configurable):
+                dialect.configure(settings)
 
     def _services_with(self, store: Store | None) -> Services:
         return Services(

@@ -1,5 +1,6 @@
 """A conversation: with which server it is, and on the whole terminal or as one answer."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -26,19 +27,77 @@ class Target(NamedTuple):
     key: str
 
 
-def converse(target: Target, question: str, *, model: str = "", system: str = "") -> int:
+class Wanted(NamedTuple):
+    """What a person asks for on the command line, as it is written there.
+
+    `settings` are of answers, `conversation` is one to go on with.
+    """
+
+    model: str = ""
+    system: str = ""
+    settings: str = ""
+    schema: Path | None = None
+    as_json: bool = False
+    keep: bool = True
+    conversation: str | None = None
+
+
+NOTHING_SPECIAL = Wanted()
+
+
+def converse(target: Target, question: str, wanted: Wanted = NOTHING_SPECIAL) -> int:
     """The answer to a question on stdout; without one, a chat on the whole terminal."""
+    from mlxd.tui.chat.local.answer_settings import AnswerSettings, SettingError
+
+    try:
+        settings = AnswerSettings()
+        settings = settings.changed(wanted.settings) if wanted.settings else settings
+    except SettingError as error:
+        fail(str(error))
+        return USAGE
     if not question:
+        from mlxd.tui.chat.start import Beginning
         from mlxd.tui.chat.start import run as run_on_terminal
 
-        return run_on_terminal(*target, model=model, system=system)
+        return run_on_terminal(
+            *target,
+            Beginning(
+                *(wanted.model, wanted.system, settings),
+                keep=wanted.keep,
+                conversation=wanted.conversation,
+            ),
+        )
     if not question.strip():
         fail(NOTHING_ASKED)
         return USAGE
-    from mlxd.tui.chat.plain_output import run
+    from mlxd.tui.chat.plain_output import Request, run
     from mlxd.tui.client import ServerClient
 
-    return run(lambda: ServerClient(*target), question, model=model, system=system)
+    schema = None
+    if wanted.schema is not None:
+        schema = _schema(wanted.schema)
+        if schema is None:
+            return USAGE
+    request = Request(
+        *(question, wanted.model, wanted.system, settings), schema=schema, as_json=wanted.as_json
+    )
+    return run(lambda: ServerClient(*target), request)
+
+
+def _schema(file: Path) -> dict[str, object] | None:
+    """The JSON Schema in a file; None where there is none, which is said."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"{file} can't be read: {error.strerror}.")
+        return None
+    except (ValueError, RecursionError) as error:
+        fail(f"{file} is no JSON: {error}.")
+        return None
+    if not isinstance(found, dict):
+        fail(f"{file} is no JSON Schema: it has to be an object.")
+        return None
+    return found
 
 
 def is_terminal(stream: TextIO | None) -> bool:

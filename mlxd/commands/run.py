@@ -13,6 +13,7 @@ from mlxd.commands.conversation import (
     NOTHING_ASKED,
     USAGE,
     Target,
+    Wanted,
     converse,
     find_target,
     is_terminal,
@@ -77,7 +78,7 @@ def _with_running(access: "Access", key: str, name: str, question: str) -> int:
     if name and name not in names:
         fail(f"the server at {access.url} has no {name}. It has: {', '.join(names) or 'none'}.")
         return USAGE
-    return converse(Target(access.url, key), question, model=name)
+    return converse(Target(access.url, key), question, Wanted(name))
 
 
 def with_own(
@@ -96,7 +97,7 @@ def with_own(
     from mlxd.commands.own_server import own_server
 
     with own_server(start.options, start.alias, keep=keep) as access:
-        return converse(Target(access.url, key), question, model=start.alias)
+        return converse(Target(access.url, key), question, Wanted(start.alias))
 
 
 def prepared(name: str | None, config_file: Path | None, *, yes: bool) -> Start | int:

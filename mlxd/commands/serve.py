@@ -111,7 +111,8 @@ def _serve(
     if not names and chosen:
         click.echo(f"No model is configured: serving the demo model as `{DEMO}`.", err=True)
     unusable = _unusable(loaded.settings) if scripted is None else {}
-    from mlxd.server.lifecycle import Taken, run
+    from mlxd.server.addresses import Taken
+    from mlxd.server.lifecycle import run
 
     try:
         run(

@@ -5,19 +5,23 @@ is what reads the environment and a file. `config/mlxd.toml` shows every key wit
 its default, and a test keeps the two equal.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlxd.config.value_types import (
+    NEXT_LOAD,
+    NOW,
+    RESTART,
     AdminToken,
     Alias,
     AliasPattern,
     ApiKey,
     Count,
     DialectName,
+    Effect,
     HostName,
     Listed,
     NonEmpty,
@@ -34,7 +38,12 @@ from mlxd.messages import SWITCHES, ReasoningMode, Scalar, StopRepetition, read_
 
 
 class Section(BaseModel):
-    """A table of the file: immutable, and every key must be known."""
+    """A table of the file: immutable, and every key must be known.
+
+    `effect` is that of its keys, but for those that say another one in their annotation.
+    """
+
+    effect: ClassVar[Effect]
 
     model_config = ConfigDict(
         frozen=True,
@@ -46,9 +55,10 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    host: HostName = "127.0.0.1"
+    effect: ClassVar[Effect] = NOW
+    host: Annotated[HostName, RESTART] = "127.0.0.1"
     """Address to listen on. Anything but loopback needs `api_keys`."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 8484
+    port: Annotated[int, Field(ge=0, le=65535), RESTART] = 8484
     """Port to listen on; 0 takes a free one."""
     api_keys: Annotated[tuple[ApiKey, ...], Listed, Field(repr=False)] = ()
     """Keys that callers must present; empty means no key is asked for (loopback only)."""
@@ -61,19 +71,19 @@ class ServerSettings(Section):
     `auto` answers when only one model is configured."""
     max_queue: Count = 64
     """Requests that may wait for a slot; past it callers get 503 with Retry-After."""
-    max_connections: Count = 256
+    max_connections: Annotated[Count, RESTART] = 256
     """Open connections at once."""
-    max_body: Annotated[int, Field(ge=1024, le=2**62)] = 32 * 1024 * 1024
+    max_body: Annotated[int, Field(ge=1024, le=2**62), RESTART] = 32 * 1024 * 1024
     """Bytes of one request body."""
-    max_bodies: Annotated[int, Field(ge=1024, le=2**62)] = 128 * 1024 * 1024
+    max_bodies: Annotated[int, Field(ge=1024, le=2**62), RESTART] = 128 * 1024 * 1024
     """Bytes of all request bodies that are being received or parsed at once."""
     request_seconds: Seconds = 1800.0
     """The longest a request may run, queueing included."""
     drain_seconds: Annotated[float, Field(ge=0, le=10_000_000)] = 30.0
     """How long running requests may go on after SIGTERM or Ctrl-C."""
-    validation_status: Literal[400, 422] = 400
+    validation_status: Annotated[Literal[400, 422], RESTART] = 400
     """HTTP status of a malformed request; 400 is what the vendors send."""
-    page: bool = True
+    page: Annotated[bool, RESTART] = True
     """Show browsers a page at `/`: state, addresses, models, and a small chat."""
 
 
@@ -85,6 +95,7 @@ class SamplingSettings(Section):
     The default is that of `[defaults]`, the example is one for a model.
     """
 
+    effect: ClassVar[Effect] = NOW
     temperature: Annotated[float | None, Field(ge=0, le=2, examples=[0.2])] = 0.7
     """Randomness of sampling; 0 always takes the most likely token."""
     top_p: Annotated[float | None, Field(gt=0, le=1, examples=[0.9])] = 0.95
@@ -100,6 +111,7 @@ class SamplingSettings(Section):
 # Keys come in the order of the bases from right to left, so what a table has in front of its
 # sampling is a base of its own.
 class _DefaultAnswer(Section):
+    effect: ClassVar[Effect] = NOW
     model: str = ""
     """Alias of the model that answers when a request names none; empty: the first configured."""
     max_tokens: Count = 4096
@@ -114,13 +126,16 @@ class DefaultSettings(SamplingSettings, _DefaultAnswer):
 
 
 class _ModelSource(Section):
-    source: Annotated[NonEmpty, Field(examples=["demo"])]
+    effect: ClassVar[Effect] = NOW
+    source: Annotated[NonEmpty, Field(examples=["demo"]), NEXT_LOAD]
     """`demo`, a Hugging Face repository id, or a folder in mlx-lm's format."""
     aliases: Annotated[
         tuple[AliasPattern, ...], Listed, Field(examples=[["gpt-4o", "claude-*"]])
     ] = ()
     """More names it answers to, such as "gpt-4o"; `*` matches anything ("claude-*")."""
-    context_length: Annotated[int | None, Field(ge=16, le=2**31 - 1, examples=[8192])] = None
+    context_length: Annotated[
+        int | None, Field(ge=16, le=2**31 - 1, examples=[8192]), NEXT_LOAD
+    ] = None
     """Window in tokens, if it should be smaller than the model's own."""
     max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1, examples=[2048])] = None
     """As in `[defaults]`."""
@@ -148,12 +163,13 @@ class ModelSettings(SamplingSettings, _ModelSource):
         dict[TemplateArg, Scalar],
         Field(examples=[{"enable_thinking": False}]),
         AfterValidator(_switches_read),
+        NEXT_LOAD,
     ] = {}
     """Arguments for the chat template, such as `enable_thinking = false`."""
-    tool_format: Annotated[ToolFormat | None, Field(examples=["json_tools"])] = None
+    tool_format: Annotated[ToolFormat | None, Field(examples=["json_tools"]), NEXT_LOAD] = None
     """Notation of tool calls, if it is not found from the chat template."""
     reasoning_tags: Annotated[
-        tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]])
+        tuple[Tag, Tag] | None, Listed, Field(examples=[["<think>", "</think>"]]), NEXT_LOAD
     ] = None
     """Opening and closing tag of thinking, if they are not found from the vocabulary."""
     idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, examples=[900.0])] = 0.0
@@ -161,12 +177,12 @@ class ModelSettings(SamplingSettings, _ModelSource):
     pinned: Annotated[bool, Field(examples=[True])] = False
     """Once loaded it stays in memory, also where another model needs the room."""
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"])
+        Literal["float32", "float16", "bfloat16"] | None, Field(examples=["float32"]), NEXT_LOAD
     ] = None
     """Cast the weights; left out: float32 for small unquantised models on Linux CPUs."""
-    kv_bits: Annotated[Literal[8, 4] | None, Field(examples=[8])] = None
+    kv_bits: Annotated[Literal[8, 4] | None, Field(examples=[8]), NEXT_LOAD] = None
     """Bits a value of its KV cache; left out: as it is computed. See docs/models.md."""
-    trust_remote_code: Annotated[bool, Field(examples=[False])] = False
+    trust_remote_code: Annotated[bool, Field(examples=[False]), NEXT_LOAD] = False
     """Run Python code that comes with the model's files. Only for models you trust as programs."""
 
     @model_validator(mode="before")
@@ -179,6 +195,8 @@ class ModelSettings(SamplingSettings, _ModelSource):
 
 class KeySettings(Section):
     """A `[keys.<name>]` table: an API key with a name, and what it may take of the engine."""
+
+    effect: ClassVar[Effect] = NEXT_LOAD
 
     key: Annotated[ApiKey, Field(repr=False, examples=["a-long-random-text"])]
     """The key that callers present."""
@@ -193,18 +211,21 @@ class KeySettings(Section):
 
 
 class EngineSettings(Section):
-    max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    effect: ClassVar[Effect] = RESTART
+    max_batch: Annotated[int, Field(ge=1, le=1024), NEXT_LOAD] = 32
     """Requests decoded together."""
-    prefill_budget: Seconds = 0.25
+    prefill_budget: Annotated[Seconds, NEXT_LOAD] = 0.25
     """Seconds of prefill between two decode steps, so that running streams keep moving."""
-    decode_share: Annotated[float, Field(ge=0, le=10)] = 0.34
+    decode_share: Annotated[float, Field(ge=0, le=10), NEXT_LOAD] = 0.34
     """Seconds of decoding after each second of prefill beside running streams."""
     stall_timeout: Seconds = 60.0
     """Seconds without progress, work being queued, after which the engine process is replaced.
     While it starts, it may take twice as long."""
     load_timeout: Seconds = 900.0
     """Seconds without progress, while a model loads, until the engine process is replaced."""
-    prefix_cache_bytes: Annotated[int | None, Field(ge=0, le=2**62, examples=[2 * 10**9])] = None
+    prefix_cache_bytes: Annotated[
+        int | None, Field(ge=0, le=2**62, examples=[2 * 10**9]), NEXT_LOAD
+    ] = None
     """The most memory for KV prefixes of earlier requests; left out: what weights and running
     requests leave of `memory_bytes`. It never is more."""
     exact_history: bool = True
@@ -226,28 +247,31 @@ class EngineSettings(Section):
 
 
 class ConversationSettings(Section):
+    effect: ClassVar[Effect] = RESTART
     store: Literal["sqlite", "memory"] = "sqlite"
     """Where responses and conversations are kept: a file that outlives the server, or memory."""
     path: PathText = ""
     """The store's file; empty: in the user's data folder. A relative path starts at the folder of
     the configuration file."""
-    ttl: Seconds = 3600.0
+    ttl: Annotated[Seconds, NOW] = 3600.0
     """Seconds since its last use after which a conversation is removed."""
     archive: bool = True
     """Write what is removed to `archive_dir`, one JSON file a conversation."""
     archive_dir: NonEmpty = "conversation_logs"
     """Folder of the archive. A relative path starts at the folder of the store's file."""
-    max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**62)] = 1024 * 1024 * 1024
+    max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**62), NOW] = 1024 * 1024 * 1024
     """Size of the store; beyond it, the conversations that were not used for longest go first."""
 
 
 class ResponsesSettings(Section):
+    effect: ClassVar[Effect] = NOW
     reasoning_events: Literal["auto", "text", "summary", "none"] = "auto"
     """How the Responses API shows a model's thinking: as it is, as if it were a summary, or not at
     all; auto: as a summary for requests that ask for one, else as it is."""
 
 
 class AdminSettings(Section):
+    effect: ClassVar[Effect] = RESTART
     enabled: bool = True
     """Serve /admin and /metrics, for callers with the token that `mlxd top` finds by itself."""
     token: Annotated[AdminToken, Field(repr=False)] = ""
@@ -255,11 +279,12 @@ class AdminSettings(Section):
     token_file: PathText = ""
     """File that the token is written to, readable by you alone; empty: in the user's state
     folder."""
-    show_text: bool = False
+    show_text: Annotated[bool, NOW] = False
     """Let the dashboard show the beginning of conversations and the end of answers."""
 
 
 class AzureSettings(Section):
+    effect: ClassVar[Effect] = NOW
     deployments: Annotated[
         dict[Alias, Alias] | None, Field(examples=[{"my-deployment": "demo"}])
     ] = None
@@ -271,6 +296,8 @@ class AzureSettings(Section):
 
 
 class OllamaSettings(Section):
+    effect: ClassVar[Effect] = RESTART
+
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Listen here too, such as on 11434, where many programs look for Ollama; 0: only on
     `server.port`. There `/` says what they expect."""
@@ -279,10 +306,18 @@ class OllamaSettings(Section):
 
 
 class LogSettings(Section):
+    effect: ClassVar[Effect] = NOW
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least important messages to print."""
     format: Literal["text", "json"] = "text"
     """One readable line, or one JSON object, per message."""
+
+
+class ChatSettings(Section):
+    effect: ClassVar[Effect] = NOW
+    keep: bool = True
+    """Keep a list of your conversations, so that `mlxd chat --continue` finds them again. It has
+    their titles; what was said stays with the server."""
 
 
 class Settings(BaseSettings):
@@ -299,7 +334,9 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1)] = tuple(DIALECTS)
+    dialects: Annotated[tuple[DialectName, ...], Listed, Field(min_length=1), RESTART] = tuple(
+        DIALECTS
+    )
     """APIs to serve."""
     server: ServerSettings = ServerSettings()
     """The HTTP side: who may call, and how much."""
@@ -324,6 +361,8 @@ class Settings(BaseSettings):
     """The API that Ollama's clients speak."""
     log: LogSettings = LogSettings()
     """What is printed while serving."""
+    chat: ChatSettings = ChatSettings()
+    """`mlxd chat`, which reads this itself."""
 
     @classmethod
     def settings_customise_sources(

@@ -108,3 +108,9 @@ Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 
 # TOML has lists where the tree has tuples; everything else must have the type it is declared with.
 Listed = Strict(False)
+
+Effect = Literal["now", "next load", "restart"]
+"""When a running server takes a key that was changed: at once, as it loads the model, or never."""
+NOW: Effect = "now"
+NEXT_LOAD: Effect = "next load"
+RESTART: Effect = "restart"

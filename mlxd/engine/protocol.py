@@ -121,6 +121,17 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     crashes: dict[str, LoadCrash] = {}
 
 
+class Reconfigure(msgspec.Struct, frozen=True, tag="reconfigure"):
+    """What is configured from now on.
+
+    A loaded model takes of it what needs no loading; `limits` count from the next load. Models that
+    are left out of the configuration are still among `models`, for the requests that they have.
+    """
+
+    models: tuple[ModelSpec, ...]
+    limits: EngineLimits
+
+
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Prepare, queue and run a request; `id` is the supervisor's number for it."""
 
@@ -155,7 +166,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the process now; the supervisor has drained."""
 
 
-Command = Configure | Submit | Cancel | Count | Load | Unload | Shutdown
+Command = Configure | Reconfigure | Submit | Cancel | Count | Load | Unload | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

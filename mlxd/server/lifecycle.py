@@ -5,7 +5,6 @@ the engine, their last words are written, the handlers end, and only then what t
 """
 
 import asyncio
-import errno
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,29 +23,23 @@ import click
 
 from mlxd.admin_token import Access, chosen, published
 from mlxd.api.admin.snapshots import ServerFacts, new_token
-from mlxd.api.app import create_app, dialects_for
+from mlxd.api.app import create_app
 from mlxd.api.http.framework import Api
-from mlxd.config.engine_specs import default_model, engine_limits, model_specs
 from mlxd.config.settings import ConversationSettings, Settings
 from mlxd.engine.interface import Engine
 from mlxd.engine.model_files.facts import describe
-from mlxd.engine.scripted.agent import agent
-from mlxd.engine.scripted.engine import ScriptedEngine
-from mlxd.engine.scripted.script_file import load_script
 from mlxd.engine.supervision.allocator import return_freed_memory
-from mlxd.engine.supervision.supervisor import Supervisor
-from mlxd.errors import ConfigError
-from mlxd.history import Store
 from mlxd.server import logs
+from mlxd.server.addresses import Taken, listening_sockets
 from mlxd.server.announcement import announcement, base_url
 from mlxd.server.connection import Limits
-from mlxd.server.listener import Listener, bind, raise_file_limit
-from mlxd.server.reload import in_words, reloaded
+from mlxd.server.engines import build_engine, configure_engine
+from mlxd.server.listener import Listener, raise_file_limit
+from mlxd.server.reload import Reloader
 from mlxd.service import last_exit
 from mlxd.service.log_files import server_log
 from mlxd.service.processes import birth
-from mlxd.status import ModelInfo
-from mlxd.store.conversations import build_store
+from mlxd.store.conversations import ConversationStore, build_store
 from mlxd.store.database import StoreInUse
 
 log = logging.getLogger(__name__)
@@ -59,12 +53,6 @@ FLUSH = 2.0
 """Seconds for the last bytes of answers to reach clients that read."""
 NOTHING: Mapping[str, str] = {}
 TERMINAL = "/dev/tty"
-SCRIPT_CONTEXT = 1_000_000
-"""Tokens of context that a scripted model has when its configuration does not say."""
-
-
-class Taken(Exception):
-    """The address or the store's file is another program's; in a line for people."""
 
 
 def run(
@@ -83,20 +71,16 @@ def run(
     """
     set_up_logs(settings, service=service)
     return_freed_memory()
-    server = settings.server
     config_file = config_file and config_file.absolute()
-    sockets: list[socket.socket] = []
+    sockets = listening_sockets(settings)
     try:
-        for port in ports_of(settings):
-            try:
-                sockets += bind(server.host, port)
-            except OSError as error:
-                line = cannot_listen(error, server.host, port, besides=bool(sockets))
-                raise Taken(line) from error
         engine = build_engine(settings, scripted, config_file)
         store = build_store(what_to_remember(settings, scripted), config_file)
         process = ServerProcess(
-            *(settings, engine, store, sockets, unusable), reread=reread, service=service
+            *(settings, engine, store, sockets, unusable),
+            scripted=scripted,
+            reread=reread,
+            service=service,
         )
         asyncio.run(process.serve(config_file))
     except StoreInUse as error:
@@ -128,42 +112,6 @@ def set_up_logs(settings: Settings, *, service: bool) -> None:
     # launchd would keep stderr in one file that grows for ever.
     others = [] if sys.platform == "darwin" else [logging.StreamHandler(sys.stderr)]
     logs.setup(level, form, file, *others)
-
-
-def ports_of(settings: Settings) -> tuple[int, ...]:
-    """Where to listen: the configured port first, then those that dialects ask for."""
-    others = (port for dialect in dialects_for(settings) for port in dialect.ports)
-    return tuple(dict.fromkeys((settings.server.port, *others)))
-
-
-def build_engine(
-    settings: Settings, scripted: str | None, config_file: Path | None = None
-) -> Engine:
-    """The engine that answers; nothing is started. Raises `ConfigError` for a bad script."""
-    limits, specs = engine_limits(settings, config_file), model_specs(settings)
-    if scripted is None:
-        return Supervisor(
-            specs,
-            limits,
-            preload=default_model(settings),
-            stall_timeout=settings.engine.stall_timeout,
-            load_timeout=settings.engine.load_timeout,
-        )
-    models = tuple(
-        ModelInfo(
-            id=spec.id,
-            aliases=spec.aliases,
-            source=f"scripted by {scripted}",
-            state="loaded",
-            context_length=spec.context_length or SCRIPT_CONTEXT,
-            max_tokens=spec.max_tokens,
-        )
-        for spec in specs
-    )
-    play = agent if scripted == "agent" else load_script(Path(scripted))
-    return ScriptedEngine(
-        play, models=models, max_queue=limits.max_queue, max_batch=limits.max_batch, remembered=0
-    )
 
 
 def what_to_remember(settings: Settings, scripted: str | None) -> ConversationSettings:
@@ -235,9 +183,10 @@ class ServerProcess:
 
     settings: Settings
     engine: Engine
-    store: Store
+    store: ConversationStore
     sockets: Sequence[socket.socket]
     unusable: Mapping[str, str] = field(default_factory=dict)
+    scripted: str | None = None
     reread: Callable[[], Settings] = Settings
     service: bool = False
     _ending: ExitStack = field(default_factory=ExitStack)
@@ -263,8 +212,12 @@ class ServerProcess:
             connections=lambda: listener.open_connections,
             store=self.store.status,
             describe=describe,
+            reload=lambda check: reloader.reload(check),
         )
         app = create_app(self.settings, self.engine, store=self.store, facts=facts)
+        reloader = Reloader(
+            self.settings, self.reread, partial(self._take, app, signals, config_file)
+        )
         server = self.settings.server
         raise_file_limit()
         listener = Listener(
@@ -276,7 +229,9 @@ class ServerProcess:
             listener.start(list(self.sockets))
             self._publish(facts, config_file)
             self._announce(config_file)
-            reloading = asyncio.create_task(self._reload(app, signals), name="mlxd reload")
+            reloading = asyncio.create_task(
+                reloader.reload_whenever(signals.reload), name="mlxd reload"
+            )
             await signals.stop.wait()
             reloading.cancel()
         finally:
@@ -285,6 +240,18 @@ class ServerProcess:
             app.draining.set()
             await self._end(listener, signals)
             await app.shutdown()
+
+    def _take(
+        self, app: Api, signals: StopSignals, config_file: Path | None, settings: Settings
+    ) -> None:
+        """Go on with these settings, in everything that can."""
+        self.settings = settings
+        # First, so that no request is let in for a model that the engine does not know yet.
+        configure_engine(self.engine, settings, self.scripted, config_file)
+        app.configure(settings)
+        self.store.configure(what_to_remember(settings, self.scripted))
+        logs.change(settings.log.level, settings.log.format)
+        signals.limit = settings.server.drain_seconds + OVERTIME
 
     def _publish(self, facts: ServerFacts, config_file: Path | None) -> None:
         """Let programs of this account find the admin token, until the server ends."""
@@ -322,23 +289,6 @@ class ServerProcess:
         await stopping
         await listener.close(FLUSH)
 
-    async def _reload(self, app: Api, signals: StopSignals) -> None:
-        """Take what has changed in the configuration, whenever a signal asks for it."""
-        while True:
-            await signals.reload.wait()
-            signals.reload.clear()
-            try:
-                result = reloaded(self.settings, await asyncio.to_thread(self.reread))
-            except ConfigError as error:
-                for line in str(error).splitlines():
-                    log.error("the configuration stays as it was: %s", line)
-                continue
-            self.settings = result.settings
-            app.configure(self.settings)
-            logs.change(self.settings.log.level, self.settings.log.format)
-            signals.limit = self.settings.server.drain_seconds + OVERTIME
-            log.info("%s", in_words(result))
-
     def _announce(self, config_file: Path | None) -> None:
         settings, url = self.settings, base_url(self.settings.server.host, self.sockets)
         if self.service:
@@ -367,27 +317,3 @@ def in_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def cannot_listen(error: OSError, host: str, port: int, *, besides: bool = False) -> str:
-    """One line: why the address can't be listened on, and what to do.
-
-    A port that is listened on `besides` another is in the configuration of a dialect.
-    """
-    where = f"{host}:{port}"
-    if isinstance(error, socket.gaierror):
-        return f"mlxd: the host name '{host}' can't be resolved. Check server.host or --host."
-    match error.errno:
-        case errno.EADDRINUSE:
-            other = f"--port {port + 1}" if port < 65535 else "--port"
-            if besides:
-                other = "the server without this second port"
-            return f"mlxd: {where} is in use by another program. Stop it, or try {other}."
-        case errno.EACCES:
-            return (
-                f"mlxd: not allowed to listen on {where}. Ports below 1024 need root; use --port."
-            )
-        case errno.EADDRNOTAVAIL:
-            return f"mlxd: this machine has no address {host}. Check server.host or --host."
-        case _:
-            return f"mlxd: can't listen on {where}: {error.strerror}."

@@ -1,54 +1,65 @@
-"""The configuration read again while serving: what it changes at once, and what at a restart."""
+"""The configuration read again while serving: all of it is taken, or nothing."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 
-from mlxd.config.problems import conflicts, dotted, follow
+from mlxd.config.changes import ChangedKey, changes, in_words, taken
+from mlxd.config.problems import conflicts, dotted
 from mlxd.config.settings import Settings
-from mlxd.config.sources import leaves
 from mlxd.errors import ConfigError
 
-AT_ONCE: dict[str, Sequence[str]] = {
-    "server": ("api_keys", "allowed_hosts", "cors_origins", "drain_seconds"),
-    "log": ("level", "format"),
-}
-"""Keys that the running server takes; a request keeps what it began with."""
+log = logging.getLogger(__name__)
 
 
-class Reloaded(NamedTuple):
-    """The settings from now on, the keys that they differ in, and those that wait for a restart."""
+class Reloader:
+    """Reads the configuration with `reread`, and gives what a running server takes to `take`."""
 
-    settings: Settings
-    changed: tuple[str, ...]
-    waiting: tuple[str, ...]
+    def __init__(
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        take: Callable[[Settings], None],
+    ) -> None:
+        self.settings = settings
+        self._reread = reread
+        self._take = take
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self, check: bool = False) -> tuple[ChangedKey, ...]:
+        """What has changed; raises `ConfigError` with all problems. With `check` nothing changes.
+
+        What only a restart changes is among it each time, until there was one.
+        """
+        async with self._one_at_a_time:
+            try:
+                read = await asyncio.to_thread(self._reread)
+                found, settings = changes(self.settings, read), taken(self.settings, read)
+                _check(settings)
+            except ConfigError as error:
+                if not check:
+                    for line in str(error).splitlines():
+                        log.warning("the configuration stays as it was: %s", line)
+                raise
+            if not check:
+                # In one go: no request is begun with a half of it.
+                self._take(settings)
+                self.settings = settings
+                log.info("the configuration was read again; %s", in_words(found))
+            return found
+
+    async def reload_whenever(self, asked: asyncio.Event) -> None:
+        """Reload each time the event is set; what is wrong is in the log then."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            with suppress(ConfigError):
+                await self.reload()
 
 
-def reloaded(running: Settings, read: Settings) -> Reloaded:
-    """`running` with what it can take of `read`; raises `ConfigError` where that does not fit."""
-    updates = {
-        section: getattr(running, section).model_copy(
-            update={key: getattr(getattr(read, section), key) for key in keys}
-        )
-        for section, keys in AT_ONCE.items()
-    }
-    merged = running.model_copy(update=updates)
-    # An address that others reach, of which only a restart would change anything, keeps its keys.
-    for problem in conflicts(merged):
-        reason = f"{problem.reason} (it takes a restart)"
+def _check(settings: Settings) -> None:
+    """What is taken has to fit what only a restart would change, such as the address."""
+    for problem in conflicts(settings):
+        reason = f"{problem.reason} (until a restart)"
         raise ConfigError("configuration", dotted(problem.path), reason, problem.hint)
-    return Reloaded(merged, differing(running, merged), differing(merged, read))
-
-
-def differing(one: Settings, other: Settings) -> tuple[str, ...]:
-    """The keys in which two configurations differ, in their order."""
-    trees = one.model_dump(), other.model_dump()
-    paths = dict.fromkeys([*leaves(one), *leaves(other)])
-    return tuple(dotted(path) for path in paths if follow(path, trees[0]) != follow(path, trees[1]))
-
-
-def in_words(result: Reloaded) -> str:
-    """One line for the log; names of keys only, as values may be secret."""
-    now, later = ", ".join(result.changed), ", ".join(result.waiting)
-    parts = [f"changed: {now}"] if now else []
-    parts += [f"after a restart: {later}"] if later else []
-    return f"the configuration was read again; {'; '.join(parts) or 'nothing has changed'}"

@@ -60,6 +60,11 @@ def build_store(settings: ConversationSettings, config_file: Path | None) -> "Co
     return ConversationStore(settings, path, archive_folder(settings, path))
 
 
+def sweep_interval(settings: ConversationSettings) -> float:
+    """Seconds between two looks at what has expired."""
+    return min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, settings.ttl / SWEEPS))
+
+
 class ConversationStore:
     """Responses and conversations, in a file or in memory.
 
@@ -77,7 +82,7 @@ class ConversationStore:
         sweeping: bool = True,
     ) -> None:
         self._sweeps = sweeping
-        self._interval = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, settings.ttl / SWEEPS))
+        self._interval = sweep_interval(settings)
         file = StoreFile(path, max_bytes=settings.max_bytes, clock=clock, reserve=reserve)
         self._database = DatabaseThread(settings, file, archive, self._interval)
         self._clock = clock
@@ -97,6 +102,12 @@ class ConversationStore:
         await asyncio.wait({self._opening}, timeout=PATIENCE)
         if self._sweeps:
             self._sweeping = asyncio.create_task(self._sweep_always(), name="conversations sweep")
+
+    def configure(self, settings: ConversationSettings) -> None:
+        """Expire, and make room, by these settings from the next sweep on."""
+        self._interval = sweep_interval(settings)
+        self._thread.submit(self._database.configure, settings, self._interval)
+        self._wake.set()
 
     async def close(self) -> None:
         """As `Store.close`."""

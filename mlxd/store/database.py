@@ -188,6 +188,13 @@ class StoreFile:
     def _bare(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
 
+    def limit(self, db: sqlite3.Connection, max_bytes: int) -> None:
+        """Let the file of `db` grow past `max_bytes` by a quarter, and no further."""
+        self._max_bytes = max_bytes
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+        # Beyond `max_bytes` the oldest go; this is where nothing is written any more.
+        db.execute(f"PRAGMA max_page_count = {max_bytes * 5 // 4 // page:d}")
+
     def _connect(self, *, check: bool = False) -> sqlite3.Connection:
         if not self.in_memory:
             self._make_private()
@@ -198,9 +205,7 @@ class StoreFile:
                 self._check(db)
             for setting in _SETTINGS:
                 db.execute(setting)
-            (page,) = db.execute("PRAGMA page_size").fetchone()
-            # Beyond `max_bytes` the oldest go; this is where nothing is written any more.
-            db.execute(f"PRAGMA max_page_count = {self._max_bytes * 5 // 4 // page:d}")
+            self.limit(db, self._max_bytes)
             if 0 < version_of(db) < len(self._migrations):
                 self._back_up(db)
             migrate(db, self._migrations)

@@ -53,6 +53,12 @@ class DatabaseThread:
         path = "" if file.in_memory else str(file.path)
         self.status = StoreStatus(kind=settings.store, path=path)
 
+    def configure(self, settings: ConversationSettings, interval: float) -> None:
+        """Go by these settings from now on."""
+        self._settings, self._interval = settings, interval
+        if self._tables is not None:
+            self._file.limit(self._tables.db, settings.max_bytes)
+
     def claim(self) -> None:
         """Take the file for this process.
 

@@ -8,7 +8,7 @@ import pytest
 from mlxd.api.app import create_app
 from mlxd.config.settings import Settings
 from mlxd.server.announcement import announcement
-from mlxd.server.lifecycle import build_engine
+from mlxd.server.engines import build_engine
 from tests.memory_store import MemoryStore
 
 MODELS = {"demo": {"source": "org/demo"}}

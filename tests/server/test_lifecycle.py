@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import pytest
 
 from mlxd.config.settings import ModelSettings, Settings
+from mlxd.server.addresses import cannot_listen, ports_of
 from mlxd.server.announcement import announcement, base_url, model_line
-from mlxd.server.lifecycle import cannot_listen, ports_of
 from mlxd.status import ModelInfo
 from tests.sources import ROOT
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import pytest
 
+from mlxd.server.addresses import cannot_listen
 from mlxd.server.connection import Limits
-from mlxd.server.lifecycle import cannot_listen
 from mlxd.server.listener import bind, is_fair
 from tests.server.support import PATIENT, QUICK, Client, serving, until
 

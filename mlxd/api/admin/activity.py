@@ -63,6 +63,14 @@ class Activity:
         self._states = _states(engine.status())
         engine.watch(self)
 
+    def configure(self, *, show_text: bool) -> None:
+        """Show texts from now on, or hide them."""
+        self.wants_text = self.conversations.show_text = show_text
+        if not show_text:
+            self.conversations.hide_texts()
+            for live in self.live.values():
+                live.tail = ""
+
     @property
     def state(self) -> str:
         """The engine's state."""

@@ -56,9 +56,14 @@ class ActiveConversations:
 
     def __init__(self, now: Callable[[], float], *, show_text: bool) -> None:
         self._now = now
-        self._show_text = show_text
+        self.show_text = show_text
         self._active: OrderedDict[str, ActiveConversation] = OrderedDict()
         self._names: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
+
+    def hide_texts(self) -> None:
+        """Forget what was shown of them."""
+        for each in self._active.values():
+            each.status = replace(each.status, text="")
 
     def joined(self, request: GenerateRequest) -> str:
         """The id of the conversation that `request` belongs to, which it is a turn of now."""
@@ -141,7 +146,7 @@ class ActiveConversations:
         if len(self._active) >= SHOWN:
             resting = (key for key, each in self._active.items() if not each.status.running)
             del self._active[next(resting, next(iter(self._active)))]
-        text = _first_question(request.messages)[:BEGINNING] if self._show_text else ""
+        text = _first_question(request.messages)[:BEGINNING] if self.show_text else ""
         status = ConversationStatus(
             id=identity, kind=kind, dialect=request.source.dialect, model=request.model, text=text
         )

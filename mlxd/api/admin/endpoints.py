@@ -64,12 +64,16 @@ class AdminEndpoints:
     def __init__(
         self, settings: Settings, engine: Engine, activity: Activity, facts: ServerFacts
     ) -> None:
-        self.settings = settings
         self._engine = engine
         self._activity = activity
         self._facts = facts
         self._snapshots = Snapshots(settings, engine, activity, facts)
         self._changing: set[asyncio.Task[None]] = set()
+
+    def configure(self, settings: Settings) -> None:
+        """Show these settings from now on."""
+        self._snapshots.settings = settings
+        self._activity.configure(show_text=settings.admin.show_text)
 
     def add_rules(self, app: Api) -> None:
         """Every path below `/admin` is ours, for every method, so that one gate is before all."""
@@ -82,6 +86,7 @@ class AdminEndpoints:
             ("POST", "/admin/models/<path:name>/load", self.load),
             ("POST", "/admin/models/<path:name>/unload", self.unload),
             ("POST", "/admin/engine/restart", self.restart),
+            ("POST", "/admin/reload", self.reload),
             ("GET", "/metrics", self.metrics),
         ]
         for method, rule, view in rules:
@@ -101,7 +106,7 @@ class AdminEndpoints:
 
     async def config(self) -> Response:
         """The settings in effect, without secrets."""
-        shown = without_secrets(self.settings)
+        shown = without_secrets(self._snapshots.settings)
         return json_response({"file": self._facts.config_file, "settings": shown}, 200, UNSEEN)
 
     async def metrics(self) -> Response:
@@ -142,6 +147,15 @@ class AdminEndpoints:
         log.warning("the engine was restarted by an administrator")
         return json_response({"state": self._engine.status().state}, 202)
 
+    async def reload(self) -> Response:
+        """Read the configuration again, and take it unless it is only to be checked."""
+        check = _flag(current_request().args.get("check", ""))
+        try:
+            found = await self._facts.reload(check)
+        except errors.ConfigError as error:
+            return _misconfigured(error)
+        return json_response({"changed": [each._asdict() for each in found]}, 200, UNSEEN)
+
     async def _watch_log(self) -> AsyncGenerator[None, None]:
         with log_watched(self._activity.log):
             yield
@@ -160,7 +174,8 @@ class AdminEndpoints:
         done, _ = await asyncio.wait({task}, timeout=AT_ONCE)
         if done:
             await task
-        now = next(each for each in self._engine.models() if each.id == model.id)
+        # Meanwhile it may have left the configuration.
+        now = find_model(model.id, self._engine.models()) or model
         return json_response({"id": now.id, "state": now.state}, 200 if done else 202)
 
     def _changed(self, task: asyncio.Task[None]) -> None:
@@ -206,6 +221,16 @@ def _refusal(status: int, kind: str, message: str) -> Response:
     return json_response({"error": {"type": kind, "message": message}}, status, UNSEEN)
 
 
+def _misconfigured(error: errors.ConfigError) -> Response:
+    problems = [
+        {"file": each.file, "line": each.line, "key": each.key, "reason": each.reason}
+        | {"hint": each.hint}
+        for each in (error, *error.others)
+    ]
+    shown = {"type": "config_error", "message": str(error), "problems": problems}
+    return json_response({"error": shown}, 400, UNSEEN)
+
+
 def _only(method: str, view: AdminView) -> AdminView:
     """`view` for `method` alone."""
 
@@ -221,6 +246,12 @@ def _only(method: str, view: AdminView) -> AdminView:
 async def _nothing_here(name: str = "") -> Response:
     request = current_request()
     raise errors.RouteNotFound(request.method[:16], request.path[:200])
+
+
+def _flag(text: str) -> bool:
+    if text not in ("", "true", "false", "1", "0"):
+        raise errors.InvalidField("check", "value", "check must be true or false.")
+    return text in ("true", "1")
 
 
 def _rate(text: str) -> float:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from mlxd import __version__
 from mlxd.api.admin.activity import Activity
 from mlxd.api.http.health import health_of
+from mlxd.config.changes import ChangedKey
 from mlxd.config.engine_specs import default_model
 from mlxd.config.machine import resident_bytes
 from mlxd.config.settings import Settings
@@ -37,6 +38,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+async def nothing_new(_check: bool) -> Sequence[ChangedKey]:
+    """The reload of a server that has no configuration to read again."""
+    return ()
+
+
 @dataclass(frozen=True)
 class ServerFacts:
     """What only the server knows of itself."""
@@ -46,6 +52,8 @@ class ServerFacts:
     config_file: str = ""
     connections: Callable[[], int] = int
     store: Callable[[], StoreStatus] = StoreStatus
+    reload: Callable[[bool], Awaitable[Sequence[ChangedKey]]] = nothing_new
+    """Reads the configuration again, only to check it or to take it; raises `ConfigError`."""
     dialects: Mapping[str, str] = field(default_factory=dict)
     """The enabled dialects, and the title of each."""
     describe: Callable[[str], ModelFacts] = lambda source: ModelFacts()
@@ -65,11 +73,10 @@ class Snapshots:
     def __init__(
         self, settings: Settings, engine: Engine, activity: Activity, facts: ServerFacts
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._engine = engine
         self._activity = activity
         self._facts = facts
-        self._default = default_model(settings)
         self._began = time.monotonic()
         self._taken = -FRESH
         self._latest = Snapshot(-1, b"")
@@ -85,7 +92,7 @@ class Snapshots:
 
     def status(self) -> Status:
         """Everything, now."""
-        engine, activity, settings = self._engine.status(), self._activity, self._settings
+        engine, activity, settings = self._engine.status(), self._activity, self.settings
         engine = replace(
             engine,
             requests=tuple(self._with_activity(each, engine.models) for each in engine.requests),
@@ -112,7 +119,7 @@ class Snapshots:
         return ServerStatus(
             version=__version__,
             state="draining" if draining else "serving",
-            health=health_of(engine, self._settings.engine.stall_timeout),
+            health=health_of(engine, self.settings.engine.stall_timeout),
             reason=engine.reason,
             at=round(time.time(), 3),
             pid=os.getpid(),
@@ -129,7 +136,7 @@ class Snapshots:
             model,
             progress=1.0 if model.state == "loaded" else model.progress,
             running=sum(each.model == model.id and each.phase != "queued" for each in requests),
-            default=model.id == self._default,
+            default=model.id == default_model(self.settings),
         )
 
     def _with_activity(self, status: RequestStatus, models: Iterable[ModelInfo]) -> RequestStatus:

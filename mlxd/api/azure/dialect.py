@@ -84,6 +84,12 @@ class Azure(Dialect):
             *(replace(route, rule=rule) for route in MODEL_ROUTES for rule in moved(route.rule)),
         )
 
+    def configure(self, settings: Settings) -> None:
+        """Serve these deployments from now on."""
+        self._deployments = settings.azure.deployments or {}
+        self._filter_results = settings.azure.content_filter_results
+        self._responses.configure(settings)
+
     def views(self, services: Services) -> Sequence[View | SocketView]:
         """See `Endpoints.views`."""
 

@@ -31,7 +31,7 @@ class RequestReader:
     """Reads what callers send."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
-        self._settings = settings
+        self.settings = settings
         self._engine = engine
 
     async def parsed(
@@ -72,8 +72,8 @@ class RequestReader:
         record.model = route_model(
             requested,
             self._engine.models(),
-            default=self._settings.defaults.model,
-            unknown=self._settings.server.unknown_model,
+            default=self.settings.defaults.model,
+            unknown=self.settings.server.unknown_model,
         )
         return record.model
 
@@ -82,7 +82,7 @@ class RequestReader:
         return await inflate(
             data,
             request.headers.get("Content-Encoding", ""),
-            limit=self._settings.server.max_body,
+            limit=self.settings.server.max_body,
             body=request.counted_body,
         )
 

@@ -284,6 +284,51 @@ class PrefixReport(msgspec.Struct, frozen=True, kw_only=True):
     models: list[KeptPrefixes]
 
 
+class ReloadedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is another now, secrets masked; null where it, or its model, was not there."""
+
+    key: str
+    old: Any
+    new: Any
+    effect: Literal["now", "next load", "restart"]
+
+
+class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server has found in its configuration, and taken where that needs no restart."""
+
+    changed: list[ReloadedKey]
+
+
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer took."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer; `finish` is `stop`, `length`, `tool_calls`, or the name of what went wrong,
+    `seconds` go from the question to the last token."""
+
+    text: str
+    reasoning: str
+    model: str
+    usage: TokenUsage
+    finish: str
+    seconds: float
+
+
+class EarlierConversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation of `mlxd chat`, last used `at` seconds since 1970."""
+
+    id: str
+    title: str
+    url: str
+    model: str
+    at: float
+    turns: int
+
+
 FORMS: dict[str, Any] = {
     "mlxd models --json": list[ModelEntry],
     "mlxd models --recommended --json": Recommendations,
@@ -296,6 +341,9 @@ FORMS: dict[str, Any] = {
     "mlxd launch --json": list[LaunchableAgent],
     "mlxd ps --json": RunningServers,
     "mlxd service status --json": ServiceReport,
+    "mlxd chat --json": ChatAnswer,
+    "mlxd chat --list --json": list[EarlierConversation],
+    "mlxd reload --json": ReloadReport,
     "mlxd prefixes --json": PrefixReport,
     "mlxd top --json": Status,
 }

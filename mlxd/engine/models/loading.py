@@ -187,6 +187,18 @@ def _load(
     )
 
 
+def adopt(loaded: LoadedModel, spec: ModelSpec) -> None:
+    """Take of `spec`, as it is configured now, what needs no loading."""
+    folder = locate(loaded.spec.source)
+    changed = with_advice(spec, Advice() if folder is None else advice(folder))
+    loaded.spec = msgspec.structs.replace(
+        loaded.spec,
+        max_tokens=changed.max_tokens,
+        sampling=changed.sampling,
+        stop_repetition=changed.stop_repetition,
+    )
+
+
 def with_advice(spec: ModelSpec, advised: Advice) -> ModelSpec:
     """A model's settings with the sampling that is used where a request says nothing."""
     sampling = spec.sampling.merged(advised.sampling).merged(spec.usual_sampling)

@@ -22,6 +22,7 @@ from mlxd.engine.protocol import (
     Count,
     FrameReader,
     Load,
+    Reconfigure,
     Refused,
     Reply,
     Shutdown,
@@ -78,7 +79,8 @@ class Deferred:
     run: Callable[[], None]
 
 
-Job = TokenizedPrompt | WaitingPrompt | Cancel | Load | Unload | Configure | Deferred | Shutdown
+Command = Cancel | Load | Unload | Configure | Reconfigure | Shutdown
+Job = TokenizedPrompt | WaitingPrompt | Deferred | Command
 """What the main thread takes on."""
 
 
@@ -205,7 +207,7 @@ def read_commands(
                     case Configure() as command:
                         saves = command.limits.prefix_disk is not None
                         jobs.put(command)
-                    case Load() | Unload() | Shutdown() as command:
+                    case Reconfigure() | Load() | Unload() | Shutdown() as command:
                         jobs.put(command)
     except (OSError, ValueError):
         log.exception("the supervisor's socket broke")

@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -15,6 +14,7 @@ from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.fingerprint import state_of_model
 from mlxd.engine.models.loading import (
     LoadedModel,
+    adopt,
     blaming,
     lacks_memory,
     load,
@@ -27,6 +27,8 @@ from mlxd.engine.process.device_memory import device_computes, measured_memory
 from mlxd.engine.process.input_threads import EngineSocket, Preparer
 from mlxd.engine.process.known_trials import KnownTrials
 from mlxd.engine.process.resident_model import (
+    LoadFailure,
+    NoRoom,
     ResidentModel,
     ServedName,
     bytes_of,
@@ -34,10 +36,17 @@ from mlxd.engine.process.resident_model import (
     weights_key,
 )
 from mlxd.engine.prompt.answers import Answers, scope_of
-from mlxd.engine.protocol import Answered, Configure, EngineLimits, ModelChanged, ModelSpec
+from mlxd.engine.protocol import (
+    Answered,
+    Configure,
+    EngineLimits,
+    ModelChanged,
+    ModelSpec,
+    Reconfigure,
+)
 from mlxd.engine.scheduling.fairness import Fairness
 from mlxd.engine.scheduling.scheduler import Scheduler
-from mlxd.errors import ErrorReport, ModelNotFound, ModelUnusable
+from mlxd.errors import ModelNotFound, ModelUnusable
 
 GB = 1e9
 QUEUE_SHARE = 0.05
@@ -46,29 +55,6 @@ FAILURE_WINDOW = 60.0
 """A model whose steps fail twice within so many seconds is not trusted any more."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a model can't be used, since when, and how its files were (None: it may be tried anew).
-
-    `crashed` says that trying costs the process.
-    """
-
-    reason: str
-    files: str | None
-    at: float = 0.0
-    crashed: bool = False
-
-
-class NoRoom(ModelUnusable):
-    """There is no memory for a model beside those that work now."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(model, "it does not fit into memory beside what is running")
-
-    def report(self) -> ErrorReport:
-        return ModelUnusable(self.model, self.reason).report()
 
 
 class ModelPool:
@@ -85,9 +71,9 @@ class ModelPool:
         self._post = post
         self._by_name: dict[str, ResidentModel] = {}
         self._specs: dict[str, ModelSpec] = {}
-        self._config = Configure(models=())
+        self._limits = self._next_limits = EngineLimits()
         self._needs: dict[str, int] = {}
-        self._failed: dict[str, _Failure] = {}
+        self._failed: dict[str, LoadFailure] = {}
         self._trials = KnownTrials()
         self._threads = BlasThreads(openblas())
         self.memory_limit = 0
@@ -98,16 +84,31 @@ class ModelPool:
 
     def configure(self, config: Configure) -> None:
         """Take the models and limits of a new process."""
-        self._config = config
+        self._limits = self._next_limits = config.limits
         self._specs = {spec.id: spec for spec in config.models}
         self._failed = {
-            name: _Failure(crash.reason, crash.files, crashed=True)
+            name: LoadFailure(crash.reason, crash.files, crashed=True)
             for name, crash in config.crashes.items()
         }
         self.memory_limit = config.limits.memory_bytes or measured_memory()
         self.prefixes = Prefixes(0, self._disk())
         exact = config.limits.exact_history
         self.answers = Answers(stored=self.prefixes.answers) if exact else None
+
+    def reconfigure(self, command: Reconfigure) -> None:
+        """Take what is configured from now on."""
+        self._next_limits = command.limits
+        for spec in command.models:
+            if spec != self._specs.get(spec.id):
+                # It was right of the model as it was: this one may fit, and be sound.
+                self._needs.pop(spec.id, None)
+                if (failure := self._failed.get(spec.id)) and not failure.crashed:
+                    del self._failed[spec.id]
+            self._specs[spec.id] = spec
+        for name, resident in self._by_name.items():
+            loaded = resident.names[name].loaded
+            adopt(loaded, self._specs[name])
+            self._report_loaded(resident, loaded)
 
     def _disk(self) -> PrefixDisk | None:
         """Where prefixes are kept besides, if they are."""
@@ -119,7 +120,7 @@ class ModelPool:
     @property
     def limits(self) -> EngineLimits:
         """The limits of this process."""
-        return self._config.limits
+        return self._limits
 
     def get(self, name: str) -> ResidentModel | None:
         """A model if it is loaded; several names may have the same one."""
@@ -185,7 +186,7 @@ class ModelPool:
         would make all others wait.
         """
         files = state_of_files(spec.source) if lasting else None
-        self._failed[spec.id] = _Failure(reason, files, time.monotonic())
+        self._failed[spec.id] = LoadFailure(reason, files, time.monotonic())
         self._server.send(ModelChanged(spec.id, "failed", reason=reason))
 
     def _restart(self, resident: ResidentModel) -> None:
@@ -219,7 +220,7 @@ class ModelPool:
         spec = self._specs.get(name)
         if spec is None:
             raise ModelNotFound(name, list(self._specs))
-        if (failure := self._failed.get(name)) and self._still_holds(failure, spec, requested):
+        if (failure := self._failed.get(name)) and failure.holds(spec, requested):
             raise ModelUnusable(name, failure.reason)
         shared = self._with_weights_of(spec)
         # What it needs is known once its files were read; then it is not read in vain again.
@@ -235,26 +236,23 @@ class ModelPool:
         except ModelUnusable as error:
             self._fail(spec, error.reason, lasting=not lacks_memory(error.__cause__))
             raise
+        self._report_loaded(resident, loaded)
+        return resident
+
+    def _report_loaded(self, resident: ResidentModel, loaded: LoadedModel) -> None:
         self._server.send(
             ModelChanged(
-                *(name, "loaded", loaded.context_length, loaded.bytes),
+                *(loaded.spec.id, "loaded", loaded.context_length, loaded.bytes),
                 markup=loaded.markup,
                 answers=loaded.format.answer,
                 unbatched=resident.ability.reason,
                 sampling=loaded.spec.sampling,
             )
         )
-        return resident
-
-    def _still_holds(self, failure: _Failure, spec: ModelSpec, requested: float | None) -> bool:
-        if requested is None and not failure.crashed:
-            return False
-        if requested is not None and requested < failure.at:
-            return True
-        return failure.files is not None and failure.files == state_of_files(spec.source)
 
     def _load(self, spec: ModelSpec) -> ResidentModel:
         """Bring a model into memory with all that runs it; raises `ModelUnusable`."""
+        self._limits = self._next_limits
         # Before they are read: files that change meanwhile must not name what was read before.
         files = state_of_model(spec.source) if self.limits.prefix_disk else None
         key = weights_key(spec)

@@ -17,7 +17,7 @@ from mlxd.engine.prompt.answers import Answers
 from mlxd.engine.prompt.builder import PromptBuilder
 from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.scheduling.scheduler import Scheduler
-from mlxd.errors import ModelUnusable
+from mlxd.errors import ErrorReport, ModelUnusable
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,37 @@ class ResidentModel:
     def pinned(self) -> bool:
         """Whether it may not leave for another model."""
         return any(name.loaded.spec.pinned for name in self.names.values())
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """Why a model can't be used, since when, and how its files were (None: it may be tried anew).
+
+    `crashed` says that trying costs the process.
+    """
+
+    reason: str
+    files: str | None
+    at: float = 0.0
+    crashed: bool = False
+
+    def holds(self, spec: ModelSpec, requested: float | None) -> bool:
+        """Whether it is not tried anew for who asked at a time; None for an administrator."""
+        if requested is None and not self.crashed:
+            return False
+        if requested is not None and requested < self.at:
+            return True
+        return self.files is not None and self.files == state_of_files(spec.source)
+
+
+class NoRoom(ModelUnusable):
+    """There is no memory for a model beside those that work now."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, "it does not fit into memory beside what is running")
+
+    def report(self) -> ErrorReport:
+        return ModelUnusable(self.model, self.reason).report()
 
 
 def bytes_of(models: Iterable[ResidentModel]) -> int:

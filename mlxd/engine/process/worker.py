@@ -23,8 +23,8 @@ from mlxd.engine.process.input_threads import (
     TokenizedPrompt,
     WaitingPrompt,
 )
-from mlxd.engine.process.model_pool import ModelPool, NoRoom
-from mlxd.engine.process.resident_model import ResidentModel
+from mlxd.engine.process.model_pool import ModelPool
+from mlxd.engine.process.resident_model import NoRoom, ResidentModel
 from mlxd.engine.process.wired_memory import hold_wired_limit
 from mlxd.engine.protocol import (
     SAVE_SECONDS,
@@ -34,6 +34,7 @@ from mlxd.engine.protocol import (
     Load,
     Postponed,
     Ready,
+    Reconfigure,
     Shutdown,
     Stats,
     Step,
@@ -134,6 +135,8 @@ class Worker:
                     # ModelChanged says what went wrong; the first request gets the reason.
                     with suppress(MlxdError):
                         self._pool.provide(job.preload)
+            case Reconfigure():
+                self._pool.reconfigure(job)
             case TokenizedPrompt():
                 self._submit(job)
             case WaitingPrompt():
@@ -306,6 +309,7 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
         before=prompt.before,
         begins=prompt.begins,
         prompt_note=prompt.note,
+        # Now, not when it begins: what is configured meanwhile is for later requests.
         sampling=request.sampling.merged(loaded.spec.sampling),
         logprobs=request.logprobs,
     )

@@ -130,6 +130,16 @@ class ScriptedEngine:
     async def start(self) -> None:
         """There is nothing to start."""
 
+    def configure(self, models: tuple[ModelInfo, ...], *, max_queue: int, max_batch: int) -> None:
+        """Take what is configured from now on; scripts that play go on."""
+        states = {name: model.state for name, model in self._models.items()}
+        self._models = {
+            model.id: replace(model, state=states.get(model.id, model.state)) for model in models
+        }
+        self._max_queue, self._max_batch = max_queue, max_batch
+        self._changed()
+        self._watcher.changed()
+
     async def stop(self, drain: float) -> None:
         """See `Engine.stop`."""
         self._stopping = True

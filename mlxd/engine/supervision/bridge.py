@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import assert_never
 
-import msgspec
 from msgspec.structs import replace
 
 from mlxd.engine.interface import Unwatched, Watcher
@@ -19,10 +18,12 @@ from mlxd.engine.protocol import (
     ModelChanged,
     Postponed,
     Ready,
+    Reconfigure,
     Refused,
     Reply,
     Stats,
     Step,
+    Unload,
 )
 from mlxd.engine.supervision.call import EngineCall
 from mlxd.engine.supervision.key_accounts import KeyAccounts
@@ -31,7 +32,7 @@ from mlxd.engine.supervision.process import BrokenProtocol
 from mlxd.engine.supervision.request import PendingRequest
 from mlxd.engine.supervision.restarts import Loss, RestartLoop, RestartPolicy, reason_of
 from mlxd.engine.supervision.wait_reasons import wait_note
-from mlxd.engine.supervision.watchdog import Watchdog
+from mlxd.engine.supervision.watchdog import Timeouts, Watchdog
 from mlxd.errors import (
     Cancelled,
     EngineCrashed,
@@ -45,21 +46,6 @@ from mlxd.errors import (
 from mlxd.status import RequestStatus
 
 Work = PendingRequest | EngineCall
-
-
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds without progress after which the engine process is replaced.
-
-    `load` holds while a model loads, `stall` otherwise.
-    """
-
-    stall: float
-    load: float
-
-    @property
-    def start(self) -> float:
-        """While a process starts: it imports its libraries, which reads many files, no weights."""
-        return min(self.load, 2 * self.stall)
 
 
 class Bridge:
@@ -169,9 +155,33 @@ class Bridge:
         """Configure the new process."""
         report = self.report
         self.restart_loop.send(
-            replace(self._config, preload=report.preload, crashes=dict(report.crashes))
+            replace(
+                self._config,
+                models=report.specs,
+                preload=report.preload,
+                crashes=dict(report.crashes),
+            )
         )
         self._update_watchdogs()
+
+    def configure(self, config: Configure) -> None:
+        """Take what is configured from now on; models that are not leave when they are idle."""
+        self._config = config
+        self.report.configure(config.models, config.preload)
+        self.restart_loop.send(Reconfigure(self.report.specs, config.limits))
+        for model in self.report.retired:
+            self._unload_retired(model)
+        self._after_model_change()
+
+    def _unload_retired(self, model: str) -> None:
+        """Have a model that is configured no more leave memory, if nothing runs there."""
+        in_memory = self.report.model(model).state in ("loaded", "loading")
+        if (
+            in_memory
+            and model in self.report.retired
+            and not any(work.model == model for work in self._all())
+        ):
+            self.take_on(EngineCall(Unload(self.number(), model)))
 
     def restart(self, error: EngineCrashed) -> None:
         """Replace the process on purpose; models that were fatal to one are tried again."""
@@ -261,13 +271,8 @@ class Bridge:
     def _accept(self, reply: Accepted) -> None:
         self._preparation.moved()
         if (pending := self._requests.get(reply.id)) is not None:
-            model, report = pending.model, self.report
-            pending.accept(
-                reply,
-                report.markup(model),
-                report.reasoning_mode(model),
-                sampling=report.sampling(model),
-            )
+            markup, usual = self.report.markup(pending.model), self.report.sampling(pending.model)
+            pending.accept(reply, markup, sampling=pending.request.sampling.merged(usual))
             self._release_if_ended(pending)
             self._update_watchdogs()
 
@@ -312,6 +317,8 @@ class Bridge:
         for work in self._all():
             if work.model == change.model:
                 work.envelope.postponed = False
+        if change.state == "loaded":
+            self._unload_retired(change.model)
         self._after_model_change()
 
     def _get_ready(self, reply: Ready) -> None:
@@ -340,6 +347,8 @@ class Bridge:
         known = self._requests.pop(work.number, None) or self._calls.pop(work.number, None)
         if not self._requests:
             self.drained.set()
+        if isinstance(known, PendingRequest):
+            self._unload_retired(known.model)
         self._update_watchdogs()
         return known is not None
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mlxd.engine.interface import Markup
 from mlxd.engine.protocol import LoadCrash, ModelChanged, ModelSpec, Ready, Step
 from mlxd.errors import ModelNotFound
-from mlxd.messages import ReasoningMode, Sampling
+from mlxd.messages import GenerateRequest, Sampling
 from mlxd.status import EngineFigures, ModelInfo
 
 STEPS_REMEMBERED = 64
@@ -27,6 +27,8 @@ class LastReport:
     def __init__(self, specs: tuple[ModelSpec, ...], preload: str | None) -> None:
         self._preload = preload
         self._specs = {spec.id: spec for spec in specs}
+        self._configured = tuple(self._specs)
+        # Those that were configured stay: answers of theirs may still run.
         self._models = {spec.id: _unloaded(spec) for spec in specs}
         self._markups: dict[str, Markup] = {}
         # In the order they were loaded; a dict because a set has none.
@@ -42,9 +44,36 @@ class LastReport:
         self._ready_at = 0.0
         self._said_at = 0.0
 
+    def configure(self, specs: tuple[ModelSpec, ...], preload: str | None) -> None:
+        """Take what is configured from now on."""
+        self._preload = preload
+        self._configured = tuple(spec.id for spec in specs)
+        for spec in specs:
+            before = self._models.get(spec.id) or _unloaded(spec)
+            self._specs[spec.id] = spec
+            self._models[spec.id] = replace(
+                before, aliases=spec.aliases, max_tokens=spec.max_tokens
+            )
+            # Until the engine says what its own files make of that.
+            loaded = self._sampling.get(spec.id) if before.state == "loaded" else None
+            self._sampling[spec.id] = spec.sampling.merged(loaded or spec.usual_sampling)
+        for name in self.retired:
+            self._wanted.pop(name, None)
+
     @property
     def models(self) -> tuple[ModelInfo, ...]:
-        return tuple(self._models.values())
+        """The configured models, in the configuration's order."""
+        return tuple(self._models[name] for name in self._configured)
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """The configured models and, behind them, those that were."""
+        return tuple(self._specs[name] for name in (*self._configured, *self.retired))
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The models that are configured no more."""
+        return tuple(name for name in self._models if name not in self._configured)
 
     @property
     def loading(self) -> bool:
@@ -79,8 +108,28 @@ class LastReport:
     def model(self, name: str) -> ModelInfo:
         """The model with this id; raises `ModelNotFound`."""
         if name not in self._models:
-            raise ModelNotFound(model=name, available=list(self._models))
+            raise ModelNotFound(model=name, available=list(self._configured))
         return self._models[name]
+
+    def configured(self, name: str) -> ModelInfo:
+        """The model that new requests may ask for; raises `ModelNotFound`."""
+        if name not in self._configured:
+            raise ModelNotFound(model=name, available=list(self._configured))
+        return self._models[name]
+
+    def settled(self, request: GenerateRequest) -> GenerateRequest:
+        """`request` with what is configured now, so that nothing configured later changes it."""
+        name = request.model
+        spec, known = self._specs[name], self._models[name].state == "loaded"
+        usual = self._sampling[name] if known else spec.sampling
+        return replace(
+            request,
+            sampling=request.sampling.merged(usual),
+            max_tokens=request.max_tokens or spec.max_tokens,
+            reasoning=replace(
+                request.reasoning, mode=request.reasoning.mode or spec.reasoning_mode
+            ),
+        )
 
     def markup(self, model: str) -> Markup:
         """How to read the text of a model that was loaded."""
@@ -90,16 +139,14 @@ class LastReport:
         """How tokens are drawn where a request does not say."""
         return self._sampling[model]
 
-    def reasoning_mode(self, model: str) -> ReasoningMode:
-        """What is done with a model's thinking where the request does not say."""
-        return self._specs[model].reasoning_mode
-
     def changed(self, change: ModelChanged) -> None:
         """Take a model's new state; what is only known of a loaded model is kept."""
         before = self.model(change.model)
         self._models[change.model] = replace(
             before,
             state=change.state,
+            # What is configured meanwhile comes with the next load.
+            source=self._specs[change.model].source if change.files else before.source,
             reason=change.reason,
             context_length=change.context_length or before.context_length,
             bytes=change.bytes or before.bytes,
@@ -115,7 +162,8 @@ class LastReport:
             self.crashes.pop(change.model, None)
             self._markups[change.model] = change.markup
             self._sampling[change.model] = change.sampling.merged(self._sampling[change.model])
-            self._wanted[change.model] = None
+            if change.model in self._configured:
+                self._wanted[change.model] = None
         elif change.state == "unloaded":
             self._wanted.pop(change.model, None)
 

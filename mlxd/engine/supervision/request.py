@@ -105,9 +105,7 @@ class PendingRequest:
     def status(self) -> RequestStatus:
         return self._times.status(self.request, self._figures)
 
-    def accept(
-        self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode, *, sampling: Sampling
-    ) -> None:
+    def accept(self, reply: Accepted, markup: Markup, *, sampling: Sampling) -> None:
         """The engine has the request in its queue; `markup` is how its model's text is read.
 
         It says so again when it had to prepare the prompt again because its model was away.
@@ -117,7 +115,7 @@ class PendingRequest:
         self.accepted = True
         self._usual_sampling = sampling
         self.left_out = reply.left_out
-        self._guarded(lambda: self._start(reply, markup, usual_mode))
+        self._guarded(lambda: self._start(reply, markup))
         if not self.ended:
             self._watcher.moved(self.request, self.status())
         self._completion.complete()
@@ -161,12 +159,12 @@ class PendingRequest:
         """The caller has left; whoever still reads gets no more."""
         self._close(InternalError(reason="the request was left"))
 
-    def _start(self, reply: Accepted, markup: Markup, usual_mode: ReasoningMode) -> list[Event]:
+    def _start(self, reply: Accepted, markup: Markup) -> list[Event]:
         self._builder = self._blocks(
             markup,
             self.request,
             opens_reasoning=reply.opens_reasoning,
-            mode=self.request.reasoning.mode or usual_mode,
+            mode=self.request.reasoning.mode or "separate",
         )
         self._figures = RowFigures(prompt_tokens=reply.prompt_tokens)
         return [

@@ -16,11 +16,12 @@ from mlxd.engine.protocol import (
     ModelSpec,
     Unload,
 )
-from mlxd.engine.supervision.bridge import Bridge, Timeouts
+from mlxd.engine.supervision.bridge import Bridge
 from mlxd.engine.supervision.call import EngineCall
 from mlxd.engine.supervision.event_buffer import Unread
 from mlxd.engine.supervision.request import BlockFactory, PendingRequest
 from mlxd.engine.supervision.restarts import RestartPolicy
+from mlxd.engine.supervision.watchdog import Timeouts
 from mlxd.errors import DeadlineExceeded, EngineCrashed, EngineStopped, QueueFull
 from mlxd.messages import GenerateRequest
 from mlxd.status import EngineState, EngineStatus, ModelInfo
@@ -69,6 +70,13 @@ class Supervisor:
     async def start(self) -> None:
         """Start the process; it may take a while until it answers, requests wait for it."""
         self._bridge.restart_loop.start()
+
+    def configure(
+        self, models: tuple[ModelSpec, ...], limits: EngineLimits, *, preload: str | None
+    ) -> None:
+        """Take what is configured from now on; requests go on with what they began with."""
+        self._limits = limits
+        self._bridge.configure(Configure(models=models, limits=limits, preload=preload))
 
     async def stop(self, drain: float) -> None:
         """End everything; a second call with a shorter `drain` overtakes the first."""
@@ -169,7 +177,7 @@ class Supervisor:
             raise QueueFull(limit=limits.max_queue)
         pending = PendingRequest(
             self._bridge.number(),
-            request,
+            self._bridge.report.settled(request),
             unread=self._unread,
             blocks=self._blocks,
             watcher=self._bridge.watcher,
@@ -180,7 +188,7 @@ class Supervisor:
     def _check(self, model: str) -> None:
         if self._stopping:
             raise EngineStopped
-        self._bridge.report.model(model)
+        self._bridge.report.configured(model)
         if self._bridge.failing:
             raise self._bridge.failure()
 

@@ -3,6 +3,23 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds without progress after which the engine process is replaced.
+
+    `load` holds while a model loads, `stall` otherwise.
+    """
+
+    stall: float
+    load: float
+
+    @property
+    def start(self) -> float:
+        """While a process starts: it imports its libraries, which reads many files, no weights."""
+        return min(self.load, 2 * self.stall)
+
 
 class Watchdog:
     """Calls `stalled` with the seconds of silence when they reach the patience of the moment.

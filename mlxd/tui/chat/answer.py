@@ -9,7 +9,7 @@ PartKind = Literal["reasoning", "text", "call"]
 AnswerState = Literal["waiting", "running", "completed", "incomplete", "failed", "stopped"]
 ENDED: tuple[AnswerState, ...] = ("completed", "incomplete", "failed", "stopped")
 
-_KINDS: dict[str, PartKind] = {
+KINDS: dict[str, PartKind] = {
     "message": "text",
     "reasoning": "reasoning",
     "function_call": "call",
@@ -197,7 +197,7 @@ class StreamedAnswer:
 
     def _item(self, event: WireEvent, now: float) -> None:
         item = event.item
-        kind = _KINDS.get(item.type) if item else None
+        kind = KINDS.get(item.type) if item else None
         if item is None or kind is None:
             return
         part = self._part(kind, event.output_index, now)

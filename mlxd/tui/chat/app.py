@@ -1,129 +1,32 @@
 """`mlxd chat` on the whole terminal."""
 
-import os
+import shlex
 import time
-from collections.abc import Callable
-from contextlib import aclosing, suppress
-from pathlib import Path
-from typing import ClassVar, assert_never
+from contextlib import suppress
+from typing import assert_never
 
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
-from textual.timer import Timer
-from textual.widgets import Static
-from textual.worker import Worker
-
-from mlxd.tui.base_app import TerminalApp
 from mlxd.tui.chat import files as chat_files
-from mlxd.tui.chat.answer import StreamedAnswer
 from mlxd.tui.chat.help import HELP
-from mlxd.tui.chat.input_history import InputHistory
+from mlxd.tui.chat.local import kept_chats
+from mlxd.tui.chat.local.answer_settings import SettingError
+from mlxd.tui.chat.local.attachments import AttachmentError, read, size_in_words
+from mlxd.tui.chat.local.kept_chats import KeptChat
 from mlxd.tui.chat.message_input import MessageInput
-from mlxd.tui.chat.messages import AnswerEnded, SessionRemark
 from mlxd.tui.chat.problems import advised, code_of, remedy, words
-from mlxd.tui.chat.redraw_pace import RedrawPace
 from mlxd.tui.chat.safe_text import count, one_line
-from mlxd.tui.chat.session import Session
-from mlxd.tui.chat.slash_commands import SlashCommand, UnknownCommand, hint, missing, parse
-from mlxd.tui.chat.status_line import figures
+from mlxd.tui.chat.slash_commands import SlashCommand, UnknownCommand, missing, parse
+from mlxd.tui.chat.talk import TalkApp
 from mlxd.tui.chat.transcript import Transcript, TranscriptError
 from mlxd.tui.chat.views import AnswerView, Note, NoteTone
-from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import ServerProblem
-from mlxd.tui.terminal import Terminal, terminal_of
 
-SECOND_PRESS = 2.0
-"""Seconds in which a second Ctrl-C leaves."""
-TICK = 0.1
-PLACEHOLDER = "Message (Enter sends, Ctrl+J begins a line, /help)"
-BUSY = "An answer is running; Ctrl-C stops it."
-LOADING = "A conversation is being loaded; Ctrl-C stops that."
-ALWAYS = ("help", "quit", "save")
+ALWAYS = ("help", "quit", "save", "copy")
 """Commands that need not wait for an answer's end."""
+NOT_KEPT = "No list of conversations is kept (chat.keep is off)."
 
 
-class ChatApp(TerminalApp):
-    """A conversation with a prompt below it."""
-
-    TITLE = "mlxd chat"
-    CSS_PATH = Path(__file__).with_name("chat.tcss")
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "interrupt", "Stop", priority=True, show=False),
-        Binding("ctrl+t", "thoughts", "Reasoning", priority=True, show=False),
-        Binding("f2", "other_theme", "Light or dark", show=False),
-        Binding("pageup", "scroll('up')", priority=True, show=False),
-        Binding("pagedown", "scroll('down')", priority=True, show=False),
-    ]
-
-    def __init__(
-        self,
-        client: ServerClient,
-        *,
-        model: str = "",
-        system: str = "",
-        history: InputHistory | None = None,
-        terminal: Terminal | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(terminal or terminal_of(os.environ))
-        self.client = client
-        self.session = Session(client, model=model, system=system, notify=self._remark, clock=clock)
-        self.models: list[str] = []
-        self.answer: StreamedAnswer | None = None
-        self._clock = clock
-        self._history = history or InputHistory(None)
-        self._pace = RedrawPace(clock)
-        self._work: Worker[None] | None = None
-        self._loading = False
-        self._view: AnswerView | None = None
-        self._ticker: Timer | None = None
-        self._leave_until = 0.0
-        self._answering = ""
-        """The model that answers, which need not have the name that was asked for."""
-        # Held, not looked up: what is still on its way when the app ends finds no screen.
-        self._figures_line = Static(id="figures", markup=False)
-        self._model_line = Static(id="model", markup=False)
-
-    def compose(self) -> ComposeResult:
-        yield VerticalScroll(id="talk", can_focus=False)
-        yield Static(id="choices", markup=False)
-        yield MessageInput(self._history, placeholder=PLACEHOLDER)
-        with Horizontal(id="bottom"):
-            yield self._figures_line
-            yield self._model_line
-
-    async def on_mount(self) -> None:
-        self.take_terminal()
-        self.screen.set_class(not self.terminal.unicode, "-ascii")
-        self._ticker = self.set_interval(TICK, self._tick, pause=True)
-        self.prompt.focus()
-        self.talk.anchor()
-        await self._note(self._greeting())
-        self.run_worker(self._fetch_state())
-
-    async def on_unmount(self) -> None:
-        await self.client.close()
-
-    @property
-    def prompt(self) -> MessageInput:
-        return self.query_one("#prompt", MessageInput)
-
-    @property
-    def talk(self) -> VerticalScroll:
-        return self.query_one("#talk", VerticalScroll)
-
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is running, or a conversation being loaded."""
-        return self._work is not None
-
-    def _refuse(self, written: str, why: str = "") -> None:
-        """Give back what was sent, and say why; because something runs, if nothing else is said."""
-        self.prompt.give_back(written)
-        self.notify(why or (LOADING if self._loading else BUSY), severity="warning", timeout=3)
-
-    # What the person does
+class ChatApp(TalkApp):
+    """A conversation, and what a person can do with it."""
 
     async def on_message_input_sent(self, message: MessageInput.Sent) -> None:
         match parse(message.text):
@@ -135,103 +38,6 @@ class ChatApp(TerminalApp):
                 await self._note(f"There is no command /{one_line(name)}.{hint}", "warning")
             case SlashCommand() as command:
                 await self._command(command, message.text)
-
-    def on_message_input_completing(self, message: MessageInput.Completing) -> None:
-        shown = hint(message.choices)
-        choices = self.query_one("#choices", Static)
-        if str(choices.content) != shown:
-            choices.update(shown)
-            choices.display = bool(shown)
-
-    async def action_interrupt(self) -> None:
-        """Stop the answer; else copy what is marked, empty the prompt, or leave."""
-        if self._work is not None:
-            self._work.cancel()
-        elif marked := self.screen.get_selected_text() or self.prompt.selected_text:
-            self.copy_to_clipboard(marked)
-            self.screen.clear_selection()
-            self.notify("Copied.", timeout=2)
-        elif self.prompt.text:
-            self.prompt.clear_text()
-        elif self._clock() < self._leave_until:
-            self.action_leave()
-        else:
-            self._leave_until = self._clock() + SECOND_PRESS
-            self.notify("Ctrl-C again leaves.", timeout=SECOND_PRESS)
-
-    def action_leave(self) -> None:
-        self.exit(0)
-
-    def action_thoughts(self) -> None:
-        for view in list(self.query(AnswerView))[-1:]:
-            view.toggle_thoughts()
-
-    def action_scroll(self, way: str) -> None:
-        if way == "up":
-            self.talk.scroll_page_up(animate=False)
-        else:
-            self.talk.scroll_page_down(animate=False)
-
-    # Asking
-
-    async def _send(self, text: str) -> None:
-        if self.busy:
-            self._refuse(text)
-            return
-        self.prompt.remember(text)
-        view = AnswerView(text)
-        await self.talk.mount(view)
-        self._begin_answer(text, view)
-
-    def _begin_answer(self, question: str, view: AnswerView) -> None:
-        self._view = view
-        self.answer = StreamedAnswer(sent_at=self._clock())
-        self.talk.anchor()
-        self._pace.begin()
-        self._work = self.run_worker(self._follow_answer(question, view))
-        if self._ticker is not None:
-            self._ticker.resume()
-
-    async def _follow_answer(self, question: str, view: AnswerView) -> None:
-        """Follow the answer; what is seen of it is up to the ticker."""
-        try:
-            async with aclosing(self.session.ask(question)) as steps:
-                async for answer in steps:
-                    self.answer, self._answering = answer, answer.answering
-        finally:
-            if self.answer is not None:
-                self.post_message(AnswerEnded(self.answer, view))
-
-    async def _tick(self) -> None:
-        if self.answer is None or self._view is None or not self.busy:
-            return
-        self._show_figures()
-        if self._pace.due():
-            await self._view.show(self.answer, self._clock())
-            self._pace.shown()
-
-    async def on_answer_ended(self, message: AnswerEnded) -> None:
-        self._work = None
-        if self._ticker is not None:
-            self._ticker.pause()
-        answer, view = message.answer, message.view
-        if not answer.ended:
-            # It was stopped before it was asked for.
-            answer.stop(self._clock())
-        await view.show(answer, self._clock())
-        await view.end(answer)
-        self._show_figures()
-        if answer.problem:
-            note = advised(answer.problem, remedy(answer.code, models=self.models))
-            await view.mount(Note(note, "error"))
-
-    def _show_figures(self) -> None:
-        line = figures(self.answer, self._clock()) if self.answer else ""
-        # Laying everything out many times a second is too much for a line of fixed size.
-        self._figures_line.update(line, layout=False)
-        name = one_line(self._answering or self._usual_model, 60)
-        if str(self._model_line.content) != name:
-            self._model_line.update(name)
 
     # Commands
 
@@ -250,8 +56,20 @@ class ChatApp(TerminalApp):
                 await self._system(command.argument)
             case "clear":
                 await self._clear()
+            case "set":
+                await self._set(command.argument)
+            case "file":
+                self._work = self.run_worker(self._read_files(command.argument, written))
             case "retry":
-                await self._retry()
+                await self._retry(command)
+            case "edit":
+                await self._edit()
+            case "copy":
+                self._copy()
+            case "fork":
+                await self._fork()
+            case "open":
+                await self._open(command.argument)
             case "save":
                 await self._save(command)
             case "load":
@@ -291,12 +109,129 @@ class ChatApp(TerminalApp):
 
     async def _clear(self) -> None:
         self.session.clear()
-        self.answer = None
+        self.answer, self.attachments = None, []
+        await self._end_first_screen()
         await self.talk.remove_children()
         await self._note("A new conversation.")
         self._show_figures()
 
-    async def _retry(self) -> None:
+    async def _set(self, text: str) -> bool:
+        """Set what is written of answers; whether it could be read."""
+        try:
+            if text:
+                self.session.settings = self.session.settings.changed(text)
+        except SettingError as error:
+            await self._note(str(error), "warning")
+            return False
+        self._show_figures()
+        await self._note(f"Answers: {self.session.settings or 'as the server makes them'}.")
+        return True
+
+    async def _read_files(self, text: str, written: str) -> None:
+        """Read files for the next prompt, and say how long they are."""
+        try:
+            named = shlex.split(text)
+            found = [read(name) for name in named]
+        except (AttachmentError, ValueError) as error:
+            self._work = None
+            self._refuse(written, str(error))
+            return
+        try:
+            tokens = [await self._tokens(file.text) for file in found]
+        finally:
+            self._work = None
+        self.attachments += found
+        for file, number in zip(found, tokens, strict=True):
+            length = f", {count(number, 'token')}" if number else ""
+            size = size_in_words(file.size)
+            await self._note(f"{file.name}, {size}{length}, goes below the next question.")
+
+    async def _edit(self) -> None:
+        question = self.session.take_back()
+        views = list(self.query(AnswerView))
+        if not question or not views:
+            await self._note("There is nothing to write anew.", "warning")
+            return
+        later = self.talk.children[self.talk.children.index(views[-1]) :]
+        await self.talk.remove_children(later)
+        self.prompt.write(question)
+
+    def _copy(self) -> None:
+        text = self.answer.text if self.answer else ""
+        if not text and self.session.turns:
+            text = self.session.turns[-1].text
+        if text:
+            self.copy_to_clipboard(text)
+        self.notify(f"Copied {count(len(text), 'character')}." if text else "Nothing to copy yet.")
+
+    async def _fork(self) -> None:
+        if not self.session.turns:
+            await self._note("There is nothing to copy yet.", "warning")
+            return
+        self.session.fork()
+        await self._note("From here on this is a copy; /open finds the conversation it was.")
+
+    async def _open(self, name: str) -> None:
+        url = self.client.url
+        if not self.kept.on and not name:
+            await self._note(NOT_KEPT, "warning")
+        elif not name:
+            rows = [
+                kept_chats.row(number, chat, time.time())
+                for number, chat in enumerate(self.kept.all(url), start=1)
+            ]
+            listed = "\n".join(rows[:20]) or "  none"
+            await self._note(f"/open N goes on with one of these:\n{listed}")
+        elif (chat := self.kept.find(url, name)) is not None:
+            await self.open_chat(chat)
+        elif name.startswith("conv_"):
+            await self.open_chat(KeptChat(name, name))
+        else:
+            await self._note(f"There is no conversation {one_line(name)}; /open lists them.")
+
+    async def begin_with(self, name: str) -> None:
+        """Go on with what `--continue` names."""
+        chat = self.kept.find(self.client.url, name)
+        if chat is None and not name:
+            await self._note("There is no conversation to go on with.", "warning")
+        else:
+            await self.open_chat(chat or KeptChat(name, name))
+
+    async def open_chat(self, chat: KeptChat) -> None:
+        """Go on with a conversation that the server has."""
+        await self._clear()
+        self._loading = True
+        self._work = self.run_worker(self._fetch_chat(chat))
+
+    async def _fetch_chat(self, chat: KeptChat) -> None:
+        tone: NoteTone = "info"
+        try:
+            await self.session.open(chat.id)
+            for turn in self.session.turns:
+                view = AnswerView(turn.question)
+                await self.talk.mount(view)
+                await view.show_old(turn)
+        except ServerProblem as problem:
+            tone = "error"
+            gone = getattr(problem, "status", 0) == 404
+            note = (
+                f"The server no longer has {chat.title}."
+                if gone
+                else advised(words(problem), remedy(code_of(problem), models=self.models))
+            )
+        else:
+            note = f"Going on with {chat.title}. {self._adopt_model(chat.model)}"
+        finally:
+            self._work, self._loading = None, False
+        await self._note(note.rstrip(), tone)
+
+    async def _retry(self, command: SlashCommand) -> None:
+        how, _, settings = command.argument.partition(" ")
+        if how not in ("", "set"):
+            await self._note("/retry, or /retry set NAME VALUE...", "warning")
+            return
+        if settings and not await self._set(settings):
+            return
         question = self.session.take_back()
         views = list(self.query(AnswerView))
         if not question or not views:
@@ -359,40 +294,3 @@ class ChatApp(TerminalApp):
             return f"The file's model is {one_line(named)}; {current} is asked."
         self._ask_model(named)
         return f"{named} is asked, as in the file."
-
-    # The server
-
-    async def _fetch_state(self) -> None:
-        """What models there are, and whether the usual one is ready."""
-        with suppress(ServerProblem):
-            await self._fetch_models()
-        self.query(Note).first().update(self._greeting())
-        try:
-            health = await self.client.get("/health", dict[str, object])
-        except ServerProblem:
-            return
-        if health.get("status") == "loading":
-            await self._note("The model is loading; the first answer waits for it.")
-
-    @property
-    def _usual_model(self) -> str:
-        return self.session.model or (self.models[0] if self.models else "")
-
-    async def _fetch_models(self) -> None:
-        self.models = await self.session.models()
-        self.prompt.models = self.models
-        self._show_figures()
-
-    async def on_session_remark(self, message: SessionRemark) -> None:
-        await self._note(message.text, "warning")
-
-    def _remark(self, text: str) -> None:
-        self.post_message(SessionRemark(text))
-
-    def _greeting(self) -> str:
-        model = one_line(self._usual_model, 60)
-        where = f"{model} at {self.client.url}" if model else self.client.url
-        return f"Talking to {where}. /help shows keys and commands."
-
-    async def _note(self, text: str, tone: NoteTone = "info") -> None:
-        await self.talk.mount(Note(text, tone))

@@ -1,12 +1,12 @@
 """What was typed before: the lines of earlier chats, in a file that only its owner can read."""
 
 import json
-import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
+
+from mlxd.tui.chat.local.lines import append_line, read_lines, rewrite
 
 FILE_NAME = "chat_history.jsonl"
 MAX_LINES = 500
@@ -48,7 +48,7 @@ class InputHistory:
         self._at = len(self._lines)
         if self._file:
             with suppress(OSError, UnicodeError):
-                _append(self._file, text)
+                append_line(self._file, text)
 
     def older(self, current: str) -> str | None:
         """The message before; `current` is kept for coming back. None at the oldest."""
@@ -68,31 +68,12 @@ class InputHistory:
 
 
 def _read(file: Path) -> list[str]:
-    try:
-        written = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+    written = read_lines(file)
     found = []
     for line in written[-MAX_LINES:]:
         with suppress(ValueError):
             value = json.loads(line)
             found += [value] if isinstance(value, str) else []
     if len(written) > 2 * MAX_LINES:
-        with suppress(OSError):
-            # Beside it and then over it: a chat that begins meanwhile reads one of both, whole.
-            handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE_NAME}")
-            with os.fdopen(handle, "w", encoding="utf-8") as new:
-                new.writelines(json.dumps(line) + "\n" for line in found)
-            os.replace(name, file)
+        rewrite(file, list(found))
     return found
-
-
-def _append(file: Path, text: str) -> None:
-    """One line at the end, in one write, so that two chats do not mix theirs."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(handle, 0o600)
-        os.write(handle, json.dumps(text).encode() + b"\n")
-    finally:
-        os.close(handle)

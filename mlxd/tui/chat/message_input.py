@@ -31,6 +31,16 @@ class MessageInput(TextArea):
 
         choices: Sequence[str]
 
+    @dataclass
+    class Pick(Message):
+        """An arrow key on an empty prompt: `step` is 1 down, -1 up."""
+
+        step: int
+
+    @dataclass
+    class Picked(Message):
+        """Enter on an empty prompt, while something is marked."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+d", "leave_or_delete", "Quit", show=False),
     ]
@@ -45,6 +55,8 @@ class MessageInput(TextArea):
         )
         self._history = history
         self.models: Sequence[str] = ()
+        self.can_pick = self.picking = False
+        """Whether there is something to mark with the arrow keys, and something is marked."""
 
     def clear_text(self) -> None:
         """Empty it."""
@@ -69,6 +81,8 @@ class MessageInput(TextArea):
                     # Taken out at once: what is written from now on belongs to the next message.
                     self.post_message(self.Sent(self.text))
                     self.clear_text()
+                elif self.picking:
+                    self.post_message(self.Picked())
             case key if key in NEW_LINE:
                 self.replace("\n", *self.selection, maintain_selection_offset=False)
             case "tab":
@@ -94,6 +108,9 @@ class MessageInput(TextArea):
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Up, and from the first line to the message before."""
+        if self.picking and not self.text:
+            self.post_message(self.Pick(-1))
+            return
         if select or not self.navigator.is_first_wrapped_line(self.cursor_location):
             super().action_cursor_up(select)
         elif (text := self._history.older(self.text)) is not None:
@@ -101,6 +118,9 @@ class MessageInput(TextArea):
 
     def action_cursor_down(self, select: bool = False) -> None:
         """Down, and from the last line to the message after."""
+        if self.can_pick and not self.text:
+            self.post_message(self.Pick(1))
+            return
         if select or not self.navigator.is_last_wrapped_line(self.cursor_location):
             super().action_cursor_down(select)
         elif (text := self._history.newer()) is not None:

@@ -1,13 +1,17 @@
 """`mlxd chat` without a screen: one question, the answer's text on stdout, problems on stderr."""
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+import msgspec
 
 from mlxd.tui.chat.answer import StreamedAnswer
+from mlxd.tui.chat.local.answer_settings import AnswerSettings
 from mlxd.tui.chat.problems import NOT_RUNNING, advised, remedy_in_shell
 from mlxd.tui.chat.safe_text import harmless, one_line
 from mlxd.tui.chat.session import Session
@@ -58,7 +62,39 @@ async def answer_once(session: Session, question: str, printer: Printer) -> Stre
     return answer
 
 
-def run(client: Callable[[], ServerClient], question: str, *, model: str, system: str) -> int:
+class Request(NamedTuple):
+    """What is asked, and how: `schema` is what the answer has to be."""
+
+    question: str
+    model: str = ""
+    system: str = ""
+    settings: AnswerSettings = AnswerSettings()
+    schema: object = None
+    as_json: bool = False
+
+
+def report(answer: StreamedAnswer) -> dict[str, object]:
+    """An answer as one JSON object."""
+    return {
+        "text": answer.text,
+        "reasoning": "".join(part.text for part in answer.parts if part.kind == "reasoning"),
+        "model": answer.answering,
+        "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": answer.tokens},
+        "finish": _finish(answer),
+        "seconds": round(answer.last, 3),
+    }
+
+
+def _finish(answer: StreamedAnswer) -> str:
+    match answer.state:
+        case "completed":
+            return "tool_calls" if answer.calls else "stop"
+        case "incomplete":
+            return "length" if answer.reason in ("", "max_output_tokens") else answer.reason
+    return answer.code or answer.state
+
+
+def run(client: Callable[[], ServerClient], request: Request) -> int:
     """One answer from the server that `client` connects to; the exit code.
 
     A reader that has left, as `head` does, has had enough: that is no failure.
@@ -70,8 +106,22 @@ def run(client: Callable[[], ServerClient], question: str, *, model: str, system
 
     async def ask() -> StreamedAnswer:
         async with client() as connected:
-            session = Session(connected, model=model, system=system, keep=False)
-            return await answer_once(session, question, printer)
+            session = Session(
+                connected,
+                model=request.model,
+                system=request.system,
+                keep=False,
+                schema=request.schema,
+            )
+            session.settings = request.settings
+            if not request.as_json:
+                return await answer_once(session, request.question, printer)
+            answer = await answer_once(
+                session, request.question, Printer(io.BytesIO(), terminal=False)
+            )
+            printer.show(msgspec.json.encode(report(answer)).decode())
+            printer.end()
+            return answer
 
     try:
         return _exit_code(asyncio.run(ask()))

@@ -12,7 +12,15 @@ from contextlib import aclosing
 
 import msgspec
 
-from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer, WireEvent, WireItem, text_of
+from mlxd.tui.chat.answer import (
+    KINDS,
+    AnswerPart,
+    StreamedAnswer,
+    WireEvent,
+    WireItem,
+    text_of,
+)
+from mlxd.tui.chat.local.answer_settings import AnswerSettings
 from mlxd.tui.chat.problems import (
     CONNECTION_LOST,
     MODEL_NOT_FOUND,
@@ -37,16 +45,27 @@ NO_STORE = "This server keeps no conversations; the whole of it is sent each tim
 EXPIRED = "The server no longer had the conversation; it was created anew."
 
 
-class _Model(msgspec.Struct, frozen=True):
+class ListedModel(msgspec.Struct, frozen=True):
+    """A model that the server lists; its window is 0 until that is known."""
+
     id: str
+    max_input_tokens: int | None = None
+
+    @property
+    def window(self) -> int:
+        return self.max_input_tokens or 0
 
 
 class _Models(msgspec.Struct, frozen=True):
-    data: list[_Model]
+    data: list[ListedModel]
 
 
 class _Id(msgspec.Struct, frozen=True):
     id: str
+
+
+class _Count(msgspec.Struct, frozen=True):
+    input_tokens: int
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -57,7 +76,8 @@ class _Page(msgspec.Struct, frozen=True):
 class Session:
     """One person's conversation over `client`.
 
-    `keep` says whether the server is to keep it. `notify` gets sentences about how it is kept.
+    `keep` says whether the server is to keep it, `schema` what answers have to be. `notify` gets
+    sentences about how it is kept.
     """
 
     def __init__(
@@ -67,6 +87,7 @@ class Session:
         model: str = "",
         system: str = "",
         keep: bool = True,
+        schema: object = None,
         notify: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +97,8 @@ class Session:
         self.turns: list[QuestionAndAnswer] = []
         self.conversation = ""
         self.unanswered = ""
+        self.settings = AnswerSettings()
+        self._schema = schema
         self._keep = keep
         self._storing = keep
         self._agreed = True
@@ -91,10 +114,28 @@ class Session:
     def transcript(self) -> Transcript:
         return Transcript(tuple(self.turns), self.system, self.model)
 
-    async def models(self) -> list[str]:
-        """The names that models can be asked for by, the first one being the usual one."""
-        listed = await self.client.get("/v1/models", _Models)
-        return [model.id for model in listed.data]
+    async def models(self) -> list[ListedModel]:
+        """The models by the names they can be asked for by, the first one being the usual one."""
+        return (await self.client.get("/v1/models", _Models)).data
+
+    async def count(self, question: str) -> int:
+        """Tokens of the prompt that `question` would be. Raises `ServerProblem`."""
+        body = self._body(question, whole=True)
+        for name in ("stream", "store", "max_output_tokens", "temperature", "top_p", "seed"):
+            body.pop(name, None)
+        return (
+            await self.client.call("POST", "/v1/responses/input_tokens", _Count, body)
+        ).input_tokens
+
+    async def open(self, conversation: str) -> None:
+        """Go on with a conversation that the server has. Raises `ServerProblem`."""
+        items = await self._listed(f"/v1/conversations/{conversation}/items")
+        self.clear()
+        self.turns, self.conversation = turns_of(items), conversation
+
+    def fork(self) -> None:
+        """Go on in a copy; the conversation stays on the server as it is."""
+        self.conversation, self._agreed = "", True
 
     def clear(self) -> None:
         """Begin a new conversation; the old one stays on the server until it expires."""
@@ -180,14 +221,17 @@ class Session:
                 answer.take(wire, self._clock())
                 yield
 
-    def _body(self, question: str) -> dict[str, object]:
+    def _body(self, question: str, *, whole: bool = False) -> dict[str, object]:
         message = _message("user", question)
-        body: dict[str, object] = {"stream": True}
+        body: dict[str, object] = {"stream": True, **self.settings.body()}
+        if self._schema is not None:
+            form = {"type": "json_schema", "name": "answer", "strict": True}
+            body["text"] = {"format": {**form, "schema": self._schema}}
         if self.model:
             body["model"] = _encodable(self.model)
         if self.system:
             body["instructions"] = _encodable(self.system)
-        if self._storing:
+        if self._storing and not whole:
             return body | {"conversation": self.conversation, "input": [message]}
         return body | {"store": False, "input": [*_items(self.turns), message]}
 
@@ -274,6 +318,20 @@ class Session:
         if self._storing:
             self._storing = False
             self._notify(why)
+
+
+def turns_of(items: Iterable[WireItem]) -> list[QuestionAndAnswer]:
+    """The items of a conversation as questions and their answers."""
+    turns: list[QuestionAndAnswer] = []
+    for item in items:
+        kind = KINDS.get(item.type)
+        if item.type == "message" and item.role == "user":
+            turns.append(QuestionAndAnswer(text_of(item)))
+        elif kind is not None and item.role in (None, "assistant"):
+            part = AnswerPart(kind, text_of(item), item.name or "", item.call_id or "")
+            last = turns.pop() if turns else QuestionAndAnswer("")
+            turns.append(QuestionAndAnswer(last.question, (*last.answer, part)))
+    return turns
 
 
 def _encodable(text: str) -> str:

@@ -8,12 +8,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from mlxd.tui.chat.local.answer_settings import NAMES
 from mlxd.tui.chat.safe_text import one_line
 
 SHOWN_CHOICES = 8
 """Completions that are shown."""
 
-CommandName = Literal["model", "system", "clear", "save", "load", "retry", "help", "quit"]
+CommandName = Literal[
+    "model",
+    "system",
+    "set",
+    "file",
+    "retry",
+    "edit",
+    "copy",
+    "fork",
+    "open",
+    "clear",
+    "save",
+    "load",
+    "help",
+    "quit",
+]
 
 
 @dataclass(frozen=True)
@@ -44,15 +60,21 @@ class CommandUsage:
 COMMANDS: dict[CommandName, CommandUsage] = {
     "model": CommandUsage("[NAME]", "ask another model, /model! one not listed; alone: list them"),
     "system": CommandUsage("[TEXT]", "set the system prompt; - takes it away; alone: show it"),
+    "set": CommandUsage("[NAME VALUE...]", f"of answers: {NAMES}; - gives one back; alone: show"),
+    "file": CommandUsage("PATH...", "put text files into the next prompt; so does @PATH in it"),
+    "retry": CommandUsage("[set ...]", "take the last answer back and ask again"),
+    "edit": CommandUsage("", "take the last question back to write it anew"),
+    "copy": CommandUsage("", "copy the last answer"),
+    "fork": CommandUsage("", "go on in a copy of the conversation"),
+    "open": CommandUsage("[N|ID]", "go on with an earlier conversation; alone: list them"),
     "clear": CommandUsage("", "begin a new conversation"),
-    "retry": CommandUsage("", "take the last answer back and ask again"),
     "save": CommandUsage("FILE", "write it as Markdown (.md) or JSON; /save! overwrites"),
     "load": CommandUsage("FILE", "go on from a saved conversation"),
     "help": CommandUsage("", "show keys and commands"),
     "quit": CommandUsage("", "leave; the server keeps the conversation for a while"),
 }
 OTHER_NAMES: dict[str, CommandName] = {"exit": "quit", "new": "clear", "q": "quit"}
-_NEEDS_ARGUMENT: tuple[CommandName, ...] = ("save", "load")
+_NEEDS_ARGUMENT: tuple[CommandName, ...] = ("save", "load", "file")
 _COMMAND = re.compile(r"/([a-zA-Z][a-zA-Z_-]*|\?)(!?)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -94,7 +116,10 @@ def completions(text: str, models: Sequence[str] = ()) -> list[str]:
     match name.rstrip("!"):
         case "/model":
             return [f"{name} {model}" for model in models if model.startswith(argument)]
-        case "/save" | "/load":
+        case "/set":
+            names = NAMES.split(", ")
+            return [f"{name} {each} " for each in names if each.startswith(argument)]
+        case "/save" | "/load" | "/file":
             return [f"{name} {path}" for path in _paths(argument)]
     return []
 

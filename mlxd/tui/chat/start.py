@@ -3,9 +3,13 @@
 import asyncio
 import os
 import sys
+from typing import NamedTuple
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory, default_file
+from mlxd.tui.chat.local import kept_chats
+from mlxd.tui.chat.local.answer_settings import AnswerSettings
+from mlxd.tui.chat.local.kept_chats import KeptChats
 from mlxd.tui.chat.problems import NOT_RUNNING, advised, code_of, remedy_in_shell, words
 from mlxd.tui.client import ServerClient
 from mlxd.tui.problems import ConnectionLost, ServerProblem
@@ -17,7 +21,17 @@ PATIENCE = 10.0
 NO_SERVER = 3
 
 
-def run(url: str, key: str, *, model: str, system: str) -> int:
+class Beginning(NamedTuple):
+    """How a chat begins: `conversation` is one to go on with, the last one if that is empty."""
+
+    model: str = ""
+    system: str = ""
+    settings: AnswerSettings = AnswerSettings()
+    keep: bool = True
+    conversation: str | None = None
+
+
+def run(url: str, key: str, beginning: Beginning) -> int:
     """Chat until the person leaves; the exit code.
 
     Without a server, or with a wrong key, there is a line on stderr and no screen.
@@ -29,11 +43,14 @@ def run(url: str, key: str, *, model: str, system: str) -> int:
         return NO_SERVER if code == NOT_RUNNING else FAILED
     app = ChatApp(
         ServerClient(url, key),
-        model=model,
-        system=system,
+        model=beginning.model,
+        system=beginning.system,
         history=InputHistory(default_file()),
+        kept=KeptChats(kept_chats.default_file() if beginning.keep else None),
+        begin_with=beginning.conversation,
         terminal=terminal_of(os.environ),
     )
+    app.session.settings = beginning.settings
     return app.run_to_end()
 
 

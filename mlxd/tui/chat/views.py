@@ -1,5 +1,7 @@
 """What a conversation looks like: questions, answers that grow, and remarks of the app."""
 
+import time
+from collections.abc import Sequence
 from typing import Literal
 
 from textual.app import ComposeResult
@@ -8,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Collapsible, Markdown, Static
 
 from mlxd.tui.chat.answer import AnswerPart, StreamedAnswer
+from mlxd.tui.chat.local.kept_chats import KeptChat, row
 from mlxd.tui.chat.markdown_segments import MarkdownPiece, MarkdownSplitter
 from mlxd.tui.chat.safe_text import harmless, one_line, seconds
 from mlxd.tui.chat.session import NO_TOOLS
@@ -120,6 +123,24 @@ class Note(Static):
 
     def __init__(self, text: str, tone: NoteTone = "info") -> None:
         super().__init__(harmless(text), markup=False, classes=f"-{tone}")
+
+
+class Recent(Static):
+    """The last conversations, one of them marked."""
+
+    DEFAULT_CSS = "Recent { margin: 0 2 1 2; }"
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def show(self, chats: Sequence[KeptChat], marked: int, cursor: str) -> None:
+        """One line each; the arrow keys move the mark."""
+        now = time.time()
+        lines = ["Earlier conversations (Down marks one, Enter opens it):"]
+        for at, chat in enumerate(chats):
+            mark = cursor if at == marked else " "
+            lines.append(f"{mark} {harmless(row(at + 1, chat, now))}")
+        self.update("\n".join(lines))
 
 
 class Question(Static):

@@ -15,6 +15,7 @@ READS = ("/admin/status", "/admin/events", "/admin/history", "/admin/config", "/
 CHANGES = (
     *("/admin/requests/req_1/cancel", "/admin/models/demo/load", "/admin/models/demo/unload"),
     "/admin/engine/restart",
+    "/admin/reload",
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FORMS = (

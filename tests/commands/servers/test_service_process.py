@@ -73,12 +73,15 @@ async def test_a_service_logs_to_a_file_and_reads_its_configuration_again(mlxd: 
 
         with asked(access, "a long one") as running:
             running.readline()
-            configure('server.api_keys = ["new"]\nserver.max_queue = 3\nlog.format = "json"')
+            configure(
+                'server.api_keys = ["new"]\nserver.max_queue = 3\nlog.format = "json"\n'
+                "engine.wired = true"
+            )
             server.send_signal(signal.SIGHUP)
             await until(lambda: "read again" in log())
             said = json.loads(log().splitlines()[-1])["message"]
-            assert "changed: server.api_keys, log.format" in said
-            assert "after a restart: server.max_queue" in said
+            assert "changed: server.api_keys, server.max_queue, log.format" in said
+            assert "after a restart: engine.wired" in said
             assert (status_of(access, ""), status_of(access, "new")) == (401, 200)
             for broken, said in (("server.prot = 1", "unknown key"), ("not [ TOML", "valid TOML")):
                 configure(broken)

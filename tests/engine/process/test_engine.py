@@ -309,3 +309,32 @@ async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None
         assert (await answer_of(engine, ask("hi"))).finished.usage.completion > 0
     finally:
         await engine.stop(0)
+
+
+async def test_what_is_configured_anew_is_for_later_requests(
+    engine: Supervisor, tmp_path: Path
+) -> None:
+    before = engine.models()
+    specs = [ModelSpec(id=model.id, source=model.source) for model in before]
+    limits = EngineLimits(max_batch=8, prefix_cache_bytes=10**8)
+    shorter = msgspec.structs.replace(
+        specs[0], max_tokens=3, sampling=Sampling(temperature=0.0, top_k=1), aliases=("t",)
+    )
+    fresh = ModelSpec(id="fresh", source=str(make_tiny_model(tmp_path)))
+    bare = ask(max_tokens=None, sampling=Sampling(logit_bias=NEVER))  # type: ignore[arg-type]  # None: as configured
+    try:
+        async with engine.generate(msgspec.structs.replace(bare, max_tokens=40)) as generation:
+            (started, *_) = await anext(generation)
+            engine.configure((shorter, fresh), limits, preload="tiny")
+            spoken = [event async for batch in generation for event in batch]
+        assert isinstance(started, Started)
+        assert spoken[-1].usage.completion == 40  # type: ignore[union-attr]  # it has finished
+        events = await events_of(engine, bare)
+        assert events[-1].usage.completion == 3  # type: ignore[union-attr]  # as above
+        assert events[0].sampling.top_k == 1  # type: ignore[union-attr]  # Started comes first
+        assert (await answer_of(engine, ask(model="fresh"))).finished.reason == "length"
+        with pytest.raises(ModelNotFound):
+            await answer_of(engine, ask(model="thinker"))
+    finally:
+        engine.configure(tuple(specs), limits, preload="tiny")
+    assert (await answer_of(engine, ask(model="thinker"))).reasoning

@@ -52,6 +52,7 @@ from mlxd.engine.protocol import (
     Postponed,
     PrefillRow,
     Ready,
+    Reconfigure,
     Refused,
     Reply,
     Shutdown,
@@ -134,6 +135,8 @@ class FakeEngine:
                 self._link.sendall(encode(ready) + encode(stats))
                 if command.preload is not None:
                     self._load(command.preload)
+            case Reconfigure():
+                pass
             case Submit():
                 self._rows[command.id] = self._play(command.id, command.request)
             case Cancel():

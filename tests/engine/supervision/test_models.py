@@ -1,13 +1,24 @@
 """The supervisor loads and unloads models, and has them again after a restart."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from mlxd.engine.protocol import ModelSpec
 from mlxd.engine.supervision.supervisor import Supervisor
-from mlxd.errors import EngineCrashed, ModelNotFound, ModelUnusable, OutOfMemory
+from mlxd.errors import EngineCrashed, MlxdError, ModelNotFound, ModelUnusable, OutOfMemory
 from tests.engine.supervision.fake_process import SLOW_LOAD
-from tests.engine.supervision.support import NAMES, Lab, outcome, say, until_ready
+from tests.engine.supervision.support import (
+    LIMITS,
+    MODELS,
+    NAMES,
+    Lab,
+    outcome,
+    say,
+    until_active,
+    until_ready,
+)
 from tests.engine.support import answer_of, events_of, until
 
 pytestmark = pytest.mark.process
@@ -105,3 +116,37 @@ async def test_a_model_that_is_fatal_to_load_again_is_left_alone(lab: Lab) -> No
         (large,) = [model for model in supervisor.models() if model.id == "large"]
         assert (large.state, "SIGKILL" in large.reason) == ("failed", True)
         assert loaded(supervisor) == []
+
+
+async def test_a_model_that_is_configured_no_more_leaves_with_its_last_answer(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await supervisor.load("large")
+        running = asyncio.create_task(outcome(supervisor, say("pause a", model="large")))
+        await until_active(supervisor, 1)
+        added = ModelSpec("new", source="new", aliases=("fresh",))
+        supervisor.configure((MODELS[0], added), LIMITS, preload="small")
+        assert [(model.id, model.aliases) for model in supervisor.models()] == [
+            ("small", ()),
+            ("new", ("fresh",)),
+        ]
+        with pytest.raises(ModelNotFound) as refusal:
+            await events_of(supervisor, say("say a", model="large"))
+        assert refusal.value.available == ["small", "new"]
+        assert [each.model for each in supervisor.status().requests] == ["large"]
+        lab.go()
+        assert not isinstance(await running, MlxdError)
+        await supervisor.load("new")
+        # It comes back as what it is: gone from memory.
+        supervisor.configure(MODELS, LIMITS, preload="small")
+        await until(lambda: loaded(supervisor) == ["small"])
+        assert (await answer_of(supervisor, say("say a"))).text
+
+
+async def test_a_process_that_is_replaced_has_what_is_configured_now(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await until_ready(supervisor)
+        supervisor.configure((ModelSpec("new", source="new"),), LIMITS, preload="new")
+        supervisor.restart("a test")
+        await until_ready(supervisor)
+        assert loaded(supervisor) == []
+        assert (await answer_of(supervisor, say("say a", model="new"))).text

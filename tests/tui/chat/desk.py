@@ -3,12 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from textual.pilot import Pilot
 from textual.widgets import Static
 
 from mlxd.tui.chat.app import ChatApp
 from mlxd.tui.chat.input_history import InputHistory
+from mlxd.tui.chat.local.kept_chats import KeptChat, KeptChats
 from mlxd.tui.chat.views import MarkdownView, Note, Question, Segment
 from mlxd.tui.client import ServerClient
 from mlxd.tui.terminal import Terminal
@@ -86,12 +88,28 @@ async def chatting(
     terminal: Terminal | None = None,
     models: tuple[str, ...] = ("demo", "other"),
     clock: Callable[[], float] = time.monotonic,
+    kept: KeptChats | None = None,
+    earlier: tuple[str, ...] = (),
+    begin_with: str | None = None,
 ) -> AsyncIterator[Desk]:
+    """A chat, with conversations of these `earlier` questions in its list, if it is kept."""
     moody = Moody(models=list(models))
     moody.replies.extend(replies)
     async with serving(moody) as url:
+        assert kept is not None or not earlier, "earlier ones are in a list"
+        for question in earlier:
+            items = [{"role": "user", "content": [{"text": question}]}]
+            items.append({"role": "assistant", "content": [{"text": f"About: {question}"}]})
+            name = f"conv_{len(moody.conversations)}abc"
+            moody.conversations[name] = [moody.item({"type": "message", **each}) for each in items]
+            cast(KeptChats, kept).keep(KeptChat(name, question, url, turns=1))
         app = ChatApp(
-            ServerClient(url), history=history, terminal=terminal or Terminal(), clock=clock
+            ServerClient(url),
+            history=history,
+            terminal=terminal or Terminal(),
+            clock=clock,
+            kept=kept,
+            begin_with=begin_with,
         )
         async with app.run_test(size=size) as pilot:
             await until(lambda: bool(app.models))

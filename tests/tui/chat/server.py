@@ -132,7 +132,15 @@ def build(moody: Moody) -> Quart:
 
     @app.get("/v1/models")
     async def models() -> Json:
-        return {"object": "list", "data": [{"id": name} for name in moody.models]}
+        return {
+            "object": "list",
+            "data": [{"id": name, "max_input_tokens": 60} for name in moody.models],
+        }
+
+    @app.post("/v1/responses/input_tokens")
+    async def counted() -> Json:
+        (*_, last) = (await request.get_json())["input"]
+        return {"input_tokens": len(_text(last).split())}
 
     @app.post("/v1/responses")
     async def responses() -> Any:

@@ -98,12 +98,12 @@ async def test_ctrl_d_leaves_from_an_empty_prompt_only() -> None:
         assert desk.app.return_value == 0
 
 
-@pytest.mark.parametrize("key", ["ctrl+j", "shift+enter", "alt+enter"])
-async def test_a_line_can_be_begun_without_sending(key: str) -> None:
+async def test_a_line_can_be_begun_without_sending() -> None:
     async with chatting() as desk:
-        await desk.press("a", key, "b", "enter")
-        await desk.quiet()
-        assert desk.questions == ["a\nb"]
+        for key in ("ctrl+j", "shift+enter", "alt+enter"):
+            await desk.press("a", key, "b", "enter")
+            await desk.quiet()
+            assert desk.questions.pop() == "a\nb"
 
 
 async def test_pasted_lines_stay_lines() -> None:
@@ -178,32 +178,34 @@ async def test_an_answer_cut_at_its_limit_says_so() -> None:
         assert desk.notes[-1] == "The answer was cut at its length limit."
 
 
-@pytest.mark.parametrize(
-    ("reply", "told"),
-    [
-        (Refusal(503, "engine_failed", "Restarting."), "Restarting. /retry asks again."),
-        (Refusal(503, "queue_full", "Busy"), "Busy. /retry asks again."),
-        (
-            Refusal(404, "model_not_found", "No such model."),
-            "No such model. /model NAME takes another one. There are: demo, other.",
-        ),
-        (
-            Refusal(400, "context_length_exceeded", "Too long."),
-            "Too long. /clear begins a new conversation; /save FILE keeps this one.",
-        ),
-        (Refusal(404, "unknown_url"), "The server has no Responses API: its `dialects` leave it"),
-        (Reply(ending="failed", code="engine_crashed"), "It broke. /retry asks again."),
-        (Reply(lost=True), "The connection was lost in the middle of the answer. /retry asks"),
-        (Reply(ending="failed", code="invalid_logits"), "It broke."),
-    ],
-)
-async def test_what_went_wrong_is_said_with_what_helps(reply: Reply | Refusal, told: str) -> None:
-    async with chatting(reply) as desk:
-        await desk.ask("Hello")
-        assert desk.notes[-1].startswith(told)
-        await desk.ask("/retry")
-        assert desk.answers == ["Hello there."]
-        assert desk.notes[1:] == []
+PROBLEMS: list[tuple[Reply | Refusal, str]] = [
+    (Refusal(503, "engine_failed", "Restarting."), "Restarting. /retry asks again."),
+    (Refusal(503, "queue_full", "Busy"), "Busy. /retry asks again."),
+    (
+        Refusal(404, "model_not_found", "No such model."),
+        "No such model. /model NAME takes another one. There are: demo, other.",
+    ),
+    (
+        Refusal(400, "context_length_exceeded", "Too long."),
+        "Too long. /clear begins a new conversation; /save FILE keeps this one.",
+    ),
+    (Refusal(404, "unknown_url"), "The server has no Responses API: its `dialects` leave it"),
+    (Reply(ending="failed", code="engine_crashed"), "It broke. /retry asks again."),
+    (Reply(lost=True), "The connection was lost in the middle of the answer. /retry asks"),
+    (Reply(ending="failed", code="invalid_logits"), "It broke."),
+]
+
+
+async def test_what_went_wrong_is_said_with_what_helps() -> None:
+    async with chatting() as desk:
+        for reply, told in PROBLEMS:
+            desk.moody.replies.append(reply)
+            await desk.ask("Hello")
+            assert desk.notes[-1].startswith(told)
+            await desk.ask("/retry")
+            assert desk.answers[-1] == "Hello there."
+            assert desk.notes[1:] == []
+            await desk.enter("/clear")
 
 
 async def test_a_wrong_key_is_told_from_no_server() -> None:

@@ -4,9 +4,11 @@
 """
 
 import re
+from pathlib import Path
 
 import pytest
 
+from mlxd.tui.chat.local.kept_chats import KeptChats
 from mlxd.tui.chat.message_input import MessageInput
 from mlxd.tui.terminal import FEW, Terminal
 from tests.tui.chat.desk import chatting
@@ -25,35 +27,59 @@ ANSWER = Reply(
 BROKEN = Refusal(
     503, "engine_failed", "The inference engine is restarting after a failure: it died."
 )
-SCREENS: dict[str, tuple[Reply | Refusal, tuple[int, int], Terminal, tuple[str, ...]]] = {
-    "chat-answered-80x24": (ANSWER, (80, 24), Terminal(), ()),
-    "chat-unfolded-80x24": (ANSWER, (80, 24), Terminal(), ("ctrl+t",)),
-    "chat-answered-80x24-ascii": (ANSWER, (80, 24), PLAIN, ()),
-    "chat-answered-120x40": (ANSWER, (120, 40), Terminal(), ()),
-    "chat-tiny-30x10": (ANSWER, (30, 10), Terminal(), ()),
-    "chat-choices-80x24": (ANSWER, (80, 24), Terminal(), ("slash",)),
-    "chat-help-80x24": (ANSWER, (80, 24), Terminal(), ("slash", *"help", "enter")),
-    "chat-restarting-80x24": (BROKEN, (80, 24), Terminal(), ()),
-}
+Pictures = dict[str, tuple[str, ...]]
+"""Names of screens, each with the keys that are pressed after the one before."""
+SHOWN: list[tuple[Reply | Refusal, tuple[int, int], Terminal, Pictures]] = [
+    (
+        *(ANSWER, (80, 24), Terminal()),
+        {
+            "chat-answered-80x24": (),
+            "chat-unfolded-80x24": ("ctrl+t",),
+            "chat-choices-80x24": ("ctrl+t", "slash"),
+            "chat-help-80x24": (*"help", "enter"),
+        },
+    ),
+    (ANSWER, (80, 24), PLAIN, {"chat-answered-80x24-ascii": ()}),
+    (ANSWER, (120, 40), Terminal(), {"chat-answered-120x40": ()}),
+    (ANSWER, (30, 10), Terminal(), {"chat-tiny-30x10": ()}),
+    (BROKEN, (80, 24), Terminal(), {"chat-restarting-80x24": ()}),
+]
 
 PICTURE = "chat-answered-80x24"
 
 
-@pytest.mark.parametrize("name", SCREENS)
-async def test_the_screen_is_as_it_was(name: str, request: pytest.FixtureRequest) -> None:
-    reply, size, terminal, keys = SCREENS[name]
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: next(iter(shown[3])))
+async def test_the_screens_are_as_they_were(
+    shown: tuple[Reply | Refusal, tuple[int, int], Terminal, Pictures],
+    request: pytest.FixtureRequest,
+) -> None:
+    reply, size, terminal, pictures = shown
+    update = request.config.getoption("--update-golden")
     async with chatting(reply, size=size, terminal=terminal, clock=lambda: 100.0) as desk:
         # Else the picture would show it or not, as time goes.
         desk.app.query_one(MessageInput).cursor_blink = False
         await desk.ask("Why are there tides?")
-        await desk.press(*keys)
+        for name, keys in pictures.items():
+            await desk.press(*keys)
+            await desk.settled()
+            compare(name, _elsewhere(text_of(desk.app)), update)
+            if name == PICTURE:
+                compare(name, _elsewhere(desk.app.export_screenshot()), update, kind="svg")
+
+
+async def test_the_first_screen_is_as_it_was(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    kept = KeptChats(tmp_path / "chats.jsonl")
+    async with chatting(kept=kept, earlier=("Why are there tides?", "A word for rain")) as desk:
+        desk.app.query_one(MessageInput).cursor_blink = False
+        await desk.press("down")
+        desk.app.notify("Said above the prompt.", timeout=600)
         await desk.settled()
         update = request.config.getoption("--update-golden")
-        compare(name, _elsewhere(text_of(desk.app)), update)
-        if name == PICTURE:
-            compare(name, _elsewhere(desk.app.export_screenshot()), update, kind="svg")
+        compare("chat-first-80x24", _elsewhere(text_of(desk.app)), update)
 
 
 def _elsewhere(screen: str) -> str:
     """The screen without what differs from run to run: the port, and an id made of it."""
-    return re.sub(r"terminal-\d+", "terminal-1", re.sub(r":\d{5}(?=\.)", ":84848", screen))
+    return re.sub(r"terminal-\d+", "terminal-1", re.sub(r":\d{5}\b", ":84848", screen))

@@ -1,12 +1,14 @@
 """An answer outside of the full screen, and links in one: nothing happens that nobody asked for."""
 
 import io
+from typing import cast
 
 import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Markdown
 
-from mlxd.tui.chat.plain_output import Printer
+from mlxd.tui.chat.answer import AnswerPart, AnswerState, StreamedAnswer
+from mlxd.tui.chat.plain_output import Printer, report
 from mlxd.tui.chat.views import Segment
 
 PIECES = ("Hel", "Hello \x1b]0;title\x07", "Hello \x1b]0;title\x07 w\xf6rld")
@@ -46,3 +48,22 @@ async def test_a_link_in_an_answer_opens_no_browser() -> None:
         segment.post_message(Markdown.LinkClicked(segment, "https://example.org/"))
         await pilot.pause()
         assert reader.opened == []
+
+
+def test_an_answer_as_json_says_how_it_ended() -> None:
+    parts = [AnswerPart("reasoning", "Hm."), AnswerPart("text", "Hi.")]
+    answer = StreamedAnswer(parts=parts, model="m", tokens=3, prompt_tokens=9, last=1.23456)
+    for state, reason, code, finish in (
+        ("completed", "", "", "stop"),
+        ("incomplete", "max_output_tokens", "", "length"),
+        ("failed", "", "queue_full", "queue_full"),
+    ):
+        answer.state, answer.reason, answer.code = cast(AnswerState, state), reason, code
+        assert report(answer) == {
+            "text": "Hi.",
+            "reasoning": "Hm.",
+            "model": "m",
+            "usage": {"input_tokens": 9, "output_tokens": 3},
+            "finish": finish,
+            "seconds": 1.235,
+        }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxd.tui.chat.local.kept_chats import KeptChats
 from mlxd.tui.chat.message_input import MessageInput
 from tests.server.support import until
 from tests.tui.chat.desk import HELD, chatting
@@ -116,26 +117,24 @@ async def test_nothing_is_asked_while_a_conversation_is_loaded(tmp_path: Path) -
         assert desk.moody.texts()[-1] == ["One?", "Hello there.", "Three?", "Hello there."]
 
 
-@pytest.mark.parametrize(
-    ("named", "chosen", "asked", "told"),
-    [
-        ("other", "", "other", " other is asked, as in the file."),
-        ("other", "demo", "demo", " The file's model is other; demo is asked."),
-        ("gpt", "", "", " The file's model is gpt; the server's default is asked."),
-        ("other", "other", "other", ""),
-    ],
-)
 async def test_a_file_tells_the_model_unless_the_person_or_the_server_says_otherwise(
-    tmp_path: Path, named: str, chosen: str, asked: str, told: str
+    tmp_path: Path,
 ) -> None:
     file = tmp_path / "chat.json"
     said = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Hi."}]
-    file.write_text(json.dumps({"model": named, "messages": said}), encoding="utf-8")
     async with chatting() as desk:
-        desk.app.session.model = chosen
-        await desk.enter(f"/load {file}")
-        await until(lambda: f"Going on from {file}.{told}" in desk.notes)
-        assert desk.app.session.model == asked
+        for named, chosen, asked, told in (
+            ("other", "", "other", " other is asked, as in the file."),
+            ("other", "demo", "demo", " The file's model is other; demo is asked."),
+            ("gpt", "", "", " The file's model is gpt; the server's default is asked."),
+            ("other", "other", "other", ""),
+        ):
+            file.write_text(json.dumps({"model": named, "messages": said}), encoding="utf-8")
+            desk.app.session.model = chosen
+            await desk.enter(f"/load {file}")
+            await until(lambda: not desk.app.busy and "Going on" in desk.notes[-1])
+            assert desk.notes[-1] == f"Going on from {file}.{told}"
+            assert desk.app.session.model == asked
 
 
 async def test_a_file_that_is_no_chat_is_refused_in_words(tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ async def test_an_unknown_command_names_the_nearest() -> None:
 async def test_tab_completes_and_choices_are_shown() -> None:
     async with chatting() as desk:
         await desk.press("slash", "s")
-        assert desk.line("choices") == "/system\n/save"
+        assert desk.line("choices") == "/system\n/set\n/save"
         await desk.press("y", "tab")
         assert desk.app.prompt.text == "/system "
         desk.app.prompt.write("/model o")
@@ -190,3 +189,92 @@ async def test_tab_completes_and_choices_are_shown() -> None:
         assert desk.app.prompt.text == "/model other"
         await desk.press("ctrl+c")
         assert not desk.app.query_one("#choices").display
+
+
+async def test_answers_are_set_and_the_bar_says_so() -> None:
+    async with chatting() as desk:
+        await desk.enter("/set temperature 0.2 max_tokens=9 seed 7 reasoning low")
+        assert desk.notes[-1].startswith("Answers: temperature 0.2 max_tokens 9 seed 7")
+        assert desk.line("model") == "demo, temperature 0.2 max_tokens 9 seed 7 reasoning low"
+        for wrong, told in (("temperature 3", "a number from 0 to 2"), ("tempo 1", "no setting")):
+            await desk.enter(f"/set {wrong}")
+            assert told in desk.notes[-1]
+        await desk.ask("One?")
+        asked = desk.moody.asked[-1]
+        assert (asked["temperature"], asked["max_output_tokens"], asked["seed"]) == (0.2, 9, 7)
+        assert asked["reasoning"] == {"effort": "low"}
+        await desk.ask("/retry set temperature - top_p 0.5")
+        assert "temperature" not in desk.moody.asked[-1]
+        assert desk.moody.asked[-1]["top_p"] == 0.5
+        await desk.enter("/retry again")
+        assert desk.notes[-1] == "/retry, or /retry set NAME VALUE..."
+        await desk.enter("/copy")
+        assert desk.app.clipboard == "Hello there."
+        assert desk.line("toast") == "Copied 12 characters."
+        await desk.enter("/edit")
+        assert (desk.app.prompt.text, desk.questions) == ("One?", [])
+        await desk.press("enter")
+        await desk.quiet()
+        await desk.enter("/fork")
+        await desk.ask("Two?")
+        assert [texts[0::2] for texts in desk.moody.texts()] == [["One?"], ["One?", "Two?"]]
+
+
+async def test_files_go_below_the_question_where_there_is_room(tmp_path: Path) -> None:
+    small, large, binary = (tmp_path / name for name in ("a b.txt", "large.txt", "x.bin"))
+    small.write_text("one two ```three", encoding="utf-8")
+    large.write_text("word " * 80, encoding="utf-8")
+    binary.write_bytes(b"\xff\0")
+    (tmp_path / "cat.png").write_bytes(b"")
+    async with chatting() as desk:
+        await desk.ask(f'What is in @"{small}"? Ask me@home or @nobody.')
+        assert desk.notes[-1].startswith(f"With {small} 16 B: ")
+        (sent,) = desk.moody.asked[-1]["input"]
+        assert sent["content"][0]["text"].endswith(f"{small}:\n````\none two ```three\n````")
+        assert desk.questions[0].startswith("What is in")
+        for name, told in (
+            (large, "Too long"),
+            (tmp_path / "cat.png", "no model here sees pictures"),
+            (binary, "no text in UTF-8"),
+            (tmp_path / "none/x.txt", "No such file"),
+            (tmp_path, "is a folder"),
+        ):
+            await desk.ask(f"Read @{name}")
+            assert told in desk.line("toast")
+            assert desk.app.prompt.text == f"Read @{name}"
+            desk.app.prompt.clear_text()
+        assert len(desk.moody.asked) == 1
+        await desk.ask(f"/file '{small}'")
+        assert desk.notes[-1] == f"{small}, 16 B, 3 tokens, goes below the next question."
+        await desk.ask("And this?")
+        assert "one two" in desk.moody.asked[-1]["input"][0]["content"][0]["text"]
+        await desk.ask("And now?")
+        assert "one two" not in desk.moody.asked[-1]["input"][0]["content"][0]["text"]
+
+
+async def test_conversations_of_earlier_are_gone_on_with(tmp_path: Path) -> None:
+    kept = KeptChats(tmp_path / "chats.jsonl")
+    async with chatting(kept=kept, earlier=("Tides?", "Rain?"), begin_with="") as desk:
+        await until(lambda: "Going on with Rain?." in desk.notes)
+        assert desk.answers == ["About: Rain?"]
+        await desk.ask("More?")
+        assert desk.moody.texts()[1] == ["Rain?", "About: Rain?", "More?", "Hello there."]
+        await desk.enter("/open")
+        listed = desk.notes[-1].splitlines()[1:]
+        assert [line.split()[-1] for line in listed] == ["Rain?", "Tides?"]
+        assert "2 turns" in listed[0]
+        await desk.ask("/open 2")
+        assert desk.questions == ["Tides?"]
+        await desk.ask("/open nothing")
+        assert desk.notes[-1] == "There is no conversation nothing; /open lists them."
+        desk.moody.conversations.clear()
+        await desk.ask("/open 1")
+        assert desk.notes[-1] == "The server no longer has Rain?."
+    assert (tmp_path / "chats.jsonl").stat().st_mode & 0o077 == 0
+    async with chatting(kept=kept, earlier=("Tides?",)) as desk:
+        await desk.press("down", "enter")
+        await until(lambda: desk.questions == ["Tides?"])
+        await desk.enter("/clear")
+        desk.app.kept = KeptChats(None)
+        await desk.enter("/open")
+        assert "chat.keep" in desk.notes[-1]

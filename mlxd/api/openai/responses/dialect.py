@@ -72,6 +72,10 @@ class OpenAIResponses(ListsModels, Dialect):
     def __init__(self, reasoning_events: ReasoningEvents = "auto") -> None:
         self._reasoning_events = reasoning_events
 
+    def configure(self, settings: Settings) -> None:
+        """Show thinking from now on as these settings say."""
+        self._reasoning_events = settings.responses.reasoning_events
+
     def views(self, services: Services) -> Sequence[View | SocketView]:
         """See `Endpoints.views`."""
         return responses_views(self, services)

@@ -1,0 +1,1 @@
+"""What a chat has on this machine: its settings, its list of conversations, files for prompts."""
