@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -95,12 +96,13 @@ async def chatting(
     moody = Moody(models=list(models))
     moody.replies.extend(replies)
     async with serving(moody) as url:
-        for question in earlier if kept else ():
+        assert kept is not None or not earlier, "earlier ones are in a list"
+        for question in earlier:
             items = [{"role": "user", "content": [{"text": question}]}]
             items.append({"role": "assistant", "content": [{"text": f"About: {question}"}]})
             name = f"conv_{len(moody.conversations)}abc"
             moody.conversations[name] = [moody.item({"type": "message", **each}) for each in items]
-            kept.keep(KeptChat(name, question, url, turns=1))
+            cast(KeptChats, kept).keep(KeptChat(name, question, url, turns=1))
         app = ChatApp(
             ServerClient(url),
             history=history,
