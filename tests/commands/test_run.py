@@ -69,7 +69,7 @@ async def test_a_chat_brings_its_own_server_and_takes_it_away(tmp_path: Path) ->
     with Terminal("chat") as terminal:
         await terminal.read_until(b"Start one? [Y/n]")
         terminal.press(b"\r")
-        await terminal.read_until(b"Talking to small")
+        await terminal.read_until("· small ·".encode())
         terminal.hang_up()
         async with asyncio.timeout(30):
             assert await asyncio.to_thread(terminal.process.wait) == 128 + signal.SIGHUP
