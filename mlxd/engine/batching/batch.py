@@ -106,11 +106,6 @@ class MlxBatch:
         """KV cache of the rows that are running."""
         return int(self._generator.prompt_cache_nbytes)
 
-    @property
-    def capacity(self) -> int:
-        """Tokens of one row whose KV cache fits into `kv_bytes`."""
-        return self._loaded.cache_cost.capacity(self.kv_bytes)
-
     def fits(self, longest: int, rows: int) -> bool:
         # A batch is padded to its longest row.
         return rows * self._loaded.cache_cost.row(longest) <= self.kv_bytes

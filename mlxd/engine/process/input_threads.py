@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlxd.engine.grammar.constrainer import Constrainer, SteeringRecipe
+from mlxd.engine.models.cache_cost import CacheCost
 from mlxd.engine.prompt.builder import Prompt, PromptBuilder
 from mlxd.engine.protocol import (
     Accepted,
@@ -34,6 +35,7 @@ from mlxd.engine.protocol import (
 from mlxd.errors import InternalError, MlxdError, OutOfMemory
 
 READ_BYTES = 1 << 20
+MB = 1e6
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Preparer:
         self._jobs = jobs
         self._commands: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._makers: dict[str, tuple[PromptBuilder, Constrainer]] = {}
-        self._capacities: dict[str, int] = {}
+        self._rooms: dict[str, tuple[CacheCost, int]] = {}
         self._live: dict[int, str] = {}
         self._live_lock = threading.Lock()
         self._preparing = False
@@ -131,9 +133,9 @@ class Preparer:
         """From now on, prepare prompts for `name`."""
         self._makers[name] = builder, constrainer
 
-    def set_capacity(self, name: str, tokens: int) -> None:
-        """The longest prompt whose KV cache fits into memory."""
-        self._capacities[name] = tokens
+    def set_room(self, name: str, cost: CacheCost, nbytes: int) -> None:
+        """What KV caches of `name` cost, and how many bytes there are for all of them."""
+        self._rooms[name] = cost, nbytes
 
     def remove_model(self, name: str) -> None:
         """Prompts for `name` wait until it is added again."""
@@ -175,8 +177,12 @@ class Preparer:
         prompt = builder.build(command.request)
         # The scheduler lets one row in whether it fits or not, so it is checked here.
         size = len(prompt.tokens)
-        if size > self._capacities.get(command.request.model, size):
-            raise OutOfMemory(f"a prompt of {size} tokens does not fit beside the model")
+        cost, room = self._rooms[command.request.model]
+        if cost.row(size) > room:
+            raise OutOfMemory(
+                f"the KV cache of a prompt of {size} tokens takes {cost.row(size) / MB:,.1f} MB, "
+                f"and there are {room / MB:,.1f} MB, enough for {cost.capacity(room)} tokens"
+            )
         recipe = constrainer.recipe(command.request, prompt)
         # Compiling a grammar can take long enough for the caller to leave.
         if self.is_live(command.id):

@@ -394,5 +394,5 @@ class ModelPool:
         for resident in residents:
             resident.batch.kv_bytes = left // len(residents)
             for name in resident.names:
-                self._preparer.set_capacity(name, resident.batch.capacity)
+                self._preparer.set_room(name, resident.loaded.cache_cost, resident.batch.kv_bytes)
         self.shrink_prefixes()

@@ -304,7 +304,8 @@ async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None
     )
     await engine.start()
     try:
-        with pytest.raises(OutOfMemory):
+        needs = r"of \d+ tokens takes [\d.]+ MB, and there are [\d.]+ MB, enough for \d+ tokens"
+        with pytest.raises(OutOfMemory, match=needs):
             await answer_of(engine, ask("word " * 950))
         assert (await answer_of(engine, ask("hi"))).finished.usage.completion > 0
     finally:

@@ -97,14 +97,13 @@ async def test_weights_leave_with_the_last_name(engine: Supervisor) -> None:
 
 def test_what_is_computed_in_another_way_is_another_model(tmp_path: Path) -> None:
     plain = ModelSpec(id="plain", source=str(make_tiny_model(tmp_path)))
-    others: list[dict[str, Any]] = [
-        {"dtype": "float16"},
-        {"kv_bits": 8},
-        {"trust_remote_code": True},
-    ]
-    keys = {weights_key(replace(plain, **other)) for other in others}
     assert weights_key(replace(plain, id="preset", max_tokens=5)) == weights_key(plain)
-    assert len(keys - {weights_key(plain)}) == len(others)
+    half, eight, four = (
+        replace(plain, dtype="float16"),
+        replace(plain, kv_bits=8),
+        replace(plain, kv_bits=4),
+    )
+    assert len({weights_key(each) for each in (plain, half, eight, four)}) == 4
 
 
 async def test_idle_models_leave_and_pinned_ones_stay(tmp_path: Path) -> None:
