@@ -76,7 +76,7 @@ class ToolGrammar:
         form, rule = self._form, f"call{number}"
         opening = form.call[0].format(name=tool.name).removeprefix(self._before_name)
         closing = form.call[1].format()
-        arguments = f"arguments{number}"
+        arguments = f"args{number}"
         if form.json:
             self._rules.append(f"{arguments}: {inline_json(tool.schema, strict=tool.strict)}")
         elif form.comma:

@@ -101,17 +101,25 @@ class _Lexemes:
 
     def any_of(self, texts: str, tag: str) -> str:
         """A tag behind one of some texts, each by its letter."""
-        return f"({' | '.join(self._lexeme(text, tag) for text in texts)})"
+        return " | ".join(self._lexeme(text, tag) for text in texts)
 
     def _lexeme(self, text: str, tag: str) -> str:
         # What hangs on the tool's own keys is the tool's, all else is the same for all.
-        own = tag in "ou" or text == "a"
-        name = f"{self._name}_{text}{tag}" if own else f"tag_{text}{tag}"
-        body = self._texts[text]
+        name = f"{self._name}_{text}{tag}" if tag in "ou" or text == "a" else f"t_{text}{tag}"
+        if name in self._written:
+            return name
+        before = self._terminal("TEXT", text, self._texts[text], own=text == "a")
         if tag in "ou" and text not in "by":
             # Behind the beginning of a call it belongs to that.
-            body = f"({body}) & ~/{ANY}*{self._tags.begun}/"
-        return self.add(name, f"({body}) {self._ends[tag]}")
+            before = f"({before} & ~/{ANY}*{self._tags.begun}/)"
+        return self.add(
+            name, f"{before} {self._terminal('TAG', tag, self._ends[tag], tag in 'ou')}"
+        )
+
+    def _terminal(self, kind: str, letter: str, body: str, own: bool) -> str:
+        name = f"{self._name.upper() if own else 'T'}_{kind}_{letter.upper()}"
+        self._written.setdefault(name, f"{name}: {body}")
+        return name
 
 
 class ValueTexts:
@@ -136,6 +144,8 @@ class ValueTexts:
         self._begins_late = begins != "" or first != ""
         self._lexemes = _Lexemes(tags, name, begins, first)
         self._ways: dict[str, list[str]] = {}
+        self._tags: dict[str, dict[str, dict[str, None]]] = {}
+        """The tags that lead to a state, from each other one."""
         self._shown = f"{name}_shown"
         self._torn = f"{name}_torn" if self._region else self._shown
         self.closed, self.open_ended, self.plain, self.calm, self.last = (
@@ -189,6 +199,9 @@ class ValueTexts:
         self._go(f"{last}_text", "bx", f=f"{last}_text")
         self._add(f"{last}_text", f"{begun}_call", f"{name}_unclosed_call")
         self._begin(begun, words)
+        for target, sources in self._tags.items():
+            for source, tags in sources.items():
+                self._add(target, f"{source} ({' | '.join(tags)})".strip())
         written = [f"{rule}: {' | '.join(ways)}" for rule, ways in self._ways.items()]
         return [*written, *self._lexemes.rules]
 
@@ -302,10 +315,10 @@ class ValueTexts:
 
     def _go(self, source: str, texts: str, **targets: str) -> None:
         """From one state by each of some tags, behind one of some texts, to another."""
-        for tags, target in targets.items():
-            for tag in tags:
-                if tag not in "rg" or self._region:
-                    self._add(target, f"{source} {self._lexemes.any_of(texts, tag)}".strip())
+        for letters, target in targets.items():
+            tags = [tag for tag in letters if tag not in "rg" or self._region]
+            found = self._tags.setdefault(target, {}).setdefault(source, {})
+            found.update((self._lexemes.any_of(texts, tag), None) for tag in tags)
 
     def _add(self, rule: str, *ways: str) -> None:
         self._ways.setdefault(rule, []).extend(ways)
