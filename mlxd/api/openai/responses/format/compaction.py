@@ -20,7 +20,15 @@ from mlxd.api.openai.responses.format.wire import CompactRequest
 from mlxd.errors import revive
 from mlxd.events import BlockDelta, BlockEnd, BlockStart, Event, Failed, Finished, Usage
 from mlxd.history import Item, ResponseState
-from mlxd.messages import AutoTools, GenerateRequest, Message, OutputPart, Text, TextOutput
+from mlxd.messages import (
+    AllowedTools,
+    GenerateRequest,
+    Message,
+    NoTools,
+    OutputPart,
+    Text,
+    TextOutput,
+)
 
 ASK = (
     "Write a summary of this conversation that will stand in its place. It is read by whoever goes "
@@ -45,12 +53,16 @@ def compaction(wire: CompactRequest, history: FullInput, caller: Caller) -> Gene
 
 
 def summary_of(request: GenerateRequest) -> GenerateRequest:
-    """Instead of an answer to `request` a summary of its messages, drawn in the same way."""
+    """Instead of an answer to `request` a summary of its messages, drawn in the same way.
+
+    Its tools stay what they are to the model, so that the prompt begins as in the turns before.
+    """
+    allowed = request.tool_choice.names if isinstance(request.tool_choice, AllowedTools) else None
     return replace(
         request,
         messages=(*request.messages, Message("user", (Text(ASK),))),
-        tools=(),
-        tool_choice=AutoTools(),
+        tools=tuple(each for each in request.tools if allowed is None or each.name in allowed),
+        tool_choice=NoTools(),
         stop=(),
         output=TextOutput(),
         logprobs=None,
