@@ -288,8 +288,9 @@ class MemberChain:
         texts = PlainValues([*inside, *self._barred], self._first)
         bodies = texts.terminals(schema, self._tool) or []
         terminal, closing = f"{rule.upper()}_TEXT", whole.rstrip()
-        self._rules.append(f"{terminal}: {_any_of(bodies)} {json.dumps(closing)}")
-        rest = self._text(whole[len(closing) :])
+        tail, rest = self._split(closing)
+        self._rules.append(f"{terminal}: {_any_of(bodies)} {tail}")
+        rest = f"{rest} {self._text(whole[len(closing) :])}"
         self._rules.append(f"{rule}: {terminal} {rest} {self._name}_from{number + 1}")
 
     @property
