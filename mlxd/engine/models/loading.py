@@ -23,7 +23,7 @@ from mlxd.engine.model_files.library import locate
 from mlxd.engine.model_files.verification import Unusable, check, read_object
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
-from mlxd.engine.prompt.special_tokens import unknown_special_tokens
+from mlxd.engine.prompt.special_tokens import call_tokens, unknown_special_tokens
 from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
@@ -76,6 +76,8 @@ class LoadedModel:
     format: ModelFormat
     dropped: Mapping[int, str] = field(default_factory=dict)
     """The special tokens that have no text in answers."""
+    call_tokens: frozenset[int] = frozenset()
+    """Those that open a call."""
 
     @property
     def markup(self) -> Markup:
@@ -159,6 +161,7 @@ def _load(
         vocab_size=vocab_size,
         format=format_,
         dropped=unknown_special_tokens(tokenizer, format_.markup),
+        call_tokens=call_tokens(tokenizer, format_.markup) & frozenset(range(vocab_size)),
     )
 
 
@@ -328,5 +331,5 @@ def _is_unknown_type(error: ImportError) -> bool:
 
 
 def _without_path(word: str) -> str:
-    path = word.strip("'\"()[]:,.")
+    path = word.lstrip("'\"([").rstrip("'\")]:,.")
     return word.replace(path, Path(path).name) if path.startswith("/") and path != "/" else word

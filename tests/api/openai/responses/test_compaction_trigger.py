@@ -64,6 +64,23 @@ async def test_a_trigger_is_answered_with_a_compaction(path: str) -> None:
     assert events[-1]["response"]["output"] == [events[-2]["item"]]
 
 
+async def test_a_compaction_describes_the_tools_that_its_turns_had() -> None:
+    server = front(*SCRIPT)
+    other = {**FUNCTION, "name": "other"}
+    named = {"type": "function", "name": "other"}
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [named]}
+    await sent(server, tools=[FUNCTION, other], tool_choice=choice)
+    (request,) = server.heard()
+    assert [tool.name for tool in request.tools] == ["other"]
+    compact = {"model": "demo", "input": INPUT[:-1], "tools": [FUNCTION, other]}
+    response = await server.post(compact, f"{RESPONSES}/compact")
+    assert response.status_code == 200, await response.get_data()
+    assert "x-mlxd-ignored" not in response.headers
+    (request,) = server.heard()
+    assert [tool.name for tool in request.tools] == [FUNCTION["name"], "other"]
+    assert request.tool_choice == NoTools()
+
+
 async def test_a_compaction_is_read_when_it_comes_back() -> None:
     server = front(*SCRIPT)
     (item,) = (await (await sent(server)).get_json())["output"]

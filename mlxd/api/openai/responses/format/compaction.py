@@ -16,6 +16,7 @@ from mlxd.api.openai.responses.format.output_items import (
 )
 from mlxd.api.openai.responses.format.renderer import ResponsesRenderer
 from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
+from mlxd.api.openai.responses.format.tools import ResponsesToolbox
 from mlxd.api.openai.responses.format.wire import CompactRequest
 from mlxd.errors import revive
 from mlxd.events import BlockDelta, BlockEnd, BlockStart, Event, Failed, Finished, Usage
@@ -40,13 +41,16 @@ ASK = (
 _encode = msgspec.json.Encoder().encode
 
 
-def compaction(wire: CompactRequest, history: FullInput, caller: Caller) -> GenerateRequest:
+def compaction(
+    wire: CompactRequest, history: FullInput, box: ResponsesToolbox, caller: Caller
+) -> GenerateRequest:
     """The request for a summary of `history`, which is the whole conversation."""
     return summary_of(
         GenerateRequest(
             id=caller.request_id,
             model=wire.model,
             messages=history.messages,
+            tools=box.tools,
             source=source(wire, caller),
         )
     )
