@@ -52,6 +52,7 @@ TAGS = (
     "{% for k, v in f.arguments.items() %}<parameter={{ k }}>\n"
     "{{ v if v is string else v | tojson }}\n</parameter>\n{% endfor %}"
 )
+CALLED = f"<tool_call>\n{NAMED}\n</tool_call>"
 Z = "]<]minimax[>["
 DSML = (
     '<｜DSML｜invoke name="{{ f.name }}">\n{% for k, v in f.arguments.items() %}'
@@ -102,6 +103,30 @@ CALLS = {
         after="]<|tools_suffix|>",
     ),
     "gigachat": family(call="<|function_call|>" + NAMED),
+    "hy_v3": family(
+        before="<tool_calls:opensource>\n",
+        call="<tool_call:opensource>{{ f.name }}<tool_sep:opensource>\n"
+        "{% for k, v in f.arguments.items() %}<arg_key:opensource>{{ k }}</arg_key:opensource>\n"
+        "<arg_value:opensource>{{ v if v is string else v | tojson }}</arg_value:opensource>\n"
+        "{% endfor %}</tool_call:opensource>\n{# <tool_sep{}> #}",
+        after="</tool_calls:opensource>",
+    ),
+    "solar": family(
+        before="<|tool_calls|>",
+        call="<|tool_call:begin|>{{ c.id }}<|tool_call:name|>{{ f.name }}<|tool_call:args|>"
+        "{{ f.arguments | tojson }}<|tool_call:end|>",
+        after="<|calls|>",
+    ),
+    "granite_20b": family(call="<function_call> " + NAMED, between="\n"),
+    "internlm2": family(
+        call='<|action_start|><|plugin|>{"name": "{{ f.name }}", "parameters": '
+        "{{ f.arguments | tojson }}}<|action_end|>",
+    ),
+    "functionary_v3": family(
+        call=">>>{{ f.name }}\n{{ f.arguments | tojson }}",
+        tools=">>>${recipient}\n{{ tools | tojson }}",
+        opens=">>>",
+    ),
 }
 """Templates that write calls, by the notation that reads them."""
 
@@ -135,6 +160,26 @@ def thinking(name: str, *, opened: bool = False) -> str:
     written = opening + "\n{{ m.reasoning_content }}\n" + closing
     return family(thought=written, opens=opening + "\n" if opened else "")
 
+
+ACTIONS = family(
+    before="Action:\n```json\n[",
+    call='{"tool_name": "{{ f.name }}", "parameters": {{ f.arguments | tojson }}}',
+    between=",\n",
+    after="\n]```\n",
+    tools="{{ tools | tojson }} Use the `directly-answer` tool if no other is needed.",
+)
+"""Command R+'s form, in which an answer to read would need another prompt."""
+BESIDE_THINKING = family(call=CALLED, tools="{{ tools | tojson }} Think in <think></think> first.")
+"""Its model thinks, and it has no place for thinking of the history."""
+DROPS_THINKING = BESIDE_THINKING.replace(
+    "{{ m.content or '' }}", "{{ (m.content or '').split('</think>') | last }}"
+)
+"""The same, but its own rule is that thinking is dropped."""
+ASSIGNS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% set m.seen = true %}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+)
+"""Sets a member of a message, which only other engines for templates allow."""
 
 KIMI_K2 = (
     "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"

@@ -44,6 +44,12 @@ ToolFormat = Literal[
     "hunyuan",
     "phi4",
     "gigachat",
+    "command_r_plus",
+    "functionary_v3",
+    "granite_20b",
+    "hy_v3",
+    "internlm2",
+    "solar",
     "apertus",
     "bare_json",
 ]

@@ -193,3 +193,29 @@ async def test_an_answer_that_was_cut_is_gone_on_with_in_its_own_tokens(
         begun = [{"role": "assistant", "content": said}] if said else []
         said += await send(loop, [question, *begun])
     assert max(loop.read_beside()) <= 1, loop.usage
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/compact"])
+async def test_a_compaction_reads_little_but_what_asks_for_it(
+    path: str, client: QuartClient
+) -> None:
+    loop = Loop(client, "/v1/responses")
+    sent: list[Json] = [{"role": "user", "content": f"{path}: {QUESTION}"}]
+    tools = [{"type": "function", "name": "run", "parameters": SCHEMA}]
+    body: Json = {"model": "tiny", "tools": tools}
+    asked = {**body, "tool_choice": "required", "max_output_tokens": 150}
+    answer = await loop.post({**asked, "input": sent})
+    calls = [item for item in answer["output"] if item["type"] == "function_call"]
+    results = [
+        {"type": "function_call_output", "call_id": call["call_id"], "output": RESULT}
+        for call in calls
+    ]
+    sent = [*sent, *answer["output"], *results]
+    said = answer["usage"]["input_tokens"] + answer["usage"]["output_tokens"]
+    if path == "/v1/responses":
+        body = {**body, "max_output_tokens": 8}
+        sent = [*sent, {"type": "compaction_trigger"}]
+    compacted = await loop.post({**body, "input": sent}, path)
+    assert [item["type"] for item in compacted["output"]][-1] == "compaction"
+    cached = compacted["usage"]["input_tokens_details"]["cached_tokens"]
+    assert said - cached <= BESIDE, (said, compacted["usage"])

@@ -8,7 +8,6 @@ that no time limit is needed.
 import json
 import logging
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -40,12 +39,12 @@ Ends = tuple[tuple[int, ...], ...]
 
 CACHED = 64
 """Compiled grammars that are kept for each model."""
-MAX_TEXT = 1 << 20
+MAX_TEXT = 4 << 20
 """Characters of a grammar with the schemas of all its tools."""
 FUEL = 5_000_000
 """llguidance's measure of the work of compiling a grammar and of looking for ways to its end."""
-SEARCH_SECONDS = 0.5
-"""How long ways from the beginnings of calls to their ends are looked for."""
+SEARCH_STEPS = 5_000
+"""Steps of the search for ways from the beginnings of calls to their ends: about half a second."""
 MAX_REASON = 300
 """Characters of llguidance's own words that are passed on."""
 
@@ -213,9 +212,9 @@ class Constrainer:
             # White space that may come first satisfies a part of what nothing satisfies whole.
             self._checked(texts.lark.replace(AFTER_THINKING, "", 1), field)
         growth = [len(way or ())]
-        deadline = time.monotonic() + SEARCH_SECONDS
+        last = vocabulary.closer.steps + SEARCH_STEPS
         for text in texts.beginnings:
-            late = time.monotonic() > deadline
+            late = vocabulary.closer.steps > last
             growth.append(LONGEST if late else self._rest(matcher, text, ends))
         return Grammar(
             matcher,

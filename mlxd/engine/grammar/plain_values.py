@@ -7,17 +7,14 @@ from typing import Any
 
 from llguidance import regex_to_lark
 
-from mlxd.engine.notations.reading.plain_values import ValueMarks
 from mlxd.engine.notations.reading.schema import ToolSchema, referenced
 from mlxd.errors import InvalidField
 
-_ANY = r"(?s:.)"
-_SPACES = r"[ \t\r\n]*"
-NO_NULL = r" & ~/\s*(null|None)\s*/"
-"""The word null is no text where null may be meant."""
+ANY = r"(?s:.)"
+SPACES = r"[ \t\r\n]*"
+_NO_NULL = r" & ~/\s*(null|None)\s*/"
+_NULL = '"null"'
 _REFERENCES = 8
-MAX_KEYS = 64
-"""Parameters of a tool up to which a value may hold closing tags: each is an expression more."""
 
 
 @dataclass(frozen=True)
@@ -37,52 +34,6 @@ def expression(text: str) -> str:
     )
 
 
-class Shown:
-    """Expressions of what a value may not hold, as its reader would take it for more than text.
-
-    `ending` is a closing tag with what may follow it, `opening` the beginning of a whole call, and
-    `inner_ending` what ends a value in such a call.
-    """
-
-    def __init__(self, marks: ValueMarks, keys: Sequence[str]) -> None:
-        tag = "[^<>]*" if marks.member[1].startswith(">") else "[^<]*"
-        self.member = expression(marks.member[0]) + tag + expression(marks.member[1])
-        member = self.member
-        if keys:
-            before, opening = f"{_SPACES}", marks.member[0]
-            after = f"{_SPACES}"
-            if marks.keyed_by:
-                attribute = f"{marks.keyed_by}="
-                other = "" if opening.endswith(attribute) else f"{tag}{attribute}"
-                before, after = f"{other} *[\"']?{_SPACES}", f"{_SPACES}([\"']{tag})?"
-            named = "|".join(expression(key) for key in sorted(keys))
-            member = f"{expression(opening)}{before}({named}){after}{expression(marks.member[1])}"
-        close, end = (expression(text) + _SPACES for text in (marks.closing, marks.call_end))
-        region_end = expression(marks.region_end)
-        self._call_end = close + end
-        ended, follow = end, [member]
-        self.inner_ending = f"{close}({self.member}|{end})"
-        if marks.value:
-            follow.append(f"{expression(marks.member[0])}[^<]*{expression(marks.value)}")
-        if marks.region_end:
-            others = "|".join(expression(text) for text in (marks.call, marks.region) if text)
-            ended = f"{end}({region_end}|{others})"
-            follow.append(region_end)
-            self.inner_ending += f"|{end}{region_end}"
-        self.ending = f"{close}({'|'.join((*follow, ended))})"
-        self.opening = expression(marks.call) + marks.named + self.member
-        self.barred = (self.ending, self.opening)
-        # Behind the end of a call another one confirms it.
-        self.no_call_end = f" & ~/{_ANY}*{self._call_end}/" if marks.region_end else ""
-        inner = PlainValues((self.inner_ending, self.opening)).free
-        self.rules = (
-            "shown: SHOWN_NEXT shown | SHOWN_END | SHOWN_CALL shown shown",
-            f"SHOWN_NEXT: ({inner}) /{close}{self.member}/",
-            f"SHOWN_END: ({inner}) /{close}{end}/",
-            f"SHOWN_CALL: ({inner}) /{self.opening}/",
-        )
-
-
 class PlainValues:
     """Terminals of the texts that a notation writes as they are.
 
@@ -91,13 +42,13 @@ class PlainValues:
     """
 
     def __init__(self, inside: Sequence[str], first: str = "") -> None:
-        self.without = f" & ~/{_ANY}*({'|'.join(inside)}){_ANY}*/" if inside else ""
-        self.without += f" & ~/{first}{_ANY}*/" if first else ""
+        self.without = f" & ~/{ANY}*({'|'.join(inside)}){ANY}*/" if inside else ""
+        self.without += f" & ~/{first}{ANY}*/" if first else ""
 
     @property
     def free(self) -> str:
         """The terminal of any text."""
-        return f"/{_ANY}*/{self.without}"
+        return f"/{ANY}*/{self.without}"
 
     def terminals(self, schema: Any, tool: ToolShape) -> list[str] | None:
         """Terminals whose texts satisfy `schema`; None where the value is JSON."""
@@ -119,8 +70,9 @@ class PlainValues:
             texts = [choice for choice in choices if isinstance(choice, str)]
             return [json.dumps(text, ensure_ascii=False) for text in texts if text] or ['""']
         body = self._text(schema, tool)
-        if "null" in _kinds(schema, root):
-            body += NO_NULL
+        if body != self.free and "null" in _kinds(schema, root):
+            # The word is no text then, and need not be like one.
+            return [body + _NO_NULL, _NULL]
         return [body]
 
     def without_strings(self, schema: Any, tool: ToolShape) -> Any:
@@ -138,11 +90,30 @@ class PlainValues:
     def _text(self, schema: dict[str, Any], tool: ToolShape) -> str:
         low, high = schema.get("minLength", 0), schema.get("maxLength", "")
         length = f"{{{low},{high}}}" if low or high != "" else "*"
-        body = f"/{_ANY}{length}/{self.without}"
+        body = f"/{ANY}{length}/{self.without}"
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             body += f" & /{_whole(pattern, tool)}/"
         return body
+
+
+_SCALARS = {
+    "integer": r"-?(0|[1-9][0-9]*)",
+    "number": r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?",
+    "boolean": "(true|false)",
+    "null": "null",
+}
+_HELD = ("enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+def scalar(schema: Any) -> str:
+    """The JSON that satisfies a schema of numbers and words as an expression; empty for others."""
+    kinds = _kinds(schema)
+    if not isinstance(schema, dict) or any(word in schema for word in (*_HELD, "multipleOf")):
+        return ""
+    if not kinds or any(kind not in _SCALARS for kind in kinds):
+        return ""
+    return "|".join(_SCALARS[kind] for kind in kinds)
 
 
 def _kinds(schema: Any, root: dict[str, Any] | None = None) -> tuple[str, ...]:
@@ -181,6 +152,6 @@ def _whole(pattern: str, tool: ToolShape) -> str:
                 f"A pattern of the tool `{tool.name}` can't be enforced in this model's notation.",
             )
         # `^red|green$` anchors one branch each, which can't be rewritten; it is left to the model.
-        return f"{_ANY}*"
-    before, after = "" if left else f"{_ANY}*", "" if right else f"{_ANY}*"
+        return f"{ANY}*"
+    before, after = "" if left else f"{ANY}*", "" if right else f"{ANY}*"
     return f"{before}({regex_to_lark(inner, 'dw')}){after}"

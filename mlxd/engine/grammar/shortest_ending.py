@@ -32,6 +32,8 @@ class Closer:
         self._tokenizer = tokenizer
         self._end = tokenizer.eos_token
         self._token_of_byte = _single_bytes(tokenizer)
+        self.steps = 0
+        """All that were taken in search of ways: a measure of work that no machine changes."""
 
     def way(
         self, matcher: LLMatcher, longest: int = LONGEST, ends: Sequence[tuple[int, ...]] = ()
@@ -41,13 +43,16 @@ class Closer:
         Finds none longer than `longest`. `ends` are tokens that close something in this grammar.
         """
         best: list[int] | None = None
+        # A token has some four bytes, and a way is written in single ones first.
+        room = longest * 4
         for attempt in range(_ATTEMPTS):
-            # A token has some four bytes, and a way is written in single ones first.
-            limit = _DETOUR if attempt > 1 else longest * 4
+            limit = min(room, _DETOUR) if attempt > 1 else room
             # What closes one thing may only be a character of another: once, go without.
             hints = ends if attempt != 1 else ()
             found = self._attempt(_Attempt(matcher.deep_copy(), attempt, hints), limit)
             if found is not None:
+                # What is longer in such steps is hardly ever shorter in the end.
+                room = min(room, len(found))
                 way = [*self._merged(matcher, found), self._end]
                 if best is None or len(way) < len(best):
                     best = way
@@ -69,6 +74,7 @@ class Closer:
         return attempt.taken
 
     def _step(self, attempt: "_Attempt") -> list[int]:
+        self.steps += 1
         matcher = attempt.matcher
         for end in () if attempt.led_on else attempt.ends:
             if attempt.last != end and matcher.validate_tokens(list(end)) == len(end):

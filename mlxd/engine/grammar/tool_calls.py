@@ -33,6 +33,7 @@ class ToolGrammar:
         self._rules: list[str] = []
         self._before_name = form.call[0].format(name="\0").partition("\0")[0]
         self._hints: list[str] = []
+        self._chains: list[MemberChain] = []
 
     def beginnings(self, tools: Sequence[ToolShape]) -> list[str]:
         """The text before the arguments of each tool's call."""
@@ -56,19 +57,33 @@ class ToolGrammar:
         if self._parallel:
             more.append(f"{self._text(form.between + self._before_name)} once")
         lines = [f"calls: {self._text(head)} once", f"once: {' | '.join(names)}"]
-        return "\n".join([*lines, f"more: {' | '.join(more)}", *dict.fromkeys(self._rules)])
+        lines += [f"more: {' | '.join(more)}", *self._going_on()]
+        return "\n".join([*lines, *dict.fromkeys(self._rules)])
+
+    def _going_on(self) -> list[str]:
+        """What follows a call that holds an opening that is never closed."""
+        marks = self._form.marks
+        if marks is None:
+            return []
+        ways = [way for chain in self._chains for way in chain.following]
+        if not ways:
+            return [f"more_on: {_EMPTY}"]
+        apart = marks.region != "" and marks.region in self._form.call[0]
+        again = f"{self._chains[0].region} once_on" if apart else "once_on"
+        return [f"more_on: {_EMPTY} | {again}", f"once_on: {' | '.join(ways)}"]
 
     def _call(self, number: int, tool: ToolShape) -> str:
         form, rule = self._form, f"call{number}"
         opening = form.call[0].format(name=tool.name).removeprefix(self._before_name)
         closing = form.call[1].format()
-        arguments = f"arguments{number}"
+        arguments = f"args{number}"
         if form.json:
             self._rules.append(f"{arguments}: {inline_json(tool.schema, strict=tool.strict)}")
         elif form.comma:
             self._listed(arguments, tool)
         else:
             chain = MemberChain(form, self._literally, tool, arguments, parallel=self._parallel)
+            self._chains.append(chain)
             self._rules += [f"{rule}: {self._text(opening)} {arguments}_from0", *chain.rules()]
             self._hints += chain.hints
             return rule

@@ -26,7 +26,7 @@ from mlxd.engine.models.cache_cost import CacheCost, cache_cost
 from mlxd.engine.models.quantised_cache import NotQuantisable, quantise_caches
 from mlxd.engine.prompt.chat_template import ChatTemplate, TemplateFault
 from mlxd.engine.prompt.markup_detection import ModelFormat, read_format
-from mlxd.engine.prompt.special_tokens import unknown_special_tokens
+from mlxd.engine.prompt.special_tokens import call_tokens, unknown_special_tokens
 from mlxd.engine.prompt.template_traits import TemplateTraits
 from mlxd.engine.protocol import ModelSpec
 from mlxd.errors import ModelUnusable
@@ -74,6 +74,8 @@ class LoadedModel:
     scope: str
     dropped: Mapping[int, str] = field(default_factory=dict)
     """The special tokens that have no text in answers."""
+    call_tokens: frozenset[int] = frozenset()
+    """Those that open a call."""
 
     @property
     def markup(self) -> Markup:
@@ -184,6 +186,7 @@ def _load(
         format=format_,
         scope=spec.id,
         dropped=unknown_special_tokens(tokenizer, format_.markup),
+        call_tokens=call_tokens(tokenizer, format_.markup) & frozenset(range(vocab_size)),
     )
 
 
@@ -351,5 +354,5 @@ def _is_unknown_type(error: ImportError) -> bool:
 
 
 def _without_path(word: str) -> str:
-    path = word.strip("'\"()[]:,.")
+    path = word.lstrip("'\"([").rstrip("'\")]:,.")
     return word.replace(path, Path(path).name) if path.startswith("/") and path != "/" else word

@@ -1,5 +1,6 @@
 """Calls as an array of JSON in a region of its own, as Cohere, Granite and others write them."""
 
+import re
 from functools import partial
 
 from mlxd.engine.notations.notation import Form, Notation
@@ -14,6 +15,7 @@ from mlxd.engine.notations.reading.calls import (
 from mlxd.engine.notations.reading.json_calls import JsonSurroundings, json_calls
 from mlxd.engine.notations.reading.scanner import Scanner, Steps, markers_of
 
+_DIRECTLY_LENGTH = 64
 _CALL = ('{{"name": "{name}", "arguments": ', "}}")
 
 
@@ -42,6 +44,22 @@ def _read_lines(scan: Scanner, calls: Calls, end: str) -> Steps[None]:
         if dropped:
             calls.remark("tool call repaired: a line that is no call was dropped")
         return
+
+
+_DIRECTLY = re.compile(r'\[\s*\{\s*"tool_name"\s*:\s*"directly[-_]answer"')
+
+
+def _read_action(scan: Scanner, calls: Calls) -> Steps[None]:
+    """Read a list in a fence; one that says that no tool is needed is dropped."""
+    yield from scan.space()
+    if not (yield from scan.accept("```json")):
+        raise NotACall("it holds no call", remark=False)
+    yield from scan.space()
+    if _DIRECTLY.match((yield from scan.wait_for(_DIRECTLY_LENGTH))):
+        yield from scan.pour(markers_of("```"), lambda _: None)
+        scan.mark()
+        return
+    yield from json_calls(scan, calls, JsonSurroundings(markers_of("```")))
 
 
 def _listed(start: str, end: str = "") -> Form:
@@ -95,6 +113,35 @@ PHI4 = Notation(
     },
     signs=("functools[", "<|/tool|>"),
     more=("<|/tool_call|>",),
+)
+GRANITE_20B = Notation(
+    "granite_20b",
+    Form(("<function_call> " + _CALL[0], _CALL[1]), between="\n"),
+    {"<function_call>": _reader()},
+    signs=("<function_call>",),
+)
+INTERNLM2 = Notation(
+    "internlm2",
+    Form(
+        ('<|action_start|><|plugin|>{{"name": "{name}", "parameters": ', "}}<|action_end|>"),
+        single=True,
+    ),
+    {"<|action_start|><|plugin|>": _reader("<|action_end|>")},
+    tokens=("<|action_start|>", "<|plugin|>"),
+    signs=("<|action_start|><|plugin|>",),
+)
+COMMAND_R_PLUS = Notation(
+    "command_r_plus",
+    Form(
+        ('{{"tool_name": "{name}", "parameters": ', "}}"),
+        region=("Action:\n```json\n[", "]\n```"),
+        between=", ",
+    ),
+    {"Action:": _read_action},
+    signs=("`directly-answer`",),
+    # Asked in this form a model answers nothing to read: it calls `directly-answer`, and would
+    # say its answer in a second prompt.
+    only_read=True,
 )
 GIGACHAT = Notation(
     "gigachat",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mlxd.engine.notations.reading.calls import CallReader
 from mlxd.engine.notations.reading.headers import Headers
-from mlxd.engine.notations.reading.json_calls import bare_calls
+from mlxd.engine.notations.reading.json_calls import BARE_BEGINS, bare_calls
 from mlxd.engine.notations.reading.plain_values import ValueMarks
 
 _TAG = re.compile(r"<[^<>]*>|\[[A-Z_]+\]")
@@ -84,6 +84,9 @@ class Notation:
     vocabulary has the first. `spell` is set where calls of a conversation are better written in
     another way than `form` says.
 
+    `begins` are the characters that calls read by `bare` can begin with; empty for any.
+    `lead` is what a model writes before a text that begins an answer, and that is none of it.
+
     `answers` begin the visible answer, also where the model forgot to close its thinking.
 
     `texts` are those of its markup, with `more` that only readers know: special tokens among them
@@ -91,7 +94,8 @@ class Notation:
 
     Finding: a model is taken to write so if it has all of `tokens`, or if its chat template has one
     of the texts `signs`, and what its template writes is read back. Only what mlx-lm does not find
-    needs signs here.
+    needs signs here. A notation that is `only_read` is never asked for, only read where a model
+    falls into it.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Notation:
     starts: Mapping[str, CallReader] = field(default_factory=dict)
     bare: CallReader | None = bare_calls
     bare_lines: bool = False
+    begins: Sequence[str] = BARE_BEGINS
+    lead: str = ""
     headers: Headers | None = None
     form_with: tuple[str, Form] | None = None
     spell: Spell | None = None
@@ -106,6 +112,7 @@ class Notation:
     signs: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    only_read: bool = False
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -40,11 +40,13 @@ from mlxd.messages import (
     ReasoningMode,
     RequiredTools,
     Text,
+    TextOutput,
     Tool,
     ToolCall,
 )
 
 UNTIMED = Timings()
+_LEFT_OUT = "a call was left out: none may be made"
 _DROPPED = "the model went on after its call; parallel calls are off, so the rest was dropped"
 
 
@@ -61,6 +63,17 @@ def callable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
             return request.tools
         case _:
             assert_never(request.tool_choice)
+
+
+def _readable_tools(request: GenerateRequest) -> tuple[Tool, ...]:
+    """The tools of which a call in this answer is no text.
+
+    Where none may be called, a call of one is left out: nobody wants to read its markup. An answer
+    of a form of its own may be what a call without markup looks like.
+    """
+    if isinstance(request.tool_choice, NoTools) and isinstance(request.output, TextOutput):
+        return request.tools
+    return callable_tools(request)
 
 
 def must_call(request: GenerateRequest) -> bool:
@@ -95,7 +108,8 @@ class BlockBuilder:
         scan = Scanner()
         parts = (part for message in request.messages for part in message.parts)
         used = (part.id for part in parts if isinstance(part, ToolCall))
-        self._calls = Calls(callable_tools(request), scan, used_ids=used)
+        self._calls = Calls(_readable_tools(request), scan, used_ids=used)
+        self._leaves_out = not callable_tools(request)
         if markup.tool_format is not None and markup.tool_format not in NOTATIONS:
             self._calls.remark("the model's tool format is not known")
         self._splitter = Splitter(
@@ -175,7 +189,11 @@ class BlockBuilder:
 
     def _add(self, items: Iterable[Item]) -> None:
         for item in items:
-            if not self.complete:
+            if self._leaves_out and isinstance(item, CallOpened | CallText | CallClosed):
+                if isinstance(item, CallOpened):
+                    self._calls.remark(_LEFT_OUT)
+                    self._layout.leave_out()
+            elif not self.complete:
                 self._layout.add(item)
             elif isinstance(item, CallOpened) or (isinstance(item, Span) and item.text.strip()):
                 self._went_on = True
@@ -224,6 +242,12 @@ class _Layout:
                 self.blocks.close()
             case _:
                 assert_never(item)
+
+    def leave_out(self) -> None:
+        """A call stood here that nobody is to see."""
+        self._held.clear()
+        self._behind = True
+        self.blocks.close()
 
     def end(self) -> None:
         """The answer is over."""

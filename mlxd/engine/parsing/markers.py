@@ -23,7 +23,6 @@ from mlxd.engine.notations.reading.calls import (
     json_arguments,
 )
 from mlxd.engine.notations.reading.headers import Headers, MessageRoute, Place
-from mlxd.engine.notations.reading.json_calls import BARE_BEGINS
 from mlxd.engine.notations.reading.scanner import SPACE, Scanner, Steps, markers_of
 from mlxd.engine.notations.table import read_as
 from mlxd.engine.parsing.marker_table import Edge, State, build_table
@@ -86,6 +85,7 @@ class Splitter:
         self._calls = calls
         notation = read_as(markup.tool_format, markup.also_read)
         self._notation = notation if calls.offered else None
+        self._lead = notation.lead
         self._headers = headers = notation.headers
         calls.openers = markers_of(*notation.starts, *(headers.opens if headers else ()))
         self._closings = markers_of(*notation.closings)
@@ -182,6 +182,8 @@ class Splitter:
 
     def _run(self, state: State) -> Steps[None]:
         scan = self._scan
+        if state == "text" and self._lead:
+            self._span("markup", (yield from scan.accept_any(markers_of(self._lead))))
         while True:
             if state == "start":
                 state = yield from self._message()
@@ -301,7 +303,8 @@ class Splitter:
         scan.mark()
         yield from scan.space()
         at_marker = yield from scan.at_any(self._markers["text"])
-        if scan.char in BARE_BEGINS and not at_marker:
+        begins = self._notation.begins if self._notation else ()
+        if scan.char and not at_marker and (not begins or scan.char in begins):
             # Where it is no call, what follows it is no beginning any more.
             self._fresh = yield from self._read(reader)
         else:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import assert_never
 
 import mlx.core as mx
+from msgspec.structs import replace
 
 from mlxd.engine.batching.token_text import TokenText
 from mlxd.engine.models.loading import LoadedModel, lacks_memory
@@ -48,9 +49,11 @@ from mlxd.errors import (
     MlxdError,
     OutOfMemory,
 )
-from mlxd.messages import Reasoning, Text
+from mlxd.messages import GenerateRequest, NoTools, Reasoning, Sampling, Text
 from mlxd.status import EngineFigures
 
+NEVER = -1000.0
+"""A bias that no token is drawn with, whatever the request adds to it."""
 STATS_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 """The longest wait for one more request when the first of several arrives."""
@@ -310,7 +313,7 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
         begins=prompt.begins,
         prompt_note=prompt.note,
         # Now, not when it begins: what is configured meanwhile is for later requests.
-        sampling=request.sampling.merged(loaded.spec.sampling),
+        sampling=_sampling(loaded, request).merged(loaded.spec.sampling),
         logprobs=request.logprobs,
     )
     steering = job.recipe.start(row.max_tokens) if job.recipe is not None else None
@@ -320,6 +323,17 @@ def new_row(loaded: LoadedModel, text: TokenText, job: TokenizedPrompt) -> Batch
         choices = None if steering is None else lambda: steering.choices
         row.guard = RepetitionGuard(lambda tokens: _writes_call(tokens, loaded, job), choices)
     return row
+
+
+def _sampling(loaded: LoadedModel, request: GenerateRequest) -> Sampling:
+    """The request's sampling, without the tokens that open a call where none may be made.
+
+    Such an answer is mostly a summary: a call in its place would be left out, and nothing be said.
+    """
+    if not request.tools or not isinstance(request.tool_choice, NoTools):
+        return request.sampling
+    bias = {**(request.sampling.logit_bias or {}), **dict.fromkeys(loaded.call_tokens, NEVER)}
+    return replace(request.sampling, logit_bias=bias or None)
 
 
 def _writes_call(tokens: Sequence[int], loaded: LoadedModel, job: TokenizedPrompt) -> bool:

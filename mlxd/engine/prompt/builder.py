@@ -301,10 +301,15 @@ def _offered(request: GenerateRequest) -> Sequence[Tool]:
     tools = [tool for tool in request.tools if not tool.deferred]
     match request.tool_choice:
         case NoTools():
-            return ()
+            # Calls of the conversation would look strange without them, and its prefix be lost.
+            return tools if _has_calls(request) else ()
         case AllowedTools(names=names):
             return [tool for tool in tools if tool.name in names]
     return tools
+
+
+def _has_calls(request: GenerateRequest) -> bool:
+    return any(isinstance(part, ToolCall) for each in request.messages for part in each.parts)
 
 
 def _characters(request: GenerateRequest) -> int:

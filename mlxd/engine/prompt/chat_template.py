@@ -17,6 +17,7 @@ TOOL_TEMPLATE = "tool_use"
 """The one that models with several templates have for conversations with tools."""
 NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
+CHATML_TURN = "<|im_start|>"
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -53,6 +54,8 @@ class ChatTemplate:
         self._absent = dict.fromkeys((name for name in NAMED_TOKENS if name not in known), "")
         self._names_otherwise = False
         self._no_tools: dict[str, Any] = {}
+        self.replaced = False
+        """It takes no conversation: plain turns of the same markup stand in for it."""
         # Some templates want an empty list where there are no tools, or know them by another name.
         ways: tuple[dict[str, Any], ...] = ({}, {"tools": []})
         for self._names_otherwise, self._no_tools in product((False, True), ways):
@@ -61,6 +64,16 @@ class ChatTemplate:
                 break
         else:
             self._names_otherwise = False
+        # Some templates set members of messages, which only other engines for templates allow.
+        self.replaced = CHATML_TURN in self.source and not self._takes_answers()
+
+    def _takes_answers(self) -> bool:
+        roles = ("user", "assistant", "user")
+        try:
+            self.render([{"role": role, "content": "Hello"} for role in roles])
+        except TemplateFault:
+            return False
+        return True
 
     def render(
         self,
@@ -75,6 +88,8 @@ class ChatTemplate:
         Raises `TemplateFault`.
         """
         options = {**self._absent, **self._other_names(tools or ()), **(arguments or {})}
+        if self.replaced:
+            options["chat_template"] = CHATML
         if tools:
             options["tools"] = list(tools)
         elif self._has_tool_template and any(

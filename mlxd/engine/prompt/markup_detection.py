@@ -7,7 +7,7 @@ from typing import Any
 from mlxd.engine.interface import Markup
 from mlxd.engine.notations.table import DESCRIBED, NOTATIONS, notation_named
 from mlxd.engine.prompt.chat_template import ChatTemplate
-from mlxd.engine.prompt.round_trip import RoundTrip
+from mlxd.engine.prompt.round_trip import RoundTrip, with_thinking
 from mlxd.engine.prompt.template_traits import TemplateTraits, probe
 from mlxd.engine.prompt.thinking_tags import find_tags
 from mlxd.engine.protocol import ModelSpec
@@ -15,6 +15,7 @@ from mlxd.status import AnswerFormat
 
 UNREADABLE = "tools are described in words: the template's own form can't be read"
 LOST = "calls do not come through the template, neither as it writes them nor in words"
+REPLACED = "the chat template takes no conversation: its turns are written without it"
 NOT_READ_BACK = "calls that the template writes are not read back as `tool_format` {name}"
 
 
@@ -80,7 +81,8 @@ class _Detection:
 
     def _best(self, names: Iterable[str]) -> str | None:
         """The notation that reads what the template writes, with the least text left beside it."""
-        trips = {name: self._round_trip.trip(self._markup(name)) for name in names}
+        asked = (name for name in names if not NOTATIONS[name].only_read)
+        trips = {name: self._round_trip.trip(self._markup(name)) for name in asked}
         read = {name: trip for name, trip in trips.items() if trip is not None}
         return min(read, key=lambda name: read[name], default=None)
 
@@ -94,6 +96,8 @@ class _Detection:
         problem: str = "",
     ) -> ModelFormat:
         markup = self._markup(name, also)
+        if self._tags_from in ("template", "configuration"):
+            traits = with_thinking(self._template, traits, markup)
         in_notation = markup.reasoning != self._reasoning
         answer = AnswerFormat(
             tools="template" if traits.tools else "words",
@@ -101,7 +105,7 @@ class _Detection:
             tool_format_from=source,
             reasoning_tags=markup.reasoning[0] if markup.reasoning else (),
             reasoning_tags_from="notation" if in_notation else self._tags_from,
-            problem=problem,
+            problem=problem or (REPLACED if self._template.replaced else ""),
             features=traits.features(),
         )
         return ModelFormat(traits, markup, answer)

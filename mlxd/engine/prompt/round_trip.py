@@ -6,6 +6,7 @@ What the template writes of earlier calls is what its model was trained to write
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 from mlxd.engine.interface import Markup
@@ -120,6 +121,24 @@ class RoundTrip:
                 begins = [*sorted(whole, reverse=True), *(shared(text, head) for head in heads[:1])]
                 answers += [text[begin:] for begin in begins]
         return list(dict.fromkeys(answers))
+
+
+def with_thinking(template: ChatTemplate, traits: TemplateTraits, markup: Markup) -> TemplateTraits:
+    """`traits` with thinking before calls in their text, if it comes through that way alone."""
+    asked = ChatTurn("assistant", reasoning="qzthought", calls=CALLS[:1])
+    result = ChatTurn("tool", "qzresult", call_id=CALLS[0].id, name=CALLS[0].name)
+    tags = markup.reasoning[0] if markup.reasoning else ("", "")
+    inside = replace(traits, thinking_in_text=tags)
+    for tried, word in ((traits, "qzthought"), (inside, f"{tags[0]}\nqzthought\n{tags[1]}")):
+        context = TemplateContext(template, tried, markup, DESCRIBED_TOOLS, {})
+        with suppress(TemplateFault):
+            text = context.text([QUESTION, asked, result], open_answer=False)
+            before, found, after = text.partition(word)
+            # Beside a place of the template's own it would stand a second time.
+            again = tried is inside and tags[0] in before[before.find(QUESTION.text) :]
+            if found and CALLS[0].name in after and not again:
+                return tried
+    return traits
 
 
 def _heads(context: TemplateContext) -> Iterator[str]:

@@ -4,10 +4,17 @@ import re
 from typing import Any
 
 from mlxd.engine.interface import Markup
-from mlxd.engine.notations.table import notation_named
+from mlxd.engine.notations.table import notation_named, read_as
 
 _CONTROL = re.compile(r"<[|｜][^|｜<>\s]+[|｜]>")
 """What a control token looks like: not all vocabularies mark theirs as special."""
+
+
+def call_tokens(tokenizer: Any, markup: Markup) -> frozenset[int]:
+    """The tokens that begin nothing but calls; none where calls begin with ordinary text."""
+    vocabulary = tokenizer.get_vocab()
+    starts = read_as(markup.tool_format, markup.also_read).starts
+    return frozenset(vocabulary[start] for start in starts if start in vocabulary)
 
 
 def unknown_special_tokens(tokenizer: Any, markup: Markup) -> dict[int, str]:

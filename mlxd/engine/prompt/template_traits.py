@@ -58,11 +58,12 @@ class TemplateTraits:
     turn. `calls` and `results`: tool calls and turns of the tool role; neither where a template has
     no place for `tools`, because the words that stand in for it teach another form.
     `reasoning_key` is where it looks for an answer's thinking, `reasoned_calls`: an assistant turn
-    with reasoning, text and calls. `spoken_calls`: text in a turn with calls is shown;
-    `calls_apart`: it is as a turn of its own before that one. `tools_lead`: the text of the system
-    turn without which tools are not shown, None if they are; `tools_no_user`: they are shown
-    without a user turn. `thinking_switch` is the argument that turns thinking on and off,
-    `thinking_off` what turns it off by whatever way there is; `arguments` are those of
+    with reasoning, text and calls; `thinking_in_text` are the tags in which thinking before a call
+    stands in its text, where a template has no place for it. `spoken_calls`: text in a turn with
+    calls is shown; `calls_apart`: it is as a turn of its own before that one. `tools_lead`: the
+    text of the system turn without which tools are not shown, None if they are; `tools_no_user`:
+    they are shown without a user turn. `thinking_switch` is the argument that turns thinking on and
+    off, `thinking_off` what turns it off by whatever way there is; `arguments` are those of
     `REQUEST_ARGUMENTS` that do no harm.
     """
 
@@ -82,6 +83,7 @@ class TemplateTraits:
     unanswered_calls: bool = True
     reasoning_key: ReasoningKey = "reasoning_content"
     reasoned_calls: bool = True
+    thinking_in_text: tuple[str, str] | None = None
     spoken_calls: bool = True
     calls_apart: bool = False
     results: bool = True

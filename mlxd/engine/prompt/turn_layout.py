@@ -49,7 +49,7 @@ def arrange(
     tool_format: str | None = None,
 ) -> list[ChatTurn]:
     """`turns` as a template with `traits` takes them; `tools` are those it can't describe."""
-    arranged = _place_results(turns, traits)
+    arranged = _place_results([_thinking_in_text(turn, traits) for turn in turns], traits)
     arranged = _lead_with_system(arranged, traits, _described(tools, tool_format) if tools else "")
     if not traits.system_later:
         arranged = [*arranged[:1], *map(_as_reminder, arranged[1:])]
@@ -190,6 +190,16 @@ def _as_words(results: Iterable[str]) -> ChatTurn:
     """Results in the user's role."""
     texts = (f"<tool_response>\n{result}\n</tool_response>" for result in results)
     return ChatTurn("user", "\n".join(texts))
+
+
+def _thinking_in_text(turn: ChatTurn, traits: TemplateTraits) -> ChatTurn:
+    if traits.thinking_in_text is None or not (turn.calls and turn.reasoning):
+        return turn
+    opening, closing = traits.thinking_in_text
+    # Calls that are written as text begin on a line of their own.
+    gap = "\n\n" if turn.text or traits.calls is not None else "\n"
+    thought = f"{opening}\n{turn.reasoning}\n{closing}{gap}"
+    return replace(turn, text=thought + turn.text, reasoning="")
 
 
 def _spell_calls(turn: ChatTurn, tool_format: str | None) -> ChatTurn:

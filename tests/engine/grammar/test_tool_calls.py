@@ -112,6 +112,31 @@ def test_a_strict_tool_may_be_called_or_not_and_only_as_its_schema_says(
                 jsonschema.validate(json.loads(call.arguments), schema)
 
 
+@pytest.mark.parametrize("tool_format", ["deepseek_v4", "deepseek_v32"])
+def test_tags_around_a_text_are_the_control_tokens_that_the_model_has(
+    bench: Bench, tool_format: str
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"const": 3}, "t": {"type": "string"}}}
+    tool = Tool("alpha", "", json.dumps({**schema, "required": ["n", "t"]}))
+    constrainer, form = bench.constrainer(tool_format), NOTATIONS[tool_format].form
+    recipe = constrainer.recipe(request((tool,), NamedTool("alpha")), Prompt([1]))
+    assert recipe is not None
+    assert recipe.grammar is not None
+    assert recipe.grammar.shortest is not None
+    values = (("n", "3", "false"), ("t", "some words", "true"))
+    members = (
+        form.member[0].format(key=key, string=string) + value + form.member[1].format(key=key)
+        for key, value, string in values
+    )
+    call = form.call[0].format(name="alpha") + "".join(members) + form.call[1].format()
+    text = form.region[0] + call + form.region[1]
+    tokenizer = recipe.vocabulary.tokenizer
+    tokens = tokenizer.tokenize_str(text, parse_special=True)
+    matcher = recipe.grammar.matcher.deep_copy()
+    assert matcher.try_consume_tokens(tokens) == len(tokens)
+    assert matcher.is_accepting()
+
+
 # Every pattern in one notation of each kind, and in all the others one of them.
 @pytest.mark.parametrize(
     ("tool_format", "pattern"),

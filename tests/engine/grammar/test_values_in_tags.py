@@ -61,21 +61,20 @@ def ends_at(recipe: SteeringRecipe, text: str) -> tuple[int, list[int]]:
     return taken, ends
 
 
-# A call that is begun and not closed could be going on, and where a parameter of the tool is opened
-# right behind a closing tag, only what comes much later tells it from the next one.
-BARRED = ("F P like this", "F P hi", "E R so F P", "P1C\nQ2C")
-ADMITTED = [*(each for each in FILES if each not in BARRED), "", "null"]
+MORE_FILES = ("", "null", "P1C\nQ2C and\nE R", "P1C and Q", "F P a C E b F P c", "F P a F P b")
 
 
 @pytest.mark.parametrize("notation", NAMES)
 def test_a_value_may_hold_what_its_reader_takes_for_text(bench: Bench, notation: str) -> None:
     recipe = recipe_for(bench, notation, SAVE, LAMP)
-    for pattern in ADMITTED:
+    for pattern in (*FILES, *MORE_FILES):
         text = written(notation, ("save", [("path", "a"), ("text", file(notation, pattern))]))
-        size = len(text.encode())
         taken, ends = ends_at(recipe, text)
-        assert (taken, [end for end in ends if end < len(text.rstrip())]) == (size, []), pattern
-        assert ends[-1:] == [size], pattern
+        assert (taken, ends[-1:]) == (len(text.encode()), [taken]), pattern
+        for end in ends:
+            answer = read(text.encode()[:end].decode(), given(notation))
+            assert [call.name for call in answer.tool_calls] == ["save"], (pattern, end)
+            assert (answer.text, answer.finished.notes) == ("", ()), (pattern, end)
 
 
 def test_no_value_begins_with_what_its_reader_takes_off(bench: Bench) -> None:
@@ -114,7 +113,10 @@ def test_an_opening_in_a_value_costs_no_argument_that_the_call_needs(
     schema = {**SCHEMA, "type": "object", "required": ["path", "text"]}
     needed = Tool("save", "", json.dumps(schema))
     recipe = recipe_for(bench, notation, needed, parallel=False)
-    for path, rest in (("P x", "y C foo"), ("P x", "y"), ("a", "P y C foo C bar")):
+    for path, rest in (
+        *(("P x", "y C foo"), ("P x", "y"), ("a", "P y C foo C bar")),
+        *(("P x", "Q y"), ("P1C\nQ2C", "C"), ("F P\nhi\nC E R", "F P\nhi"), ("Q x", "F P hi")),
+    ):
         members = [("path", file(notation, path)), ("text", file(notation, rest))]
         text = written(notation, ("save", members))
         assert ends_at(recipe, text)[1][-1:] == [len(text.encode())]
@@ -179,10 +181,51 @@ def test_lengths_patterns_and_choices_are_held_and_closing_tags_are_still_text(
             assert (ends != []) == allowed
 
 
-def test_a_tool_of_very_many_parameters_can_be_called(bench: Bench) -> None:
+def test_values_of_a_tool_of_very_many_parameters_may_hold_tags_too(bench: Bench) -> None:
     properties = {f"p{number}": {"type": "string"} for number in range(300)}
     tool = Tool("save", "", json.dumps({"type": "object", "properties": properties}))
     for notation in ("qwen3_coder", "minimax_m2"):
         recipe = recipe_for(bench, notation, tool)
-        text = written(notation, ("save", [("p3", "a"), ("p250", "b")]))
-        assert ends_at(recipe, text)[1] == [len(text)]
+        shown = written(notation, ("save", [("p7", "hi")]))
+        text = written(notation, ("save", [("p3", f"C {shown}!"), ("p250", file(notation, "C b"))]))
+        assert ends_at(recipe, text)[1][-1:] == [len(text)]
+
+
+@pytest.mark.parametrize("notation", NAMES)
+def test_what_the_reader_reads_back_can_be_written_and_nothing_else_is(
+    bench: Bench, notation: str
+) -> None:
+    chance = random.Random(f"tags {notation}")
+    recipe = recipe_for(bench, notation, SAVE, LAMP, parallel=False)
+    for _ in range(COUNT):
+        text = written(notation, ("save", [("text", value(chance, notation))]))
+        answer = read(text, given(notation))
+        whole = [call.name for call in answer.tool_calls] == ["save"] and not answer.text
+        taken, ends = ends_at(recipe, text)
+        assert (ends[-1:] == [len(text.encode())]) == (whole and not answer.finished.notes), text
+
+
+@pytest.mark.parametrize("notation", NAMES)
+def test_other_arguments_and_calls_may_follow_an_opening_that_is_never_closed(
+    bench: Bench, notation: str
+) -> None:
+    kinds = {
+        "flag": {"type": "boolean"},
+        "color": {"enum": ["red", "blue"]},
+        "n": {"type": "integer"},
+    }
+    tool = Tool(
+        "save", "", json.dumps({"type": "object", "properties": {**SCHEMA["properties"], **kinds}})
+    )
+    lone = Tool("lone", "", json.dumps({"type": "object", "properties": {}}))
+    recipe = recipe_for(bench, notation, tool, LAMP, lone)
+    members = [("path", file(notation, "say P")), ("text", "b"), ("flag", "true"), ("color", "red")]
+    calls = [("save", [*members, ("n", "-3")]), ("lone", []), ("lamp", [("room", "c")])]
+    for count in (1, 2, 3):
+        text = written(notation, *calls[:count])
+        taken, ends = ends_at(recipe, text)
+        assert ends[-1:] == [len(text.encode())] == [taken]
+        answer = read(text, given(notation, tools=(tool, LAMP, lone)))
+        assert [call.name for call in answer.tool_calls] == [name for name, _ in calls[:count]]
+        first = {**dict(members), "flag": True, "n": -3}
+        assert json.loads(answer.tool_calls[0].arguments) == first

@@ -9,6 +9,7 @@ NAMED = '{"name": "get_weather", "arguments": {"city": "Oslo", "days": 2}}'
 NAMED_TIME = '{"name": "get_time", "arguments": {}}'
 LIST = f"[{NAMED}, {NAMED_TIME}]"
 SURE = ("text", "Sure.")
+CALLED = [SURE, WEATHER, TIME]
 Z = "]<]minimax[>["
 
 
@@ -37,6 +38,24 @@ MINIMAX_M3 = (
     f"{Z}<days>2{Z}</days>{Z}<wind>1.5{Z}</wind>{Z}<area>{Z}<a>{Z}<item>1{Z}</item>"
     f"{Z}<item>null{Z}</item>{Z}</a>{Z}</area>{Z}</invoke>\n"
     f'{Z}<invoke name="get_time">{Z}</invoke>\n{Z}</tool_call>'
+)
+HY3 = (
+    "Sure.<tool_calls:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n"
+    "<arg_key:opensource>city</arg_key:opensource>\n"
+    "<arg_value:opensource>Oslo</arg_value:opensource>\n"
+    "<arg_key:opensource>days</arg_key:opensource>\n"
+    "<arg_value:opensource>2</arg_value:opensource>\n</tool_call:opensource>\n"
+    "<tool_call:opensource>get_time<tool_sep:opensource>\n</tool_call:opensource>\n"
+    "</tool_calls:opensource>"
+)
+SOLAR = (
+    f"Sure.<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>get_weather"
+    f"<|tool_call:args|>{CITY}<|tool_call:end|><|tool_call:begin|>f6g7h8i9j0<|tool_call:name|>"
+    "get_time<|tool_call:args|>{}<|tool_call:end|><|calls|>"
+)
+COHERE_LIST = (
+    '[\n    {\n        "tool_name": "get_weather",\n        "parameters": '
+    '{"city": "Oslo", "days": 2}\n    },\n    {"tool_name": "get_time", "parameters": {}}\n]'
 )
 PYTHON_LIST = '[get_weather(city="Oslo", days=2), get_time()]'
 PYTHON_LINES = '[get_weather(city="Oslo", days=2)]\n[get_time()]'
@@ -79,6 +98,15 @@ FAMILIES: tuple[Text, ...] = (
         '{"get_time": {}}]<|tools_suffix|>',
         [SURE, WEATHER, TIME],
     ),
+    ("hy_v3", HY3, [SURE, WEATHER, TIME]),
+    ("hy_v3", HY3.replace(":opensource", ""), [SURE, WEATHER, TIME]),
+    ("solar", SOLAR, [SURE, WEATHER, TIME]),
+    ("internlm2", f"Sure.<|action_start|><|plugin|>\n{NAMED}<|action_end|>", [SURE, WEATHER]),
+    ("granite_20b", f"Sure.\n<function_call> {NAMED}\n<function_call> {NAMED_TIME}", CALLED),
+    ("command_r_plus", f"Sure.\nAction:\n```json\n{COHERE_LIST}\n```", CALLED),
+    ("functionary_v3", f"get_weather\n{CITY}>>>get_time\n{{}}", [WEATHER, TIME]),
+    ("functionary_v3", f"all\nSure.>>>get_weather\n{CITY}", [SURE, WEATHER]),
+    ("functionary_v3", f"get_weather\n{CITY}>>>all\nSure.", [WEATHER, SURE]),
     ("gigachat", f"Sure.<|function_call|>{NAMED}", [SURE, WEATHER]),
     ("gigachat", f"function call<|role_sep|>\n{NAMED}", [WEATHER]),
 )

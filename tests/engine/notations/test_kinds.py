@@ -251,3 +251,11 @@ def test_other_arguments_beside_those_in_one_are_kept() -> None:
     text = minimax("arguments", '{"text": "a", "zone": "b"}')
     more = text.replace("</invoke>", '<parameter name="count">2</parameter>\n</invoke>')
     assert members(more, "minimax_m2") == {"text": "a", "zone": "b", "count": 2}
+
+
+def test_only_the_word_null_itself_waits_for_its_end() -> None:
+    tool = Tool("shape", parameters='{"properties": {"v": {"type": ["string", "null"]}}}')
+    asked = request((tool,))
+    long = "null" + 60 * " "
+    assert members(glm("v", " null "), "glm47", asked) == {"v": None}
+    assert members(glm("v", long), "glm47", asked) == {"v": long}

@@ -3,10 +3,11 @@
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from mlxd.engine.notations.table import NOTATIONS
 from mlxd.events import BlockDelta, BlockStart, collect
-from mlxd.messages import AllowedTools, NamedTool, NoTools, Tool, ToolCall
+from mlxd.messages import AllowedTools, JsonOutput, NamedTool, NoTools, Tool, ToolCall
 from tests.engine.notations.samples import CITY, SAMPLES, Sample
 from tests.engine.texts import TOOLS, Given, call, cuts, outcome, read, request, stream, words
 
@@ -36,12 +37,39 @@ def test_cutting_a_call_anywhere_reads_the_same(sample: Sample) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
 def test_without_tools_markup_is_text_word_for_word(sample: Sample) -> None:
-    for wanted in (request(tools=()), request(tool_choice=NoTools())):
-        answer = read(sample.text, sample.given._replace(asked=wanted))
-        assert not answer.tool_calls
-        assert answer.finished.reason == "stop"
-        assert answer.finished.notes == ()
-        assert all(word in answer.text for word in ("get_weather", "Oslo"))
+    answer = read(sample.text, sample.given._replace(asked=request(tools=())))
+    assert not answer.tool_calls
+    assert answer.finished.reason == "stop"
+    assert answer.finished.notes == ()
+    assert all(word in answer.text for word in ("get_weather", "Oslo"))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)
+def test_a_call_where_none_may_be_made_is_neither_made_nor_shown(sample: Sample) -> None:
+    given = sample.given._replace(asked=request(tool_choice=NoTools()))
+    answer = read(sample.text, given)
+    assert words(answer) == [part for part in sample.parts if part[0] != "call"]
+    assert answer.finished.reason == "stop"
+    assert "a call was left out: none may be made" in " ".join(answer.finished.notes)
+    assert outcome(collect(stream(list(sample.text), given))) == outcome(answer)
+
+
+def test_an_answer_in_a_form_of_its_own_may_look_like_a_call() -> None:
+    text = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
+    asked = replace(request(tool_choice=NoTools()), output=JsonOutput())
+    assert words(read(text, JSON._replace(asked=asked))) == [("text", text)]
+    asked = request(tool_choice=NoTools())
+    assert words(read(text, JSON._replace(asked=asked))) == []
+
+
+def test_what_a_model_says_to_all_or_without_a_tool_is_no_call() -> None:
+    to_all = Given("functionary_v3")
+    assert words(read("all\n>>> get_weather()", to_all)) == [("text", ">>> get_weather()")]
+    plain = to_all._replace(asked=request(tools=()))
+    assert words(read("all\nAll\nis well.", plain)) == [("text", "All\nis well.")]
+    text = 'Sure.\nAction: ```json\n[{"tool_name": "directly-answer", "parameters": {}}]```'
+    assert words(read(text, Given("command_r_plus"))) == [("text", "Sure.\n")]
+    assert words(read("Action: run", Given("command_r_plus"))) == [("text", "Action: run")]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.notation)

@@ -39,8 +39,8 @@ RAISING: Mapping[str, tuple[str, str]] = {
         "End: over",
     ),
     "a path of this machine": (
-        AT_IMPORT.format("raise OSError('no room for /home/ann/own.bin')"),
-        r"no room for own\.bin",
+        AT_IMPORT.format("raise OSError('no room for /home/ann/own.bin, see ../own/a.md or a/b')"),
+        r"no room for own\.bin, see \.\./own/a\.md or a/b",
     ),
     "endless recursion": (AT_LOAD.format("return self.sanitize(weights)"), "recursion"),
     "exit in the warm-up": (AT_STEP.format("sys.exit(2)"), "SystemExit: 2"),

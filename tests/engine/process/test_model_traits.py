@@ -9,13 +9,15 @@ import pytest
 
 from mlxd.engine.supervision.wait_reasons import UNBATCHED
 from mlxd.events import Started
-from mlxd.messages import Sampling
-from tests.engine.process.test_engine import GREEDY, NEVER, answer_of, ask, events_of
+from mlxd.messages import NoTools, Sampling, Tool
+from tests.engine.process.test_engine import GREEDY, MARKUP_IDS, NEVER, answer_of, ask, events_of
 from tests.engine.process.test_fatal_modules import engine_of
 from tests.engine.support import until
 from tests.own_code import PLAIN, REFUSES_TWO
 
 pytestmark = pytest.mark.mlx
+
+TOOL_CALL = MARKUP_IDS[5]
 
 
 async def test_a_model_that_can_not_be_batched_serves_one_request_after_the_other(
@@ -72,3 +74,17 @@ async def test_what_a_request_leaves_open_is_as_its_models_file_says(tmp_path: P
         assert started["greedy"].sampling == Sampling(temperature=0.0, top_p=0.9)
         assert isinstance(started["hot"], Started)
         assert started["hot"].sampling == Sampling(temperature=2.0)
+
+
+async def test_a_token_that_opens_a_call_is_not_drawn_where_none_may_be_made(
+    tmp_path: Path,
+) -> None:
+    async with engine_of(tmp_path, {}) as engine:
+        opening = Sampling(temperature=0, logit_bias={**NEVER, TOOL_CALL: 100.0})
+        drawn = await answer_of(engine, ask(sampling=opening))
+        assert drawn.text == 8 * "<tool_call>"
+        forbidden = ask(sampling=opening, tools=(Tool("run"),), tool_choice=NoTools())
+        answer = await answer_of(engine, forbidden)
+        assert answer.text
+        assert "<tool_call>" not in answer.text
+        assert answer.finished.usage.completion == 8

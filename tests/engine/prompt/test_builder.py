@@ -1,6 +1,7 @@
 """From a request to token ids: what is said, what is refused, and where thinking is open."""
 
 import json
+import os
 import random
 import time
 
@@ -244,6 +245,17 @@ def test_tools_are_offered_as_the_choice_allows() -> None:
         assert "lookup" not in rendered(template, *request.messages, **only)
         none = {"tools": request.tools, "tool_choice": NoTools()}
         assert "clock" not in rendered(template, *request.messages, **none)
+
+
+def test_a_last_request_without_calls_keeps_the_prefix_of_a_conversation_with_calls() -> None:
+    turns = (say("user", "x"), say("assistant", call()), result())
+    last = say("user", "Sum it up.")
+    for template in ("tools", "chatml", "alternating"):
+        before = rendered(template, *turns, tools=(LOOKUP, CLOCK))
+        described = rendered(template, *turns, last, tools=(LOOKUP, CLOCK))
+        after = rendered(template, *turns, last, tools=(LOOKUP, CLOCK), tool_choice=NoTools())
+        assert after == described
+        assert len(os.path.commonprefix([before, after])) > before.rindex("lookup")
 
 
 def test_a_schema_that_is_no_json_object_is_refused_by_name() -> None:

@@ -1,6 +1,7 @@
 """Control texts as characters, also where a tokenizer treats the beginning of a text specially."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,3 +119,10 @@ def test_other_threads_go_on_while_a_prompt_is_encoded() -> None:
         steps += 1
     thread.join()
     assert steps > 10
+
+
+def test_added_tokens_of_white_space_are_never_control_tokens() -> None:
+    # Many vocabularies have runs of white space as added tokens, and templates write them.
+    added = {1: AddedToken("\n\n"), 2: AddedToken("  ", special=True), 3: AddedToken("<|x|>")}
+    tokenizer = SimpleNamespace(added_tokens_decoder=added)
+    assert control_tokens(tokenizer, "one\n\ntwo  <|x|>") == {"<|x|>"}

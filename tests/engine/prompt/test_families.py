@@ -10,7 +10,13 @@ import pytest
 from mlxd.engine.interface import Markup
 from mlxd.engine.parsing.blocks import BlockBuilder
 from mlxd.engine.prompt.builder import PromptBuilder
-from mlxd.engine.prompt.markup_detection import LOST, UNREADABLE, ModelFormat, read_format
+from mlxd.engine.prompt.markup_detection import (
+    LOST,
+    REPLACED,
+    UNREADABLE,
+    ModelFormat,
+    read_format,
+)
 from mlxd.engine.protocol import ModelSpec
 from mlxd.events import BlockEnd, Timings, Usage
 from mlxd.messages import (
@@ -24,8 +30,13 @@ from mlxd.messages import (
 )
 from tests.engine.prompt.support import ask, call, result, say, tokenizer_for
 from tests.family_templates import (
+    ACTIONS,
     ANSWERED_ONLY,
+    ASSIGNS,
+    BESIDE_THINKING,
+    CALLED,
     CALLS,
+    DROPS_THINKING,
     INVENTED,
     KIMI_K2,
     THINKING,
@@ -80,6 +91,11 @@ def lamp(id_: str = "call_1", arguments: str = ARGUMENTS, name: str = "lamp") ->
     return call(name, arguments, id_)
 
 
+def thought_turns() -> tuple[Message, ...]:
+    """A call that the model thought about, and its result."""
+    return say("assistant", Reasoning("It is dark."), lamp()), result("done")
+
+
 HISTORY = (say("user", "x"), say("assistant", lamp()), result("done"))
 
 
@@ -131,6 +147,47 @@ def test_a_configured_notation_is_obeyed_and_a_problem_is_told() -> None:
     wrong = configured("kimi_k2")
     assert wrong.markup.tool_format == "kimi_k2"
     assert "kimi_k2" in wrong.answer.problem
+
+
+def test_a_form_without_an_answer_to_read_is_never_asked_for_but_read() -> None:
+    model = found(ACTIONS)
+    assert (model.answer.tools, model.answer.tool_format) == ("words", "json_tools")
+    assert "Action:" not in build(ACTIONS, ask(*HISTORY, tools=(LAMP,)))
+    text = f'Action:\n```json\n[{{"tool_name": "lamp", "parameters": {ARGUMENTS}}}]\n```'
+    (part,) = read(model.markup, text)
+    assert isinstance(part, ToolCall)
+
+
+def thought_before_a_call(template: str) -> str:
+    turns = (say("user", "x"), *thought_turns(), say("user", "Thanks."))
+    prompt = build(template, ask(*turns, tools=(LAMP,)))
+    return prompt.split("assistant: ", 1)[1].split("tool: ")[0]
+
+
+def test_thinking_before_a_call_stands_in_the_text_where_it_has_no_place_of_its_own() -> None:
+    answer = thought_before_a_call(BESIDE_THINKING)
+    assert answer.startswith("<think>\nIt is dark.\n</think>\n\n<tool_call>")
+    in_words = BESIDE_THINKING.replace(CALLED, "(({{ f.name }}))")
+    prompt = build(in_words, ask(say("user", "x"), *thought_turns(), tools=(LAMP,)))
+    assert "<think>\nIt is dark.\n</think>\n\n<tool_call>" in prompt
+    # A template's own rule counts, and who has no tags thinks nothing.
+    for template in (DROPS_THINKING, BESIDE_THINKING.replace("Think in <think></think>", "")):
+        assert "dark" not in thought_before_a_call(template)
+
+
+def test_thinking_without_a_call_is_dropped_as_before() -> None:
+    turns = (say("user", "x"), say("assistant", Reasoning("It is dark."), "Hello"))
+    prompt = build(BESIDE_THINKING, ask(*turns, say("user", "y"), tools=(LAMP,)))
+    assert "Hello" in prompt
+    assert "dark" not in prompt
+
+
+def test_plain_turns_stand_in_for_a_template_that_takes_no_conversation() -> None:
+    model = found(ASSIGNS)
+    assert (model.answer.tools, model.answer.problem) == ("words", REPLACED)
+    prompt = build(ASSIGNS, ask(*HISTORY, say("user", "y"), tools=(LAMP,)))
+    assert prompt.endswith("<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n")
+    assert '<|im_start|>assistant\n<tool_call>\n{"name": "lamp"' in prompt
 
 
 def test_words_tell_of_the_notation_that_is_configured() -> None:

@@ -5,6 +5,8 @@ The last user message of a request says what happens to it:
     say WORD …          the words come back, one a step
     pause WORD …        the same, once there is a file FOLDER/go
     postpone WORD …     the same, but accepted only then, and told to wait for memory until then
+    wait WORD …         accepted at once, and told all reasons to wait until then; `wait on`:
+                        nothing more is heard of it when it decodes
     endless             a word a step, for ever
     hold STATE          the request reaches the state, then nothing more is heard of it
     FAULT at STATE      the process does that when the request reaches the state
@@ -239,7 +241,7 @@ class FakeEngine:
         if words == ["refuse", "late"]:
             self._send(Refused(number, OutOfMemory("full").report()))
             return
-        while words[:1] == ["pause"] and not self._go.exists():
+        while words == ["wait", "on"] or (words[:1] == ["pause"] and not self._go.exists()):
             yield None
         for row in answer(number, words):
             completion = figures.completion_tokens + row.tokens

@@ -33,3 +33,14 @@ async def test_status_tells_why_a_request_waits(
         await until(lambda: [row.wait_note for row in supervisor.status().requests] == [note])
         lab.go()
         await asked
+
+
+async def test_a_request_that_is_computed_waits_for_nothing_any_more(lab: Lab) -> None:
+    async with lab.running(lab.make()) as supervisor:
+        await until_ready(supervisor)
+        asked = asyncio.create_task(answer_of(supervisor, say("wait on")))
+        await until(lambda: any(row.wait_note for row in supervisor.status().requests))
+        lab.go()
+        await until(lambda: [row.phase for row in supervisor.status().requests] == ["decode"])
+        assert [row.wait_note for row in supervisor.status().requests] == [""]
+        asked.cancel()

@@ -149,13 +149,14 @@ class OpenAIResponses(ListsModels, Dialect):
 
         def resolve(past: Past) -> ResolvedCall:
             history = full_input(wire, items, past)
+            box = toolbox([*placed("tools", wire.tools or []), *history.tools])
             return ResolvedCall(
-                requests=(compaction(wire, history, caller),),
+                requests=(compaction(wire, history, box, caller),),
                 stream=False,
                 renderer=CompactRenderer(caller, history.lasting),
                 requested_model=wire.model,
                 ignored=(*ignored, *history.unseen),
-                places=PLACES,
+                places={**PLACES, **box.places},
                 input=history.input,
             )
 

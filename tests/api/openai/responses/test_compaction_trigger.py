@@ -10,7 +10,7 @@ from mlxd.api.openai.responses.format.messages import SUMMARY
 from mlxd.api.wire.opaque_text import unseal
 from mlxd.errors import EngineCrashed
 from mlxd.events import Failed
-from mlxd.messages import Text
+from mlxd.messages import NoTools, Text
 from tests.api.responses import FUNCTION, user
 from tests.api.stateful import serving, until
 from tests.api.support import RESPONSES, Front, bytes_of, front, sse_frames
@@ -49,7 +49,9 @@ async def test_a_trigger_is_answered_with_a_compaction(path: str) -> None:
     assert summary(item) == "Much was said."
     (request,) = server.heard()
     assert request.messages[-1].parts == (Text(ASK),)
-    assert (request.tools, request.sampling.temperature) == ((), 0.5)
+    # The tools stay described, as the conversation before has them, and can't be called.
+    assert [tool.name for tool in request.tools] == [FUNCTION["name"]]
+    assert (request.tool_choice, request.sampling.temperature) == (NoTools(), 0.5)
 
     *frames, done = sse_frames(await bytes_of(await sent(server, path, stream=True)))
     events = [json.loads(frame.data) for frame in frames]
@@ -60,6 +62,23 @@ async def test_a_trigger_is_answered_with_a_compaction(path: str) -> None:
     ]
     assert summary(events[-2]["item"]) == "Much was said."
     assert events[-1]["response"]["output"] == [events[-2]["item"]]
+
+
+async def test_a_compaction_describes_the_tools_that_its_turns_had() -> None:
+    server = front(*SCRIPT)
+    other = {**FUNCTION, "name": "other"}
+    named = {"type": "function", "name": "other"}
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [named]}
+    await sent(server, tools=[FUNCTION, other], tool_choice=choice)
+    (request,) = server.heard()
+    assert [tool.name for tool in request.tools] == ["other"]
+    compact = {"model": "demo", "input": INPUT[:-1], "tools": [FUNCTION, other]}
+    response = await server.post(compact, f"{RESPONSES}/compact")
+    assert response.status_code == 200, await response.get_data()
+    assert "x-mlxd-ignored" not in response.headers
+    (request,) = server.heard()
+    assert [tool.name for tool in request.tools] == [FUNCTION["name"], "other"]
+    assert request.tool_choice == NoTools()
 
 
 async def test_a_compaction_is_read_when_it_comes_back() -> None:

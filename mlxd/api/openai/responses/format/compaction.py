@@ -16,11 +16,20 @@ from mlxd.api.openai.responses.format.output_items import (
 )
 from mlxd.api.openai.responses.format.renderer import ResponsesRenderer
 from mlxd.api.openai.responses.format.response_object import error_event, response_id, usage_body
+from mlxd.api.openai.responses.format.tools import ResponsesToolbox
 from mlxd.api.openai.responses.format.wire import CompactRequest
 from mlxd.errors import revive
 from mlxd.events import BlockDelta, BlockEnd, BlockStart, Event, Failed, Finished, Usage
 from mlxd.history import Item, ResponseState
-from mlxd.messages import AutoTools, GenerateRequest, Message, OutputPart, Text, TextOutput
+from mlxd.messages import (
+    AllowedTools,
+    GenerateRequest,
+    Message,
+    NoTools,
+    OutputPart,
+    Text,
+    TextOutput,
+)
 
 ASK = (
     "Write a summary of this conversation that will stand in its place. It is read by whoever goes "
@@ -32,25 +41,32 @@ ASK = (
 _encode = msgspec.json.Encoder().encode
 
 
-def compaction(wire: CompactRequest, history: FullInput, caller: Caller) -> GenerateRequest:
+def compaction(
+    wire: CompactRequest, history: FullInput, box: ResponsesToolbox, caller: Caller
+) -> GenerateRequest:
     """The request for a summary of `history`, which is the whole conversation."""
     return summary_of(
         GenerateRequest(
             id=caller.request_id,
             model=wire.model,
             messages=history.messages,
+            tools=box.tools,
             source=source(wire, caller),
         )
     )
 
 
 def summary_of(request: GenerateRequest) -> GenerateRequest:
-    """Instead of an answer to `request` a summary of its messages, drawn in the same way."""
+    """Instead of an answer to `request` a summary of its messages, drawn in the same way.
+
+    Its tools stay what they are to the model, so that the prompt begins as in the turns before.
+    """
+    allowed = request.tool_choice.names if isinstance(request.tool_choice, AllowedTools) else None
     return replace(
         request,
         messages=(*request.messages, Message("user", (Text(ASK),))),
-        tools=(),
-        tool_choice=AutoTools(),
+        tools=tuple(each for each in request.tools if allowed is None or each.name in allowed),
+        tool_choice=NoTools(),
         stop=(),
         output=TextOutput(),
         logprobs=None,

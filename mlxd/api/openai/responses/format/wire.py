@@ -89,6 +89,8 @@ class CompactRequest(HistoryRequest):
     """A body of `compact`."""
 
     model: str
+    tools: Annotated[list[OfferedTool], FAIL_FAST] | None = None
+    """Those of the conversation; they are described as in its turns, and can't be called."""
     service_tier: Any = None
 
 
