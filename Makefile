@@ -41,12 +41,14 @@ wheel: $(VENV)/.installed ## Make dist/mlxd-….whl, which uv tool install and p
 	@$(SETUP) run "making the wheel" $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
 	@ls dist/mlxd-*.whl
 
-# Three at a time keep two cores busy: tests of processes wait. ARGS="-n 0 --pdb" for one.
+# Three at a time keep two cores busy: tests of processes wait. A file stays in one process, as its
+# tests share what is dear to make. ARGS="-n 0 --pdb" for one.
 test: $(VENV)/.installed-dev ## Run the whole test suite (ARGS="-k chat")
-	@$(BIN)/python -m pytest -n 3 $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that need no model, no process, no vendor's client, and are quick
-	@$(BIN)/python -m pytest -n auto -m "not mlx and not process and not client and not thorough" \
+	@$(BIN)/python -m pytest -n auto --dist loadfile \
+		-m "not mlx and not process and not client and not thorough" \
 		tests/kernel tests/engine tests/api $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture

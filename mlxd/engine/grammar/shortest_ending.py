@@ -6,6 +6,7 @@ bytes: it closes what is open before it begins anything, and takes the shortest 
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -18,6 +19,7 @@ _DETOUR = 512
 _RUN = (3, 12)
 """After so many bytes of free text, or of anything, that lead nowhere, others are tried in turn."""
 _LOOKED_AT = 64
+_REMEMBERED = 1024
 _INSIDE = b"~zqQ"
 """Characters that are all allowed only inside of free text."""
 _CLOSE = b'/}])>,"<0[tn{1-:. \n'
@@ -34,6 +36,8 @@ class Closer:
         self._token_of_byte = _single_bytes(tokenizer)
         self.steps = 0
         """All that were taken in search of ways: a measure of work that no machine changes."""
+        # All ways through one grammar are forced to write the same names and marks.
+        self._tokens_of = lru_cache(_REMEMBERED)(tokenizer.tokenize_bytes)
 
     def way(
         self, matcher: LLMatcher, longest: int = LONGEST, ends: Sequence[tuple[int, ...]] = ()
@@ -81,7 +85,7 @@ class Closer:
                 return list(end)
         forced = matcher.compute_ff_bytes()
         if forced:
-            tokens = self._tokenizer.tokenize_bytes(forced)
+            tokens = self._tokens_of(forced)
             if matcher.validate_tokens(tokens) == len(tokens):
                 attempt.run = 0
                 return tokens
@@ -115,10 +119,12 @@ class Closer:
 
     def _shortest_allowed(self, matcher: LLMatcher) -> list[int]:
         """The first byte that is allowed, else a short one of the first tokens that are."""
+        # One mask costs less than a question for each of the bytes.
+        mask = matcher.compute_bitmask()
         for token in self._token_of_byte.values():
-            if matcher.validate_tokens([token]) == 1:
+            if mask[token >> 3] >> (token & 7) & 1:
                 return [token]
-        allowed = allowed_tokens(matcher.compute_bitmask())[:_LOOKED_AT]
+        allowed = allowed_tokens(mask)[:_LOOKED_AT]
         if not allowed:
             return []
         return [min(allowed, key=lambda token: len(self._tokenizer.decode_bytes([token])))]

@@ -5,8 +5,6 @@ A trial costs some forward passes, which takes seconds for a model that fills a 
 
 import hashlib
 import logging
-import os
-import tempfile
 import time
 from contextlib import suppress
 from importlib.metadata import version
@@ -19,6 +17,7 @@ from platformdirs import user_cache_path
 from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.loading import LoadedModel
+from mlxd.engine.process.kept_files import keep
 
 WORTH_SECONDS = 0.5
 """What a trial takes that is worth a file."""
@@ -59,10 +58,7 @@ class KnownTrials:
 
     def _keep(self, file: Path, known: KnownTrial) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as written:
-                written.write(msgspec.json.encode(known))
-            os.replace(written.name, file)
+            keep(file, msgspec.json.encode(known))
             kept = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
             for old in kept[:-MAX_FILES]:
                 old.unlink(missing_ok=True)

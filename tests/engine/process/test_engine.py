@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -251,65 +250,51 @@ async def test_a_killed_process_costs_a_clear_error_and_comes_back(engine: Super
     assert after.pid != before.pid
 
 
-async def test_models_that_fit_one_at_a_time_take_turns(tmp_path: Path) -> None:
-    names = ("one", "other")
-    sources = {name: str(make_tiny_model(tmp_path / name)) for name in names}
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tight(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervisor]:
+    """One with memory for either of two models, and for none of a third."""
+    folder = tmp_path_factory.mktemp("tight")
+    words = [f"<word {number}>" for number in range(2000)]
+    sources = {
+        "tiny": make_tiny_model(folder / "tiny"),
+        "other": make_tiny_model(folder / "other"),
+        "large": make_tiny_model(folder / "large", extra_tokens=words),
+    }
     engine = Supervisor(
-        tuple(ModelSpec(id=name, source=source) for name, source in sources.items()),
+        tuple(ModelSpec(id=name, source=str(source)) for name, source in sources.items()),
         EngineLimits(memory_bytes=700_000),
         preload=None,
         stall_timeout=20,
         load_timeout=60,
     )
     await engine.start()
-    try:
-        async with asyncio.timeout(LIMIT):
-            steady = [
-                asyncio.create_task(answer_of(engine, ask(model=name, max_tokens=60)))
-                for name in names * 4
-            ]
-            counted = await engine.count_tokens(ask(model="other"))
-            answers = await asyncio.gather(*steady)
-    finally:
-        await engine.stop(0)
+    yield engine
+    await engine.stop(0)
+
+
+async def test_models_that_fit_one_at_a_time_take_turns(tight: Supervisor) -> None:
+    async with asyncio.timeout(LIMIT):
+        steady = [
+            asyncio.create_task(answer_of(tight, ask(model=name, max_tokens=60)))
+            for name in ("tiny", "other") * 4
+        ]
+        counted = await tight.count_tokens(ask(model="other"))
+        answers = await asyncio.gather(*steady)
     assert counted > 0
     assert {answer.finished.reason for answer in answers} == {"length"}
-    assert engine.status().restarts == 0
+    assert tight.status().restarts == 0
 
 
-async def test_a_model_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
-    engine = Supervisor(
-        (ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path))),),
-        EngineLimits(memory_bytes=100_000),
-        preload=None,
-        stall_timeout=20,
-        load_timeout=60,
-    )
-    await engine.start()
-    try:
-        with pytest.raises(ModelUnusable, match="its weights take"):
-            await answer_of(engine, ask())
-    finally:
-        await engine.stop(0)
+async def test_a_model_larger_than_the_memory_is_refused(tight: Supervisor) -> None:
+    with pytest.raises(ModelUnusable, match="its weights take"):
+        await answer_of(tight, ask(model="large"))
 
 
-async def test_a_prompt_without_memory_for_it_is_refused(tmp_path: Path) -> None:
-    weights = 700_000
-    engine = Supervisor(
-        (ModelSpec(id="tiny", source=str(make_tiny_model(tmp_path))),),
-        EngineLimits(memory_bytes=weights),
-        preload=None,
-        stall_timeout=20,
-        load_timeout=60,
-    )
-    await engine.start()
-    try:
-        needs = r"of \d+ tokens takes [\d.]+ MB, and there are [\d.]+ MB, enough for \d+ tokens"
-        with pytest.raises(OutOfMemory, match=needs):
-            await answer_of(engine, ask("word " * 950))
-        assert (await answer_of(engine, ask("hi"))).finished.usage.completion > 0
-    finally:
-        await engine.stop(0)
+async def test_a_prompt_without_memory_for_it_is_refused(tight: Supervisor) -> None:
+    needs = r"of \d+ tokens takes [\d.]+ MB, and there are [\d.]+ MB, enough for \d+ tokens"
+    with pytest.raises(OutOfMemory, match=needs):
+        await answer_of(tight, ask("word " * 950))
+    assert (await answer_of(tight, ask("hi"))).finished.usage.completion > 0
 
 
 async def test_what_is_configured_anew_is_for_later_requests(

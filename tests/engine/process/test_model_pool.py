@@ -23,6 +23,7 @@ from tests.tiny_model import make_tiny_model
 pytestmark = pytest.mark.mlx
 
 NAMES = ("one", "two", "three")
+SPOILT = "spoilt"
 ROOM_FOR_ONE = 700_000
 PATIENCE = 0.1
 LIMIT = 120.0
@@ -68,8 +69,12 @@ async def engine_of(folder: Path, *names: str) -> AsyncIterator[Supervisor]:
 async def engine(
     reference_blas: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Supervisor]:
-    """One with three models, for tests that leave it idle."""
-    async with started(tmp_path_factory.mktemp("three"), *NAMES) as running:
+    """One with three sound models and another, for tests that leave it idle."""
+    folder = tmp_path_factory.mktemp("several")
+    async with started(folder, *NAMES, SPOILT) as running:
+        (weights,) = (folder / SPOILT).glob("*.safetensors")
+        spoilt = {name: np.full_like(array, np.nan) for name, array in load_file(weights).items()}
+        save_file(spoilt, weights, metadata={"format": "mlx"})
         yield running
 
 
@@ -103,12 +108,11 @@ async def test_a_steady_stream_of_requests_starves_no_other_model(engine: Superv
     assert engine.status().restarts == 0
 
 
-@pytest.mark.parametrize("seed", range(2))
 async def test_whatever_happens_meanwhile_each_answer_is_its_models_own(
-    engine: Supervisor, seed: int
+    engine: Supervisor,
 ) -> None:
     """Requests, counts and callers that leave, while an administrator loads and unloads."""
-    chance = random.Random(seed)
+    chance = random.Random(0)
     alone = {name: (await answer_of(engine, ask(model=name))).text for name in NAMES}
     assert len(set(alone.values())) == len(NAMES)
 
@@ -161,29 +165,28 @@ async def test_who_waits_for_memory_hears_of_the_end_of_the_server(tmp_path: Pat
 class Loads(Unwatched):
     """Counts how often a model begins to load."""
 
-    def __init__(self, engine: Supervisor) -> None:
+    def __init__(self, engine: Supervisor, name: str) -> None:
         self.count = 0
-        self._engine = engine
+        self._engine, self._name = engine, name
         self._before: ModelState = "unloaded"
 
     def changed(self) -> None:
-        (model,) = self._engine.models()
+        (model,) = (model for model in self._engine.models() if model.id == self._name)
         self.count += model.state == "loading" != self._before
         self._before = model.state
 
 
-async def test_a_model_that_fails_is_loaded_once_for_all_who_wait_for_it(tmp_path: Path) -> None:
-    async with engine_of(tmp_path, "spoilt") as engine:
-        (weights,) = (tmp_path / "spoilt").glob("*.safetensors")
-        spoilt = {name: np.full_like(array, np.nan) for name, array in load_file(weights).items()}
-        save_file(spoilt, weights, metadata={"format": "mlx"})
-        loads = Loads(engine)
-        engine.watch(loads)
-        asked = [answer_of(engine, ask(model="spoilt")) for _ in range(16)]
+async def test_a_model_that_fails_is_loaded_once_for_all_who_wait_for_it(
+    engine: Supervisor,
+) -> None:
+    loads = Loads(engine, SPOILT)
+    engine.watch(loads)
+    async with asyncio.timeout(LIMIT):
+        asked = [answer_of(engine, ask(model=SPOILT)) for _ in range(16)]
         failures = await asyncio.gather(*asked, return_exceptions=True)
         assert {str(failure) for failure in failures} == {str(failures[0])}
         assert isinstance(failures[0], ModelUnusable)
         assert loads.count == 1
         with pytest.raises(ModelUnusable):
-            await engine.load("spoilt")
+            await engine.load(SPOILT)
         assert loads.count == 2

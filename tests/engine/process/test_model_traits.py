@@ -3,35 +3,51 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from mlxd.engine.supervision.supervisor import Supervisor
 from mlxd.engine.supervision.wait_reasons import UNBATCHED
 from mlxd.events import Started
 from mlxd.messages import NoTools, Sampling, Tool
 from tests.engine.process.test_engine import GREEDY, MARKUP_IDS, NEVER, answer_of, ask, events_of
-from tests.engine.process.test_fatal_modules import engine_of
+from tests.engine.process.test_fatal_modules import LIMIT, engine_of
 from tests.engine.support import until
 from tests.own_code import PLAIN, REFUSES_TWO
 
-pytestmark = pytest.mark.mlx
+pytestmark = [pytest.mark.mlx, pytest.mark.asyncio(loop_scope="module")]
+
+
+Shared = tuple[Supervisor, Path]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    """An engine, and the folder of its models, which it reads when they are asked for."""
+    folder = tmp_path_factory.mktemp("own")
+    codes = {"greedy": PLAIN, "hot": PLAIN, "plain": PLAIN, "lone": REFUSES_TWO}
+    async with engine_of(folder, codes) as engine:
+        yield engine, folder
+
 
 TOOL_CALL = MARKUP_IDS[5]
 
 
 async def test_a_model_that_can_not_be_batched_serves_one_request_after_the_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shared: Shared, caplog: pytest.LogCaptureFixture
 ) -> None:
-    codes = {"plain": PLAIN, "lone": REFUSES_TWO}
-    async with engine_of(tmp_path, codes) as engine:
+    engine, _ = shared
+    async with asyncio.timeout(LIMIT):
         expected = [(await answer_of(engine, ask(f"q {n}", model="plain"))).text for n in range(5)]
         with caplog.at_level(logging.INFO):
             await engine.load("lone")
         assert "model lone: 0.0 GB read, trying it out" in caplog.text
         assert "model lone is served one request at a time: ValueError" in caplog.text
-        unbatched = {model.id: bool(model.unbatched) for model in engine.models()}
-        assert unbatched == {"tiny": False, "plain": False, "lone": True}
+        unbatched = [model.id for model in engine.models() if model.unbatched]
+        assert unbatched == ["lone"]
         async with engine.generate(ask(model="lone", max_tokens=2000)) as running:
             await anext(running)
             waiting = [
@@ -52,12 +68,12 @@ async def test_a_model_that_can_not_be_batched_serves_one_request_after_the_othe
         assert engine.status().restarts == 0
 
 
-async def test_what_a_request_leaves_open_is_as_its_models_file_says(tmp_path: Path) -> None:
-    codes = {"greedy": PLAIN, "hot": PLAIN}
-    async with engine_of(tmp_path, codes) as engine:
+async def test_what_a_request_leaves_open_is_as_its_models_file_says(shared: Shared) -> None:
+    engine, folder = shared
+    async with asyncio.timeout(LIMIT):
         files = {"greedy": {"do_sample": False, "top_p": 0.9}, "hot": {"temperature": 2.0}}
         for number, advice in enumerate(files.values()):
-            file = tmp_path / f"own{number}" / "generation_config.json"
+            file = folder / f"own{number}" / "generation_config.json"
             file.write_text(json.dumps(advice))
         never = Sampling(logit_bias=NEVER)
         coldest = (await answer_of(engine, ask(model="tiny", max_tokens=20))).text
