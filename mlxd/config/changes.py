@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from mlxd.config.problems import KeyPath, dotted, follow, plain_keys, sections
 from mlxd.config.secrets import without_secrets
-from mlxd.config.settings import ModelSettings, Settings
+from mlxd.config.settings import KeySettings, ModelSettings, Settings
 from mlxd.config.sources import leaves
 from mlxd.config.value_types import NOW, RESTART, Effect
 
@@ -99,5 +99,7 @@ def _at(path: KeyPath, tree: dict[str, Any]) -> object:
 def _effect_at(path: KeyPath) -> Effect:
     if path[0] == "models":
         return effect_of(ModelSettings, str(path[2])) if len(path) > 2 else NOW
+    if path[0] == "keys":
+        return effect_of(KeySettings, str(path[2])) if len(path) > 2 else NOW
     table = dict(sections()).get(str(path[0]))
     return effect_of(table, str(path[1])) if table else effect_of(Settings, str(path[0]))
