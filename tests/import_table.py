@@ -166,7 +166,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
         *("config.places", "config.engine_specs", "engine.model_files.demo_model"),
-        *("store.conversations", "engine.process.known_trials"),
+        *("store.conversations", "engine.process.kept_files"),
         *("tui.chat.input_history", "admin_token", "service.log_files"),
     ),
     "click": ("cli", "commands.*", "server.*"),
