@@ -179,13 +179,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "referencing": ("engine.scripted.json_generator",),
     "platformdirs": (
         *("config.places", "config.engine_specs", "engine.model_files.demo_model"),
-        *("store.conversations", "engine.process.known_trials"),
-        *(
-            "tui.chat.input_history",
-            "tui.chat.local.kept_chats",
-            "admin_token",
-            "service.log_files",
-        ),
+        *("store.conversations", "engine.process.kept_files"),
+        *("tui.chat.input_history", "tui.chat.local.kept_chats"),
+        *("admin_token", "service.log_files"),
     ),
     "click": ("cli", "commands.*", "server.*"),
     "msgspec": ("*",),

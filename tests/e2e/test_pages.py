@@ -24,6 +24,10 @@ TOML = '[models.demo]\nsource = "demo"\n'
 ELSEWHERE = {
     "make": "installs with the network",
     "mlxd chat\n": "takes a terminal",
+    "mlxd chat --continue": "goes on with what was said before",
+    "mlxd launch": "starts a program of others",
+    "mlxd models": "asks the hub",
+    "mlxd pull": "asks the hub",
     "mlxd run": "takes the demo model, or the network",
     "export": "is for programs of others",
 }

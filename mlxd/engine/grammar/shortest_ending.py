@@ -119,10 +119,14 @@ class Closer:
 
     def _shortest_allowed(self, matcher: LLMatcher) -> list[int]:
         """The first byte that is allowed, else a short one of the first tokens that are."""
-        # One mask costs less than a question for each of the bytes.
+        # One mask costs less than a question for each of the bytes. Of a text that is forced it has
+        # the longest token alone.
         mask = matcher.compute_bitmask()
         for token in self._token_of_byte.values():
             if mask[token >> 3] >> (token & 7) & 1:
+                return [token]
+        for token in self._token_of_byte.values():
+            if matcher.validate_tokens([token]) == 1:
                 return [token]
         allowed = allowed_tokens(mask)[:_LOOKED_AT]
         if not allowed:

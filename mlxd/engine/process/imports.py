@@ -20,10 +20,9 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import msgspec
-from platformdirs import user_cache_path
 
 from mlxd.engine.process.blas import load_blas
-from mlxd.engine.process.kept_files import keep
+from mlxd.engine.process.kept_files import keep, kept_folder
 
 LISTING = "transformers.utils.import_utils"
 LIST_ALL = "define_import_structure"
@@ -68,7 +67,7 @@ class _ListingLoader(SourceFileLoader):
             functions[NAMES_IN_TEXT] = from_last_list(names_in_text)
         if list_all := functions.get(LIST_ALL):
             version = str(getattr(sys.modules.get("transformers"), "__version__", ""))
-            file = user_cache_path("mlxd") / "transformers-models.json"
+            file = kept_folder() / "transformers-models.json"
             functions[LIST_ALL] = remembering(list_all, file, version)
 
 

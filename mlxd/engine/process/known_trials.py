@@ -12,12 +12,11 @@ from pathlib import Path
 
 import mlx.core as mx
 import msgspec
-from platformdirs import user_cache_path
 
 from mlxd.engine.batching.row_trial import RowAbility, try_rows
 from mlxd.engine.model_files.library import state_of_files
 from mlxd.engine.models.loading import LoadedModel
-from mlxd.engine.process.kept_files import keep
+from mlxd.engine.process.kept_files import keep, kept_folder
 
 WORTH_SECONDS = 0.5
 """What a trial takes that is worth a file."""
@@ -35,15 +34,22 @@ class KnownTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KnownTrials:
-    """The results in a folder of files, one a model; what is wrong with them is tried again."""
+    """The results of this process, and those in a folder of files, one a model.
+
+    A file with anything wrong is tried again.
+    """
 
     def __init__(self, folder: Path | None = None, *, worth: float = WORTH_SECONDS) -> None:
-        self._folder = folder or user_cache_path("mlxd") / "row-trials"
+        self._folder = folder or kept_folder() / "row-trials"
         self._worth = worth
+        # Models that take turns come back to the same process.
+        self._tried: dict[str, RowAbility] = {}
 
     def ability(self, loaded: LoadedModel) -> tuple[RowAbility, bool]:
         """What a model's rows may do, and whether that was known; raises what its code raises."""
         key = _key(loaded)
+        if (tried := self._tried.get(key)) is not None:
+            return tried, True
         file = self._folder / f"{key}.json"
         with suppress(OSError, msgspec.MsgspecError):
             known = msgspec.json.decode(file.read_bytes(), type=KnownTrial)
@@ -52,8 +58,10 @@ class KnownTrials:
         began = time.monotonic()
         ability = try_rows(loaded.model, loaded.vocab_size)
         # What was raised may have been a lack of memory, which is over the next time.
-        if ability.certain and time.monotonic() - began >= self._worth:
-            self._keep(file, KnownTrial(key, ability))
+        if ability.certain:
+            self._tried[key] = ability
+            if time.monotonic() - began >= self._worth:
+                self._keep(file, KnownTrial(key, ability))
         return ability, False
 
     def _keep(self, file: Path, known: KnownTrial) -> None:

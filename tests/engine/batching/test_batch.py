@@ -161,10 +161,10 @@ def some_rows(rng: random.Random, count: int) -> list[Wanted]:
 def test_batched_is_alone_bit_for_bit(loaded: LoadedModel) -> None:
     """Random schedules of joins, leaves and cancels, with and without a prefix cache."""
     rng = random.Random(20261123)
-    pool = some_rows(rng, 40)
+    pool = some_rows(rng, 24)
     alone = [run(loaded, [item])[0].output for item in pool]
     compared = 0
-    for schedule in range(40):
+    for schedule in range(24):
         prefix_bytes = schedule % 2 * 10**9
         # With so small a budget prompts wait for each other; with the usual one they go together.
         budget = rng.choice([0.25, 1e-9])
@@ -184,7 +184,7 @@ def test_batched_is_alone_bit_for_bit(loaded: LoadedModel) -> None:
         for number in set(order) - cancelled:
             assert bench.got[number].output == alone[order[number]], f"schedule {schedule}"
             compared += 1
-    assert compared > 120
+    assert compared > 72
 
 
 def test_usage_counts_the_end_token(loaded: LoadedModel) -> None:

@@ -62,7 +62,8 @@ def test_broken_arguments_are_passed_on_whole(given: Given, write: Write, argume
         with pytest.raises(json.JSONDecodeError):
             json.loads(found)
         assert answer.finished.reason == "tool_calls"
-        for pieces in cuts(broken + behind):
+        # Cut anywhere where the most follows; the others have only another end.
+        for pieces in cuts(broken + behind) if OTHER in more else [[*broken, *behind]]:
             assert outcome(collect(stream(pieces, given))) == outcome(answer)
 
 
@@ -92,11 +93,12 @@ def test_a_string_without_an_end_does_not_take_the_next_call_in(
     given: Given, write: Write, arguments: str
 ) -> None:
     text = f"{write(arguments)}\n{write('{}', 'get_time')}"
-    first, second = words(read(text, given))
+    answer = read(text, given)
+    first, second = words(answer)
     assert first[2].startswith(arguments)
     assert second == OTHER
     for pieces in cuts(text):
-        assert outcome(collect(stream(pieces, given))) == outcome(read(text, given))
+        assert outcome(collect(stream(pieces, given))) == outcome(answer)
 
 
 def harmony(arguments: str, name: str = "get_weather") -> str:
