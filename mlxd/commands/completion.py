@@ -101,5 +101,7 @@ def _keys(name: str, tables: dict[str, ast.ClassDef]) -> Iterator[str]:
                 inner in tables
             ):
                 yield from (f"{key}.{below}" for below in _keys(inner, tables))
-            case ast.AnnAssign(target=ast.Name(id=key)) if key != "models":
+            case ast.AnnAssign(annotation=ast.Subscript(value=ast.Name(id="ClassVar"))):
+                continue
+            case ast.AnnAssign(target=ast.Name(id=key)) if key not in ("models", "keys"):
                 yield key

@@ -74,7 +74,7 @@ async def test_an_event_that_is_not_known_is_refused_by_name() -> None:
 
 async def test_what_is_ignored_is_named_in_the_first_event() -> None:
     async with talking(serving()) as client, client.responses.connect() as connection:
-        await connection.response.create(model="demo", input="one", service_tier="flex")
+        await connection.response.create(model="demo", input="one", service_tier="scale")
         events = await read(connection)
     assert events[0].type == "response.created"
     assert events[0].model_extra == {"x-mlxd-ignored": "service_tier"}

@@ -37,7 +37,7 @@ def test_every_table_says_when_its_keys_have_an_effect() -> None:
     loads = {name for name in ModelSettings.model_fields if effect_of(ModelSettings, name) != "now"}
     assert loads == {
         *("source", "context_length", "dtype", "tool_format", "reasoning_tags"),
-        *("template_args", "trust_remote_code"),
+        *("template_args", "trust_remote_code", "kv_bits"),
     }
 
 

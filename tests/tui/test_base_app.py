@@ -16,7 +16,8 @@ SOON = 10.0
 @pytest.mark.process
 @pytest.mark.parametrize("signalled", [True, False])
 @pytest.mark.parametrize(
-    ("command", "key", "shown"), [("top", "--token", b"live"), ("chat", "--api-key", b"Talking")]
+    ("command", "key", "shown"),
+    [("top", "--token", b"live"), ("chat", "--api-key", b"Write a message")],
 )
 async def test_an_app_ends_with_its_terminal(
     command: str, key: str, shown: bytes, signalled: bool

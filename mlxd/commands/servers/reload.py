@@ -1,6 +1,5 @@
 """`mlxd reload`: have a running server read its configuration again."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,8 @@ def reload_(
 
     Ends with 2, and changes nothing, if anything is wrong with it; with 3 if no server runs.
     """
+    import asyncio
+
     from mlxd.tui.problems import NotRunning, ServerProblem
     from mlxd.tui.terminal import UNICODE
 

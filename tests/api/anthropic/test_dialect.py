@@ -136,7 +136,7 @@ async def test_fields_that_change_nothing_are_ignored_and_named() -> None:
     assert sorted(names) == [
         *("betas", "context_management", "messages.content.citations"),
         *("messages.content.container_upload", "messages.content.server_tool_use"),
-        *("messages.content.web_search_tool_result", "metadata", "service_tier"),
+        *("messages.content.web_search_tool_result", "metadata"),
         *("stop_sequences", "system.colour", "tools.input_examples", "tools.web_search_20250305"),
     ]
 

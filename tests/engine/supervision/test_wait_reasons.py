@@ -19,7 +19,7 @@ def lab(tmp_path: Path) -> Lab:
 @pytest.mark.parametrize(
     ("words", "model", "note"),
     [
-        ("wait", "small", "the beginning of its prompt is read from the disk"),
+        ("wait", "small", "its API key has as many requests running as it may"),
         ("postpone", "small", "its model waits for memory that other models use"),
         ("a", "slow", "its model is being loaded"),
     ],
