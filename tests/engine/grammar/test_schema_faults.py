@@ -254,7 +254,7 @@ def test_what_is_too_large_together_leaves_out_the_largest_schemas(
         schema = {"type": "object", "properties": {"code": {"enum": texts}}}
         return Tool(f"tool{number}", "", json.dumps(schema))
 
-    tools = [large(number, 500) for number in range(80)]
+    tools = [large(number, 500) for number in range(94)]
     recipe = constrainers["json_tools"].recipe(
         request((LAMP, *tools), RequiredTools()), Prompt([1])
     )
